@@ -1,0 +1,43 @@
+"""vaebench: a benchmark and analysis suite for the design choices of a variational autoencoder.
+
+The Python interface; each name is imported when it is first used, so that ``import vaebench`` is
+quick and reading results needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaebench.analysis.frame import load_results
+    from vaebench.analysis.report import write_report
+    from vaebench.auditing import audit
+    from vaebench.grid.cell import Cell
+    from vaebench.grid.spec import Grid
+    from vaebench.records.store import Store
+    from vaebench.runner.api import run
+
+__all__ = ["Cell", "Grid", "Store", "__version__", "audit", "load_results", "run", "write_report"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cell": "vaebench.grid.cell",
+    "Grid": "vaebench.grid.spec",
+    "Store": "vaebench.records.store",
+    "audit": "vaebench.auditing",
+    "load_results": "vaebench.analysis.frame",
+    "run": "vaebench.runner.api",
+    "write_report": "vaebench.analysis.report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,68 @@
+"""What the columns of the tidy table are called, in which unit, and in which order.
+
+Names and units come from the registries of `grid` and `records`; only the words that a reader
+sees on an axis or over a column live here.
+"""
+
+from typing import Final
+
+from vaebench.grid.cell import AXES
+from vaebench.records.metrics import METRICS, metric_choice
+
+__all__ = ["AXIS_COLUMNS", "METRIC_COLUMNS", "axis_label", "heading", "unit"]
+
+AXIS_COLUMNS: Final[tuple[str, ...]] = tuple(AXES)
+"""Every design choice, in the order of the cell's fields."""
+
+METRIC_COLUMNS: Final[tuple[str, ...]] = tuple(METRICS)
+"""Every metric, in the registry's order."""
+
+_HEADINGS: Final[dict[str, str]] = {
+    "elbo": "ELBO",
+    "reconstruction_error": "distortion",
+    "kl": "rate (KL)",
+    "mse": "MSE",
+    "sigma_fitted": "σ fitted",
+    "bits_per_dim": "bits per dim",
+    "iw_bound": "IW bound",
+    "posterior_gap": "posterior gap",
+    "active_units": "active units",
+    "mutual_information": "mutual information",
+    "marginal_kl": "marginal KL",
+    "knn_accuracy": "kNN accuracy",
+    "tsne_trustworthiness": "t-SNE trust",
+    "train_seconds": "training time",
+    "step_ms_median": "step, median",
+    "step_ms_p95": "step, 95th pct.",
+    "samples_per_second": "throughput",
+    "peak_memory_mib": "peak memory",
+    "latent_dim": "latent dim",
+    "sigma": "σ",
+}
+
+_AXIS_WORDS: Final[dict[str, str]] = {
+    "samples_per_second": "training images",
+    "step_ms_median": "training step, median",
+    "peak_memory_mib": "peak memory of training",
+    "knn_accuracy": "kNN accuracy of the codes",
+    "mse": "mean squared error",
+}
+
+
+def heading(column: str) -> str:
+    """The words over a column, e.g. 'rate (KL)' for `kl`."""
+    return _HEADINGS.get(column, column.replace("_", " "))
+
+
+def unit(metric: str) -> str:
+    """The unit of a metric, e.g. 'nats/image'.
+
+    Raises:
+        ValueError: the name is no metric of the registry.
+    """
+    return metric_choice(metric).unit
+
+
+def axis_label(metric: str) -> str:
+    """An axis label that carries the unit, e.g. 'ELBO [nats/image]'."""
+    return f"{_AXIS_WORDS.get(metric, heading(metric))} [{unit(metric)}]"

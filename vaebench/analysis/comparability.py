@@ -1,0 +1,151 @@
+"""Which records may stand in one comparison, and in which words the others are refused.
+
+Nats are only comparable over one data set, one data support (grey, binary, dequantised, real)
+and one kind (probability mass or density); timings only over one machine. `bits_per_dim` is the
+one score that may cross likelihood families.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from vaebench.analysis.columns import unit
+from vaebench.analysis.labels import ordered, plain, slug, value_text
+
+__all__ = ["Group", "NotComparable", "basis", "groups", "refusal", "require_comparable"]
+
+_DATA: Final = ("dataset", "data_checksum")
+_SUPPORT: Final = (*_DATA, "data_support")
+_BASES: Final[dict[str, tuple[str, ...]]] = {
+    "nats": (*_SUPPORT, "comparable"),
+    "bits": (*_DATA, "data_levels"),
+    "pixel": _SUPPORT,
+    "time": ("machine",),
+    "other": _DATA,
+}
+_WHY: Final = {
+    "dataset": "the data sets differ",
+    "data_checksum": "the data sets have one name and different contents",
+    "data_support": "the data supports differ, so the bounds are on different quantities",
+    "comparable": "a density and a probability mass have different units of measure, "
+    "and a Bernoulli on grey pixels is neither",
+    "data_levels": "the images have different numbers of grey levels",
+    "machine": "the machines differ",
+}
+_TIME_UNITS: Final = frozenset({"s", "ms", "1/s", "MiB"})
+_ADVICE: Final = {
+    "nats": "compare bits_per_dim, or select one of them",
+    "time": "select one machine",
+}
+
+
+class NotComparable(ValueError):
+    """The records may not be put in one comparison; the message says why."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that may be compared with each other, and what they have in common."""
+
+    label: str
+    slug: str
+    frame: pd.DataFrame
+
+
+def _family(metric: str) -> str:
+    of = unit(metric)
+    if of in _TIME_UNITS:
+        return "time"
+    for family in ("nats", "bits", "pixel"):
+        if of.startswith(family):
+            return family
+    return "other"
+
+
+def basis(metric: str) -> tuple[str, ...]:
+    """The columns that must hold one value wherever values of `metric` are compared.
+
+    >>> basis("train_seconds")
+    ('machine',)
+    """
+    return _BASES[_family(metric)]
+
+
+def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str | None:
+    """Why the rows may not be compared in `metric`, in words; None where they may.
+
+    Columns in `apart` keep rows apart already, so they may differ.
+    """
+    for column in basis(metric):
+        if column in apart:
+            continue
+        values = ordered(frame[column].dropna())
+        if len(values) > 1:
+            named = " and ".join(repr(plain(value_text(value))) for value in values[:4])
+            advice = _ADVICE.get(_family(metric), "select one of them")
+            return f"{metric} is not compared over {named}: {_WHY[column]}; {advice}"
+    return None
+
+
+def require_comparable(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> None:
+    """Refuse a comparison that has no meaning; rows told apart by `apart` are not compared.
+
+    Raises:
+        NotComparable: the rows differ in a column of `basis(metric)`.
+    """
+    reason = refusal(frame, metric, apart)
+    if reason is not None:
+        raise NotComparable(reason)
+
+
+_SUPPORT_WORDS: Final = {
+    "grey": "grey levels",
+    "binary": "binarised",
+    "dequantised": "dequantised",
+    "real": "real values",
+}
+
+
+_KIND_WORDS: Final = {"mass": "probability mass", "density": "density"}
+
+
+def _words(column: str, value: object) -> str:
+    if column == "comparable":
+        return _KIND_WORDS.get(str(value), value_text(value))
+    if column == "data_support":
+        return _SUPPORT_WORDS.get(str(value), value_text(value))
+    if column == "data_levels":
+        return f"{int(float(str(value)))} grey levels"
+    if column == "data_checksum":
+        return f"data {value_text(value)[:8]}"
+    return value_text(value)
+
+
+def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFrame) -> str:
+    """Names what a group shares; a checksum only where one data set's name has several."""
+    shown = []
+    for column, value in zip(columns, key, strict=True):
+        same_name = frame[frame["dataset"] == key[0]] if column == "data_checksum" else None
+        if same_name is not None and same_name["data_checksum"].nunique() < 2:
+            continue
+        if not pd.isna(value):
+            shown.append(_words(column, value))
+    return plain(", ".join(shown), 120)
+
+
+def groups(frame: pd.DataFrame, metric: str) -> tuple[Group, ...]:
+    """Split the frame into the parts within which `metric` may be compared, in a fixed order."""
+    columns = basis(metric)
+    parts = frame.groupby(list(columns), dropna=False, sort=False)
+    named = []
+    for key, rows in parts:
+        label = _label(columns, tuple(key), frame) or "unknown data"
+        named.append((tuple(value_text(value) for value in key), label, rows))
+    named.sort(key=lambda entry: entry[0])
+    labels = [label for _, label, _ in named]
+    return tuple(
+        Group(label, slug(label) + (f"-{i}" if labels.count(label) > 1 else ""), rows)
+        for i, (_, label, rows) in enumerate(named)
+    )

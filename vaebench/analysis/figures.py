@@ -1,0 +1,573 @@
+"""Figures of numbers: frame in, matplotlib `Figure` out; None where the frame lacks what it needs.
+
+A point is the mean over seeds with its 95 % Student t interval; one seed has a point alone. An
+open marker says that a seed of the design has no value there (diverged, failed). Every function
+takes rows that may be compared (see `comparability`) and refuses others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from vaebench.analysis.columns import axis_label
+from vaebench.analysis.comparability import Group, require_comparable
+from vaebench.analysis.labels import (
+    design_label,
+    drawable,
+    is_missing,
+    ordered,
+    value_text,
+    varying,
+)
+from vaebench.analysis.style import FADED, WIDTH, colours, ramp
+from vaebench.analysis.summary import summarise
+
+__all__ = [
+    "against",
+    "bits_ranking",
+    "cost",
+    "kl_per_dimension",
+    "loss_curves",
+    "rate_distortion",
+]
+
+Colour = tuple[float, float, float]
+Curve = NDArray[Any]
+Series = Mapping[str, Sequence[float | None]]
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
+MOST_DESIGNS: Final = 8
+_X_LABELS: Final = {
+    "latent_dim": "latent dimension [count]",
+    "sigma": "σ, scale of the likelihood [pixel]",
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """One line of a figure: what tells it apart, and how it is drawn."""
+
+    label: str
+    rows: pd.DataFrame
+    colour: Colour
+    marker: str
+
+
+def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The frame's parts of equal values in `axes`, ordered; one part where there are no axes."""
+    if not axes:
+        return [((), frame)]
+    keys = [tuple(None if is_missing(v) else v for v in row) for row in
+            frame[list(axes)].itertuples(index=False, name=None)]
+    where: dict[tuple[Any, ...], list[int]] = {}
+    for position, key in enumerate(keys):
+        where.setdefault(key, []).append(position)
+    columns = [ordered(frame[axis]) for axis in axes]
+    keyed = sorted(where, key=lambda key: [c.index(v) for c, v in zip(columns, key, strict=True)])
+    return [(key, frame.iloc[where[key]]) for key in keyed]
+
+
+def _designs(frame: pd.DataFrame, x: str) -> list[Design]:
+    """The designs that have at least two values of x, one line each."""
+    axes = varying(frame, without=[x])
+    parts = [(key, rows) for key, rows in split(frame, axes) if len(ordered(rows[x])) > 1]
+    numeric = len(axes) == 1 and all(isinstance(key[0], (int, float)) for key, _ in parts)
+    palette = ramp(len(parts)) if numeric else colours(len(parts))
+    return [
+        Design(
+            drawable(design_label(axes, key)) or "all records",
+            rows,
+            palette[i],
+            MARKERS[i % len(MARKERS)],
+        )
+        for i, (key, rows) in enumerate(parts)
+    ]
+
+
+def _thin(values: Sequence[float], most: int) -> list[float]:
+    """At most `most` of the values, evenly spread, the first and last among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+
+
+def _latent_axis(axes: Axes, values: Sequence[Any]) -> None:
+    numbers = [float(value) for value in values]
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(_thin(numbers, 8)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if max(numbers) >= 1000:
+        axes.tick_params(axis="x", labelrotation=35)
+
+
+def _word_axis(axes: Axes, values: Sequence[Any]) -> None:
+    words = [drawable(value_text(value)).replace("_", " ") for value in values]
+    axes.set_xticks(range(len(words)), words)
+    if max(map(len, words)) > 5 and len(words) > 3:
+        axes.tick_params(axis="x", labelrotation=35)
+    axes.set_xlim(-0.5, len(words) - 0.5)
+
+
+def _positions(x: str, values: Sequence[Any], place: float) -> dict[Any, float]:
+    """Where each value of x is drawn; designs stand a little apart so that bars do not hide."""
+    if x == "latent_dim":
+        return {value: float(value) * 2.0 ** (0.16 * place) for value in values}
+    return {value: i + 0.2 * place for i, value in enumerate(values)}
+
+
+def _draw_design(axes: Axes, design: Design, x: str, metric: str, at: Mapping[Any, float]) -> bool:
+    table = summarise(design.rows, [x], metric)
+    table = table[table["n"] > 0]
+    if table.empty:
+        return False
+    places = [at[None if is_missing(value) else value] for value in table[x]]
+    mean = table["mean"].to_numpy(float)
+    bars = np.vstack([mean - table["low"].to_numpy(float), table["high"].to_numpy(float) - mean])
+    axes.errorbar(places, mean, yerr=bars, color=design.colour, ls="", elinewidth=1.1, capsize=2.2)
+    # Words like 'learned' have no place on a scale, so no line runs through them.
+    scaled = np.array([not isinstance(value, str) for value in table[x]])
+    axes.plot(np.asarray(places)[scaled], mean[scaled], color=design.colour)
+    whole = (table["n"] == table["cells"]).to_numpy()
+    for full, face in ((whole, design.colour), (~whole, "white")):
+        axes.plot(
+            np.asarray(places)[full],
+            mean[full],
+            linestyle="none",
+            marker=design.marker,
+            markerfacecolor=face,
+            markeredgecolor=design.colour,
+        )
+    return True
+
+
+def _legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -> None:
+    handles = [
+        Line2D([], [], color=design.colour, marker=design.marker, label=design.label)
+        for design in designs
+    ]
+    if len(handles) > 1:
+        longest = max(len(design.label) for design in designs)
+        fitting = max(1, min(columns, 130 // (longest + 8)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=fitting)
+
+
+def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    return [m for m in metrics if m in frame and frame[m].notna().any()]
+
+
+def against(
+    frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = ""
+) -> list[Figure]:
+    """Metrics, side by side, against `latent_dim`, `sigma` or another axis, a line a design.
+
+    At most `MOST_DESIGNS` lines stand in one figure: more are spread over several. Designs with
+    a single value of x are left out; where none is left there is no figure.
+
+    Raises:
+        NotComparable: the rows may not be compared in one of the metrics.
+    """
+    if x == "sigma":
+        frame = frame[frame["sigma"].notna()]
+    shown = _measured(frame, metrics)
+    for metric in shown:
+        require_comparable(frame, metric)
+    designs = _designs(frame, x) if shown else []
+    count = -(-len(designs) // MOST_DESIGNS)
+    per = -(-len(designs) // count) if count else 1
+    parts = [designs[i : i + per] for i in range(0, len(designs), per)]
+    names = [f"{title} ({i}/{count})" if count > 1 else title for i in range(1, count + 1)]
+    return [_panels(part, x, shown, name) for part, name in zip(parts, names, strict=True)]
+
+
+def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: str) -> Figure:
+    height = 3.1 + 0.2 * (-(-len(designs) // 3))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    values = ordered(pd.concat([design.rows[x] for design in designs]))
+    for axes, metric in zip(panels, metrics, strict=True):
+        for i, design in enumerate(designs):
+            place = i - (len(designs) - 1) / 2
+            spread = place * 2 / max(len(designs), 4)
+            _draw_design(axes, design, x, metric, _positions(x, values, spread))
+        (_latent_axis if x == "latent_dim" else _word_axis)(axes, values)
+        axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
+        axes.set_ylabel(axis_label(metric))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        if metric == "active_units":
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    fixed = f" ({_fixed(designs[0].rows, x)})" if len(designs) == 1 else ""
+    _title(figure, title + fixed)
+    _legend(figure, designs)
+    return figure
+
+
+def _fixed(rows: pd.DataFrame, x: str) -> str:
+    """What a lone line is of: with no other line there is no legend to say it."""
+    axes = [axis for axis in ("likelihood", "sigma", "latent_dim") if axis != x]
+    return design_label(axes, [rows[axis].iloc[0] for axis in axes])
+
+
+def _title(figure: Figure, title: str) -> None:
+    if title:
+        figure.suptitle(drawable(title, 110), x=0.01, ha="left")
+
+
+def _tick(value: float, _position: int | None = None) -> str:
+    return f"{value + 0.0:,.10g}".replace("-", "−")
+
+
+def _equal_elbo(axes: Axes) -> None:
+    """Faint lines of equal ELBO; the axes' limits stay as they are."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for total in MaxNLocator(7).tick_values(low + left, high + right):
+        axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
+        at = min(right, total - low)
+        start = max(left, total - high)
+        x = start + 0.02 * (right - left)
+        if left <= x <= right and low < total - x < high and at > left:
+            axes.annotate(_tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
+    """Rate against distortion, a point a design, coloured by latent size; lines of equal ELBO.
+
+    Raises:
+        NotComparable: the rows may not be compared in nats.
+    """
+    require_comparable(frame, "elbo")
+    kept = frame[frame["kl"].notna() & frame["reconstruction_error"].notna()]
+    sizes = ordered(kept["latent_dim"])
+    axes_names = varying(kept, without=["latent_dim"])
+    if len(kept) < 3 or (len(sizes) < 2 and not axes_names):
+        return None
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    axes = figure.subplots()
+    palette = dict(zip(sizes, ramp(len(sizes)), strict=True))
+    parts = split(kept, axes_names)
+    for i, (_, rows) in enumerate(parts):
+        _rate_distortion_line(axes, rows, MARKERS[i % len(MARKERS)], palette)
+    axes.set_xlabel(axis_label("kl"))
+    axes.set_ylabel(axis_label("reconstruction_error"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_tick))
+    _equal_elbo(axes)
+    axes.grid(visible=False)
+    labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
+    _rate_distortion_legends(figure, labels, palette)
+    _title(figure, title)
+    return figure
+
+
+def _rate_distortion_line(
+    axes: Axes, rows: pd.DataFrame, marker: str, palette: Mapping[Any, Colour]
+) -> None:
+    rate = summarise(rows, ["latent_dim"], "kl")
+    distortion = summarise(rows, ["latent_dim"], "reconstruction_error")
+    axes.plot(rate["mean"], distortion["mean"], color="#b8bec5", lw=1.0, zorder=1)
+    both = zip(rate.itertuples(), distortion.itertuples(), strict=True)
+    for x, y in both:
+        colour = palette[x.latent_dim]
+        axes.errorbar(
+            x.mean,
+            y.mean,
+            xerr=(x.high - x.low) / 2,
+            yerr=(y.high - y.low) / 2,
+            color=colour,
+            marker=marker,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            elinewidth=1.0,
+        )
+
+
+def _rate_distortion_legends(
+    figure: Figure, labels: Sequence[str], palette: Mapping[Any, Colour]
+) -> None:
+    handles = [
+        Line2D([], [], color="#57606a", marker=MARKERS[i % len(MARKERS)], lw=0, label=label)
+        for i, label in enumerate(labels)
+        if label
+    ]
+    if len(handles) > 1:
+        longest = max(map(len, labels))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=max(1, min(4, 130 // (longest + 6)))
+        )
+    sizes = [
+        Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
+        for size, colour in palette.items()
+    ]
+    figure.axes[0].legend(
+        handles=sizes, loc="center left", bbox_to_anchor=(1.0, 0.5), title="latent\ndimension\n[count]"
+    )
+
+
+def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure | None:
+    """Bits per dimension of every design, best first: the one score that crosses families.
+
+    Raises:
+        NotComparable: the rows are of different data.
+    """
+    if not _measured(frame, ["bits_per_dim"]):
+        return None
+    axes_names = varying(frame)
+    if not axes_names:
+        return None
+    parts = split(frame, axes_names)
+    table = pd.concat([summarise(rows, [], "bits_per_dim") for _, rows in parts])
+    table["label"] = [drawable(design_label(axes_names, key), 70) for key, _ in parts]
+    table["family"] = [value_text(rows["likelihood"].iloc[0]) for _, rows in parts]
+    table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
+    if len(table) < 2:
+        return None
+    families = ordered(table["family"])
+    return _ranking(table, dict(zip(families, colours(len(families)), strict=True)), title)
+
+
+def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> Figure:
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.21 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(table.itertuples()):
+        axes.errorbar(
+            row.mean,
+            place,
+            xerr=(row.high - row.low) / 2,
+            color=palette[row.family],
+            marker="o",
+            markerfacecolor=palette[row.family] if row.n == row.cells else "white",
+            capsize=2.2,
+        )
+    axes.set_yticks(range(len(table)), table["label"])
+    axes.set_ylim(len(table) - 0.4, -0.6)
+    axes.set_xlabel(axis_label("bits_per_dim") + ", lower is better")
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    _title(figure, title)
+    return figure
+
+
+def _facets(parts: Sequence[Group], most: int) -> list[tuple[str, pd.DataFrame]]:
+    """Designs of all groups that have most latent sizes, with a name each; at most `most`."""
+    named: list[tuple[tuple[Any, ...], pd.DataFrame]] = []
+    for group in parts:
+        axes = varying(group.frame, without=["latent_dim"])
+        label = "" if len(parts) == 1 else f", {group.label}"
+        for key, rows in split(group.frame, axes):
+            name = design_label(axes, key) or _fixed(rows, "latent_dim")
+            named.append(((name + label,), rows))
+    return [(key[0], rows) for key, rows in widest(named, most)]
+
+
+def kl_per_dimension(
+    parts: Sequence[Group], found: Mapping[str, Curve], title: str = "", most: int = 6
+) -> Figure | None:
+    """The KL of each latent dimension, sorted within a cell, a colour a latent size.
+
+    Args:
+        parts: groups of comparable rows; each design has a panel and an axis of its own.
+        found: for a cell_id its KL per dimension in nats, (latent,).
+        title: what the figure is.
+        most: panels at most; those designs that have most latent sizes are kept.
+    """
+    kept = _with(parts, lambda cell: cell in found)
+    facets = _facets(kept, most)
+    if not facets:
+        return None
+    palette = _size_palette([rows for _, rows in facets])
+    figure, panels = _grid(len(facets), 3, 2.5)
+    for axes, (name, rows) in zip(panels, facets, strict=True):
+        for size, same in reversed(split(rows, ["latent_dim"])):
+            _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
+        marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
+        axes.set_title(drawable(name + marginal, 44), fontsize=8.5)
+        top = max(2, int(rows["latent_dim"].max()))
+        _latent_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
+        axes.set_xlabel("rank of the latent dimension [count]")
+        axes.set_ylabel("KL of one dimension [nats/image]")
+    _sizes_legend(figure, palette)
+    _title(figure, title)
+    return figure
+
+
+def _with(parts: Sequence[Group], has: Callable[[str], bool]) -> list[Group]:
+    kept = [
+        Group(group.label, group.slug, group.frame[[has(c) for c in group.frame["cell_id"]]])
+        for group in parts
+    ]
+    return [group for group in kept if not group.frame.empty]
+
+
+def _size_palette(frames: Sequence[pd.DataFrame]) -> dict[Any, Colour]:
+    sizes = ordered(pd.concat([rows["latent_dim"] for rows in frames]))
+    return dict(zip(sizes, ramp(len(sizes)), strict=True))
+
+
+def _sorted_kl(axes: Axes, curves: Sequence[NDArray[Any]], colour: Colour) -> None:
+    table = np.vstack([np.sort(curve)[::-1] for curve in curves])
+    rank = np.arange(1, table.shape[1] + 1)
+    mean = table.mean(axis=0)
+    axes.plot(rank, mean, color=colour)
+    axes.plot(rank[-1], mean[-1], color=colour, marker="o", markersize=4)
+    axes.fill_between(rank, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, lw=0)
+
+
+def widest(
+    parts: Sequence[tuple[tuple[Any, ...], pd.DataFrame]], most: int
+) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The designs with most latent sizes, at most `most`, in their old order."""
+    count = {i: len(ordered(rows["latent_dim"])) for i, (_, rows) in enumerate(parts)}
+    best = sorted(count, key=lambda i: (-count[i], i))[:most]
+    return [parts[i] for i in sorted(best) if count[i]]
+
+
+def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` equal panels."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, 0.7 + height * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
+
+
+def _sizes_legend(figure: Figure, palette: Mapping[Any, Colour]) -> None:
+    handles = [Line2D([], [], color=c, label=f"z {size}") for size, c in palette.items()]
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(handles)))
+
+
+def loss_curves(
+    parts: Sequence[Group], series: Mapping[str, Series], title: str = "", most: int = 6
+) -> Figure | None:
+    """The training ELBO by epoch, a thin line a cell; a cross where a cell diverged.
+
+    The vertical range leaves out the lowest twentieth of the values: the first epochs would
+    otherwise hide the rest. Each design has a panel and an axis of its own.
+    """
+    kept = _with(parts, lambda cell: len(series.get(cell, {}).get("train_elbo", ())) > 1)
+    facets = _facets(kept, most)
+    if not facets:
+        return None
+    palette = _size_palette([rows for _, rows in facets])
+    figure, panels = _grid(len(facets), 3, 2.4)
+    for axes, (name, rows) in zip(panels, facets, strict=True):
+        _training(axes, rows, series, palette)
+        axes.set_title(drawable(name, 44), fontsize=8.5)
+        axes.set_xlabel("epoch [count]")
+        axes.set_ylabel("training ELBO [nats/image]")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    _sizes_legend(figure, palette)
+    _title(figure, title)
+    return figure
+
+
+def _training(
+    axes: Axes,
+    rows: pd.DataFrame,
+    series: Mapping[str, Series],
+    palette: Mapping[Any, Colour],
+) -> None:
+    values = []
+    for row in rows.itertuples():
+        curve = np.array(series[str(row.cell_id)]["train_elbo"], dtype=np.float64)
+        epochs = np.arange(1, len(curve) + 1)
+        colour = palette[row.latent_dim]
+        axes.plot(epochs, curve, color=colour, lw=1.0, alpha=0.85)
+        known = np.flatnonzero(np.isfinite(curve))
+        if row.status == "diverged" and len(known):
+            last = known[-1]
+            axes.plot(epochs[last], curve[last], color="#b3261e", marker="x", ms=7, mew=2)
+        values.append(curve[known])
+    seen = np.concatenate(values)
+    if len(seen) > 4:
+        low, high = np.quantile(seen, [0.05, 1.0])
+        margin = 0.06 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+
+
+_COST_AXES: Final = (
+    "device",
+    "precision",
+    "architecture",
+    "hidden",
+    "dataset",
+    "batch_size",
+    "posterior",
+    "objective",
+    "importance_samples",
+)
+
+
+def cost(frame: pd.DataFrame, title: str = "") -> Figure | None:
+    """Throughput, step time and peak memory against latent size: a dot a cell, a line of medians.
+
+    Raises:
+        NotComparable: the rows are of different machines.
+    """
+    metrics = ("samples_per_second", "step_ms_median", "peak_memory_mib")
+    shown = _measured(frame, metrics)
+    if not shown:
+        return None
+    require_comparable(frame, shown[0])
+    axes_names = tuple(axis for axis in varying(frame) if axis in _COST_AXES)
+    parts = split(frame, axes_names)
+    palette = colours(len(parts))
+    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, metric in zip(panels, shown, strict=True):
+        for i, (_, rows) in enumerate(parts):
+            _cost_line(axes, rows, metric, palette[i], MARKERS[i % len(MARKERS)])
+        _cost_axes(axes, metric, ordered(frame["latent_dim"]), frame[metric])
+    _legend(
+        figure,
+        [
+            Design(
+                drawable(design_label(axes_names, key)) or "all", rows, palette[i], MARKERS[i % len(MARKERS)]
+            )
+            for i, (key, rows) in enumerate(parts)
+        ],
+    )
+    _title(figure, title)
+    return figure
+
+
+def _cost_line(axes: Axes, rows: pd.DataFrame, metric: str, colour: Colour, marker: str) -> None:
+    kept = rows[rows[metric].notna()]
+    middle = kept.groupby("latent_dim")[metric].median()
+    axes.plot(middle.index, middle, color=colour)
+    sns.scatterplot(
+        x=kept["latent_dim"].astype(float),
+        y=kept[metric],
+        ax=axes,
+        color=colour,
+        marker=marker,
+        s=22,
+        alpha=0.65,
+        legend=False,
+        linewidth=0.3,
+    )
+
+
+def _cost_axes(axes: Axes, metric: str, sizes: Sequence[Any], values: "pd.Series[float]") -> None:
+    _latent_axis(axes, sizes)
+    axes.set_xlabel(_X_LABELS["latent_dim"])
+    axes.set_ylabel(axis_label(metric))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    if values.min() > 0 and values.max() > 20 * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    else:
+        axes.set_ylim(bottom=0)

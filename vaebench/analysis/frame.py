@@ -1,0 +1,238 @@
+"""Records into one tidy frame: a row a record, a column an axis or a metric.
+
+Columns, in this order: `cell_id`, `design` (what rows that differ in the seed alone have in
+common), `grid`, `status`, `status_reason`, every axis, every metric with
+its `<metric>_se`, `<metric>_n` and `<metric>_reason` (why a value is missing), the facts about
+the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass', 'density', or
+'not a likelihood of these data'), `machine`, `device_name`, `driver`, `versions`, `commit`, the
+`warnings` and the `store` that the record came from.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
+from vaebench.analysis.labels import value_text
+from vaebench.grid.cell import Cell
+from vaebench.records.files import StorageError
+from vaebench.records.schema import CellRecord, Environment, RecordError
+from vaebench.records.store import RecordMissing, Store
+
+__all__ = ["Damaged", "Results", "load_results", "read_results", "tidy"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_DATA_COLUMNS: Final = (
+    "data_checksum",
+    "data_support",
+    "data_levels",
+    "data_pixels",
+    "data_train",
+    "data_test",
+)
+_LAST_COLUMNS: Final = (
+    "comparable",
+    "machine",
+    "device_name",
+    "driver",
+    "versions",
+    "commit",
+    "warnings",
+    "store",
+)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A record that is not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a report is made from.
+
+    Attributes:
+        frame: the tidy frame, sorted by store and cell.
+        series: for a cell its numbers an epoch, by name.
+        arrays: reads a cell's arrays; empty where there are none.
+        damaged: the files that are no whole records.
+    """
+
+    frame: pd.DataFrame
+    series: Mapping[str, Mapping[str, Sequence[float | None]]]
+    arrays: Callable[[str], Arrays]
+    damaged: tuple[Damaged, ...] = ()
+
+
+def _support(cell: Cell) -> str:
+    """The data support of a cell that ended before its data were read."""
+    if cell.binarization != "none":
+        return "binary"
+    if cell.dequantize:
+        return "dequantised"
+    return "real" if cell.dataset == "linear-gaussian" else "grey"
+
+
+def _machine(environment: Environment) -> str | None:
+    """One name for a machine and the threads it gave: timings compare only within it."""
+    parts = [
+        environment.processor or environment.platform or "",
+        f"{environment.cores} cores" if environment.cores else "",
+        f"{environment.threads} threads a cell" if environment.threads else "",
+    ]
+    return ", ".join(part for part in parts if part).replace(" 1 threads", " 1 thread") or None
+
+
+def _measured(record: CellRecord) -> dict[str, object]:
+    found: dict[str, object] = {}
+    why = None if record.status.state == "done" else f"the cell is {record.status.state}"
+    for name in (*METRIC_COLUMNS, *sorted(set(record.metrics) - set(METRIC_COLUMNS))):
+        metric = record.metrics.get(name)
+        # `iw_samples` is an axis too, and the axis is the same number.
+        if name not in AXIS_COLUMNS:
+            found[name] = None if metric is None else metric.value
+        if metric is None:
+            found.setdefault(f"{name}_reason", why or "not measured")
+            continue
+        # `elbo_se` and `iw_se` are metrics of their own and are not overwritten.
+        for part in ("se", "n", "reason"):
+            if found.get(f"{name}_{part}") is None:
+                found[f"{name}_{part}"] = getattr(metric, part)
+    return found
+
+
+def _data(record: CellRecord) -> dict[str, object]:
+    facts = record.data
+    if facts is None:
+        return {"data_support": _support(record.cell)}
+    return {
+        "data_checksum": facts.checksum,
+        "data_support": facts.support,
+        "data_levels": facts.levels,
+        "data_pixels": int(np.prod(facts.shape)),
+        "data_train": facts.n_train,
+        "data_test": facts.n_test,
+    }
+
+
+def _row(record: CellRecord, store: str) -> dict[str, object]:
+    environment = record.environment
+    axes = {name: getattr(record.cell, name) for name in AXIS_COLUMNS}
+    versions = ", ".join(f"{name} {is_}" for name, is_ in sorted(environment.versions.items()))
+    design = " ".join(value_text(value) for name, value in axes.items() if name != "seed")
+    return {
+        "cell_id": record.cell_id,
+        "design": design,
+        "grid": record.grid,
+        "status": record.status.state,
+        "status_reason": record.status.reason,
+        **axes,
+        "hidden": value_text(record.cell.hidden),
+        **_measured(record),
+        **_data(record),
+        "comparable": record.comparable,
+        "machine": _machine(environment),
+        "device_name": environment.device_name,
+        "driver": environment.driver,
+        "versions": versions or None,
+        "commit": environment.commit,
+        "warnings": "; ".join(record.warnings) or None,
+        "store": store,
+    }
+
+
+def _columns(frame: pd.DataFrame) -> list[str]:
+    metrics: list[str] = []
+    extra = sorted(name for name in frame if name.endswith("_train") and name != "data_train")
+    for name in (*METRIC_COLUMNS, *extra):
+        metrics += [name, f"{name}_se", f"{name}_n", f"{name}_reason"]
+    head = ["cell_id", "design", "grid", "status", "status_reason"]
+    wanted = dict.fromkeys((*head, *AXIS_COLUMNS, *metrics, *_DATA_COLUMNS, *_LAST_COLUMNS))
+    return list(wanted)
+
+
+def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """A failed cell has the data of the others of its data set and support, if they agree."""
+    filled = frame.copy()
+    for column in ("data_checksum", "data_levels"):
+        keys = [filled["dataset"], filled["data_support"]]
+        if column == "data_checksum":
+            keys = keys[:1]
+        same = filled.groupby(keys)[column]
+        only = same.transform("first").where(same.transform("nunique") == 1)
+        filled[column] = filled[column].where(filled[column].notna(), only)
+    return filled
+
+
+def tidy(records: Sequence[tuple[CellRecord, str]]) -> pd.DataFrame:
+    """The frame of these records, each with the name of its store, in a fixed order.
+
+    A cell that is there twice on one machine counts once: the finished one, else the first.
+    """
+    rows = sorted(
+        (_row(record, store) for record, store in records),
+        key=lambda row: (row["status"] != "done", str(row["store"])),
+    )
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=_columns(frame))
+    if frame.empty:
+        return frame
+    frame = frame.drop_duplicates(["cell_id", "machine"]).sort_values(["cell_id", "store"])
+    numbers = [name for name in frame if name in METRIC_COLUMNS or name.endswith(("_se", "_n"))]
+    frame[numbers] = frame[numbers].astype("float64")
+    frame["sigma"] = frame["sigma"].astype(object)
+    return _known_data(frame.reset_index(drop=True))
+
+
+def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:
+    """Reads the arrays of a cell once; damaged ones count as absent (`Results.damaged` has them)."""
+
+    @functools.cache
+    def read(cell: str) -> Arrays:
+        try:
+            return homes[cell].arrays(cell)
+        except (RecordError, RecordMissing, StorageError):
+            return {}
+
+    return read
+
+
+def read_results(paths: Sequence[Path]) -> Results:
+    """Read whole results folders; what is damaged is listed, not used and not touched.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+    """
+    found: list[tuple[CellRecord, str]] = []
+    damaged: list[Damaged] = []
+    homes: dict[str, Store] = {}
+    for path in paths:
+        store = Store(path)
+        for record in store.iter_records():
+            if isinstance(record, CellRecord):
+                found.append((record, path.name))
+                homes.setdefault(record.cell_id, store)
+        damaged += [Damaged(each.name, f"{each.kind}: {each.reason}") for each in store.check()]
+    series = {record.cell_id: record.series for record, _ in reversed(found)}
+    return Results(tidy(found), series, _reader(homes), tuple(damaged))
+
+
+def load_results(path: Path | str) -> pd.DataFrame:
+    """The tidy frame of one results folder: a row a record; see the module for the columns.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    root = Path(path)
+    records = [each for each in Store(root).iter_records() if isinstance(each, CellRecord)]
+    return tidy([(record, root.name) for record in records])

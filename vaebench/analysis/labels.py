@@ -1,0 +1,140 @@
+"""How values and designs are ordered and written, for tables and figures alike."""
+
+import functools
+import math
+import re
+import unicodedata
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from matplotlib import get_data_path
+from matplotlib.ft2font import FT2Font
+
+from vaebench.analysis.columns import AXIS_COLUMNS
+
+__all__ = [
+    "design_label",
+    "drawable",
+    "is_missing",
+    "order_key",
+    "ordered",
+    "plain",
+    "reading_order",
+    "slug",
+    "value_text",
+    "varying",
+]
+
+_WORD_ORDER: Final = (
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "laplace",
+    "logistic",
+    "student_t",
+    "categorical",
+    "learned",
+    "optimal",
+    "per_pixel",
+    "predicted",
+    "cpu",
+    "cuda",
+    "mps",
+)
+_BARE: Final = frozenset({"likelihood", "dataset", "device", "architecture", "precision"})
+_PREFIX: Final = {"latent_dim": "z", "sigma": "σ", "beta": "β", "prior_scale": "λ"}
+
+
+def is_missing(value: object) -> bool:
+    """True for None, NaN and pandas' NA."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def order_key(value: object) -> tuple[int, float, str]:
+    """Sorts a column of mixed values: numbers, then known words, then others, None last."""
+    if is_missing(value):
+        return (3, 0.0, "")
+    if isinstance(value, str):
+        known = value in _WORD_ORDER
+        return (1, _WORD_ORDER.index(value), "") if known else (2, 0.0, value)
+    if isinstance(value, (int, float)) or hasattr(value, "__float__"):
+        return (0, float(value), "")
+    return (2, 0.0, str(value))
+
+
+def ordered(values: Iterable[Hashable]) -> list[Hashable]:
+    """The distinct values in `order_key`'s order; every missing value counts as one None."""
+    seen = {None if is_missing(value) else value for value in values}
+    return sorted(seen, key=order_key)
+
+
+def value_text(value: object) -> str:
+    """A value of an axis in as few characters as keep it: 0.1, 8, 'learned', '-' for none."""
+    if is_missing(value):
+        return "-"
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(float(value))
+    if isinstance(value, tuple):
+        return "-".join(value_text(entry) for entry in value)
+    return str(value)
+
+
+def plain(text: object, limit: int = 80) -> str:
+    """Text on one line without control, format or bidirectional characters, cut at `limit`."""
+    spaced = re.sub(r"\s+", " ", str(text)).strip()
+    kept = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in spaced)
+    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
+
+
+@functools.cache
+def _drawn_characters() -> frozenset[int]:
+    font = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return frozenset(FT2Font(str(font)).get_charmap())
+
+
+def drawable(text: object, limit: int = 60) -> str:
+    """`plain` text that the bundled font can draw; every other character becomes '?'."""
+    return "".join(c if ord(c) in _drawn_characters() else "?" for c in plain(text, limit))
+
+
+def slug(text: str) -> str:
+    """A file name of [a-z0-9-] that says what `text` says."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]:
+    """The axes that hold more than one value in the frame, seed and `without` left out."""
+    left_out = {"seed", *without}
+    return tuple(
+        axis
+        for axis in AXIS_COLUMNS
+        if axis in frame and axis not in left_out and len(ordered(frame[axis])) > 1
+    )
+
+
+def reading_order(axis: str) -> int:
+    """Where an axis stands in a name or a table: what a reader looks for first, then the rest."""
+    first = {"likelihood": 0, "sigma": 1, "latent_dim": 3}
+    return first.get(axis, 2)
+
+
+def _part(axis: str, value: object) -> str:
+    if is_missing(value):
+        return ""
+    if axis in _BARE:
+        return value_text(value).replace("_", " ")
+    if axis == "binarization":
+        return "" if value == "none" else f"binarised ({value_text(value)})"
+    if axis == "dequantize":
+        return "dequantised" if value else ""
+    name = _PREFIX.get(axis, axis.replace("_", " "))
+    return f"{name} {value_text(value).replace('_', ' ')}"
+
+
+def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
+    """A short name of a design, e.g. 'gaussian, σ learned, z 8'; missing values are left out."""
+    pairs = sorted(zip(axes, values, strict=True), key=lambda pair: reading_order(pair[0]))
+    return ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)

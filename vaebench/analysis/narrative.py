@@ -1,0 +1,132 @@
+"""What the numbers say, in sentences: every word of it follows from the records."""
+
+from typing import Any
+
+import pandas as pd
+
+from vaebench.analysis.columns import unit
+from vaebench.analysis.comparability import Group, groups
+from vaebench.analysis.figures import split, widest
+from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
+from vaebench.analysis.overview import overlap
+from vaebench.analysis.summary import number, summarise, summary_text
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.records.metrics import METRICS
+
+__all__ = ["sentences"]
+
+
+def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Designs with their mean and interval, the best first."""
+    axes = sorted(
+        dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"]), key=reading_order
+    )
+    made = []
+    for key, rows in split(frame, axes):
+        one = summarise(rows, [], metric).iloc[0]
+        made.append({**one.to_dict(), "label": plain(design_label(axes, key))})
+    table = pd.DataFrame(made)
+    table = table[table["n"] > 0]
+    rising = METRICS[metric].better != "higher"
+    return table.sort_values("mean", ascending=rising, kind="stable")
+
+
+def _value(row: "pd.Series[Any]", metric: str) -> str:
+    seeds = f"{int(row['n'])} seeds" if row["n"] > 1 else "1 seed, so no interval"
+    text = summary_text(row["mean"], row["low"], row["high"], row["n"], row["n"], 0)
+    return f"{text} {unit(metric)} ({seeds})"
+
+
+def _runner_up(table: pd.DataFrame) -> str:
+    if len(table) < 2:
+        return "."
+    first, second = table.iloc[0], table.iloc[1]
+    together = overlap(first, second)
+    if together is None:
+        return f"; {second['label']} follows."
+    told = "overlap" if together else "do not overlap"
+    return f"; {second['label']} follows, and their intervals {told}."
+
+
+def _best(group: Group) -> str | None:
+    table = _ranked(group.frame, "elbo")
+    if table.empty:
+        return None
+    bound = not (group.frame["comparable"].astype(str).str.startswith("not")).any()
+    name = "ELBO" if bound else "score (no bound on log p(x) of these data)"
+    first = table.iloc[0]
+    designs = f"{len(table)} designs compared" if len(table) > 1 else "one design"
+    return (
+        f"On {group.label} ({designs}) the highest {name} is that of {first['label']}: "
+        f"{_value(first, 'elbo')}{_runner_up(table)}"
+    )
+
+
+def _latent(group: Group) -> str | None:
+    axes = varying(group.frame, without=["latent_dim"])
+    (key, rows) = widest(split(group.frame, axes), 1)[0]
+    table = summarise(rows, ["latent_dim"], "elbo")
+    table = table[table["n"] > 0]
+    if len(table) < 3:
+        return None
+    best = table.loc[table["mean"].astype(float).idxmax()]
+    last = table.iloc[-1]
+    names = sorted(dict.fromkeys(["likelihood", "sigma", *axes]), key=reading_order)
+    fixed = dict(zip(axes, key, strict=True))
+    label = design_label(names, [fixed.get(name, rows[name].iloc[0]) for name in names])
+    text = (
+        f"Over latent sizes {table.iloc[0]['latent_dim']} to {last['latent_dim']} of "
+        f"{plain(label)} ({group.label}) the ELBO is highest at "
+        f"{best['latent_dim']}: {_value(best, 'elbo')}"
+    )
+    return text + _active(rows, last["latent_dim"])
+
+
+def _active(rows: pd.DataFrame, size: object) -> str:
+    widest_rows = rows[rows["latent_dim"] == size]
+    units = summarise(widest_rows, ["latent_dim"], "active_units").iloc[0]
+    if units["n"] == 0:
+        return "."
+    return f". At {size} the model uses {number(float(units['mean']))} latent dimensions."
+
+
+def _bits(frame: pd.DataFrame) -> list[str]:
+    made = []
+    for group in groups(frame, "bits_per_dim"):
+        table = _ranked(group.frame, "bits_per_dim")
+        if group.frame["likelihood"].nunique() > 1 and len(table) > 1:
+            first = table.iloc[0]
+            made.append(
+                f"Across likelihood families ({group.label}) the fewest bits per dimension are "
+                f"those of {first['label']}: {_value(first, 'bits_per_dim')}{_runner_up(table)}"
+            )
+    return made
+
+
+def _warnings(frame: pd.DataFrame) -> list[str]:
+    made = []
+    counts = frame["status"].value_counts()
+    lost = [f"{counts[s]} {value_text(s)}" for s in sorted(counts.index) if s != "done"]
+    if lost:
+        made.append(f"Not every cell finished: {', '.join(lost)} of {len(frame)}; see the end.")
+    if frame["seed"].nunique() == 1:
+        made.append("There is one seed, so no number here has an interval over seeds.")
+    grey = frame["comparable"].astype(str).str.startswith("not").any()
+    if grey:
+        names = sorted(set(frame.loc[frame["comparable"].str.startswith("not"), "likelihood"]))
+        known = ", ".join(name for name in names if name in LIKELIHOODS)
+        made.append(
+            f"On these pixels {known} is a cross-entropy and no likelihood: its scores stand apart."
+        )
+    return made
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """What the records say, the main results first; nothing that they do not support."""
+    done = frame[frame["status"] == "done"]
+    if done.empty:
+        return ["No cell finished, so there is no result to compare.", *_warnings(frame)]
+    made: list[str | None] = []
+    for group in groups(done, "elbo"):
+        made += [_best(group), _latent(group)]
+    return [text for text in made if text] + _bits(done) + _warnings(frame)

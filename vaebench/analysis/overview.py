@@ -1,0 +1,180 @@
+"""The tables of a report: one row a design, one table for what may be compared."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.comparability import Group, groups
+from vaebench.analysis.figures import split
+from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
+from vaebench.analysis.summary import summarise, summary_text
+from vaebench.analysis.tables import Table
+
+__all__ = ["Overview", "cost_tables", "result_tables", "unfinished", "warnings_table"]
+
+_ALWAYS: Final = (
+    "elbo",
+    "reconstruction_error",
+    "kl",
+    "bits_per_dim",
+    "mse",
+    "active_units",
+)
+_IF_MEASURED: Final = (
+    "sigma_fitted",
+    "iw_bound",
+    "posterior_gap",
+    "mutual_information",
+    "marginal_kl",
+    "nonzero_codes",
+    "knn_accuracy",
+    "tsne_trustworthiness",
+)
+_COST: Final = (
+    "samples_per_second",
+    "step_ms_median",
+    "step_ms_p95",
+    "train_seconds",
+    "peak_memory_mib",
+)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A table to read, and the same numbers in full precision."""
+
+    table: Table
+    numbers: pd.DataFrame
+
+
+class _Footnotes:
+    """Numbers each distinct reason once, in the order of appearance."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, int] = {}
+
+    def mark(self, reason: str) -> str:
+        return f"[{self._marks.setdefault(reason, len(self._marks) + 1)}]"
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"[{mark}] {reason}" for reason, mark in self._marks.items())
+
+
+def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
+    named = [axis for axis in always if frame[axis].notna().any()]
+    return sorted(dict.fromkeys([*varying(frame), *named]), key=reading_order)
+
+
+def _entry(row: "pd.Series[Any]", footnotes: _Footnotes) -> str:
+    text = summary_text(*(row[name] for name in ("mean", "low", "high", "n", "cells", "diverged")))
+    reason = row["reason"]
+    if text == "n/a" and not is_missing(reason):
+        text += f" {footnotes.mark(plain(reason, 300))}"
+    return text
+
+
+def _overview(
+    frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str], name: str, title: str
+) -> Overview:
+    footnotes = _Footnotes()
+    texts: list[tuple[str, ...]] = []
+    numbers: list[dict[str, object]] = []
+    for key, rows in split(frame, axes):
+        found = {metric: summarise(rows, [], metric).iloc[0] for metric in metrics}
+        design = tuple(value_text(value) for value in key)
+        texts.append((*design, str(len(rows)), *(_entry(found[m], footnotes) for m in metrics)))
+        numbers.append(dict(zip(axes, key, strict=True)) | _numbers(rows, found))
+    table = Table(
+        name=name,
+        title=title,
+        header=(*map(heading, axes), "seeds", *map(heading, metrics)),
+        units=(*("" for _ in axes), "", *map(unit, metrics)),
+        rows=tuple(texts),
+        numeric=(*(axis == "latent_dim" for axis in axes), True, *(True for _ in metrics)),
+        notes=footnotes.notes(),
+    )
+    return Overview(table, pd.DataFrame(numbers))
+
+
+def _numbers(rows: pd.DataFrame, found: dict[str, "pd.Series[Any]"]) -> dict[str, object]:
+    row: dict[str, object] = {"seeds": len(rows)}
+    row["diverged"] = int((rows["status"] == "diverged").sum())
+    for metric, one in found.items():
+        row[metric] = one["mean"]
+        row[f"{metric}_low"] = one["low"]
+        row[f"{metric}_high"] = one["high"]
+        row[f"{metric}_n"] = int(one["n"])
+    return row
+
+
+def result_tables(frame: pd.DataFrame) -> list[Overview]:
+    """One table for each set of records whose nats may be compared."""
+    made = []
+    for group in groups(frame, "elbo"):
+        measured = [m for m in _IF_MEASURED if group.frame[m].notna().any()]
+        axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
+        name, title = f"results-{group.slug}", f"Results on {group.label}"
+        made.append(_overview(group.frame, axes, [*_ALWAYS, *measured], name, title))
+    return made
+
+
+def cost_tables(frame: pd.DataFrame) -> list[Overview]:
+    """Time and memory of training, one table a machine."""
+    made = []
+    for number, group in enumerate(_timed(frame), 1):
+        measured = [m for m in _COST if group.frame[m].notna().any()]
+        axes = _design_axes(group.frame, ("device", "likelihood", "latent_dim"))
+        title = f"Cost of training on {group.label}"
+        made.append(_overview(group.frame, axes, measured, f"cost-{number}", title))
+    return made
+
+
+def _timed(frame: pd.DataFrame) -> tuple[Group, ...]:
+    return groups(frame[frame[list(_COST)].notna().any(axis=1)], "train_seconds")
+
+
+def unfinished(frame: pd.DataFrame) -> Table | None:
+    """The cells that are not done, each with its reason; None where all are."""
+    rows = frame[frame["status"] != "done"]
+    if rows.empty:
+        return None
+    return Table(
+        name="unfinished",
+        title="Cells that did not finish",
+        header=("cell", "status", "reason"),
+        units=("", "", ""),
+        rows=tuple(
+            (plain(row.cell_id, 130), value_text(row.status), plain(row.status_reason, 300))
+            for row in rows.sort_values(["status", "cell_id"]).itertuples()
+        ),
+        numeric=(False, False, False),
+    )
+
+
+def warnings_table(frame: pd.DataFrame) -> Table | None:
+    """What cells warned of, and how many did; None where none did."""
+    said = frame["warnings"].dropna().str.split("; ").explode()
+    if said.empty:
+        return None
+    counted = said.map(lambda text: plain(text, 300)).value_counts()
+    pairs = sorted(counted.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    return Table(
+        name="warnings",
+        title="Warnings in the records",
+        header=("warning", "cells"),
+        units=("", ""),
+        rows=tuple((str(text), str(count)) for text, count in pairs),
+        numeric=(False, True),
+    )
+
+
+def overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool | None:
+    """Whether two intervals over seeds overlap; None where one of them does not exist."""
+    ends = [one["low"], one["high"], other["low"], other["high"]]
+    if any(math.isnan(end) for end in ends):
+        return None
+    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])

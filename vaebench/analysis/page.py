@@ -1,0 +1,102 @@
+"""A report's content as one HTML page that needs nothing else: no network, no script.
+
+Text from data is only ever a value of the template and always escaped; the page's content security
+policy allows embedded images and its own style sheet, nothing more.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import metadata, resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from vaebench.analysis.frame import Damaged
+from vaebench.analysis.labels import plain
+from vaebench.analysis.tables import Table
+from vaebench.records.metrics import METRICS
+
+__all__ = ["Page", "Picture", "Section", "html"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: its file name without an ending, its words and its PNG."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    width: int
+    height: int
+
+    @property
+    def source(self) -> Markup:
+        """The image itself as an address."""
+        return Markup("data:image/png;base64,") + base64.b64encode(self.png).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: figures, then tables."""
+
+    key: str
+    title: str
+    intro: str
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page says."""
+
+    title: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    sentences: tuple[str, ...]
+    sections: tuple[Section, ...]
+    damaged: tuple[Damaged, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _typeset(text: str) -> str:
+    """A hyphen before a number becomes a minus sign."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
+
+
+def _one_line(value: Any) -> Any:
+    """Every text of the page goes through here; what the page itself is made of does not."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plain(value, 1000)
+    return value
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vaebench.analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_one_line,
+    )
+    environment.filters["typeset"] = _typeset
+    return environment.get_template("report.html.j2")
+
+
+def html(page: Page) -> str:
+    """The whole page as text; the same for the same content."""
+    folder = resources.files("vaebench.analysis") / "templates"
+    style = (folder / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    return _template().render(
+        **vars(page),
+        style=Markup(style),  # noqa: S704 - our own file
+        style_hash=f"sha256-{digest}",
+        version=metadata.version("vaebench"),
+        metrics=tuple(METRICS.values()),
+    )

@@ -1,0 +1,471 @@
+"""The report of one or several results folders: the only module that writes under `reports/`.
+
+A report is a pure function of the records. It is built in a new folder beside the old one and
+takes its place when it is whole, so a report that is cut short leaves the old one as it was.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vaebench.analysis import figures, pictures
+from vaebench.analysis.columns import AXIS_COLUMNS
+from vaebench.analysis.comparability import Group, groups
+from vaebench.analysis.export import flat
+from vaebench.analysis.frame import Results, read_results
+from vaebench.analysis.labels import ordered, plain, value_text
+from vaebench.analysis.narrative import sentences
+from vaebench.analysis.overview import (
+    Overview,
+    cost_tables,
+    result_tables,
+    unfinished,
+    warnings_table,
+)
+from vaebench.analysis.page import Page, Picture, Section, html
+from vaebench.analysis.style import drawing, save
+from vaebench.analysis.tables import Table, csv_text, latex, markdown
+
+__all__ = ["NothingToReport", "write_report"]
+
+_SEEDS: Final = (
+    "Points are means over seeds with 95 % Student t intervals; a single seed has none. "
+    "An open marker: a seed has no value there."
+)
+
+
+class NothingToReport(RuntimeError):
+    """There is no record that a report could be made from; the message says what to run."""
+
+
+@dataclass
+class _Builder:
+    """Writes files into the new folder and keeps what the page needs of them."""
+
+    folder: Path
+    sections: list[Section] = field(default_factory=list)
+
+    def picture(self, figure: Figure, name: str, title: str, caption: str) -> Picture:
+        png = save(figure, self.folder / "figures", name)[0]
+        with Image.open(png) as image:
+            width, height = image.size
+        return Picture(name, title, caption, png.read_bytes(), width, height)
+
+    def table(self, table: Table, numbers: pd.DataFrame) -> Table:
+        folder = self.folder / "tables"
+        written = {".md": markdown(table), ".tex": latex(table), ".csv": csv_text(flat(numbers))}
+        for ending, text in written.items():
+            _write_text(folder / f"{table.name}{ending}", text)
+        return table
+
+    def overviews(self, made: Iterable[Overview]) -> tuple[Table, ...]:
+        return tuple(self.table(each.table, each.numbers) for each in made)
+
+    def plain_table(self, table: Table | None) -> tuple[Table, ...]:
+        if table is None:
+            return ()
+        return (self.table(table, pd.DataFrame(table.rows, columns=list(table.header))),)
+
+    def section(
+        self,
+        key: str,
+        title: str,
+        intro: str,
+        shown: Iterable[Picture] = (),
+        tables: tuple[Table, ...] = (),
+    ) -> None:
+        """Add a section; one without content is left out."""
+        found = tuple(shown)
+        if found or tables:
+            self.sections.append(Section(key, title, intro, found, tables))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+Draw = Callable[[Group, str], Sequence[Figure | None]]
+
+
+def _each(
+    build: _Builder, parts: Sequence[Group], name: str, title: str, caption: str, draw: Draw
+) -> Iterator[Picture]:
+    """The figures of every group, numbered where a group has several."""
+    for group in parts:
+        heading = f"{title}: {group.label}"
+        for number, figure in enumerate(draw(group, heading), 1):
+            if figure is not None:
+                suffix = f"-{number}" if number > 1 else ""
+                yield build.picture(figure, f"{name}-{group.slug}{suffix}", heading, caption)
+
+
+def _one(
+    build: _Builder, name: str, title: str, caption: str, figure: Figure | None
+) -> list[Picture]:
+    return [] if figure is None else [build.picture(figure, name, title, caption)]
+
+
+def _bounds(build: _Builder, parts: Sequence[Group], x: str, title: str) -> Iterator[Picture]:
+    metrics = ("elbo", "kl", "reconstruction_error")
+    return _each(
+        build,
+        parts,
+        f"elbo-by-{x.replace('_', '-')}",
+        title,
+        f"ELBO (higher is better), rate and distortion. {_SEEDS}",
+        lambda group, heading: figures.against(group.frame, x, metrics, heading),
+    )
+
+
+def _latent_section(build: _Builder, nats: Sequence[Group]) -> None:
+    build.section(
+        "latent",
+        "Latent dimension",
+        "What the size of the code does to the bound and to its two parts. Nats of different data "
+        "supports, and of densities and masses, stand in figures of their own.",
+        _bounds(build, nats, "latent_dim", "Latent dimension"),
+    )
+
+
+def _sigma_section(build: _Builder, nats: Sequence[Group]) -> None:
+    build.section(
+        "sigma",
+        "Sigma",
+        "The scale of the likelihood weighs distortion against rate. Numbers are fixed scales in "
+        "units of the [0,1] pixel; words are scales that are fitted.",
+        _bounds(build, nats, "sigma", "Sigma"),
+    )
+
+
+def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
+    parts = groups(frame[frame["bits_per_dim"].notna()], "bits_per_dim")
+    ranked = _each(
+        build,
+        parts,
+        "bits-ranking",
+        "Bits per dimension",
+        f"All designs, fewest bits first (at most 40); a colour a family. {_SEEDS}",
+        lambda group, heading: [figures.bits_ranking(group.frame, heading)],
+    )
+    lines = _each(
+        build,
+        parts,
+        "bits-by-latent-dim",
+        "Bits per dimension",
+        f"Bits per dimension against latent size, lower is better. {_SEEDS}",
+        lambda group, heading: figures.against(
+            group.frame, "latent_dim", ["bits_per_dim"], heading
+        ),
+    )
+    build.section(
+        "likelihood",
+        "Likelihood families",
+        "Bits per dimension of the discrete image, the likelihood integrated over each grey level: "
+        "the one score that may be compared across families.",
+        [*ranked, *lines],
+    )
+
+
+def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
+    plane = _each(
+        build,
+        nats,
+        "rate-distortion",
+        "Rate and distortion",
+        "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
+        f"between points join latent sizes of one design. {_SEEDS}",
+        lambda group, heading: [figures.rate_distortion(group.frame, heading)],
+    )
+    found = {cell: results.arrays(cell) for group in nats for cell in group.frame["cell_id"]}
+    curves = {c: of["kl_per_dimension"] for c, of in found.items() if "kl_per_dimension" in of}
+    shares = _one(
+        build,
+        "kl-per-dimension",
+        "KL per dimension",
+        "Latent dimensions sorted by their KL: the mean over seeds, and the range over seeds as a "
+        "band. A dot ends each curve; a dimension near 0 is not used.",
+        figures.kl_per_dimension(nats, curves, "KL per dimension"),
+    )
+    build.section(
+        "rate-distortion",
+        "The rate-distortion plane",
+        "One ELBO can be had by many divisions into rate and distortion: where a design stands "
+        "says what it spends its nats on.",
+        [*plane, *shares],
+    )
+
+
+def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
+    metrics = ("active_units", "knn_accuracy", "mse")
+    lines = _each(
+        build,
+        groups(frame, "mse"),
+        "codes-by-latent-dim",
+        "Codes",
+        "Active units, accuracy of 5 nearest neighbours on the codes, and squared error. "
+        f"{_SEEDS}",
+        lambda group, heading: figures.against(group.frame, "latent_dim", metrics, heading),
+    )
+    maps = _each(
+        build,
+        groups(frame, "knn_accuracy"),
+        "tsne",
+        "t-SNE of the codes",
+        "Posterior means of test images, coloured by label. kNN: accuracy on the codes themselves, "
+        "not on the map; trust: the share of neighbourhoods that the map keeps.",
+        lambda group, heading: [pictures.tsne_maps(group.frame, results.arrays, heading)],
+    )
+    build.section(
+        "codes",
+        "What the codes hold",
+        "How many latent dimensions are used, and what they know of the labels they never saw.",
+        [*lines, *maps],
+    )
+
+
+_IMAGES: Final = (
+    (
+        pictures.reconstructions,
+        "Reconstructions",
+        "Test images and their reconstructions (the mean of p(x|z)), a row a latent size.",
+    ),
+    (pictures.prior_samples, "Samples", "Means of p(x|z) for codes z drawn from the prior."),
+    (
+        pictures.interpolations,
+        "Interpolations",
+        "Straight lines between the codes of two test images, two pairs a latent size.",
+    ),
+    (
+        pictures.traversals,
+        "Traversals",
+        "The two latent dimensions of highest KL are varied, all others are 0.",
+    ),
+)
+
+
+def _image_section(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
+    parts = groups(frame, "knn_accuracy")
+    shown: list[Picture] = []
+    for function, title, caption in _IMAGES:
+        for group in parts:
+            heading = f"{title}: {group.label}"
+            figure = function(group.frame, results.arrays, heading)
+            if figure is not None:
+                name = f"{title.lower()}-{group.slug}"
+                shown.append(build.picture(figure, name, heading, caption))
+    build.section(
+        "images",
+        "Images",
+        "The seed shown is the lowest that finished; where there are more designs or latent sizes "
+        "than fit, those are shown that cover the most sizes, evenly spread.",
+        shown,
+    )
+
+
+def _training_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
+    curves = _one(
+        build,
+        "training",
+        "Training",
+        "The training ELBO by epoch, a line a cell; a cross marks where a cell diverged. The "
+        "lowest twentieth of the values is cut off below.",
+        figures.loss_curves(nats, results.series, "Training"),
+    )
+    build.section("training", "Training", "How the bound rose while training.", curves)
+
+
+def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
+    timed = frame[frame["machine"].notna() & frame["step_ms_median"].notna()]
+    shown = _each(
+        build,
+        groups(timed, "train_seconds"),
+        "cost",
+        "Cost",
+        "A dot is a cell, the line runs through the medians. Training only, evaluation apart.",
+        lambda group, heading: [figures.cost(group.frame, heading)],
+    )
+    build.section(
+        "cost",
+        "Time and memory",
+        "Timings are compared within one machine only.",
+        shown,
+        build.overviews(cost_tables(timed)),
+    )
+
+
+def _versions(frame: pd.DataFrame) -> str:
+    return "; ".join(value_text(value) for value in ordered(frame["versions"].dropna())[:3])
+
+
+def _counted(frame: pd.DataFrame) -> str:
+    counts = frame["status"].value_counts()
+    named = sorted(counts.index, key=lambda state: (state != "done", state))
+    return f"{len(frame)}: " + ", ".join(f"{counts[state]} {state}" for state in named)
+
+
+def _named(frame: pd.DataFrame, column: str) -> str:
+    values = [plain(value_text(value), 200) for value in ordered(frame[column].dropna())]
+    more = f" and {len(values) - 9} more" if len(values) > 9 else ""
+    return ", ".join(values[:9]) + more
+
+
+def _data_text(frame: pd.DataFrame) -> str:
+    known = frame[frame["data_train"].notna()].drop_duplicates(["dataset", "data_train", "data_test"])
+    told = [
+        f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} test images)"
+        for row in known.sort_values(["dataset", "data_train"]).itertuples()
+    ]
+    return ", ".join(told[:6]) or _named(frame, "dataset")
+
+
+def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    devices = frame["device"].where(
+        frame["device_name"].isna(), frame["device"] + " (" + frame["device_name"].fillna("") + ")"
+    )
+    found = (
+        ("Cells", _counted(frame)),
+        ("Data", _data_text(frame)),
+        ("Likelihoods", _named(frame, "likelihood").replace("_", " ")),
+        ("Latent dimensions", _named(frame, "latent_dim")),
+        ("Seeds", f"{frame['seed'].nunique()}: {_named(frame, 'seed')}"),
+        ("Machine", "; ".join(map(value_text, ordered(frame["machine"].dropna())))),
+        ("Device", _named(frame.assign(device=devices), "device")),
+        ("Versions", _versions(frame)),
+        ("Commit", _named(frame, "commit")),
+    )
+    return tuple((name, text) for name, text in found if text)
+
+
+def _once(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A design and seed counts once: the finished record, else the first by name."""
+    order = frame.assign(lost=frame["status"] != "done").sort_values(["lost", "cell_id", "store"])
+    kept = order.drop_duplicates([*AXIS_COLUMNS, column]).index
+    return frame.loc[frame.index.isin(kept)]
+
+
+def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
+    repeated = len(frame) - len(once)
+    if not repeated:
+        return ()
+    return (
+        f"{repeated} records repeat a design and a seed; each counts once in the results, the "
+        "finished one or the first by name. All are in tables/results.csv.",
+    )
+
+
+def _build(results: Results, folder: Path) -> None:
+    for name in ("figures", "tables"):
+        (folder / name).mkdir(parents=True)
+    build = _Builder(folder)
+    frame = _once(results.frame, "data_checksum")
+    with drawing():
+        _sections(build, frame, results)
+    grids = _named(frame, "grid")
+    page = Page(
+        title=grids,
+        lead=f"Design choices of a variational autoencoder, measured: {_counted(frame)}.",
+        facts=_facts(results.frame),
+        sentences=tuple(sentences(frame)),
+        sections=tuple(build.sections),
+        damaged=results.damaged,
+        notes=_notes(results.frame, frame),
+    )
+    _write_text(folder / "tables" / "results.csv", csv_text(flat(results.frame)))
+    _write_text(folder / "index.html", html(page))
+
+
+def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
+    nats = groups(frame, "elbo")
+    _latent_section(build, nats)
+    _sigma_section(build, nats)
+    _likelihood_section(build, frame)
+    _plane_section(build, nats, results)
+    _code_section(build, frame, results)
+    _image_section(build, frame, results)
+    _training_section(build, nats, results)
+    _cost_section(build, _once(results.frame, "machine"))
+    build.section(
+        "results",
+        "Results in numbers",
+        "One row a design, one table for what may be compared. ± is half the 95 % Student t "
+        "interval over seeds; “div. 1/5”: one of five seeds diverged and has no value.",
+        tables=build.overviews(result_tables(frame)),
+    )
+    build.section(
+        "unfinished",
+        "What did not finish, and warnings",
+        "A cell without a result keeps its record, and its reason.",
+        tables=(*build.plain_table(unfinished(frame)), *build.plain_table(warnings_table(frame))),
+    )
+
+
+def _is_report(folder: Path) -> bool:
+    index = folder / "index.html"
+    return index.is_file() and b'name="generator" content="vaebench' in index.read_bytes()[:4000]
+
+
+def _check_target(paths: Sequence[Path], out: Path) -> None:
+    target = out.resolve()
+    for path in paths:
+        store = path.resolve()
+        if target.is_relative_to(store) or store.is_relative_to(target):
+            raise ValueError(f"a report stays apart from the results; got {out} and {path}")
+    if out.exists() and not (out.is_dir() and (_is_report(out) or not any(out.iterdir()))):
+        raise ValueError(
+            f"a report replaces its whole folder, and {out} holds something else: "
+            "choose a new or empty folder with -o"
+        )
+
+
+def _swap(fresh: Path, out: Path, old: Path) -> None:
+    if out.exists():
+        out.replace(old)
+    try:
+        fresh.replace(out)
+    except OSError:
+        if old.exists():
+            old.replace(out)
+        raise
+
+
+def _empty(paths: Sequence[Path], results: Results) -> NothingToReport:
+    places = ", ".join(map(str, paths)) or "no folder"
+    lost = f"; {len(results.damaged)} files are damaged" if results.damaged else ""
+    run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
+    return NothingToReport(f"there is no record to report on in {places}{lost}: run `{run}` first")
+
+
+def write_report(paths: Sequence[Path | str], out: Path | str) -> Path:
+    """Make the report of these results folders in the folder `out`; the path of its page.
+
+    Args:
+        paths: results folders; they are only read.
+        out: the report's folder, made or replaced as a whole.
+
+    Raises:
+        NothingToReport: the folders hold no record that can be used.
+        ValueError: `out` lies in a results folder, or holds something other than a report.
+        StorageError: a results folder cannot be read.
+        OSError: the report cannot be written; an older one is left as it was.
+    """
+    stores, target = [Path(path) for path in paths], Path(out)
+    _check_target(stores, target)
+    results = read_results(stores)
+    if results.frame.empty:
+        raise _empty(stores, results)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        fresh = work / "new"
+        _build(results, fresh)
+        _swap(fresh, target, work / "old")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target / "index.html"

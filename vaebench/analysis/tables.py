@@ -1,0 +1,143 @@
+"""Tables of text, and how they are written as Markdown, CSV and LaTeX.
+
+Whatever came from data (names, paths, error messages) is escaped for the language it is written
+in; nothing of it can become markup, a formula or a command.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from vaebench.analysis.labels import plain, value_text
+
+__all__ = ["Table", "csv_text", "latex", "markdown"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns, ready to be written in any language.
+
+    Attributes:
+        name: a file name without an ending.
+        title: one line that says what the table shows.
+        header: one heading a column.
+        units: one unit a column, '' where there is none.
+        rows: the entries, each as wide as the header.
+        numeric: which columns hold numbers and are set flush right.
+        notes: footnotes, in the order of their marks.
+    """
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    units: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
+
+
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$])")
+
+
+def _markdown_text(text: str) -> str:
+    escaped = _MARKDOWN.sub(r"\\\1", plain(text, 400))
+    # A bare address would become a link in most readers.
+    return escaped.replace("://", ":\u200b//").replace("www.", "www\u200b.")
+
+
+def _with_unit(heading: str, unit: str) -> str:
+    return f"{heading} [{unit}]" if unit else heading
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub-flavoured Markdown, every special character escaped."""
+    heads = [_with_unit(*pair) for pair in zip(table.header, table.units, strict=True)]
+    lines = [
+        f"### {_markdown_text(table.title)}",
+        "",
+        "| " + " | ".join(map(_markdown_text, heads)) + " |",
+        "|" + "|".join("---:" if numeric else "---" for numeric in table.numeric) + "|",
+    ]
+    lines += ["| " + " | ".join(map(_markdown_text, row)) + " |" for row in table.rows]
+    lines += [f"\n{_markdown_text(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX: Final[dict[str, str]] = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "²": r"$^2$",
+    "σ": r"$\sigma$",
+    "β": r"$\beta$",
+    "λ": r"$\lambda$",
+    "‖": r"$\Vert$",
+    "→": r"$\to$",
+    "…": r"\ldots{}",
+    "·": r"$\cdot$",
+    "–": "--",
+    "†": r"\dag{}",
+}
+
+
+def _latex_text(text: str) -> str:
+    escaped = "".join(_LATEX.get(character, character) for character in plain(text, 400))
+    return "".join(c if ord(c) < 0x250 else "?" for c in escaped)
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX `tabular` with booktabs' rules; data can form no command."""
+    columns = "".join("r" if numeric else "l" for numeric in table.numeric)
+    heads = [_with_unit(*pair) for pair in zip(table.header, table.units, strict=True)]
+    lines = [
+        r"% needs \usepackage{booktabs} and \usepackage{textcomp}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(map(_latex_text, heads)) + r" \\",
+        r"\midrule",
+    ]
+    lines += [" & ".join(map(_latex_text, row)) + r" \\" for row in table.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_latex_text(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _csv_entry(value: object) -> str:
+    """Numbers in full precision; text that a spreadsheet would run as a formula is disarmed."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) or hasattr(value, "dtype"):
+        return "" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+    text = value_text(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or (text[:1] in "\t\r" and text) else text
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """The frame as CSV with '.' decimals and '\\n' line ends in every locale."""
+    columns: Sequence[str] = [str(column) for column in frame.columns]
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(_csv_entry(column) for column in columns)
+    for row in frame.itertuples(index=False, name=None):
+        writer.writerow(_csv_entry(value) for value in row)
+    return sink.getvalue()

@@ -1,0 +1,173 @@
+"""Auditing a loss from the words that describe it: reductions and weights. No torch needed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from vaebench.auditing.form import Audit, AuditError, Form, Sizes, judge, normaliser
+
+__all__ = ["KL_REDUCTIONS", "RECONSTRUCTIONS", "KLChoice", "ReconChoice", "audit_reductions"]
+
+
+@dataclass(frozen=True)
+class ReconChoice:
+    """One way to write a reconstruction term.
+
+    ``factor`` multiplies the sum over pixels of the family's error; ``mean`` and ``total`` tell
+    whether that sum is divided by the pixels, and summed (not averaged) over the batch. ``nll``
+    marks a full -log p(x|z) at a stated sigma, its normaliser included.
+    """
+
+    name: str
+    summary: str
+    family: str
+    factor: float = 1.0
+    mean: bool = False
+    total: bool = False
+    nll: bool = False
+
+
+@dataclass(frozen=True)
+class KLChoice:
+    """One way to reduce the KL; ``mean`` is over latents, ``total`` sums over the batch."""
+
+    name: str
+    summary: str
+    mean: bool = False
+    total: bool = False
+
+
+_Choice = TypeVar("_Choice")
+
+_RECON = (
+    ReconChoice("mse-mean", "squared error, mean over pixels and batch", "gaussian", mean=True),
+    ReconChoice("mse-sum", "squared error, sum over pixels, mean over the batch", "gaussian"),
+    ReconChoice("mse-total", "squared error, sum over pixels and batch", "gaussian", total=True),
+    ReconChoice("half-sse", "half the squared error, summed over pixels", "gaussian", factor=0.5),
+    ReconChoice(
+        "half-sse-total",
+        "half the squared error, summed over pixels and batch",
+        "gaussian",
+        factor=0.5,
+        total=True,
+    ),
+    ReconChoice("gaussian-nll", "-log N(x; decoded, sigma^2), all constants", "gaussian", nll=True),
+    ReconChoice("gaussian-nll-mean", "the same, mean over pixels", "gaussian", mean=True, nll=True),
+    ReconChoice("l1-mean", "absolute error, mean over pixels and batch", "laplace", mean=True),
+    ReconChoice("l1-sum", "absolute error, sum over pixels, mean over the batch", "laplace"),
+    ReconChoice("l1-total", "absolute error, sum over pixels and batch", "laplace", total=True),
+    ReconChoice("laplace-nll", "-log Laplace(x; decoded, sigma), constants", "laplace", nll=True),
+    ReconChoice("bce-mean", "cross-entropy, mean over pixels and batch", "bernoulli", mean=True),
+    ReconChoice("bce-sum", "cross-entropy, sum over pixels, mean over the batch", "bernoulli"),
+    ReconChoice("bce-total", "cross-entropy, sum over pixels and batch", "bernoulli", total=True),
+)
+RECONSTRUCTIONS: Mapping[str, ReconChoice] = MappingProxyType({c.name: c for c in _RECON})
+
+_KL = (
+    KLChoice("sum", "sum over latents, mean over the batch"),
+    KLChoice("mean", "mean over latents and batch", mean=True),
+    KLChoice("total", "sum over latents and batch", total=True),
+    KLChoice("mean-total", "mean over latents, sum over the batch", mean=True, total=True),
+)
+KL_REDUCTIONS: Mapping[str, KLChoice] = MappingProxyType({c.name: c for c in _KL})
+
+
+def audit_reductions(
+    recon: str,
+    kl: str = "sum",
+    *,
+    kl_weight: float = 1.0,
+    recon_weight: float = 1.0,
+    pixels: int,
+    latent_dim: int | None = None,
+    batch_size: int | None = None,
+    sigma: float | None = None,
+) -> Audit:
+    """The audit of ``recon_weight * recon + kl_weight * kl``.
+
+    ``recon`` is a name of ``RECONSTRUCTIONS``, ``kl`` one of ``KL_REDUCTIONS``; ``sigma`` belongs
+    to the ``-nll`` forms alone. ``latent_dim`` is needed where the KL is averaged over latents,
+    ``batch_size`` where one term is summed over the batch and the other is not.
+
+    Raises `AuditError` for an unknown name, a missing or impossible number.
+
+    >>> round(audit_reductions("mse-mean", kl_weight=0.00025, pixels=12288).sigma, 2)
+    1.24
+    """
+    recon_choice = _choice(recon, RECONSTRUCTIONS, "reconstruction")
+    kl_choice = _choice(kl, KL_REDUCTIONS, "KL reduction")
+    _check_numbers(kl_weight=kl_weight, recon_weight=recon_weight)
+    if recon_weight <= 0:
+        raise AuditError(f"The reconstruction weight must be positive; it is {recon_weight:g}.")
+    _check_sigma(recon_choice, sigma)
+    sizes = _sizes(recon_choice, kl_choice, pixels, latent_dim, batch_size)
+
+    def form(at: Sizes) -> Form:
+        return _form(recon_choice, kl_choice, at, recon_weight, kl_weight, sigma)
+
+    doubled = {
+        "batch": form(replace(sizes, batch=2 * sizes.batch)),
+        "latent": form(replace(sizes, latents=2 * sizes.latents)),
+        "image": form(replace(sizes, pixels=2 * sizes.pixels)),
+    }
+    return judge(form(sizes), doubled, kl_sign_ok=kl_weight > 0 if kl_weight else None)
+
+
+def _choice(name: str, choices: Mapping[str, _Choice], what: str) -> _Choice:
+    if name not in choices:
+        raise AuditError(f"No {what} is called {name!r}. There are: {', '.join(choices)}.")
+    return choices[name]
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not math.isfinite(number):
+            raise AuditError(f"{name} must be a finite number; it is {number!r}.")
+
+
+def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:
+    if not recon.nll and sigma is not None:
+        raise AuditError(f"{recon.name} has no sigma of its own: leave sigma out, or use an -nll.")
+    if recon.nll and sigma is None:
+        raise AuditError(f"{recon.name} needs the sigma that the loss was given.")
+    if sigma is not None:
+        _check_numbers(sigma=sigma)
+        if sigma <= 0:
+            raise AuditError(f"sigma must be positive; it is {sigma:g}.")
+
+
+def _sizes(
+    recon: ReconChoice, kl: KLChoice, pixels: int, latent_dim: int | None, batch_size: int | None
+) -> Sizes:
+    if kl.mean and latent_dim is None:
+        raise AuditError("A KL averaged over latents needs the latent dimension (latent_dim).")
+    if kl.total != recon.total and batch_size is None:
+        raise AuditError(
+            f"{recon.name} and KL {kl.name} treat the batch differently: give batch_size."
+        )
+    sizes = {"pixels": pixels, "latent_dim": latent_dim, "batch_size": batch_size}
+    for name, size in sizes.items():
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise AuditError(f"{name} must be a whole number of at least 1; it is {size!r}.")
+    return Sizes(pixels, latent_dim or 1, batch_size or 1)
+
+
+def _form(
+    recon: ReconChoice,
+    kl: KLChoice,
+    sizes: Sizes,
+    recon_weight: float,
+    kl_weight: float,
+    sigma: float | None,
+) -> Form:
+    scale = recon_weight / (sizes.pixels if recon.mean else 1)
+    scale *= sizes.batch if recon.total else 1
+    factor, constant = recon.factor, 0.0
+    if sigma is not None:
+        factor = 0.5 / sigma**2 if recon.family == "gaussian" else 1 / sigma
+        constant = scale * normaliser(recon.family, sigma, sizes.pixels)
+    weight = kl_weight / (sizes.latents if kl.mean else 1) * (sizes.batch if kl.total else 1)
+    fault = "the KL has the wrong sign, so it is maximised" if kl_weight < 0 else ""
+    return Form(sizes, recon.family, scale * factor, weight, constant, fault=fault)

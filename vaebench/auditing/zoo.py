@@ -1,0 +1,296 @@
+"""The bug zoo: classic errors of VAE code, each with its effect in nats on the digits.
+
+Small VAEs are trained here and now on the 8x8 digits. Each specimen computes one number rightly
+and wrongly from the same models and the same draws. What is compared is always an ELBO (or an
+importance-weighted bound) in nats per test image, higher better: for an error of the report the
+number that would be printed, for an error of the training loss the unweighted ELBO of the model
+that it leaves behind. Needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vaebench.auditing.form import AuditError
+from vaebench.data.pixels import TrainingPixels, evaluation_pixels
+from vaebench.data.sources import ImageData, load
+from vaebench.grid.cell import Cell
+from vaebench.model.likelihoods import Bernoulli, ContinuousBernoulli, LocationScale
+from vaebench.model.objective import Draw, draw, importance_weighted_bound
+from vaebench.model.vae import VAE
+from vaebench.training.loop import Generators, train
+
+__all__ = ["SPECIMENS", "Specimen", "Subject", "ZooCase", "zoo", "zoo_text"]
+
+SIGMA, LATENTS, BATCH, CODES = 0.15, 8, 64, 50
+PIXELS = 64
+# A wrong reduction in training is a wrong weight of the KL, relative to the reconstruction.
+BETAS = {"right": 1.0, "mean over pixels": PIXELS, "mean over latents": 1 / LATENTS,
+         "divided by the batch": 1 / BATCH}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ZooCase:
+    """One error and what it does: ``right`` and ``wrong`` in nats per image, higher better."""
+
+    name: str
+    error: str
+    where: Literal["report", "training"]
+    seen_in: str
+    right: float
+    wrong: float
+
+    @property
+    def effect(self) -> float:
+        """wrong - right, nats per image: positive flatters, negative costs."""
+        return self.wrong - self.right
+
+
+class Subject:
+    """The models and images that the errors are shown on.
+
+    ``gaussian`` is a pack of VAEs with a fixed sigma, equal but for the weight of the KL (the
+    order of ``BETAS``); ``bernoulli`` is trained with cross-entropy on the grey pixels.
+    """
+
+    def __init__(self, seed: int = 0, epochs: int = 40) -> None:
+        self.seed = seed
+        data = load("digits")
+        shared = {
+            "dataset": "digits", "latent_dim": LATENTS, "hidden": (128,), "epochs": epochs,
+            "batch_size": BATCH, "learning_rate": 2e-3, "seed": seed,
+        }  # fmt: skip
+        gaussian = [
+            Cell.model_validate({**shared, "likelihood": "gaussian", "sigma": SIGMA, "beta": beta})
+            for beta in BETAS.values()
+        ]
+        bernoulli = [Cell.model_validate({**shared, "likelihood": "bernoulli"})]
+        self.gaussian = _trained(gaussian, data, seed)
+        self.bernoulli = _trained(bernoulli, data, seed)
+        self.train = evaluation_pixels(data.train.images, data.levels, "none", False).double()
+        self.test = evaluation_pixels(data.test.images, data.levels, "none", False).double()
+
+    def draws(self, vae: VAE, x: Tensor) -> Draw:
+        """Score images ``(B, D)`` with the same noise at every call: ``CODES`` codes an image."""
+        members = len(vae.cells)
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(1, CODES, len(x), LATENTS, generator=generator, dtype=x.dtype)
+        with torch.no_grad():
+            return draw(vae, x.expand(members, -1, -1), noise.expand(members, -1, -1, -1))
+
+    @cached_property
+    def scored(self) -> Draw:
+        """The Gaussian pack on the test images."""
+        return self.draws(self.gaussian, self.test)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """The rightly trained Gaussian VAE's ELBO of each test image, ``(B,)``."""
+        return self.scored.elbo()[0]
+
+    def residuals(self, x: Tensor) -> Tensor:
+        """x - E[x|z] of the rightly trained VAE, ``(S, B, D)``."""
+        vae = self.gaussian.member(0)
+        with torch.no_grad():
+            mean = vae.decode(self.draws(vae, x).z).mean
+        return (x - mean)[0]
+
+
+def _trained(cells: Sequence[Cell], data: ImageData, seed: int) -> VAE:
+    """A pack trained on the digits from one seed, in float64 and ready to be scored."""
+
+    def source(stream: int) -> torch.Generator:
+        return torch.Generator().manual_seed(10 * seed + stream)
+
+    vae = VAE(cells, data.shape, data.levels, [source(0) for _ in cells], SIGMA)
+    pixels = TrainingPixels(data.train.images, data.levels, "none", False)
+    train(vae, cells, pixels, [Generators(source(1), source(2), source(3)) for _ in cells])
+    return vae.double().eval()
+
+
+# --- the specimens: (right, wrong) ------------------------------------------------------------
+
+
+Measure = Callable[[Subject], tuple[float, float]]
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean())
+
+
+def _constants_dropped(subject: Subject) -> tuple[float, float]:
+    right = _mean(subject.right)
+    return right, right + PIXELS / 2 * math.log(2 * math.pi * SIGMA**2)
+
+
+def _trained_with(name: str) -> Measure:
+    member = list(BETAS).index(name)
+
+    def measure(subject: Subject) -> tuple[float, float]:
+        elbo = subject.scored.elbo().mean(dim=1)
+        return float(elbo[0]), float(elbo[member])
+
+    return measure
+
+
+def _cross_entropy(subject: Subject) -> tuple[float, float]:
+    """The same decoder read as what it is on grey pixels: a continuous Bernoulli density."""
+    drawn = subject.draws(subject.bernoulli, subject.test)
+    with torch.no_grad():
+        observed = subject.bernoulli.decode(drawn.z)
+    if not isinstance(observed, Bernoulli):
+        raise TypeError(f"the cross-entropy VAE decodes to a Bernoulli, not to {observed!r}")
+    density = ContinuousBernoulli(observed.logits).log_prob(subject.test)
+    right = _mean(density.mean(dim=1) - drawn.kl())
+    return right, _mean(drawn.elbo())
+
+
+def _elbo_with_sigma(residuals: Tensor, sigma: Tensor, kl: Tensor) -> float:
+    """The ELBO with another sigma, ``(1 or B, 1)``, from residuals ``(S, B, D)``."""
+    observed = LocationScale("gaussian", torch.zeros_like(residuals), sigma)
+    return _mean(observed.log_prob(residuals).mean(dim=0) - kl)
+
+
+def _fitted_sigma(dimensions: tuple[int, ...]) -> Measure:
+    def measure(subject: Subject) -> tuple[float, float]:
+        kl = subject.scored.kl()[0]
+        residuals = subject.residuals(subject.test)
+        honest = subject.residuals(subject.train).square().mean().sqrt()
+        fitted = residuals.square().mean(dim=dimensions, keepdim=True).sqrt()
+        return (
+            _elbo_with_sigma(residuals, honest.view(1, 1, 1), kl),
+            _elbo_with_sigma(residuals, fitted, kl),
+        )
+
+    return measure
+
+
+def _posterior_mean(subject: Subject) -> tuple[float, float]:
+    scored = subject.scored
+    with torch.no_grad():
+        at_mean = subject.gaussian.decode(scored.posterior.mean.unsqueeze(1))
+        log_likelihood = at_mean.log_prob(subject.test)[0, 0]
+    return _mean(subject.right), _mean(log_likelihood - scored.kl()[0])
+
+
+def _weights_turned_round(subject: Subject) -> tuple[float, float]:
+    """softmax of the loss, not of minus the loss: the worst code gets the largest weight."""
+    log_weights = subject.scored.log_weights()[:1]
+    loss = -log_weights
+    turned = -(loss.softmax(dim=1) * loss).sum(dim=1)
+    return _mean(importance_weighted_bound(log_weights)), _mean(turned)
+
+
+def _batch_means(subject: Subject) -> tuple[float, float]:
+    elbo = subject.right
+    batches = [elbo[start : start + BATCH] for start in range(0, len(elbo), BATCH)]
+    return _mean(elbo), _mean(torch.stack([batch.mean() for batch in batches]))
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One classic error: what it is, where it acts, who had it, and how to measure it."""
+
+    name: str
+    error: str
+    where: Literal["report", "training"]
+    seen_in: str
+    measure: Measure
+
+    def run(self, subject: Subject) -> ZooCase:
+        """The error's effect on these models."""
+        right, wrong = self.measure(subject)
+        return ZooCase(self.name, self.error, self.where, self.seen_in, right, wrong)
+
+
+SPECIMENS: tuple[Specimen, ...] = (
+    Specimen(
+        "constants-dropped", f"D/2 log(2 pi sigma^2) left out, sigma = {SIGMA}", "report",
+        "pythae, PyTorch-VAE, disentangling-vae", _constants_dropped,
+    ),
+    Specimen(
+        "mean-for-sum", "reconstruction averaged over pixels, KL summed", "training",
+        "PyTorch-VAE, sigma-vae-pytorch (mse_vae)", _trained_with("mean over pixels"),
+    ),
+    Specimen(
+        "kl-mean-over-latents", "KL averaged over latent dimensions", "training",
+        "lightning-bolts, disent", _trained_with("mean over latents"),
+    ),
+    Specimen(
+        "kl-divided-by-batch", f"KL divided by the batch once too often ({BATCH})", "training",
+        "pytorch/examples before PR 296", _trained_with("divided by the batch"),
+    ),
+    Specimen(
+        "bce-on-grey", "cross-entropy on grey pixels read as -log p(x|z)", "report",
+        "pytorch/examples, disentanglement_lib", _cross_entropy,
+    ),
+    Specimen(
+        "sigma-from-test-set", "sigma fitted on the test images", "report",
+        "sigma-vae-pytorch (on each test batch)", _fitted_sigma((0, 1, 2)),
+    ),
+    Specimen(
+        "sigma-from-each-image", "sigma fitted on each test image by itself", "report",
+        "BS-VAE (log arm)", _fitted_sigma((0, 2)),
+    ),
+    Specimen(
+        "elbo-at-mean", "log p(x|z) at the posterior mean instead of at samples", "report",
+        "", _posterior_mean,
+    ),
+    Specimen(
+        "iwae-weights-turned", f"importance weights turned round, k = {CODES}", "report",
+        "PyTorch-VAE (iwae, miwae)", _weights_turned_round,
+    ),
+    Specimen(
+        "mean-of-batch-means", f"mean of means over batches of {BATCH}, the last one short",
+        "report", "pythae", _batch_means,
+    ),
+)  # fmt: skip
+
+
+def zoo(
+    names: Sequence[str] | None = None, *, seed: int = 0, subject: Subject | None = None
+) -> list[ZooCase]:
+    """Run the specimens (all, or those named) and return their cases in the zoo's order.
+
+    Trains the models on the digits (a few seconds on a CPU) unless a ``subject`` is given.
+    Raises `AuditError` for an unknown name.
+    """
+    known = {specimen.name: specimen for specimen in SPECIMENS}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise AuditError(
+            f"No specimen is called {', '.join(unknown)}. There are: {', '.join(known)}."
+        )
+    chosen = [specimen for name, specimen in known.items() if names is None or name in names]
+    shown = subject or Subject(seed)
+    return [specimen.run(shown) for specimen in chosen]
+
+
+def zoo_text(cases: Sequence[ZooCase]) -> str:
+    """The cases as a table for the terminal, nats per image."""
+    head = ("specimen", "right", "wrong", "effect", "acts in", "error")
+    rows = [
+        (case.name, f"{case.right:.2f}", f"{case.wrong:.2f}", f"{case.effect:+.2f}", case.where,
+         case.error)
+        for case in cases
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if 1 <= place <= 3 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+    note = (
+        "Bounds in nats per test image of the 8x8 digits, higher is better. Errors of the report "
+        "change the number printed; errors of training change the model, scored rightly."
+    )
+    return "\n".join([*lines, "", note])

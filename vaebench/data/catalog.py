@@ -1,0 +1,243 @@
+"""The data sets known by name, where their files are looked for, and what identifies a set.
+
+Nothing here needs torch: a plan, a listing or a cell's identity costs no heavy import.
+"""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.data.idx import IdxFile
+from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
+from vaebench.data.user_sets import folder_fingerprint, npz_fingerprint
+from vaebench.grid.choices import DATASETS
+
+__all__ = [
+    "DIGITS_SHA256",
+    "FILE_SETS",
+    "DataInvalid",
+    "DataMissing",
+    "FileSet",
+    "Located",
+    "fingerprint",
+    "kind_of",
+    "locate",
+    "places",
+    "present",
+    "storage_folder",
+]
+
+DIGITS_SHA256 = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
+"""SHA-256 of scikit-learn's digits: the images as uint8, then the labels as int64."""
+
+_DIGITS_SPLIT = "80/20 stratified by class, random_state 0"
+
+_SIZES = MappingProxyType(
+    {
+        "train-images-idx3-ubyte": 47_040_016,
+        "train-labels-idx1-ubyte": 60_008,
+        "t10k-images-idx3-ubyte": 7_840_016,
+        "t10k-labels-idx1-ubyte": 10_008,
+    }
+)
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """A data set that is four IDX files.
+
+    Attributes:
+        name: as in a grid file.
+        folder: where torchvision keeps it, below a data folder.
+        other_folders: further folders below a data folder in which the files are recognised.
+        system_folders: folders outside any data folder, where a system's package puts them.
+        files: the pinned contents, in the order train images, train labels, test images, labels.
+    """
+
+    name: str
+    folder: str
+    other_folders: tuple[str, ...]
+    system_folders: tuple[str, ...]
+    files: tuple[IdxFile, ...]
+
+
+def _files(*checksums: str) -> tuple[IdxFile, ...]:
+    sized = zip(_SIZES.items(), checksums, strict=True)
+    return tuple(IdxFile(name, sha256, size) for (name, size), sha256 in sized)
+
+
+FILE_SETS: Mapping[str, FileSet] = MappingProxyType(
+    {
+        "mnist": FileSet(
+            "mnist",
+            "MNIST/raw",
+            ("mnist",),
+            (),
+            _files(
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+        ),
+        "fashion-mnist": FileSet(
+            "fashion-mnist",
+            "FashionMNIST/raw",
+            ("fashion-mnist",),
+            # Debian's package dataset-fashion-mnist.
+            ("/usr/share/datasets/fashion-mnist",),
+            _files(
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            ),
+        ),
+    }
+)
+"""The packaged data sets that are files, by name."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of one data set, all in `folder`: a path for each pinned file, in its order."""
+
+    facts: FileSet
+    folder: Path
+    paths: tuple[Path, ...]
+
+
+def places(data_dir: Path | None) -> tuple[Path, ...]:
+    """The data folders in the order of search: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""
+    named = [data_dir, _from_environment("VAEBENCH_DATA"), _cache_folder()]
+    return tuple(dict.fromkeys(place for place in named if place is not None))
+
+
+def storage_folder(data_dir: Path | None) -> Path:
+    """The data folder into which files are fetched and added: the first of `places`."""
+    return places(data_dir)[0]
+
+
+def _from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _cache_folder() -> Path:
+    return (_from_environment("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vaebench"
+
+
+def locate(dataset: str, data_dir: Path | None = None) -> Located:
+    """Where the files of `mnist` or `fashion-mnist` are; their content is not looked at.
+
+    Raises:
+        DataMissing: no place holds all four; the text names each, and the two ways out.
+        ValueError: `dataset` is not one of files.
+    """
+    facts = _file_set(dataset)
+    tried = _candidates(facts, data_dir)
+    for folder in tried:
+        paths = tuple(present(folder, file) for file in facts.files)
+        if all(path is not None for path in paths):
+            return Located(facts, folder, tuple(path for path in paths if path is not None))
+    raise DataMissing(_missing_text(facts, tried, data_dir))
+
+
+def _file_set(dataset: str) -> FileSet:
+    if dataset not in FILE_SETS:
+        raise ValueError(
+            f"only {' and '.join(FILE_SETS)} are kept as files; {dataset!r} is not one of them"
+        )
+    return FILE_SETS[dataset]
+
+
+def _candidates(facts: FileSet, data_dir: Path | None) -> tuple[Path, ...]:
+    folders = (facts.folder, *facts.other_folders)
+    below = [place / folder for place in places(data_dir) for folder in folders]
+    return (*below, *(Path(folder) for folder in facts.system_folders))
+
+
+def present(folder: Path, file: IdxFile) -> Path | None:
+    """The path of `file` in `folder`, raw or gzipped, or None; a raw one of the right size."""
+    raw, zipped = folder / file.name, folder / f"{file.name}.gz"
+    if raw.is_file() and (raw.stat().st_size == file.size or not zipped.is_file()):
+        return raw
+    return zipped if zipped.is_file() else None
+
+
+def _missing_text(facts: FileSet, tried: tuple[Path, ...], data_dir: Path | None) -> str:
+    return "\n".join(
+        [
+            f"{facts.name} was not found: no folder has its four files (raw or .gz). Looked in",
+            *(f"  {folder} ({_lack(folder, facts)})" for folder in tried),
+            "Two ways to get it:",
+            f"  vaebench data fetch {facts.name}          downloads it",
+            f"  vaebench data add {facts.name} PATH       takes a folder or archive of the files",
+            f"Either puts it into {storage_folder(data_dir) / facts.folder}; --data-dir and "
+            f"$VAEBENCH_DATA name another data folder.",
+        ]
+    )
+
+
+def _lack(folder: Path, facts: FileSet) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    absent = [file.name for file in facts.files if present(folder, file) is None]
+    return f"without {', '.join(absent)}"
+
+
+def kind_of(dataset: str) -> Literal["packaged", "npz", "folder"]:
+    """Whether `dataset` is a packaged set's name, an .npz file or a folder of images.
+
+    Raises:
+        DataMissing: it is none of them.
+    """
+    if dataset in DATASETS:
+        return "packaged"
+    path = Path(dataset)
+    try:
+        if path.is_dir():
+            return "folder"
+        if path.suffix == ".npz" and path.is_file():
+            return "npz"
+    except OSError as error:
+        raise DataMissing(f"{dataset} can't be reached: {error.strerror}") from error
+    near = difflib.get_close_matches(dataset, DATASETS, n=1)
+    meant = f" Was {near[0]} meant?" if near else ""
+    raise DataMissing(
+        f"a data set is one of {', '.join(DATASETS)}, or the path of an .npz file or of an image "
+        f"folder; there is no {dataset!r}.{meant}"
+    )
+
+
+def fingerprint(dataset: str, data_dir: Path | None = None, *, channels: int = 1) -> str:
+    """What identifies the data in a cell's identity: a SHA-256 of their content, 64 hex digits.
+
+    Pinned for the packaged sets, whose files need not be there (`load` holds them to it); of the
+    arrays of an .npz; of the names and bytes of an image folder's files and of `channels`.
+
+    Raises:
+        DataMissing: there is no such set.
+        DataInvalid: an .npz or image folder can't be read.
+    """
+    del data_dir  # The same content has the same fingerprint, wherever it lies.
+    kind = kind_of(dataset)
+    if kind == "npz":
+        return npz_fingerprint(Path(dataset))
+    if kind == "folder":
+        return folder_fingerprint(Path(dataset), channels)
+    if dataset == "linear-gaussian":
+        return linear_gaussian_fingerprint()
+    if dataset == "digits":
+        return _digest("digits", DIGITS_SHA256, _DIGITS_SPLIT)
+    return _digest(dataset, *(file.sha256 for file in FILE_SETS[dataset].files))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

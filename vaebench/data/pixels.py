@@ -1,0 +1,180 @@
+"""From grey levels to the pixels that a model sees, and back.
+
+Grey level k of L stands for the pixel k/(L-1); dequantised data are (k+u)/L with u uniform on one
+grey level. Pixels are float32, flattened to `(N, D)` with D = C*H*W. Real-valued data (`levels` is
+None) pass through as they are.
+
+Binarised pixels are 0 or 1: `threshold` cuts at one half, `static` draws each pixel once with its
+grey value as the probability of a 1, `dynamic` draws anew at every visit in training. Images that
+are scored are drawn once, from a fixed seed: those draws are the same for every cell, and for an
+image that is among the first N of a split whatever N is.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "DRAW_SEED",
+    "TrainingPixels",
+    "effective_levels",
+    "evaluation_pixels",
+    "grey_indices",
+]
+
+DRAW_SEED = 20_160_619
+"""Seed of the draws that are made once and are the same for every cell."""
+
+_BINARIZATIONS = ("none", "dynamic", "static", "threshold")
+
+# u keeps this far from 0 and 1, so that rounding (k+u)/L to float32 never moves a pixel over the
+# border of its grey level, for up to 256 levels.
+_MARGIN = 2.0**-15
+
+
+def effective_levels(levels: int | None, binarization: str) -> int | None:
+    """The number of grey levels after binarisation: 2, or `levels` where there is none.
+
+    Raises:
+        ValueError: real-valued data (None) are to be binarised, or the name is unknown.
+    """
+    if binarization not in _BINARIZATIONS:
+        raise ValueError(
+            f"binarization is one of {', '.join(_BINARIZATIONS)}; got {binarization!r}"
+        )
+    if binarization == "none":
+        return levels
+    if levels is None:
+        raise ValueError(f"only grey levels can be binarised, not real pixels; got {binarization}")
+    return 2
+
+
+def evaluation_pixels(
+    images: Tensor,
+    levels: int | None,
+    binarization: str,
+    dequantize: bool,
+    seed: int = DRAW_SEED,
+) -> Tensor:
+    """The pixels of images to be scored: what is random is drawn once, from `seed`.
+
+    With `static` binarisation these are the very pixels that `TrainingPixels` holds for the same
+    images. The draw of one image does not depend on how many others follow it.
+
+    Args:
+        images: grey levels `(N, C, H, W)` uint8, or float32 where `levels` is None; on the CPU.
+        levels: number of grey levels L.
+        binarization, dequantize: as the axes of a cell.
+        seed: of the draw.
+
+    Returns:
+        `(N, D)` float32 on the CPU.
+
+    Raises:
+        ValueError: the settings exclude each other.
+    """
+    _check(levels, binarization, dequantize)
+    grey = _grey(images, levels, dequantize)
+    if levels is None or (binarization == "none" and not dequantize):
+        return grey
+    if binarization == "threshold":
+        return _threshold(images, levels)
+    generator = torch.Generator().manual_seed(seed)
+    if dequantize:
+        return _dequantized(grey, levels, generator)
+    return (torch.rand(grey.shape, generator=generator) < grey).to(torch.float32)
+
+
+class TrainingPixels:
+    """The training images on the device, giving each batch as training sees it.
+
+    Args:
+        images: grey levels `(N, C, H, W)` uint8, or float32 where `levels` is None.
+        levels: number of grey levels L.
+        binarization, dequantize: as the axes of a cell.
+        seed: of `static` binarisation, the same for every cell.
+        device: where the pixels are held and the batches come out.
+
+    Raises:
+        ValueError: the settings exclude each other.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        levels: int | None,
+        binarization: str,
+        dequantize: bool,
+        seed: int = DRAW_SEED,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        _check(levels, binarization, dequantize)
+        self.levels = effective_levels(levels, binarization)
+        self.device = torch.device(device)
+        self._redrawn = binarization == "dynamic"
+        self._dequantize = dequantize
+        if dequantize or self._redrawn:
+            held = _grey(images, levels, dequantize)
+        else:
+            held = evaluation_pixels(images, levels, binarization, dequantize, seed)
+        self._held = held.to(self.device)
+
+    def __len__(self) -> int:
+        """The number of images, N."""
+        return len(self._held)
+
+    @property
+    def dimensions(self) -> int:
+        """Pixels an image, D."""
+        return self._held.shape[1]
+
+    def visit(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """The pixels of a batch, `(B, D)` float32; what is random is drawn from `generator`.
+
+        Args:
+            indices: `(B,)` int64, on the device.
+            generator: of the device; untouched where nothing is redrawn.
+        """
+        batch = self._held.index_select(0, indices)
+        if self._redrawn:
+            return torch.bernoulli(batch, generator=generator)
+        if self._dequantize and self.levels is not None:
+            return _dequantized(batch, self.levels, generator)
+        return batch
+
+
+def grey_indices(pixels: Tensor, levels: int, dequantize: bool) -> Tensor:
+    """The grey level of each pixel, int64, of the shape of `pixels`.
+
+    Args:
+        pixels: k/(L-1), or (k+u)/L where `dequantize`.
+        levels: number of grey levels L, 2 for binarised pixels.
+        dequantize: which of the two scales the pixels are on.
+    """
+    exact = pixels.to(torch.float64)
+    index = (exact * levels).floor() if dequantize else (exact * (levels - 1)).round()
+    return index.to(torch.int64).clamp_(0, levels - 1)
+
+
+def _check(levels: int | None, binarization: str, dequantize: bool) -> None:
+    effective_levels(levels, binarization)
+    if dequantize and (levels is None or binarization != "none"):
+        what = "real pixels" if levels is None else f"binarised ones ({binarization})"
+        raise ValueError(f"only grey pixels are dequantised; got {what}")
+
+
+def _grey(images: Tensor, levels: int | None, dequantize: bool) -> Tensor:
+    """Pixels k/(L-1), or the lower end k/L of the grey level where noise is added; `(N, D)`."""
+    flat = images.flatten(1).to(torch.float32)
+    if levels is None:
+        return flat
+    return flat / (levels if dequantize else levels - 1)
+
+
+def _threshold(images: Tensor, levels: int) -> Tensor:
+    """1 where k/(L-1) >= 1/2, in integers: `(N, D)`."""
+    return (2 * images.flatten(1).to(torch.int32) >= levels - 1).to(torch.float32)
+
+
+def _dequantized(lower: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+    noise = torch.rand(lower.shape, generator=generator, device=lower.device)
+    return lower + (noise * (1 - 2 * _MARGIN) + _MARGIN) / levels

@@ -1,0 +1,207 @@
+"""Loading a data set: from its name or path to tensors in three splits.
+
+Every split comes in one fixed shuffled order, the same for every cell, so that its first N images
+are a fair sample of it (files may be in class order) and a smaller subset is part of a larger one.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate
+from vaebench.data.faults import DataInvalid
+from vaebench.data.idx import read_idx
+from vaebench.data.linear_gaussian import linear_gaussian_draw
+from vaebench.data.user_sets import ArraySplit, ArraySplits, read_folder, read_npz
+
+__all__ = ["SOURCES", "ImageData", "Split", "load"]
+
+_ORDER_SEED = 271_828
+_SMALLEST_SPLIT = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split.
+
+    Attributes:
+        images: `(N, C, H, W)`; grey levels 0 ... L-1 as uint8, or float32 for real-valued data.
+        labels: `(N,)` int64, or None where the data have none.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        """The number of images, N."""
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory.
+
+    Attributes:
+        name: the packaged set's name, or the last part of the path.
+        train, valid, test: disjoint splits; `valid` may be empty.
+        levels: the number of grey levels L, or None for real-valued pixels.
+        checksum: of the whole set, `vaebench.data.catalog.fingerprint`.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    levels: int | None
+    checksum: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def load(
+    dataset: str,
+    data_dir: Path | None = None,
+    train_size: int | None = None,
+    valid_size: int = 0,
+    test_size: int | None = None,
+    *,
+    channels: int = 1,
+) -> ImageData:
+    """Load a data set by name, or a user's own by its path.
+
+    Args:
+        dataset: a packaged set's name, or the path of an .npz file or an image folder.
+        data_dir: where files are looked for first.
+        train_size: images to train on, a fixed subset; all that `valid_size` leaves by default.
+        valid_size: images taken off the tail of the training set; of a set that brings its own
+            validation split, the size of the subset of that (0: all of it).
+        test_size: images to test on, a fixed subset; all by default.
+        channels: of an image folder, 1 (grey) or 3.
+
+    Raises:
+        DataMissing: the data are nowhere; the text says where they were looked for.
+        DataInvalid: they are not what they should be; the text says which file or sample.
+        ValueError: a size is more than there is, or less than 2.
+    """
+    arrays = _read(dataset, data_dir, channels)
+    if arrays.valid is None:
+        arrays = _with_tail_as_valid(arrays, valid_size)
+        valid_size = len(arrays.valid.images) if arrays.valid else 0
+    valid = arrays.valid or _part(arrays.train, slice(0, 0))
+    return ImageData(
+        name=dataset if dataset in SOURCES else Path(dataset).name,
+        train=_split(arrays.train, train_size, "train_size"),
+        valid=_split(valid, valid_size or None, "valid_size"),
+        test=_split(arrays.test, test_size, "test_size"),
+        levels=arrays.levels,
+        checksum=arrays.checksum,
+    )
+
+
+def _read(dataset: str, data_dir: Path | None, channels: int) -> ArraySplits:
+    kind = kind_of(dataset)
+    if kind == "npz":
+        return read_npz(Path(dataset))
+    if kind == "folder":
+        return read_folder(Path(dataset), channels)
+    return SOURCES[dataset](dataset, data_dir)
+
+
+def _with_tail_as_valid(arrays: ArraySplits, size: int) -> ArraySplits:
+    """Move the last `size` training images, in the order of the files, to the validation split."""
+    rest = len(arrays.train.images) - size
+    if size < 0 or rest < _SMALLEST_SPLIT:
+        raise ValueError(
+            f"valid_size must leave at least {_SMALLEST_SPLIT} of the "
+            f"{len(arrays.train.images):,} training images; got {size}"
+        )
+    return replace(
+        arrays,
+        train=_part(arrays.train, slice(0, rest)),
+        valid=_part(arrays.train, slice(rest, None)),
+    )
+
+
+def _part(split: ArraySplit, rows: slice) -> ArraySplit:
+    return ArraySplit(split.images[rows], None if split.labels is None else split.labels[rows])
+
+
+def _split(arrays: ArraySplit, size: int | None, setting: str) -> Split:
+    """The first `size` images in the split's fixed shuffled order."""
+    count = len(arrays.images)
+    if size is not None and not _SMALLEST_SPLIT <= size <= count:
+        raise ValueError(
+            f"{setting} must lie between {_SMALLEST_SPLIT} and the {count:,} images there are; "
+            f"got {size}"
+        )
+    rows = np.random.default_rng(_ORDER_SEED).permutation(count)[:size]
+    labels = None if arrays.labels is None else torch.from_numpy(arrays.labels[rows])
+    return Split(torch.from_numpy(np.ascontiguousarray(arrays.images[rows])), labels)
+
+
+def _idx_files(dataset: str, data_dir: Path | None) -> ArraySplits:
+    located = locate(dataset, data_dir)
+    pairs = zip(located.paths, located.facts.files, strict=True)
+    try:
+        images, labels, test_images, test_labels = (read_idx(path, file) for path, file in pairs)
+    except DataInvalid as error:
+        raise DataInvalid(
+            f"{error}\n`vaebench data fetch {dataset}` downloads the right files; "
+            f"`vaebench data add {dataset} PATH` takes them from a folder or archive"
+        ) from error
+    return ArraySplits(
+        train=ArraySplit(images[:, None], labels.astype(np.int64)),
+        test=ArraySplit(test_images[:, None], test_labels.astype(np.int64)),
+        levels=256,
+        checksum=fingerprint(dataset),
+    )
+
+
+def _digits(dataset: str, _: Path | None) -> ArraySplits:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = bunch.images.astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    if found != DIGITS_SHA256:
+        raise DataInvalid(
+            f"scikit-learn's digits must have SHA-256 {DIGITS_SHA256}; the installed ones have "
+            f"{found}: reinstall scikit-learn"
+        )
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
+    )
+    return ArraySplits(
+        train=ArraySplit(images[train], labels[train]),
+        test=ArraySplit(images[test], labels[test]),
+        levels=17,
+        checksum=fingerprint(dataset),
+    )
+
+
+def _linear_gaussian(dataset: str, _: Path | None) -> ArraySplits:
+    train, test = linear_gaussian_draw()
+    return ArraySplits(ArraySplit(train), ArraySplit(test), None, fingerprint(dataset))
+
+
+SOURCES: Mapping[str, Callable[[str, Path | None], ArraySplits]] = MappingProxyType(
+    {
+        "digits": _digits,
+        "mnist": _idx_files,
+        "fashion-mnist": _idx_files,
+        "linear-gaussian": _linear_gaussian,
+    }
+)
+"""How each packaged data set is read, by its name in `vaebench.grid.choices.DATASETS`."""

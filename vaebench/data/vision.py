@@ -1,0 +1,38 @@
+"""The one place where torchvision is imported: late, since it costs seconds."""
+
+import importlib
+from types import ModuleType
+
+import torch
+
+__all__ = ["torchvision_datasets"]
+
+_NO_OPERATORS = "operator torchvision::nms does not exist"
+_OPERATORS = ("nms", "qnms")
+
+_schemas: list[torch.library.Library] = []
+"""Keeps the schemas below alive: torch forgets them with their library."""
+
+
+def torchvision_datasets() -> ModuleType:
+    """The module `torchvision.datasets`.
+
+    Raises:
+        ImportError, RuntimeError: torchvision is not there, or does not fit the installed torch.
+    """
+    try:
+        return importlib.import_module("torchvision.datasets")
+    except RuntimeError as error:
+        if _NO_OPERATORS not in str(error) or _schemas:
+            raise
+    # A torchvision built for CUDA can't load its compiled operators beside a CPU build of torch,
+    # and then fails on import, since it describes operators that nobody has declared. We use none
+    # of them: declaring the two it stumbles over lets the rest of the package be imported. With
+    # builds that match, the import above succeeds and nothing is declared.
+    # torch.library carries no annotations, hence the two ignores.
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in _OPERATORS:
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
+    _schemas.append(library)
+    return importlib.import_module("torchvision.datasets")

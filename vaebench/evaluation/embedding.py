@@ -1,0 +1,92 @@
+"""What the latent codes know: nearest-neighbour accuracy and the t-SNE map, by scikit-learn.
+
+Codes are posterior means. Both are bounded in the number of images, which the metric's ``n`` tells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE, trustworthiness
+from sklearn.neighbors import KNeighborsClassifier
+
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.model.vae import VAE
+from vaebench.records.schema import Metric
+
+__all__ = ["Map", "codes_of", "knn_accuracy", "tsne_map"]
+
+Codes = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+NEIGHBOURS = 5
+_FITTED_MOST, _TOLD_MOST = 10_000, 2_000
+_PERPLEXITY = 30.0
+_SPREAD_LEAST = 1e-10
+
+
+@torch.no_grad()
+def codes_of(vae: VAE, split: EvaluationSplit, most: int) -> Codes:
+    """Posterior means of the first ``most`` images of a split, ``(n, Z)``."""
+    parts = []
+    for rows in split.batches(max(split.pixels.shape[1], vae.latent_dim)):
+        if rows.start >= most:
+            break
+        x = split.pixels[rows.start : min(rows.stop, most)].to(vae.prior_scale.device)
+        parts.append(vae.encode(x.unsqueeze(0)).mean[0].float().cpu())
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def knn_accuracy(vae: VAE, train: EvaluationSplit, test: EvaluationSplit) -> Metric:
+    """Labels of up to 2,000 test images told from up to 10,000 training codes, 5 neighbours."""
+    if train.labels is None or test.labels is None:
+        return Metric.absent("knn_accuracy", "the data have no labels")
+    fitted = codes_of(vae, train, _FITTED_MOST)
+    if len(fitted) < NEIGHBOURS:
+        return Metric.absent("knn_accuracy", f"fewer than {NEIGHBOURS} training images")
+    told = codes_of(vae, test, _TOLD_MOST)
+    # A tree is slower than plain distances above a handful of dimensions.
+    classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
+    classifier.fit(fitted, train.labels[: len(fitted)].numpy())
+    right = classifier.predict(told) == test.labels[: len(told)].numpy()
+    share, count = float(right.mean()), len(told)
+    se = float(np.sqrt(share * (1 - share) / count))
+    return Metric.measured("knn_accuracy", share, n=count, se=se)
+
+
+class Map:
+    """A t-SNE map: ``points (n, 2)``, ``labels (n,)`` or None, and how far it can be trusted."""
+
+    def __init__(self, points: Codes | None, labels: Labels | None, trust: Metric) -> None:
+        self.points, self.labels, self.trust = points, labels, trust
+
+
+def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
+    """The map of the first ``most`` test codes (a fixed subset), or the reason why there is none.
+
+    Perplexity 30, or a third of the points where there are fewer than 91 (van der Maaten and
+    Hinton 2008 want it well below the number of points). Always the same random state.
+    """
+    name = "tsne_trustworthiness"
+    if most == 0:
+        return Map(None, None, Metric.absent(name, "no map was asked for: tsne_points = 0"))
+    codes = codes_of(vae, test, most)
+    count = len(codes)
+    if count <= 2 * NEIGHBOURS + 1:
+        return Map(None, None, Metric.absent(name, f"{count} points are too few for a map"))
+    if not np.isfinite(codes).all():
+        return Map(None, None, Metric.absent(name, "the codes are not finite"))
+    spread = float(codes.astype(np.float64).std(0).max())
+    if spread < _SPREAD_LEAST:
+        return Map(None, None, Metric.absent(name, "the posterior has collapsed: one code for all"))
+    if codes.shape[1] == 1:
+        # PCA starts the map in two dimensions; a code of one gets a second that is zero.
+        codes = np.concatenate((codes, np.zeros_like(codes)), axis=1)
+    perplexity = min(_PERPLEXITY, (count - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500).fit_transform(
+        codes
+    )
+    trust = float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS))
+    labels = None if test.labels is None else test.labels[:count].numpy()
+    return Map(points.astype(np.float32), labels, Metric.measured(name, trust, n=count))

@@ -1,0 +1,133 @@
+"""Everything that is measured of one trained cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebench.evaluation.bound import Scores, bound_metrics, mean_and_se, score
+from vaebench.evaluation.embedding import knn_accuracy, tsne_map
+from vaebench.evaluation.guards import warnings_of
+from vaebench.evaluation.importance import importance_bound, importance_metrics, log_weights
+from vaebench.evaluation.information import information_metrics
+from vaebench.evaluation.pictures import pictures
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.cell import Cell
+from vaebench.model.likelihoods import optimal_scale
+from vaebench.model.vae import VAE
+from vaebench.records.schema import Metric
+
+__all__ = ["Evaluation", "evaluate", "fit_scale"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics by name, arrays by name, and sentences that belong beside them."""
+
+    metrics: dict[str, Metric]
+    arrays: dict[str, NDArray[np.generic]]
+    warnings: list[str]
+
+
+@torch.no_grad()
+def fit_scale(vae: VAE, train: EvaluationSplit, generator: torch.Generator) -> None:
+    """Set an ``optimal`` sigma to the scale of highest likelihood on the whole training split.
+
+    Residuals are at one sampled code an image, as in training. Nothing is fitted on test.
+    """
+    if vae.sigma_kind != "optimal":
+        return
+    device = vae.prior_scale.device
+    residuals = []
+    for rows in train.batches(max(train.pixels.shape[1], vae.latent_dim)):
+        x = train.pixels[rows].to(device).unsqueeze(0)
+        noise = torch.randn((1, 1, x.shape[1], vae.latent_dim), generator=generator).to(x)
+        mean = vae.decode(vae.encode(x).rsample(noise)).mean
+        residuals.append((x.unsqueeze(1) - mean).cpu())
+    residual = torch.cat(residuals, 2)
+    family = vae.cells[0].likelihood
+    vae.set_scale(optimal_scale(family, residual, (1, 2, 3)).to(device))
+
+
+def evaluate(
+    vae: VAE,
+    cell: Cell,
+    train: EvaluationSplit,
+    test: EvaluationSplit,
+    generator: torch.Generator,
+) -> Evaluation:
+    """Measure a trained cell (a pack of one) on its test split.
+
+    Args:
+        vae: trained; an ``optimal`` sigma is set here, from the training split.
+        train: for what is fitted: the scale, and the codes behind knn_accuracy.
+        test: what is scored.
+        generator: of all noise, on the CPU.
+
+    Raises:
+        ValueError: if the test split is empty.
+    """
+    vae.eval()
+    fit_scale(vae, train, generator)
+    scores = score(vae, cell, test, generator)
+    metrics = bound_metrics(cell, test, scores)
+    arrays = _summaries(scores)
+    metrics |= _importance(vae, cell, test, scores, generator, arrays)
+    if scores.kl is not None:
+        metrics |= information_metrics(vae, test, scores.kl, generator)
+    metrics["knn_accuracy"] = knn_accuracy(vae, train, test)
+    embedded = tsne_map(vae, test, cell.tsne_points)
+    metrics["tsne_trustworthiness"] = embedded.trust
+    if embedded.points is not None:
+        arrays["tsne"] = embedded.points
+        if embedded.labels is not None:
+            arrays["tsne_labels"] = embedded.labels
+    if test.levels is not None:
+        arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
+    warnings = warnings_of(cell, train.pixels, test, scores)
+    return Evaluation(metrics, arrays, warnings)
+
+
+def _summaries(scores: Scores) -> dict[str, NDArray[np.generic]]:
+    arrays: dict[str, NDArray[np.generic]] = {
+        "posterior_mean_variance": _float32(scores.code_variance)
+    }
+    if scores.kl_per_dimension is not None:
+        arrays["kl_per_dimension"] = _float32(scores.kl_per_dimension)
+    return arrays
+
+
+def _float32(values: Tensor) -> NDArray[np.float32]:
+    return np.asarray(values.numpy(), dtype=np.float32)
+
+
+def _importance(
+    vae: VAE,
+    cell: Cell,
+    test: EvaluationSplit,
+    scores: Scores,
+    generator: torch.Generator,
+    arrays: dict[str, NDArray[np.generic]],
+) -> dict[str, Metric]:
+    """The importance-weighted bound and the gap to the ELBO of the same images."""
+    if cell.iw_samples == 0 or scores.kl is None:
+        reason = (
+            "not asked for: iw_samples = 0"
+            if cell.iw_samples == 0
+            else "a delta posterior has no density to weigh with"
+        )
+        names = ("iw_bound", "iw_samples", "iw_se", "iw_ess", "posterior_gap")
+        return {name: Metric.absent(name, reason) for name in names}
+    images = min(cell.iw_images, len(test))
+    weights = log_weights(vae, test.pixels[:images], cell.iw_samples, generator)
+    result = importance_bound(weights)
+    elbo = -(scores.reconstruction_error + scores.kl)[:images]
+    arrays["iw_curve_k"] = np.array(list(result.curve), dtype=np.int64)
+    curve = torch.stack([values.mean() for values in result.curve.values()])
+    arrays["iw_curve"] = _float32(curve)
+    gap = mean_and_se("posterior_gap", result.bound - elbo)
+    return importance_metrics(result, cell.iw_samples) | {"posterior_gap": gap}

@@ -1,0 +1,111 @@
+"""What no result may break, and what a reader of a number has to be told.
+
+The bounds are those of `vaebench.truth.bounds`, on the very split that was scored. A result that
+breaks one is a bug of the program, and the warning says so.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from vaebench.evaluation.bound import Scores
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.cell import Cell
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.model.likelihoods import SCALE_FLOOR
+from vaebench.truth.bounds import (
+    bce_ceiling,
+    bce_floor,
+    gaussian_ceiling,
+    laplace_ceiling,
+    logistic_ceiling,
+    student_t_ceiling,
+)
+
+__all__ = ["NOT_A_LIKELIHOOD", "comparable_as", "warnings_of"]
+
+NOT_A_LIKELIHOOD = "not a likelihood of these data"
+
+_CEILINGS = {
+    "gaussian": gaussian_ceiling,
+    "laplace": laplace_ceiling,
+    "logistic": logistic_ceiling,
+    "student_t": student_t_ceiling,
+}
+_ROUNDING = 1e-4
+
+
+def comparable_as(cell: Cell, levels: int | None) -> str:
+    """Whether the ELBO of a cell is one of a mass, of a density, or of neither."""
+    if cell.likelihood == "bernoulli" and levels != 2:
+        return NOT_A_LIKELIHOOD
+    return LIKELIHOODS[cell.likelihood].kind
+
+
+def warnings_of(
+    cell: Cell, train_pixels: Tensor, split: EvaluationSplit, scores: Scores
+) -> list[str]:
+    """Sentences that belong beside the numbers of a cell."""
+    error = float(scores.reconstruction_error.mean())
+    warnings = []
+    if comparable_as(cell, split.levels) == NOT_A_LIKELIHOOD:
+        warnings.append(
+            f"Bernoulli on grey pixels is {NOT_A_LIKELIHOOD}: the cross entropy that many codes "
+            "minimise, not comparable with any density or mass"
+        )
+    if cell.likelihood == "bernoulli":
+        warnings += _bernoulli_bounds(train_pixels, split, error)
+    if _unbounded(cell, split):
+        warnings.append(
+            "a density on data with repeated exact values and no dequantisation: its value can "
+            "grow without bound; compare bits_per_dim instead"
+        )
+    if scores.scale_squared is not None:
+        warnings += _scale_bounds(cell, split, scores.scale_squared, error)
+    return warnings
+
+
+def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float) -> list[str]:
+    warnings = []
+    pixels = split.pixels.numpy()
+    floor = bce_floor(pixels)
+    if error < floor * (1 - _ROUNDING):
+        warnings.append(
+            f"BUG: a reconstruction error of {error:.3f} nats is below the entropy of the pixels, "
+            f"{floor:.3f}; please report this"
+        )
+    ceiling = bce_ceiling(train_pixels.numpy(), pixels)
+    if math.isfinite(ceiling) and error > ceiling:
+        warnings.append(
+            f"collapsed: the reconstruction error of {error:.3f} nats is above that of a decoder "
+            f"which ignores the code, {ceiling:.3f}"
+        )
+    return warnings
+
+
+def _scale_bounds(
+    cell: Cell, split: EvaluationSplit, scale_squared: float, error: float
+) -> list[str]:
+    warnings = []
+    sigma = math.sqrt(scale_squared)
+    if isinstance(cell.sigma, str) and sigma < 1.05 * SCALE_FLOOR:
+        warnings.append(f"sigma ended on its floor of {SCALE_FLOOR:g}")
+    if cell.sigma in ("per_pixel", "predicted"):
+        return warnings
+    ceiling = float(np.asarray(_CEILINGS[cell.likelihood](split.pixels.shape[1], sigma)))
+    if -error > ceiling + _ROUNDING * abs(ceiling):
+        warnings.append(
+            f"BUG: E_q log p(x|z) of {-error:.3f} nats is above the ceiling of a spherical "
+            f"decoder with sigma {sigma:.4g}, {ceiling:.3f}; please report this"
+        )
+    return warnings
+
+
+def _unbounded(cell: Cell, split: EvaluationSplit) -> bool:
+    """A density whose scale may shrink onto values that occur again and again."""
+    density = LIKELIHOODS[cell.likelihood].kind == "density"
+    free = cell.likelihood == "continuous_bernoulli" or isinstance(cell.sigma, str)
+    return density and free and split.levels is not None and not split.dequantized

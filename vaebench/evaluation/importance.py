@@ -1,0 +1,129 @@
+"""The importance-weighted bound on log p(x) for any k, with its k-curve and effective sample size.
+
+Burda, Grosse and Salakhutdinov 2016 (arXiv 1509.00519), theorem 1: E[L_k] rises with k towards
+log p(x). Weights are computed in blocks of images and samples, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaebench.evaluation.bound import mean_and_se
+from vaebench.model.objective import draw
+from vaebench.model.vae import VAE
+from vaebench.records.schema import Metric
+
+__all__ = ["CURVE", "ImportanceBound", "importance_bound", "importance_metrics", "log_weights"]
+
+CURVE = (1, 10, 100, 1000, 5000)
+"""The k of the k-curve."""
+
+_BLOCK_NUMBERS = 2_000_000
+
+
+@dataclass(frozen=True)
+class ImportanceBound:
+    """L_k of ``N`` images and how well it is known.
+
+    Attributes:
+        bound: L_k of each image at the largest k, nats, ``(N,)``.
+        effective_share: (sum w)^2 / (k sum w^2) of each image, between 1/k and 1, ``(N,)``.
+        curve: k -> L_k of each image, from the same weights in disjoint groups of k, ``(N,)``.
+    """
+
+    bound: Tensor
+    effective_share: Tensor
+    curve: dict[int, Tensor]
+
+
+@torch.no_grad()
+def log_weights(
+    vae: VAE,
+    pixels: Tensor,
+    k: int,
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """log p(x, z) - log q(z|x) for ``k`` codes an image, ``(N, k)`` float64 in nats.
+
+    Args:
+        vae: a pack of one with a posterior density.
+        pixels: ``(N, D)``.
+        k: codes an image, at least 1.
+        generator: of the noise, on the CPU.
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError: for k below 1, no image, or a delta posterior.
+    """
+    if k < 1:
+        raise ValueError(f"the importance-weighted bound needs k of at least 1; got {k}")
+    if len(pixels) == 0:
+        raise ValueError("there is nothing to evaluate on: no image was given")
+    device = vae.prior_scale.device
+    rows = []
+    for image in range(0, len(pixels), images := _images_at_once(vae, pixels, k)):
+        x = pixels[image : image + images].to(device, vae.prior_scale.dtype).unsqueeze(0)
+        done, parts = 0, []
+        while done < k:
+            samples = min(k - done, _samples_at_once(vae, x))
+            noise = torch.randn(
+                (1, samples, x.shape[1], vae.latent_dim), generator=generator, dtype=x.dtype
+            )
+            parts.append(draw(vae, x, noise.to(device)).log_weights()[0].double().cpu())
+            done += samples
+        rows.append(torch.cat(parts).T)
+        if progress is not None:
+            progress(min(image + images, len(pixels)))
+    return torch.cat(rows)
+
+
+def _width(vae: VAE, pixels: Tensor) -> int:
+    levels = vae.levels or 1 if vae.cells[0].likelihood == "categorical" else 1
+    return max(pixels.shape[-1] * levels, vae.latent_dim)
+
+
+def _images_at_once(vae: VAE, pixels: Tensor, k: int) -> int:
+    return max(1, _BLOCK_NUMBERS // (_width(vae, pixels) * min(k, 100)))
+
+
+def _samples_at_once(vae: VAE, x: Tensor) -> int:
+    return max(1, _BLOCK_NUMBERS // (_width(vae, x) * x.shape[1]))
+
+
+def importance_bound(weights: Tensor) -> ImportanceBound:
+    """L_k, its k-curve and the effective sample size from log-weights ``(N, k)``."""
+    k = weights.shape[1]
+    curve = {size: _bound_in_groups(weights, size) for size in CURVE if size < k}
+    curve[k] = _bound_in_groups(weights, k)
+    twice = torch.logsumexp(2 * weights, 1)
+    effective = torch.exp(2 * torch.logsumexp(weights, 1) - twice) / k
+    return ImportanceBound(curve[k], effective, curve)
+
+
+def _bound_in_groups(weights: Tensor, size: int) -> Tensor:
+    """The mean of L_size over disjoint groups: unbiased for E[L_size], ``(N,)``."""
+    groups = weights.shape[1] // size
+    grouped = weights[:, : groups * size].unflatten(1, (groups, size))
+    return (torch.logsumexp(grouped, 2) - math.log(size)).mean(1)
+
+
+def importance_metrics(result: ImportanceBound, k: int) -> dict[str, Metric]:
+    """The columns iw_bound, iw_samples, iw_se and iw_ess."""
+    bound = mean_and_se("iw_bound", result.bound)
+    share = mean_and_se("iw_ess", result.effective_share)
+    metrics = {
+        "iw_bound": bound,
+        "iw_samples": Metric.measured("iw_samples", float(k)),
+        "iw_ess": share,
+    }
+    if bound.se is None:
+        metrics["iw_se"] = Metric.absent("iw_se", "one image has no standard error")
+    else:
+        metrics["iw_se"] = Metric.measured("iw_se", bound.se, n=bound.n)
+    return metrics

@@ -1,0 +1,463 @@
+"""Cell: one value of every axis, frozen and checked where it is built, and its identity.
+
+`AXES` is generated from the model; `DEPENDENCES` says which axis has no meaning under which choice
+of another; `RULES` says which choices exclude each other. The grid reads all three, so a rule is
+written once.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from vaebench.grid import choices
+from vaebench.grid.values import Check, Flag, Name, Real, Sizes, Whole, shown
+
+__all__ = [
+    "AXES",
+    "DEPENDENCES",
+    "NUMERICS_VERSION",
+    "RULES",
+    "Axis",
+    "Cell",
+    "Dependence",
+    "Rule",
+    "Value",
+    "cell_id",
+    "default_sigma",
+    "is_own_data",
+]
+
+NUMERICS_VERSION = 1
+"""Raised when a change of the code moves results: records of an older version are then not reused.
+"""
+
+Value = bool | int | float | str | tuple[int, ...] | None
+"""What an axis can hold."""
+
+# A data set that is no name of ours is a path: it ends in .npz or shows a separator. A control
+# character is in no path that anybody means.
+_PATH = r"(?=[^\x00-\x1f\x7f]+$)(?:.*\.npz|.*[/\\].*|[.~].*)"
+_FACTORY = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
+_CUDA = r"cuda:(?:0|[1-9]\d{0,2})"
+_MANY = 10**9
+_CONV_CHANNELS = (32, 64)
+
+_DATASET = Name(choices.DATASETS, _PATH, "the path of an .npz or of an image folder (./photos)")
+_ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
+_DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")
+
+
+class Cell(BaseModel):
+    """One value of every axis and of every evaluation setting.
+
+    Strict: a number in quotes, a bool for a number, a non-finite or denormal number, an unknown
+    field or an impossible combination raises pydantic's ValidationError, a ValueError. A family
+    with a scale gets sigma "learned" where none is given; `hidden` and `activation` fall away for
+    the linear architecture, which has neither.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dataset: Annotated[str, BeforeValidator(_DATASET)] = Field(
+        "digits", description="the images; a path for data of your own"
+    )
+    binarization: Annotated[str, BeforeValidator(Name(choices.BINARIZATIONS))] = Field(
+        "none", description="how pixels become 0 or 1, if they do"
+    )
+    dequantize: Annotated[bool, BeforeValidator(Flag())] = Field(
+        False, description="add uniform noise within one grey level"
+    )
+    architecture: Annotated[str, BeforeValidator(_ARCHITECTURE)] = Field(
+        "mlp", description="the networks of encoder and decoder"
+    )
+    hidden: Annotated[tuple[int, ...], BeforeValidator(Sizes())] = Field(
+        (400,), description="sizes of the encoder's hidden layers, mirrored in the decoder"
+    )
+    activation: Annotated[str, BeforeValidator(Name(choices.ACTIVATIONS))] = Field(
+        "relu", description="the non-linearity between layers"
+    )
+    latent_dim: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
+        8, description="number of latent dimensions"
+    )
+    likelihood: Annotated[str, BeforeValidator(Name(choices.LIKELIHOODS))] = Field(
+        "bernoulli", description="the family p(x|z) of the pixels"
+    )
+    sigma: Annotated[
+        float | Literal["learned", "optimal", "per_pixel", "predicted"] | None,
+        BeforeValidator(
+            Real(
+                open_low=True,
+                words=tuple(choices.SIGMA_KINDS),
+                absent="learned, where there is a scale",
+            )
+        ),
+    ] = Field(None, description="the likelihood's scale, in units of the [0, 1] pixel")
+    beta: Annotated[float, BeforeValidator(Real())] = Field(
+        1.0, description="weight of the KL term in training"
+    )
+    objective: Annotated[str, BeforeValidator(Name(choices.OBJECTIVES))] = Field(
+        "elbo", description="the bound that is trained on"
+    )
+    importance_samples: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
+        1, description="draws of z per image in training, k"
+    )
+    posterior: Annotated[str, BeforeValidator(Name(choices.POSTERIORS))] = Field(
+        "diagonal", description="the family q(z|x) of the encoder"
+    )
+    sparsity: Annotated[float, BeforeValidator(Real())] = Field(
+        0.0, description="weight of the L1 penalty on the code of a delta posterior, in nats"
+    )
+    prior_scale: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
+        1.0, description="standard deviation of the prior N(0, s^2 I)"
+    )
+    device: Annotated[str, BeforeValidator(_DEVICE)] = Field("cpu", description="where to train")
+    precision: Annotated[str, BeforeValidator(Name(choices.PRECISIONS))] = Field(
+        "float32", description="arithmetic of the training steps"
+    )
+    seed: Annotated[int, BeforeValidator(Whole(0, 2**63 - 1))] = Field(
+        0, description="seed of the weights, the order of the images and all noise"
+    )
+    epochs: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
+        20, description="passes over the training images"
+    )
+    batch_size: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
+        128, description="images a training step; at most the training split"
+    )
+    learning_rate: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
+        1e-3, description="Adam's step size"
+    )
+    learning_rate_schedule: Annotated[str, BeforeValidator(Name(choices.SCHEDULES))] = Field(
+        "constant", description="how the learning rate goes over the epochs"
+    )
+    weight_decay: Annotated[float, BeforeValidator(Real())] = Field(
+        0.0, description="L2 penalty on the weights, added to their gradient (as in Adam)"
+    )
+    train_size: Annotated[int | None, BeforeValidator(Whole(1, _MANY, "all of them"))] = Field(
+        None, description="number of training images used"
+    )
+    valid_size: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
+        0, description="images of the training set's tail kept for validation"
+    )
+    pixel_clip: Annotated[
+        float | None,
+        BeforeValidator(Real(0.0, 0.5, open_low=True, open_high=True, absent="no clipping")),
+    ] = Field(None, description="keep the decoder's mean within [clip, 1 - clip]")
+    eval_samples: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
+        1, description="draws of z per test image for the ELBO"
+    )
+    iw_samples: Annotated[int, BeforeValidator(Whole(0, 10**6))] = Field(
+        0, description="draws per image of the importance-weighted bound; 0 leaves it out"
+    )
+    iw_images: Annotated[int, BeforeValidator(Whole(1, _MANY))] = Field(
+        500, description="test images of the importance-weighted bound"
+    )
+    tsne_points: Annotated[int, BeforeValidator(Whole(0, 2_000))] = Field(
+        300, description="test images on the t-SNE map; 0 leaves it out"
+    )
+    channels: Annotated[int, BeforeValidator(Whole(1, 3))] = Field(
+        1, description="colour channels read from an image folder, 1 or 3"
+    )
+    test_size: Annotated[int | None, BeforeValidator(Whole(1, _MANY, "all of them"))] = Field(
+        None, description="number of test images used, a fixed subset"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: object) -> object:
+        """Give sigma and a conv's channels their defaults and drop what the linear architecture has no use for."""
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(given)
+        if values.get("architecture") == "conv":
+            values.setdefault("hidden", _CONV_CHANNELS)
+        if values.get("sigma") is None:
+            values["sigma"] = default_sigma(values.get("likelihood", "bernoulli"))
+        for dependence in DEPENDENCES:
+            choice = values.get(dependence.on, _default(dependence.on))
+            if not dependence.refused and not dependence.applies(choice):
+                values[dependence.axis] = dependence.neutral
+        return values
+
+    @model_validator(mode="after")
+    def _combine(self) -> "Cell":
+        problems = [rule.message(self) for rule in RULES if rule.broken(self)]
+        problems += [each.message(self) for each in DEPENDENCES if each.broken(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _default(axis: str) -> Value:
+    return cast(Value, Cell.model_fields[axis].default)
+
+
+def default_sigma(likelihood: object) -> Value:
+    """Return the sigma of a likelihood that is given none: "learned", or None without a scale."""
+    family = choices.LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return "learned" if family is not None and family.has_scale else None
+
+
+def is_own_data(dataset: str) -> bool:
+    """Whether a data set is a user's path and not one of the names in `DATASETS`."""
+    return dataset not in choices.DATASETS
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis for `vaebench list axes`: its meaning, its default and the values it takes."""
+
+    name: str
+    summary: str
+    default: Value
+    values: str
+    check: Check
+
+
+def _axis(name: str) -> Axis:
+    field = Cell.model_fields[name]
+    (validator,) = (each for each in field.metadata if isinstance(each, BeforeValidator))
+    check = cast(Check, validator.func)
+    return Axis(name, field.description or "", _default(name), check.text, check)
+
+
+AXES: Mapping[str, Axis] = MappingProxyType({name: _axis(name) for name in Cell.model_fields})
+"""Every axis by name, in the order of the model."""
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """An axis that has a meaning only under some choices of another.
+
+    Where it has none, its value is `neutral`: a grid collapses the axis there, and a cell that
+    gives another value is refused (`refused`) or settled.
+    """
+
+    axis: str
+    on: str
+    applies: Callable[[Value], bool]
+    neutral: Value
+    reason: str
+    refused: bool = True
+
+    def broken(self, cell: Cell) -> bool:
+        """Whether the cell gives the axis a value that means nothing there."""
+        idle = not self.applies(getattr(cell, self.on))
+        return idle and getattr(cell, self.axis) != self.neutral
+
+    def message(self, cell: Cell) -> str:
+        """Say what is wrong with a cell that breaks this."""
+        came = f"{self.axis} = {shown(getattr(cell, self.axis))}"
+        return f"{came} means nothing with {self.on} {shown(getattr(cell, self.on))}: {self.reason}"
+
+
+def _has_scale(likelihood: Value) -> bool:
+    return isinstance(likelihood, str) and choices.LIKELIHOODS[likelihood].has_scale
+
+
+def _has_mean_parameter(likelihood: Value) -> bool:
+    return isinstance(likelihood, str) and choices.LIKELIHOODS[likelihood].has_mean_parameter
+
+
+DEPENDENCES = (
+    Dependence(
+        "sigma", "likelihood", _has_scale, None, "a likelihood without a scale has no sigma"
+    ),
+    Dependence(
+        "pixel_clip",
+        "likelihood",
+        _has_mean_parameter,
+        None,
+        "only bernoulli and continuous_bernoulli have a mean to clip",
+    ),
+    Dependence(
+        "hidden",
+        "architecture",
+        lambda value: value != "linear",
+        (),
+        "a linear network has no hidden layer",
+        refused=False,
+    ),
+    Dependence(
+        "activation",
+        "architecture",
+        lambda value: value != "linear",
+        "relu",
+        "a linear network has no activation",
+        refused=False,
+    ),
+    Dependence(
+        "sparsity",
+        "posterior",
+        lambda value: value == "delta",
+        0.0,
+        "the penalty is for the code of a delta posterior",
+    ),
+    Dependence(
+        "beta",
+        "posterior",
+        lambda value: value != "delta",
+        1.0,
+        "a delta posterior has no KL to weigh",
+    ),
+    Dependence(
+        "importance_samples",
+        "posterior",
+        lambda value: value != "delta",
+        1,
+        "a delta posterior has one point only",
+    ),
+)
+"""No axis that others depend on depends on one itself."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Values of some axes that cannot stand together.
+
+    `allows` is called with the values of `axes` in their order; the first axis is the one that
+    an error points to.
+    """
+
+    axes: tuple[str, ...]
+    allows: Callable[..., bool]
+    text: str
+
+    def broken(self, cell: Cell) -> bool:
+        """Whether the cell holds values that cannot stand together."""
+        return not self.allows(*(getattr(cell, axis) for axis in self.axes))
+
+    def message(self, cell: Cell) -> str:
+        """Say what is wrong with a cell that breaks this."""
+        return self.explain(tuple(getattr(cell, axis) for axis in self.axes))
+
+    def explain(self, values: Sequence[object]) -> str:
+        """Say what is wrong with these values of `axes`."""
+        pairs = zip(self.axes, values, strict=True)
+        came = ", ".join(f"{axis} = {shown(value)}" for axis, value in pairs)
+        return f"{self.text} (came: {came})"
+
+
+def _real_valued(dataset: str) -> bool:
+    known = choices.DATASETS.get(dataset)
+    return known is not None and known.levels is None
+
+
+def _enough_train(train_size: int | None, valid_size: int, dataset: str) -> bool:
+    known = choices.DATASETS.get(dataset)
+    return known is None or (train_size or 1) + valid_size <= known.train_images
+
+
+def _enough_test(test_size: int | None, dataset: str) -> bool:
+    known = choices.DATASETS.get(dataset)
+    return known is None or (test_size or 1) <= known.test_images
+
+
+RULES = (
+    Rule(
+        ("objective", "beta"),
+        lambda objective, beta: objective != "iwae" or beta == 1.0,
+        "iwae has no KL term to weigh: set beta to 1 or the objective to elbo",
+    ),
+    Rule(
+        ("objective", "posterior"),
+        lambda objective, posterior: objective != "iwae" or posterior != "delta",
+        "iwae needs a posterior density, which delta is not: use diagonal or full, or elbo",
+    ),
+    Rule(
+        ("likelihood", "dataset"),
+        lambda likelihood, dataset: (
+            not _real_valued(dataset) or choices.LIKELIHOODS[likelihood].support == "real"
+        ),
+        "real-valued data need a density on the real line: "
+        + ", ".join(name for name, each in choices.LIKELIHOODS.items() if each.support == "real"),
+    ),
+    Rule(
+        ("binarization", "dataset"),
+        lambda binarization, dataset: binarization == "none" or not _real_valued(dataset),
+        "real-valued data have no grey levels to binarise: set binarization to none",
+    ),
+    Rule(
+        ("dequantize", "dataset"),
+        lambda dequantize, dataset: not dequantize or not _real_valued(dataset),
+        "real-valued data have no grey levels to dequantise: set dequantize to false",
+    ),
+    Rule(
+        ("dequantize", "binarization"),
+        lambda dequantize, binarization: not dequantize or binarization == "none",
+        "binarised pixels are not dequantised: set dequantize to false or binarization to none",
+    ),
+    Rule(
+        ("dequantize", "likelihood"),
+        lambda dequantize, likelihood: (
+            not dequantize or choices.LIKELIHOODS[likelihood].kind == "density"
+        ),
+        "dequantised pixels need a density, not a probability mass: set dequantize to false or "
+        "choose a density",
+    ),
+    Rule(
+        ("hidden", "architecture"),
+        lambda hidden, architecture: architecture != "mlp" or len(hidden) > 0,
+        'an mlp needs a hidden layer: give hidden a size, or use architecture = "linear"',
+    ),
+    Rule(
+        ("train_size", "valid_size", "dataset"),
+        _enough_train,
+        "the data set has fewer training images than train_size and valid_size ask for: "
+        + ", ".join(f"{name} has {each.train_images:,}" for name, each in choices.DATASETS.items()),
+    ),
+    Rule(
+        ("channels",),
+        lambda channels: channels != 2,
+        "an image folder is read as grey or as colour: set channels to 1 or 3",
+    ),
+    Rule(
+        ("test_size", "dataset"),
+        _enough_test,
+        "the data set has fewer test images than test_size asks for: "
+        + ", ".join(f"{name} has {each.test_images:,}" for name, each in choices.DATASETS.items()),
+    ),
+)
+"""Impossible combinations; a Bernoulli on grey pixels is possible, and warned of in the record."""
+
+
+def cell_id(cell: Cell, data_checksum: str) -> str:
+    """Return the cell's identity: a readable slug and 12 hex digits of its content.
+
+    The hash is over every field of the cell that is not at its default (so that an axis that is
+    added later renames nothing), the checksum of the data (for a user's own data it
+    stands in the place of the path) and `NUMERICS_VERSION`. At most 120 characters out of
+    `[A-Za-z0-9._-]`.
+    """
+    fields = cell.model_dump(mode="json", exclude_defaults=True)
+    if is_own_data(cell.dataset):
+        fields["dataset"] = "own-data"
+    content = {"cell": fields, "data": data_checksum, "numerics": NUMERICS_VERSION}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{_slug(cell)}-{digest}"
+
+
+def _slug(cell: Cell) -> str:
+    words = [
+        "own-data" if is_own_data(cell.dataset) else cell.dataset,
+        cell.binarization if cell.binarization != "none" else "",
+        cell.architecture.partition(":")[2] or cell.architecture.removeprefix("mlp"),
+        cell.likelihood,
+        "" if cell.sigma is None else _sigma_word(cell.sigma),
+        cell.posterior if cell.posterior != "diagonal" else "",
+        f"z{cell.latent_dim}",
+        cell.device if cell.device != "cpu" else "",
+        f"seed{cell.seed}",
+    ]
+    slug = "-".join(word for word in words if word)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", slug)[:100].strip(".")
+
+
+def _sigma_word(sigma: float | str) -> str:
+    return sigma if isinstance(sigma, str) else f"s{sigma:g}"

@@ -1,0 +1,281 @@
+"""The networks: ``mlp``, ``conv``, ``linear`` and a user's own, with a leading pack dimension.
+
+An encoder maps pixels ``(P, N, D)`` to the numbers that make q(z|x), ``(P, N, width)``; a decoder
+maps codes ``(P, N, Z)`` to the numbers that make p(x|z), ``(P, N, D * outputs_per_pixel)``, those of one
+pixel side by side.
+Weights are stacked, ``(P, out, in)``, and each member of the pack is drawn from its own generator,
+so that a cell starts from the same weights alone and in a pack. Initial values are PyTorch's own:
+uniform within 1/sqrt(fan_in).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Sizes", "build_networks"]
+
+Generators = Sequence[torch.Generator]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "elu": F.elu,
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the two networks have to fit.
+
+    Attributes:
+        image_shape: (C, H, W); ``D = C * H * W``.
+        latent_dim: ``Z``.
+        posterior_width: numbers per image that make q(z|x).
+        outputs_per_pixel: numbers per pixel that make p(x|z).
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    posterior_width: int
+    outputs_per_pixel: int
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.image_shape)
+
+    @property
+    def decoder_width(self) -> int:
+        return self.pixels * self.outputs_per_pixel
+
+
+def _uniform(generators: Generators, shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
+    bound = 1 / math.sqrt(fan_in)
+    draws = [torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators]
+    return nn.Parameter(torch.stack(draws))
+
+
+class _Linear(nn.Module):
+    """An affine map for each member of the pack: ``(P, N, in)`` to ``(P, N, out)``."""
+
+    def __init__(self, generators: Generators, size_in: int, size_out: int) -> None:
+        super().__init__()
+        self.weight = _uniform(generators, (size_out, size_in), size_in)
+        self.bias = _uniform(generators, (size_out,), size_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] == 1:
+            # The same product by the faster route: squeezing is a view in both directions.
+            flat = F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))
+            return flat.unsqueeze(0)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class _Mlp(nn.Module):
+    """Linear maps with an activation between them."""
+
+    def __init__(self, generators: Generators, sizes: Sequence[int], activation: str) -> None:
+        super().__init__()
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self.layers = nn.ModuleList(_Linear(generators, a, b) for a, b in pairs)
+        self._activation = _ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        *inner, last = self.layers
+        for layer in inner:
+            x = self._activation(layer(x))
+        return cast(Tensor, last(x))
+
+
+class _LinearEncoder(nn.Module):
+    """The linear VAE's encoder (Lucas et al. 2019): a linear mean, the spread the same for all x."""
+
+    def __init__(self, generators: Generators, sizes: Sizes) -> None:
+        super().__init__()
+        self.mean = _Linear(generators, sizes.pixels, sizes.latent_dim)
+        spread = sizes.posterior_width - sizes.latent_dim
+        self.spread = nn.Parameter(torch.zeros(len(generators), 1, spread))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.mean(x)
+        return torch.cat((mean, self.spread.expand(-1, mean.shape[1], -1)), dim=-1)
+
+
+class _Convolution(nn.Module):
+    """A strided 4x4 convolution, or its transpose, for each member of the pack.
+
+    ``(N, P * in, H, W)`` to ``(N, P * out, H', W')`` with H' about H/2, or 2H for the transpose.
+    """
+
+    def __init__(
+        self, generators: Generators, size_in: int, size_out: int, *, transpose: bool
+    ) -> None:
+        super().__init__()
+        shape = (size_in, size_out, 4, 4) if transpose else (size_out, size_in, 4, 4)
+        fan_in = shape[1] * 16
+        self.weight = _uniform(generators, shape, fan_in)
+        self.bias = _uniform(generators, (size_out,), fan_in)
+        self._transpose = transpose
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolve = F.conv_transpose2d if self._transpose else F.conv2d
+        weight, bias, groups = self.weight.flatten(0, 1), self.bias.flatten(), len(self.weight)
+        return convolve(x, weight, bias, stride=2, padding=1, groups=groups)
+
+
+def _halved(size: int, times: int) -> int:
+    for _ in range(times):
+        size //= 2
+    return size
+
+
+class _ConvEncoder(nn.Module):
+    """Convolutions that halve the image, then one linear map."""
+
+    def __init__(
+        self, generators: Generators, sizes: Sizes, channels: Sequence[int], activation: str
+    ) -> None:
+        super().__init__()
+        self._shape = sizes.image_shape
+        chain = (sizes.image_shape[0], *channels)
+        self.convolutions = nn.ModuleList(
+            _Convolution(generators, a, b, transpose=False)
+            for a, b in zip(chain[:-1], chain[1:], strict=True)
+        )
+        flat = channels[-1] * math.prod(_halved(s, len(channels)) for s in sizes.image_shape[1:])
+        self.head = _Linear(generators, flat, sizes.posterior_width)
+        self._activation = _ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        members, images = x.shape[:2]
+        maps = x.transpose(0, 1).reshape(images, members * self._shape[0], *self._shape[1:])
+        for convolution in self.convolutions:
+            maps = self._activation(convolution(maps))
+        flat = maps.reshape(images, members, -1).transpose(0, 1)
+        return cast(Tensor, self.head(flat))
+
+
+class _ConvDecoder(nn.Module):
+    """One linear map, then transposed convolutions that double the image, resized to fit."""
+
+    def __init__(
+        self, generators: Generators, sizes: Sizes, channels: Sequence[int], activation: str
+    ) -> None:
+        super().__init__()
+        self._shape = sizes.image_shape
+        self._outputs = sizes.outputs_per_pixel
+        self._start = (channels[-1], *(_halved(s, len(channels)) for s in sizes.image_shape[1:]))
+        self.head = _Linear(generators, sizes.latent_dim, math.prod(self._start))
+        chain = (*reversed(channels), sizes.image_shape[0] * sizes.outputs_per_pixel)
+        self.convolutions = nn.ModuleList(
+            _Convolution(generators, a, b, transpose=True)
+            for a, b in zip(chain[:-1], chain[1:], strict=True)
+        )
+        self._activation = _ACTIVATIONS[activation]
+
+    def forward(self, z: Tensor) -> Tensor:
+        members, codes = z.shape[:2]
+        flat = self._activation(self.head(z)).transpose(0, 1)
+        maps = flat.reshape(codes, members * self._start[0], *self._start[1:])
+        *inner, last = self.convolutions
+        for convolution in inner:
+            maps = self._activation(convolution(maps))
+        maps = last(maps)
+        _, height, width = self._shape
+        # Sizes that are no multiple of the stride lose their remainder on the way down.
+        maps = F.pad(maps, (0, width - maps.shape[-1], 0, height - maps.shape[-2]), "replicate")
+        return self._by_pixel(maps.reshape(codes, members, -1, height, width))
+
+    def _by_pixel(self, maps: Tensor) -> Tensor:
+        """Channel-major maps to ``(P, N, D * outputs)``, the numbers of one pixel side by side."""
+        codes, members = maps.shape[:2]
+        split = maps.reshape(codes, members, self._shape[0], self._outputs, -1)
+        return split.permute(1, 0, 2, 4, 3).reshape(members, codes, -1)
+
+
+class _Single(nn.Module):
+    """A user's network, which knows nothing of packs: ``(N, ...)`` to ``(N, ...)``."""
+
+    def __init__(self, network: nn.Module, shape_in: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.network = network
+        self._shape_in, self._width = shape_in, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.squeeze(0)
+        output = self.network(flat.reshape(-1, *self._shape_in))
+        expected = (flat.shape[0], self._width)
+        if tuple(output.shape) != expected:
+            raise ValueError(
+                f"the network must give a tensor of shape {expected}; it gave {tuple(output.shape)}"
+            )
+        return cast(Tensor, output.unsqueeze(0))
+
+
+def _users_own(
+    architecture: str, sizes: Sizes, generators: Generators
+) -> tuple[nn.Module, nn.Module]:
+    """Call ``package.module:factory(image_shape, latent_dim, encoder_width, decoder_width)``."""
+    module_name, _, factory_name = architecture.partition(":")
+    if len(generators) != 1:
+        raise ValueError("a network of your own trains one cell at a time")
+    factory = getattr(importlib.import_module(module_name), factory_name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generators[0])))
+        encoder, decoder = factory(
+            image_shape=sizes.image_shape,
+            latent_dim=sizes.latent_dim,
+            encoder_width=sizes.posterior_width,
+            decoder_width=sizes.decoder_width,
+        )
+    return (
+        _Single(encoder, sizes.image_shape, sizes.posterior_width),
+        _Single(decoder, (sizes.latent_dim,), sizes.decoder_width),
+    )
+
+
+def build_networks(
+    architecture: str,
+    sizes: Sizes,
+    hidden: Sequence[int],
+    activation: str,
+    generators: Generators,
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of a pack, one generator a member.
+
+    ``hidden`` are layer widths from pixels to code (``mlp``) or channels (``conv``); the decoder
+    mirrors them. A user's own network is named ``package.module:factory``; the factory is called
+    with ``image_shape``, ``latent_dim``, ``encoder_width`` and ``decoder_width`` and returns two
+    modules that map ``(N, C, H, W)`` to ``(N, encoder_width)`` and ``(N, latent_dim)`` to
+    ``(N, decoder_width)``.
+
+    Raises:
+        ValueError: if a conv halves the image to nothing, or a user's network gives a wrong shape.
+    """
+    if ":" in architecture:
+        return _users_own(architecture, sizes, generators)
+    if architecture == "linear":
+        decoder = _Linear(generators, sizes.latent_dim, sizes.decoder_width)
+        return _LinearEncoder(generators, sizes), decoder
+    if architecture == "conv":
+        if min(_halved(s, len(hidden)) for s in sizes.image_shape[1:]) < 1:
+            raise ValueError(
+                f"{len(hidden)} convolutions halve a {sizes.image_shape[1:]} image to nothing: "
+                "give fewer channels in hidden"
+            )
+        return (
+            _ConvEncoder(generators, sizes, hidden, activation),
+            _ConvDecoder(generators, sizes, hidden, activation),
+        )
+    encoder = _Mlp(generators, (sizes.pixels, *hidden, sizes.posterior_width), activation)
+    widths = (sizes.latent_dim, *reversed(hidden), sizes.decoder_width)
+    return encoder, _Mlp(generators, widths, activation)

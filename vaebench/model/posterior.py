@@ -1,0 +1,140 @@
+"""q(z|x): the approximate posterior, its samples and its divergence from the prior.
+
+The prior is N(0, scale^2 I): ``prior_scale`` is a standard deviation. Shapes: ``mean`` is
+``(P, B, Z)``, samples are ``(P, S, B, Z)``, divergences ``(P, B)`` in nats per image; ``prior_scale``
+is a tensor that broadcasts against ``mean``, ``(P, 1, 1)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Delta",
+    "Diagonal",
+    "Full",
+    "Posterior",
+    "gaussian_log_prob",
+    "posterior",
+    "posterior_width",
+]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def gaussian_log_prob(z: Tensor, mean: Tensor | float, scale: Tensor) -> Tensor:
+    """Log-density of independent Gaussians, summed over the last dimension, in nats."""
+    standard = (z - mean) / scale
+    return -(0.5 * (standard.square() + _LOG_2PI) + scale.log()).sum(-1)
+
+
+def _kl_to_prior(mean: Tensor, log_variance: Tensor, prior_scale: Tensor) -> Tensor:
+    """Per-dimension KL(N(mean, variance) || N(0, prior_scale^2)), nats; Kingma and Welling 2014, B.
+
+    Written with expm1, so that a posterior close to the prior keeps all its digits.
+    """
+    log_ratio = log_variance - 2 * prior_scale.log()
+    return 0.5 * (torch.expm1(log_ratio) - log_ratio + (mean / prior_scale).square())
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """N(mean, diag(exp(log_variance))), both ``(P, B, Z)``."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Mean + standard deviation * noise (the reparameterisation trick), ``(P, S, B, Z)``."""
+        return self.mean.unsqueeze(1) + (0.5 * self.log_variance).exp().unsqueeze(1) * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log q(z|x) in nats, ``(P, S, B)``."""
+        scale = (0.5 * self.log_variance).exp()
+        return gaussian_log_prob(z, self.mean.unsqueeze(1), scale.unsqueeze(1))
+
+    def kl(self, prior_scale: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``."""
+        return self.kl_per_dimension(prior_scale).sum(-1)
+
+    def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
+        """The same for each latent dimension, ``(P, B, Z)``; they add up to the total."""
+        return _kl_to_prior(self.mean, self.log_variance, prior_scale)
+
+
+@dataclass(frozen=True)
+class Full:
+    """N(mean, L L') with the Cholesky factor ``factor``: ``(P, B, Z, Z)``, positive diagonal."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Mean + L noise, ``(P, S, B, Z)``."""
+        return self.mean.unsqueeze(1) + (self.factor.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log q(z|x) in nats, ``(P, S, B)``."""
+        centred = (z - self.mean.unsqueeze(1)).unsqueeze(-1)
+        factor = self.factor.unsqueeze(1).expand(*centred.shape[:-1], -1)
+        standard = torch.linalg.solve_triangular(factor, centred, upper=False).squeeze(-1)
+        quadratic = 0.5 * (standard.square() + _LOG_2PI).sum(-1)
+        return -quadratic - self._half_log_det().unsqueeze(1)
+
+    def kl(self, prior_scale: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``: Doersch 2016, eq. 7."""
+        scale = prior_scale.squeeze(-1)
+        trace = (self.factor / prior_scale.unsqueeze(-1)).square().sum((-1, -2))
+        square = (self.mean / prior_scale).square().sum(-1)
+        size = self.mean.shape[-1]
+        return 0.5 * (trace + square - size) + size * scale.log() - self._half_log_det()
+
+    def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
+        """KL of each marginal, ``(P, B, Z)``; they do not add up to the total."""
+        return _kl_to_prior(self.mean, self.factor.square().sum(-1).log(), prior_scale)
+
+    def _half_log_det(self) -> Tensor:
+        return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A point: the plain autoencoder. It has no density, hence no KL and no ELBO."""
+
+    mean: Tensor
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """The mean itself, once for every draw, ``(P, S, B, Z)``."""
+        return self.mean.unsqueeze(1).expand(-1, noise.shape[1], -1, -1)
+
+
+Posterior = Diagonal | Full | Delta
+
+
+def posterior_width(kind: str, latent_dim: int) -> int:
+    """How many numbers the encoder gives for one image."""
+    if kind == "full":
+        return latent_dim + latent_dim * (latent_dim + 1) // 2
+    return latent_dim if kind == "delta" else 2 * latent_dim
+
+
+def posterior(kind: str, output: Tensor, latent_dim: int) -> Posterior:
+    """q(z|x) from the encoder's output ``(P, B, posterior_width(kind, latent_dim))``."""
+    mean = output[..., :latent_dim]
+    if kind == "delta":
+        return Delta(mean)
+    if kind == "diagonal":
+        return Diagonal(mean, output[..., latent_dim:])
+    entries = output[..., latent_dim:]
+    factor = entries.new_zeros(*entries.shape[:-1], latent_dim, latent_dim)
+    row, column = torch.tril_indices(latent_dim, latent_dim, device=entries.device).unbind()
+    # The first latent_dim entries are the log of the diagonal, the others lie below it.
+    log_diagonal, below = entries[..., :latent_dim], entries[..., latent_dim:]
+    factor = factor + torch.diag_embed(log_diagonal.exp())
+    strict = row != column
+    factor[..., row[strict], column[strict]] = below
+    return Full(mean, factor)

@@ -1,0 +1,168 @@
+"""The VAE: encoder x -> q(z|x), decoder z -> p(x|z), and where the scale sigma comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaebench.grid.cell import Cell
+from vaebench.model.likelihoods import (
+    SCALE_FLOOR,
+    Observation,
+    observation,
+    optimal_scale,
+    outputs_per_pixel,
+)
+from vaebench.model.networks import Sizes, build_networks
+from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
+
+__all__ = ["VAE", "SigmaKind", "sigma_kind"]
+
+SigmaKind = Literal["none", "fixed", "learned", "optimal", "per_pixel", "predicted"]
+
+_LOG_FLOOR = math.log(SCALE_FLOOR)
+
+
+def sigma_kind(cell: Cell) -> SigmaKind:
+    """How the scale of a cell's likelihood comes about."""
+    if cell.sigma is None:
+        return "none"
+    return "fixed" if isinstance(cell.sigma, float | int) else cast(SigmaKind, cell.sigma)
+
+
+def _floored(raw: Tensor) -> Tensor:
+    """exp(raw), but smoothly no lower than SCALE_FLOOR."""
+    return torch.exp(_LOG_FLOOR + F.softplus(raw - _LOG_FLOOR))
+
+
+def _raw_of(scale: float) -> float:
+    """The inverse of ``_floored``."""
+    excess = math.log(max(scale, 1.01 * SCALE_FLOOR)) - _LOG_FLOOR
+    return _LOG_FLOOR + excess + math.log(-math.expm1(-excess))
+
+
+class VAE(nn.Module):
+    """A pack of VAEs that share all shapes and differ in weights, seeds and numbers.
+
+    Args:
+        cells: the designs, one a member of the pack; they share architecture, latent size,
+            likelihood, posterior and kind of sigma.
+        image_shape: (C, H, W).
+        levels: number of grey levels of the data the likelihood sees; None for real-valued data.
+        generators: one a member, for the initial weights.
+        initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel.
+    """
+
+    prior_scale: Tensor
+    fixed_scale: Tensor
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        image_shape: tuple[int, int, int],
+        levels: int | None,
+        generators: Sequence[torch.Generator],
+        initial_scale: float,
+    ) -> None:
+        super().__init__()
+        design = cells[0]
+        self.cells = tuple(cells)
+        self.latent_dim = design.latent_dim
+        self.image_shape = image_shape
+        self.sigma_kind = sigma_kind(design)
+        self._likelihood, self._posterior = design.likelihood, design.posterior
+        self.levels, self._clip = levels, design.pixel_clip
+        sizes = Sizes(
+            image_shape,
+            design.latent_dim,
+            posterior_width(design.posterior, design.latent_dim),
+            outputs_per_pixel(design.likelihood, design.sigma, levels),
+        )
+        self.encoder, self.decoder = build_networks(
+            design.architecture, sizes, design.hidden, design.activation, generators
+        )
+        prior_scales = torch.tensor([cell.prior_scale for cell in cells])
+        self.register_buffer("prior_scale", prior_scales.view(-1, 1, 1))
+        self._make_scale(cells, sizes.pixels, initial_scale)
+
+    def _make_scale(self, cells: Sequence[Cell], pixels: int, initial_scale: float) -> None:
+        """The numbers behind sigma: a buffer if fixed or optimal, a parameter if learned."""
+        kind, members = self.sigma_kind, len(cells)
+        self._raw_start = _raw_of(initial_scale)
+        if kind == "fixed":
+            values = torch.tensor([float(cast(float, cell.sigma)) for cell in cells])
+            self.register_buffer("fixed_scale", values.view(-1, 1, 1, 1))
+        elif kind == "optimal":
+            start = torch.full((members, 1, 1, 1), float(initial_scale))
+            self.register_buffer("fixed_scale", start)
+        elif kind in ("learned", "per_pixel"):
+            width = pixels if kind == "per_pixel" else 1
+            self.raw_scale = nn.Parameter(torch.full((members, 1, 1, width), self._raw_start))
+
+    def member(self, index: int) -> VAE:
+        """One member of the pack as a pack of its own, with a copy of its weights."""
+        if len(self.cells) == 1:
+            return self
+        single = VAE(
+            (self.cells[index],),
+            self.image_shape,
+            self.levels,
+            (torch.Generator(),),
+            math.exp(self._raw_start),
+        )
+        state = {name: value[index : index + 1] for name, value in self.state_dict().items()}
+        single.load_state_dict(state)
+        return single.to(self.prior_scale.device, self.prior_scale.dtype).eval()
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(z|x) for pixels ``x (P, B, D)``."""
+        return posterior(self._posterior, self.encoder(x).to(x.dtype), self.latent_dim)
+
+    def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Observation:
+        """p(x|z) for codes ``z (P, S, B, Z)``.
+
+        ``fit_to (P, B, D)``: pixels to which an ``optimal`` scale is fitted, as training does with
+        each batch; without them it is the scale that was last set.
+        """
+        output = self.decoder(z.flatten(1, 2)).to(z.dtype).unflatten(1, z.shape[1:3])
+        if self.sigma_kind == "predicted":
+            output, raw = output.unflatten(-1, (-1, 2)).unbind(-1)
+            scale: Tensor | None = _floored(raw + self._raw_start)
+        elif self.sigma_kind == "optimal" and fit_to is not None:
+            scale = self._fit_to_batch(fit_to.unsqueeze(1) - output.detach())
+        else:
+            scale = self.scale()
+        return observation(self._likelihood, output, scale, levels=self.levels, clip=self._clip)
+
+    def scale(self) -> Tensor | None:
+        """The scale in force, ``(P, 1, 1, 1 or D)`` in pixel units.
+
+        None for a family without one, and for ``predicted``, which has one a pixel and image.
+        """
+        if self.sigma_kind in ("none", "predicted"):
+            return None
+        if self.sigma_kind in ("learned", "per_pixel"):
+            return _floored(self.raw_scale)
+        return self.fixed_scale
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Set the ``optimal`` scale, ``(P, 1, 1, 1)``."""
+        self.fixed_scale.copy_(scale)
+
+    @torch.no_grad()
+    def _fit_to_batch(self, residual: Tensor) -> Tensor:
+        # At its optimum the scale adds nothing to the gradient, so it may be held constant.
+        scale = optimal_scale(
+            self._likelihood, residual, (1, 2, 3), start=self.fixed_scale, steps=2
+        )
+        self.set_scale(scale)
+        return scale
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log p(z) in nats, ``(P, S, B)``."""
+        return gaussian_log_prob(z, 0.0, self.prior_scale.unsqueeze(1))

@@ -1,0 +1,102 @@
+"""What a record may measure: one entry a metric, with its unit and which way is better.
+
+`vaebench list metrics`, the tables and the docs are all made from these entries.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["METRICS", "MetricChoice", "metric_choice"]
+
+NATS = "nats/image"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricChoice:
+    """One metric: its column name, its unit, one line about it, and which way is better."""
+
+    name: str
+    unit: str
+    summary: str
+    better: Literal["higher", "lower"] | None = None
+
+
+_ENTRIES = (
+    MetricChoice(
+        "elbo", NATS, "E_q log p(x|z) - KL with z sampled, every constant included", "higher"
+    ),
+    MetricChoice("elbo_se", NATS, "standard error of the ELBO over test images"),
+    MetricChoice("reconstruction_error", NATS, "-E_q log p(x|z), z sampled", "lower"),
+    MetricChoice(
+        "reconstruction_error_at_mean",
+        NATS,
+        "-log p(x|z) at the posterior mean: flatters, and is no part of a bound",
+        "lower",
+    ),
+    MetricChoice("kl", NATS, "KL(q(z|x) || p(z)), summed over latent dimensions"),
+    MetricChoice("mse", "pixel²", "mean over pixels and images of (x - E[x|z])²", "lower"),
+    MetricChoice(
+        "sigma_fitted",
+        "pixel",
+        "the scale in force at the end (root mean square where it is a vector)",
+    ),
+    MetricChoice(
+        "bits_per_dim",
+        "bits",
+        "-ELBO/(D ln 2) of the discrete image: may be compared across likelihood families",
+        "lower",
+    ),
+    MetricChoice("iw_bound", NATS, "importance-weighted bound on log p(x)", "higher"),
+    MetricChoice("iw_samples", "count", "importance samples an image behind iw_bound"),
+    MetricChoice("iw_se", NATS, "standard error of iw_bound over test images"),
+    MetricChoice(
+        "iw_ess", "share", "effective sample size of the importance weights over their number"
+    ),
+    MetricChoice(
+        "posterior_gap", NATS, "iw_bound - elbo: an estimate of D[q(z|x)||p(z|x)] from below"
+    ),
+    MetricChoice(
+        "active_units", "count", "latent dimensions whose posterior mean varies above 0.01 λ²"
+    ),
+    MetricChoice("mutual_information", "nats", "between image and code, over the whole split"),
+    MetricChoice(
+        "mutual_information_ceiling", "nats", "log N: no estimate from N images can exceed it"
+    ),
+    MetricChoice("marginal_kl", "nats", "KL of the aggregate posterior to the prior"),
+    MetricChoice(
+        "nonzero_codes", "count", "the L0 count: entries of an image's code that are not near zero"
+    ),
+    MetricChoice(
+        "knn_accuracy", "share", "labels told from posterior means by 5 neighbours", "higher"
+    ),
+    MetricChoice("tsne_trustworthiness", "share", "neighbourhoods kept by the t-SNE map", "higher"),
+    MetricChoice("train_seconds", "s", "wall time of training, evaluation apart", "lower"),
+    MetricChoice("step_ms_median", "ms", "median training step, over the pack's size", "lower"),
+    MetricChoice(
+        "step_ms_p95", "ms", "95th percentile of the training step, over the pack's size", "lower"
+    ),
+    MetricChoice("samples_per_second", "1/s", "training images a second", "higher"),
+    MetricChoice("pack_size", "count", "cells that were trained as one program"),
+    MetricChoice("peak_memory_mib", "MiB", "peak memory of training above its start", "lower"),
+)
+
+METRICS: dict[str, MetricChoice] = {entry.name: entry for entry in _ENTRIES}
+"""Every metric by name, measured on the test split; `<name>_train` is its training twin."""
+
+
+def metric_choice(name: str) -> MetricChoice:
+    """Return the entry of a metric; `<name>_train` is `<name>` on the training split.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    base = name.removesuffix("_train")
+    if base not in METRICS:
+        raise ValueError(
+            f"a metric is one of those that `vaebench list metrics` shows, or one of them with "
+            f"'_train' behind it; got {name!r}. Add an entry to vaebench/records/metrics.py."
+        )
+    entry = METRICS[base]
+    if base == name:
+        return entry
+    return MetricChoice(name, entry.unit, f"{entry.summary} (training split)", entry.better)

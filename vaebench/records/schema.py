@@ -1,0 +1,326 @@
+"""What was measured: the record of one cell or one fact, as plain validated data, and its text.
+
+A record's file is one line of canonical JSON (ASCII, keys sorted, no spaces). Its last two
+fields are the length in bytes and the SHA-256 of the same text without them, so that a file
+cut at any byte, or with one bit turned, is never taken for a record.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from vaebench.grid.cell import Cell
+from vaebench.records.metrics import metric_choice
+
+__all__ = [
+    "MIGRATIONS",
+    "SCHEMA",
+    "STATES",
+    "CellRecord",
+    "DataFacts",
+    "Environment",
+    "FactRecord",
+    "Metric",
+    "NewerSchema",
+    "Record",
+    "RecordDamaged",
+    "RecordEdited",
+    "RecordError",
+    "State",
+    "Status",
+    "from_text",
+    "to_text",
+]
+
+SCHEMA_PREFIX = "vaebench/record/"
+SCHEMA_VERSION = 1
+SCHEMA: Literal["vaebench/record/1"] = "vaebench/record/1"
+
+State = Literal["done", "diverged", "failed", "unavailable", "interrupted", "timeout"]
+STATES: tuple[State, ...] = get_args(State)
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+MIGRATIONS: dict[int, Migration] = {}
+"""From a schema version to the function that gives the same record in the next version.
+
+Version 1 is the first. A migration changes fields only; the `schema` field follows by itself.
+"""
+
+
+class RecordError(ValueError):
+    """A file that is not used as a record; the message says why."""
+
+
+class RecordDamaged(RecordError):
+    """Cut short, empty, turned bits, or fields that are missing or wrong."""
+
+
+class RecordEdited(RecordError):
+    """Readable JSON whose checksum does not fit: changed after it was written."""
+
+
+class NewerSchema(RecordError):
+    """Written by a newer vaebench; it is left untouched."""
+
+
+class _Stored(BaseModel):
+    """Frozen, strict, finite; fields that this version does not know are kept."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Metric(_Stored):
+    """One measured number with its unit.
+
+    `n` counts what the number is a mean over (images), `se` is its standard error in the same
+    unit. A metric without a value says the reason in words.
+    """
+
+    value: float | None
+    unit: str
+    n: int | None = Field(default=None, ge=0)
+    se: float | None = Field(default=None, ge=0)
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _absent_with_reason(self) -> Self:
+        if self.value is None and not self.reason:
+            raise ValueError("a metric without a value needs a reason in words")
+        return self
+
+    @classmethod
+    def measured(
+        cls, name: str, value: float, *, n: int | None = None, se: float | None = None
+    ) -> Self:
+        """Return the metric `name` with the unit that the registry gives it.
+
+        Raises:
+            ValueError: no such metric, or a number that is not finite.
+        """
+        return cls(value=value, unit=metric_choice(name).unit, n=n, se=se)
+
+    @classmethod
+    def absent(cls, name: str, reason: str) -> Self:
+        """Return the metric `name` without a value, and why it has none."""
+        return cls(value=None, unit=metric_choice(name).unit, reason=reason)
+
+
+class Status(_Stored):
+    """How a cell ended. Every state but `done` says why; `step` is the step it ended at."""
+
+    state: State
+    reason: str | None = None
+    step: int | None = Field(default=None, ge=0)
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _failure_with_reason(self) -> Self:
+        if self.state != "done" and not self.reason:
+            raise ValueError(f"the status {self.state!r} needs a reason in words")
+        return self
+
+
+class Environment(_Stored):
+    """The machine and the versions behind a record: these fields and nothing else of it.
+
+    No host name, no path, no environment variable. `versions` maps a package's name (and
+    `python`) to its version; `threads` are those given to the computation.
+    """
+
+    versions: dict[str, str] = Field(default_factory=dict)
+    platform: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    device_name: str | None = None
+    driver: str | None = None
+    commit: str | None = None
+
+
+class DataFacts(_Stored):
+    """The data a cell saw: shape is (C, H, W); `levels` is empty for real-valued data."""
+
+    name: str
+    checksum: str
+    shape: tuple[int, int, int]
+    levels: int | None
+    binarization: str
+    dequantize: bool
+    n_train: int
+    n_valid: int
+    n_test: int
+    support: Literal["binary", "grey", "dequantised", "real"]
+
+
+class Record(_Stored):
+    """What every record holds. `arrays_sha256` is that of the bytes of its `arrays.npz`."""
+
+    version: Literal["vaebench/record/1"] = Field(default=SCHEMA, alias="schema")
+    kind: str
+    environment: Environment = Field(default_factory=Environment)
+    arrays_sha256: str | None = None
+
+
+class CellRecord(Record):
+    """What one cell measured.
+
+    `series` has one number an epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
+    learning_rate), None where it was not finite. `comparable` says what the likelihood is on
+    these data: "mass", "density" or "not a likelihood of these data".
+    """
+
+    kind: Literal["cell"] = "cell"
+    cell_id: str
+    grid: str
+    cell: Cell
+    data: DataFacts | None
+    status: Status
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    series: dict[str, list[float | None]] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+    comparable: str
+
+    @property
+    def record_id(self) -> str:
+        """The name of the record's folder."""
+        return self.cell_id
+
+
+class FactRecord(Record):
+    """What needs no cell: a finding that is mathematics, or a timing of training steps."""
+
+    kind: Literal["finding", "timing"]
+    record_id: str
+    payload: dict[str, JsonValue]
+
+
+_RECORD: TypeAdapter[CellRecord | FactRecord] = TypeAdapter(
+    Annotated[CellRecord | FactRecord, Field(discriminator="kind")]
+)
+_TRAILER = re.compile(rb',"length":(\d{1,15}),"sha256":"([0-9a-f]{64})"\}\n\Z')
+_TRAILER_MOST_BYTES = 128
+
+
+def to_text(record: CellRecord | FactRecord) -> bytes:
+    """Return the bytes of the record's file.
+
+    Raises:
+        ValueError: the record holds something that would not come back equal.
+    """
+    text = _with_trailer(_canonical(record.model_dump(mode="json", by_alias=True)))
+    try:
+        returned = from_text(text)
+    except RecordError as error:
+        raise ValueError(f"a record must come back from its text; {error}") from error
+    if returned != record:
+        raise ValueError(f"a record must come back equal from its text; {record.record_id} did not")
+    return text
+
+
+def from_text(text: bytes) -> CellRecord | FactRecord:
+    """Return the record in a file's bytes, migrated in memory from an older schema.
+
+    Raises:
+        RecordDamaged: the text is no whole record, or lacks a field.
+        RecordEdited: it is whole JSON, but not what was written.
+        NewerSchema: a newer vaebench wrote it.
+    """
+    body = _verified(text)
+    try:
+        return _RECORD.validate_json(body)
+    except ValidationError as error:
+        migrated = _migrated(json.loads(body))
+        if migrated is None:
+            raise RecordDamaged(f"the checksum fits, the fields do not: {_told(error)}") from error
+    try:
+        return _RECORD.validate_json(_canonical(migrated))
+    except ValidationError as error:
+        raise RecordDamaged(f"an older record lacks what is needed: {_told(error)}") from error
+
+
+def _canonical(content: object) -> bytes:
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"a record holds finite numbers only: {error}") from error
+    return text.encode("ascii")
+
+
+def _with_trailer(body: bytes) -> bytes:
+    digest = hashlib.sha256(body).hexdigest()
+    return body[:-1] + f',"length":{len(body)},"sha256":"{digest}"}}\n'.encode("ascii")
+
+
+def _verified(text: bytes) -> bytes:
+    """Return the canonical JSON that the trailer vouches for."""
+    start = max(0, len(text) - _TRAILER_MOST_BYTES)
+    trailer = _TRAILER.search(text, start)
+    if trailer is not None:
+        body = text[: trailer.start()] + b"}"
+        length, digest = int(trailer[1]), trailer[2].decode("ascii")
+        if len(body) == length and hashlib.sha256(body).hexdigest() == digest:
+            return body
+    raise _mismatch(text)
+
+
+def _mismatch(text: bytes) -> RecordError:
+    """Tell a hand's edit, or a newer format, from a file that is broken."""
+    if not text.strip(b"\0"):
+        what = "NUL bytes only" if text else "empty"
+        return RecordDamaged(f"a record is one line of JSON; the file is {what}")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return RecordDamaged("the checksum does not fit and the text is no JSON: cut or damaged")
+    if not isinstance(content, dict):
+        return RecordDamaged("a record is a JSON object with a checksum; the file is not")
+    newest = _version(content)
+    if newest is not None and newest > SCHEMA_VERSION:
+        return _newer(newest)
+    return RecordEdited("checksum mismatch: the file was changed after it was written")
+
+
+def _version(content: dict[str, Any]) -> int | None:
+    schema = content.get("schema")
+    if not isinstance(schema, str) or not schema.startswith(SCHEMA_PREFIX):
+        return None
+    number = schema.removeprefix(SCHEMA_PREFIX)
+    return int(number) if re.fullmatch(r"[0-9]{1,6}", number) else None
+
+
+def _newer(version: int) -> NewerSchema:
+    return NewerSchema(
+        f"this vaebench reads records up to schema {SCHEMA_VERSION}, the file has {version}: "
+        f"upgrade vaebench"
+    )
+
+
+def _migrated(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return an older record in today's schema; None if it is today's or has no known age."""
+    version = _version(content)
+    if version is not None and version > SCHEMA_VERSION:
+        raise _newer(version)
+    if version is None or version == SCHEMA_VERSION or version not in MIGRATIONS:
+        return None
+    for step in range(version, SCHEMA_VERSION):
+        content = {**MIGRATIONS[step](content), "schema": f"{SCHEMA_PREFIX}{step + 1}"}
+    return content
+
+
+def _told(error: ValidationError) -> str:
+    """Return the first problems of a validation with their places, in one line."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in problems]
+    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")

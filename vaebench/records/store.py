@@ -1,0 +1,418 @@
+"""One results folder: whole records or none, one writer at a time, damage set aside by name.
+
+cells/<cell_id>/record.json, arrays.npz     what a cell measured
+facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timing
+.incoming/                                  files on their way; swept by the next writer
+.quarantine/                                damaged files, each with its reason
+.lock                                       carries the system's lock while someone writes
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from numpy.typing import NDArray
+
+from vaebench.records.arrays import Arrays, ArraysDamaged, pack, unpack
+from vaebench.records.files import Files, StorageError, storing, write_whole
+from vaebench.records.schema import (
+    CellRecord,
+    FactRecord,
+    NewerSchema,
+    RecordDamaged,
+    RecordEdited,
+    RecordError,
+    State,
+    from_text,
+    to_text,
+)
+
+__all__ = ["Damage", "DamageKind", "RecordMissing", "Store", "StoreBusy"]
+
+DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays"]
+AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
+_RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
+# A reader that meets a writer between record and arrays looks again; one look is the rule.
+_LOOKS = 5
+
+
+class StoreBusy(RuntimeError):
+    """Another process writes into the results folder; `holder` is its process id, if known."""
+
+    def __init__(self, root: Path, holder: int | None) -> None:
+        self.root, self.holder = root, holder
+        who = "another process" if holder is None else f"process {holder}"
+        super().__init__(
+            f"a results folder has one writer at a time; {who} holds {root}. "
+            f"Wait for it with --wait, or choose another folder."
+        )
+
+
+class RecordMissing(LookupError):
+    """There is no record of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not used: the record's name, what is wrong with it, and why."""
+
+    path: Path
+    name: str
+    kind: DamageKind
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}: {self.reason}"
+
+
+class Store:
+    """The records under one results folder.
+
+    Reading needs no lock, writes nothing, and sees whole records only, also while another
+    process writes. Writing happens inside `with store.writing():`.
+    """
+
+    def __init__(self, root: Path | str, files: Files | None = None) -> None:
+        self.root = Path(root)
+        self._files = Files() if files is None else files
+        self._lock: int | None = None
+
+    @contextmanager
+    def writing(self, wait: bool = False) -> Iterator["Store"]:
+        """Hold the folder as its only writer, made if it is not there.
+
+        What a killed writer left on its way is finished or removed first. A process that holds
+        the folder must start workers by spawn, not fork: a forked child would share the lock.
+
+        Raises:
+            StoreBusy: another process holds it, and `wait` is false.
+            StorageError: the folder can't be made or written.
+        """
+        descriptor = self._take_lock(wait)
+        self._lock = descriptor
+        try:
+            with storing("prepare the results folder", self.root):
+                self._files.make_folder(self._incoming)
+                self._sweep()
+            yield self
+        finally:
+            self._lock = None
+            with suppress(OSError):
+                self._files.mark(descriptor, b"")
+            os.close(descriptor)
+
+    def write(self, record: AnyRecord, arrays: Arrays | None = None) -> AnyRecord:
+        """Write a record and its arrays, whole or not at all; return it as it was written.
+
+        `arrays` get their checksum into the record. Without any, a record that already names
+        arrays keeps those in the folder; one that names none ends up without.
+
+        Raises:
+            StorageError: the system refused; the record before this one, if any, still stands,
+                or this one does.
+            ValueError: the name is no safe folder name, or the record is not finite numbers.
+        """
+        self._must_hold()
+        folder = self._folder(_room(record), record.record_id)
+        packed = pack(arrays) if arrays else None
+        if packed is not None:
+            record = record.model_copy(update={"arrays_sha256": _sha256(packed)})
+        text = to_text(record)
+        with storing("write the record", folder):
+            self._place(folder, text, packed)
+            self._settle_arrays(folder, packed, keep=record.arrays_sha256 is not None)
+            self._files.sync_folder(folder)
+            self._files.sync_folder(folder.parent)
+        return record
+
+    def read(self, cell_id: str) -> CellRecord:
+        """Return the record of a cell.
+
+        Raises:
+            RecordMissing: there is none.
+            RecordError: there is one that can't be used; the class says which kind.
+            StorageError: the file can't be read.
+        """
+        record = self._read("cells", cell_id)
+        if not isinstance(record, CellRecord):
+            raise RecordDamaged(f"a cell's folder holds a cell's record; got kind {record.kind!r}")
+        return record
+
+    def read_fact(self, record_id: str) -> FactRecord:
+        """Return the record of a finding or a timing; raises as `read` does."""
+        record = self._read("facts", record_id)
+        if not isinstance(record, FactRecord):
+            raise RecordDamaged(f"a fact's folder holds a finding or timing; got {record.kind!r}")
+        return record
+
+    def iter_records(self) -> Iterator[CellRecord | Damage]:
+        """Yield each cell's record, or what is wrong with it, in order of the cells' names."""
+        return self._found("cells", self.read)
+
+    def iter_facts(self) -> Iterator[FactRecord | Damage]:
+        """Yield each fact's record, or what is wrong with it, in order of their names."""
+        return self._found("facts", self.read_fact)
+
+    def read_all(self) -> tuple[list[CellRecord], list[Damage]]:
+        """Return the records of all cells, and the files that are not used."""
+        found = list(self.iter_records())
+        return (
+            [each for each in found if isinstance(each, CellRecord)],
+            [each for each in found if isinstance(each, Damage)],
+        )
+
+    def read_facts(self) -> tuple[list[FactRecord], list[Damage]]:
+        """Return the records of all findings and timings, and the files that are not used."""
+        found = list(self.iter_facts())
+        return (
+            [each for each in found if isinstance(each, FactRecord)],
+            [each for each in found if isinstance(each, Damage)],
+        )
+
+    def states(self) -> dict[str, State | DamageKind]:
+        """Return the state of every cell that has a record; for an unused one, its damage."""
+        return {
+            each.name if isinstance(each, Damage) else each.cell_id: (
+                each.kind if isinstance(each, Damage) else each.status.state
+            )
+            for each in self.iter_records()
+        }
+
+    def arrays(self, cell_id: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a cell by name; none where its record names none.
+
+        Raises:
+            ArraysDamaged: the arrays are missing or not those that the record names.
+            RecordMissing, RecordError, StorageError: as `read`.
+        """
+        packed = self._packed("cells", cell_id)
+        return {} if packed is None else unpack(packed)
+
+    def check(self) -> list[Damage]:
+        """Return everything in the folder that is damaged, arrays included; changes nothing."""
+        damages = []
+        for room, found in (("cells", self.iter_records()), ("facts", self.iter_facts())):
+            for each in found:
+                damage = each if isinstance(each, Damage) else self._array_damage(room, each)
+                if damage is not None:
+                    damages.append(damage)
+        return damages
+
+    def quarantine(self, path: Path, reason: str) -> Path:
+        """Move a file of this store into `.quarantine/`, its reason beside it; return its place.
+
+        Raises:
+            ValueError: the file is not under this results folder.
+            StorageError: it can't be moved.
+        """
+        self._must_hold()
+        self._must_be_inside(path)
+        folder = self.root / ".quarantine"
+        with storing("quarantine the file", path):
+            self._files.make_folder(folder)
+            target = self._free_name(folder, "-".join(path.relative_to(self.root).parts))
+            note = target.with_name(f"{target.name}.reason.txt")
+            write_whole(self._files, note, f"{reason}\n".encode(errors="backslashreplace"))
+            self._files.replace(path, target)
+            self._files.sync_folder(folder)
+        return target
+
+    def quarantine_damaged(self) -> list[Damage]:
+        """Set aside every record that is damaged or edited, and return what was found.
+
+        Records of a newer vaebench, and files that can't be read, stay where they are.
+        """
+        unused = [*self.read_all()[1], *self.read_facts()[1]]
+        aside = [damage for damage in unused if damage.kind in ("damaged", "edited")]
+        for damage in aside:
+            self.quarantine(damage.path, damage.reason)
+        return aside
+
+    @property
+    def _incoming(self) -> Path:
+        return self.root / ".incoming"
+
+    def _folder(self, room: str, name: str) -> Path:
+        folder = self.root / room / _checked_name(name)
+        self._must_be_inside(folder)
+        return folder
+
+    def _must_be_inside(self, path: Path) -> None:
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"a store touches only what is under {self.root}; got {path}")
+
+    def _must_hold(self) -> None:
+        if self._lock is None:
+            raise RuntimeError("a store is changed by its one writer: use `with store.writing():`")
+
+    def _take_lock(self, wait: bool) -> int:
+        path = self.root / ".lock"
+        with storing("open the results folder for writing", path):
+            self._files.make_folder(self.root)
+            descriptor = self._files.open_lock(path)
+            try:
+                self._files.lock(descriptor, wait)
+                self._files.mark(descriptor, str(os.getpid()).encode())
+            except BlockingIOError as error:
+                holder = _holder(descriptor)
+                os.close(descriptor)
+                raise StoreBusy(self.root, holder) from error
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    def _pending(self, folder: Path, suffix: str) -> Path:
+        return self._incoming / f"{folder.parent.name}-{folder.name}.{suffix}"
+
+    def _place(self, folder: Path, text: bytes, packed: bytes | None) -> None:
+        """Bring everything onto the disk, then let one rename make it the record."""
+        pending, new = self._pending(folder, "npz"), self._pending(folder, "json")
+        try:
+            if packed is not None:
+                write_whole(self._files, pending, packed)
+            write_whole(self._files, new, text)
+            self._files.make_folder(folder)
+            self._files.replace(new, folder / "record.json")
+        except BaseException:
+            for leftover in (pending, new):
+                with suppress(OSError):
+                    self._files.remove(leftover)
+            raise
+
+    def _settle_arrays(self, folder: Path, packed: bytes | None, keep: bool) -> None:
+        """Give the arrays their place; until then readers find them on their way."""
+        if packed is not None:
+            self._files.replace(self._pending(folder, "npz"), folder / "arrays.npz")
+        elif not keep:
+            self._files.remove(folder / "arrays.npz")
+
+    def _sweep(self) -> None:
+        """Finish what a killed writer had made sure of, and remove the rest."""
+        for name in self._files.names(self._incoming):
+            path = self._incoming / name
+            arrays_of = _PENDING.fullmatch(name)
+            if arrays_of is None:
+                self._files.remove(path)
+                continue
+            # Arrays of a record that can't be read just now wait for the next writer.
+            with suppress(StorageError):
+                self._finish(path, *arrays_of.groups())
+
+    def _finish(self, path: Path, room: str, name: str) -> None:
+        if self._belongs(path, room, name):
+            self._files.replace(path, self.root / room / name / "arrays.npz")
+        else:
+            self._files.remove(path)
+
+    def _belongs(self, path: Path, room: str, name: str) -> bool:
+        try:
+            named = self._read(room, name).arrays_sha256
+        except (RecordError, RecordMissing):
+            return False
+        return named == _sha256(self._files.read(path))
+
+    def _names(self, room: str) -> list[str]:
+        with storing("list the results folder", self.root / room):
+            try:
+                return sorted(n for n in self._files.names(self.root / room) if _is_name(n))
+            except FileNotFoundError:
+                return []
+
+    def _read(self, room: str, name: str) -> CellRecord | FactRecord:
+        path = self.root / room / _checked_name(name) / "record.json"
+        with storing("read the record", path):
+            try:
+                text = self._files.read(path)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise RecordMissing(f"no record {name!r} in {self.root / room}") from error
+        record = from_text(text)
+        if record.record_id != name:
+            raise RecordDamaged(f"the record of {record.record_id!r} lies in another's folder")
+        return record
+
+    def _found(self, room: str, read: Callable[[str], AnyRecord]) -> Iterator[AnyRecord | Damage]:
+        for name in self._names(room):
+            try:
+                yield read(name)
+            except RecordMissing:
+                continue
+            except (RecordError, StorageError) as error:
+                path = self.root / room / name / "record.json"
+                yield Damage(path, name, _damage_kind(error), str(error))
+
+    def _array_damage(self, room: str, record: CellRecord | FactRecord) -> Damage | None:
+        try:
+            self._packed(room, record.record_id)
+        except (RecordError, RecordMissing, StorageError) as error:
+            path = self.root / room / record.record_id / "arrays.npz"
+            return Damage(path, record.record_id, "arrays", str(error))
+        return None
+
+    def _packed(self, room: str, name: str) -> bytes | None:
+        """Return the bytes of the arrays that the record names, wherever they are just now."""
+        folder = self.root / room / name
+        places = (folder / "arrays.npz", self._pending(folder, "npz"), folder / "arrays.npz")
+        for _ in range(_LOOKS):
+            named = self._read(room, name).arrays_sha256
+            if named is None:
+                return None
+            for path in places:
+                packed = self._read_if_there(path)
+                if packed is not None and _sha256(packed) == named:
+                    return packed
+        raise ArraysDamaged(f"{folder / 'arrays.npz'} is missing or not what the record names")
+
+    def _read_if_there(self, path: Path) -> bytes | None:
+        with storing("read the arrays", path):
+            try:
+                return self._files.read(path)
+            except FileNotFoundError:
+                return None
+
+    def _free_name(self, folder: Path, name: str) -> Path:
+        taken = set(self._files.names(folder))
+        tries = (name if number == 1 else f"{name}-{number}" for number in range(1, 1_000_000))
+        return folder / next(each for each in tries if each not in taken)
+
+
+def _room(record: CellRecord | FactRecord) -> str:
+    return "cells" if isinstance(record, CellRecord) else "facts"
+
+
+def _is_name(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and not _RESERVED.fullmatch(name)
+
+
+def _checked_name(name: str) -> str:
+    if not _is_name(name):
+        raise ValueError(
+            f"a record's name is 1 to 120 of A-Z a-z 0-9 . _ -, begins with a letter or digit, "
+            f"ends without a dot and is no device of Windows (nul, con); got {name!r}"
+        )
+    return name
+
+
+def _damage_kind(error: RecordError | StorageError) -> DamageKind:
+    if isinstance(error, StorageError):
+        return "unreadable"
+    if isinstance(error, NewerSchema):
+        return "newer"
+    return "edited" if isinstance(error, RecordEdited) else "damaged"
+
+
+def _holder(descriptor: int) -> int | None:
+    told = os.pread(descriptor, 32, 0).strip()
+    return int(told) if told.isdigit() else None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

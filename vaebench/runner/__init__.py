@@ -1,0 +1,5 @@
+"""The only joiner: cells become records.
+
+``plan.py`` decides what is to be done, ``execute.py`` does one pack of cells, ``worker.py`` does so
+in a process of its own, ``pool.py`` keeps the processes, ``run.py`` writes the records.
+"""

@@ -1,0 +1,56 @@
+"""``vaebench.run``: the runner for Python callers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vaebench.grid.spec import Grid
+from vaebench.records.store import Store
+from vaebench.runner.run import RunSummary, run_grid
+
+__all__ = ["run"]
+
+
+def run(
+    grid: Grid | str | Path,
+    output: Path | str | None = None,
+    *,
+    overrides: Mapping[str, Sequence[object]] | None = None,
+    data_dir: Path | str | None = None,
+    jobs: int | None = None,
+    retry_failed: bool = False,
+    wait: bool = False,
+) -> RunSummary:
+    """Run a grid; what has a record already is not run again.
+
+    Args:
+        grid: a Grid, the name of a packaged grid, or a TOML file.
+        output: the results folder, by default ``results/<grid>``.
+        overrides: axis -> values, as ``--set`` does; only with a name or file.
+        data_dir: where data files are looked for first.
+        jobs: worker processes, one a core by default.
+        retry_failed: try again what failed or diverged.
+        wait: wait for another run that holds the folder.
+
+    Raises:
+        GridError: the grid is wrong; it carries all problems at once.
+        DataMissing, DataInvalid: a data set can't be had, or not be used.
+        StoreBusy, StorageError: the folder is held by another run, or can't be written.
+
+    On platforms that start workers by importing the main script, call this under
+    ``if __name__ == "__main__":``.
+    """
+    if not isinstance(grid, Grid):
+        grid = Grid.load(str(grid), {k: list(v) for k, v in (overrides or {}).items()})
+    elif overrides:
+        raise ValueError("overrides go with a grid's name or file; this grid is already built")
+    store = Store(Path(output) if output is not None else Path("results") / grid.name)
+    return run_grid(
+        grid,
+        store,
+        data_dir=None if data_dir is None else Path(data_dir),
+        jobs=jobs,
+        retry_failed=retry_failed,
+        wait=wait,
+    )

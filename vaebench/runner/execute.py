@@ -1,0 +1,287 @@
+"""Train and evaluate one pack of cells in this process."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
+from vaebench.data.sources import ImageData, Split, load
+from vaebench.evaluation.evaluate import Evaluation, evaluate
+from vaebench.evaluation.guards import comparable_as
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.cell import Cell, is_own_data
+from vaebench.model.vae import VAE
+from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
+from vaebench.runner.machine import environment
+from vaebench.runner.messages import Arrays, Outcome, Task
+from vaebench.runner.seeding import generator
+from vaebench.training.loop import Divergence, Generators, Training, train
+
+__all__ = ["execute"]
+
+Report = Callable[[int, int, Sequence[float]], None]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A data set as the cells of a pack see it."""
+
+    data: ImageData
+    pixels: TrainingPixels
+    train: EvaluationSplit
+    test: EvaluationSplit
+    initial_scale: float
+
+
+@lru_cache(maxsize=2)
+def _loaded(
+    dataset: str, data_dir: Path | None, sizes: tuple[int | None, int, int | None], channels: int
+) -> ImageData:
+    return load(dataset, data_dir, *sizes, channels=channels)
+
+
+@lru_cache(maxsize=2)
+def _prepared(
+    dataset: str,
+    data_dir: Path | None,
+    sizes: tuple[int | None, int, int | None],
+    channels: int,
+    binarization: str,
+    dequantize: bool,
+    device: str,
+) -> _Prepared:
+    data = _loaded(dataset, data_dir, sizes, channels)
+    levels = data.levels
+    pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
+    train_split = _split(data.train, levels, binarization, dequantize)
+    test_split = _split(data.test, levels, binarization, dequantize)
+    # Where a fitted scale starts: the spread of a pixel around its own mean over the images.
+    spread = float(train_split.pixels.var(0, correction=0).mean().sqrt())
+    return _Prepared(data, pixels, train_split, test_split, max(spread, 0.01))
+
+
+def _split(
+    split: Split, levels: int | None, binarization: str, dequantize: bool
+) -> EvaluationSplit:
+    pixels = evaluation_pixels(split.images, levels, binarization, dequantize)
+    seen = effective_levels(levels, binarization)
+    index = None if seen is None else grey_indices(pixels, seen, dequantize)
+    return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
+
+
+def execute(task: Task, report: Report | None = None) -> list[Outcome]:
+    """Train a pack and evaluate each of its cells.
+
+    Args:
+        task: cells that share all shapes.
+        report: called after each epoch with its number, their count and the cells' losses.
+
+    Returns:
+        One outcome a cell, ``done`` or ``diverged``.
+
+    Raises:
+        DataMissing, DataInvalid: the data can't be had, or not be used.
+        ValueError: a size does not fit the data.
+        torch.OutOfMemoryError: the device's memory does not hold the pack.
+    """
+    design = task.cells[0]
+    sizes = (design.train_size, design.valid_size, design.test_size)
+    prepared = _prepared(
+        design.dataset,
+        task.data_dir,
+        sizes,
+        design.channels,
+        design.binarization,
+        design.dequantize,
+        design.device,
+    )
+    _fits(design, prepared)
+    memory = _Memory(design.device)
+    vae = VAE(
+        task.cells,
+        prepared.data.shape,
+        prepared.test.levels,
+        [generator(cell.seed, "weights") for cell in task.cells],
+        prepared.initial_scale,
+    ).to(design.device)
+    sources = [_generators(cell) for cell in task.cells]
+    training = train(vae, task.cells, prepared.pixels, sources, report)
+    speed = _speed(training, len(task.cells), memory.peak())
+    return [_outcome(task, i, vae, prepared, training, speed) for i in range(len(task.cells))]
+
+
+def _fits(cell: Cell, prepared: _Prepared) -> None:
+    if cell.batch_size > len(prepared.pixels):
+        raise ValueError(
+            f"batch_size must not exceed the {len(prepared.pixels):,} training images; "
+            f"got {cell.batch_size:,}"
+        )
+
+
+def _generators(cell: Cell) -> Generators:
+    return Generators(
+        order=generator(cell.seed, "order"),
+        pixels=generator(cell.seed, "pixels", cell.device),
+        noise=generator(cell.seed, "noise", cell.device),
+    )
+
+
+def _outcome(
+    task: Task, index: int, vae: VAE, prepared: _Prepared, training: Training, speed: _Speed
+) -> Outcome:
+    cell, divergence = task.cells[index], training.divergence[index]
+    metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
+    if divergence is None:
+        measured = _evaluated(vae.member(index), cell, prepared)
+        metrics |= measured.metrics
+        arrays |= measured.arrays
+        warnings = measured.warnings
+    record = CellRecord(
+        cell_id=task.cell_ids[index],
+        grid=task.grid,
+        cell=_public(cell),
+        data=_facts(cell, prepared),
+        status=Status(state="done") if divergence is None else _diverged(divergence),
+        metrics=metrics,
+        series=training.series[index],
+        warnings=warnings,
+        comparable=comparable_as(cell, prepared.test.levels),
+        environment=environment(cell.device),
+    )
+    return Outcome(record, arrays)
+
+
+def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:
+    source = generator(cell.seed, "evaluation")
+    return evaluate(vae, cell, prepared.train, prepared.test, source)
+
+
+def _public(cell: Cell) -> Cell:
+    """The cell as it may be shown: of a user's own data the name, not where they lie."""
+    if not is_own_data(cell.dataset):
+        return cell
+    return cell.model_copy(update={"dataset": f"./{Path(cell.dataset).name}"})
+
+
+def _diverged(divergence: Divergence) -> Status:
+    last = "there was no finite loss" if divergence.loss is None else f"after {divergence.loss:.6g}"
+    return Status(
+        state="diverged",
+        reason=f"the loss was not finite at step {divergence.step}; {last}",
+        step=divergence.step,
+        detail={
+            "last_loss": divergence.loss,
+            "gradient_norm": divergence.gradient_norm,
+            "sigma": divergence.sigma,
+        },
+    )
+
+
+def _facts(cell: Cell, prepared: _Prepared) -> DataFacts:
+    data = prepared.data
+    return DataFacts(
+        name=data.name,
+        checksum=data.checksum,
+        shape=data.shape,
+        levels=prepared.test.levels,
+        binarization=cell.binarization,
+        dequantize=cell.dequantize,
+        n_train=len(data.train),
+        n_valid=len(data.valid),
+        n_test=len(data.test),
+        support=_support(cell, prepared.test.levels),
+    )
+
+
+def _support(cell: Cell, levels: int | None) -> str:
+    if levels is None:
+        return "real"
+    if cell.dequantize:
+        return "dequantised"
+    return "binary" if levels == 2 else "grey"
+
+
+@dataclass(frozen=True)
+class _Speed:
+    metrics: dict[str, Metric]
+    arrays: Arrays
+
+
+def _speed(training: Training, pack_size: int, memory: Metric) -> _Speed:
+    """Timings of training; in a pack a step's time is divided by the pack's size."""
+    step_ms = np.array(training.step_seconds) * 1e3 / pack_size
+    seconds = math.fsum(training.step_seconds)
+    count = len(step_ms)
+    metrics = {
+        "train_seconds": Metric.measured("train_seconds", seconds / pack_size, n=count),
+        "step_ms_median": Metric.measured(
+            "step_ms_median", statistics.median(step_ms.tolist()), n=count
+        ),
+        "step_ms_p95": Metric.measured("step_ms_p95", float(np.percentile(step_ms, 95)), n=count),
+        "samples_per_second": Metric.measured(
+            "samples_per_second", training.images * pack_size / seconds, n=count
+        ),
+        "pack_size": Metric.measured("pack_size", float(pack_size)),
+        "peak_memory_mib": memory,
+    }
+    return _Speed(metrics, {"step_ms": _thinned(step_ms)})
+
+
+def _thinned(step_ms: NDArray[np.float64]) -> NDArray[np.float32]:
+    """At most 500 raw step times, evenly spaced: enough for a spread, small enough to keep."""
+    stride = max(1, math.ceil(len(step_ms) / 500))
+    return step_ms[::stride].astype(np.float32)
+
+
+class _Memory:
+    """Peak memory of training above its start: CUDA's allocator, or the resident set of Linux."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start = torch.cuda.memory_allocated(device) / 2**20
+        else:
+            self._reason = _reset_resident_peak()
+            self._start = _resident("VmRSS") or 0.0
+
+    def peak(self) -> Metric:
+        name = "peak_memory_mib"
+        if self._device.startswith("cuda"):
+            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+            return Metric.measured(name, peak - self._start)
+        if self._reason is not None:
+            return Metric.absent(name, self._reason)
+        peak_resident = _resident("VmHWM")
+        if peak_resident is None:
+            return Metric.absent(name, "this system does not tell a process its resident peak")
+        return Metric.measured(name, max(0.0, peak_resident - self._start))
+
+
+def _reset_resident_peak() -> str | None:
+    """Set the kernel's high-water mark of this process to its present size."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return "this system can't reset a process's resident peak"
+    return None
+
+
+def _resident(field: str) -> float | None:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else None

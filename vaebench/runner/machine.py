@@ -1,0 +1,97 @@
+"""The machine behind a record: an allow-list of facts, no host name, no path, no variable."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from vaebench.records.schema import Environment
+
+__all__ = ["absent_device", "available_devices", "environment"]
+
+_PACKAGES = ("vaebench", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy")
+
+
+@cache
+def environment(device: str) -> Environment:
+    """The environment of a cell that is trained on ``device``."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        versions[package] = importlib.metadata.version(package)
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return Environment(
+        versions=versions,
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device_name=name,
+        driver=_driver() if name else None,
+        commit=_commit(),
+    )
+
+
+def available_devices() -> list[str]:
+    """One of each kind of device that is there: ``cpu`` first."""
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return devices
+
+
+def absent_device(device: str) -> str | None:
+    """Why a device can't be used here; None if it can."""
+    if device == "cpu":
+        return None
+    if device == "mps":
+        return None if torch.backends.mps.is_available() else "this machine has no MPS device"
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        return (
+            f"this torch is built for CUDA {built}, but sees no CUDA device"
+            if built
+            else f"torch {torch.__version__} is a build without CUDA"
+        )
+    index = int(device.partition(":")[2] or 0)
+    count = torch.cuda.device_count()
+    return None if index < count else f"there are {count} CUDA devices, none has number {index}"
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
+
+
+def _driver() -> str | None:
+    return _answer("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+
+
+def _commit() -> str | None:
+    """The commit of the program itself, where it runs from a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    return _answer("git", "-C", str(here), "rev-parse", "--short=12", "HEAD")
+
+
+def _answer(*command: str) -> str | None:
+    """The first line a command prints; None if it is not there, fails or hangs."""
+    try:
+        done = subprocess.run(  # noqa: S603 -- fixed commands, no shell
+            command, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

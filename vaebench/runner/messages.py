@@ -1,0 +1,50 @@
+"""What the parent and its workers say to each other; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.grid.cell import Cell
+from vaebench.records.schema import CellRecord
+
+__all__ = ["Arrays", "Finished", "Outcome", "Progressed", "Task"]
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pack of cells to be trained as one program, with their identities and their grid's name."""
+
+    cells: tuple[Cell, ...]
+    cell_ids: tuple[str, ...]
+    grid: str
+    data_dir: Path | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record and the arrays that go with it."""
+
+    record: CellRecord
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """An epoch is done: its number, their count, and the losses of the pack in nats per image."""
+
+    epoch: int
+    epochs: int
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A pack is done; one outcome a cell."""
+
+    outcomes: list[Outcome]

@@ -1,0 +1,131 @@
+"""What a run will do: each cell with its identity, and a rough price. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vaebench.data.catalog import fingerprint
+from vaebench.grid.cell import Cell, cell_id
+from vaebench.grid.choices import DATASETS
+from vaebench.grid.spec import Grid
+from vaebench.records.store import Store
+
+__all__ = ["Estimate", "Plan", "Planned", "estimate", "make_plan"]
+
+_RETRIED = frozenset({"unavailable", "interrupted"})
+_REDONE = frozenset({"damaged", "edited", "unreadable", "arrays"})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and its identity."""
+
+    cell: Cell
+    cell_id: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A rough price on one core of today: seconds of work, and MiB at its largest."""
+
+    seconds: float
+    memory_mib: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run.
+
+    Attributes:
+        todo: cells that have no usable record yet.
+        finished: identities with a record that stands, and their states.
+        newer: identities whose record a newer vaebench wrote: left alone.
+    """
+
+    todo: tuple[Planned, ...]
+    finished: Mapping[str, str]
+    newer: tuple[str, ...]
+
+
+def expanded(cells: Iterable[Cell], devices: Iterable[str]) -> Iterator[Cell]:
+    """Cells with device ``available`` become one cell for each device that is there."""
+    kinds = tuple(devices)
+    for cell in cells:
+        if cell.device != "available":
+            yield cell
+        else:
+            for device in kinds:
+                yield cell.model_copy(update={"device": device})
+
+
+def make_plan(
+    grid: Grid,
+    store: Store,
+    data_dir: Path | None,
+    devices: Iterable[str] = ("cpu",),
+    *,
+    retry_failed: bool = False,
+) -> Plan:
+    """Match the cells of a grid with the records of a store.
+
+    Raises:
+        DataMissing, DataInvalid: a data set can't be had.
+    """
+    checksums: dict[tuple[str, int], str] = {}
+    states = store.states() if store.root.exists() else {}
+    todo, finished, newer = [], {}, []
+    for cell in expanded(grid.iter_cells(), devices):
+        source = (cell.dataset, cell.channels)
+        if source not in checksums:
+            checksums[source] = fingerprint(cell.dataset, data_dir, channels=cell.channels)
+        name = cell_id(cell, checksums[source])
+        state = states.get(name)
+        if state == "newer":
+            newer.append(name)
+        elif state is None or state in _REDONE or _again(state, retry_failed):
+            todo.append(Planned(cell, name))
+        else:
+            finished[name] = state
+    return Plan(tuple(todo), finished, tuple(newer))
+
+
+def _again(state: str, retry_failed: bool) -> bool:
+    return state in _RETRIED or (retry_failed and state != "done")
+
+
+_FLOPS = 2.0e10
+_STEP_SECONDS = 1.2e-3
+_EVALUATION_SECONDS = 0.7
+
+
+def estimate(cell: Cell) -> Estimate:
+    """A rough price of a cell from its sizes: six operations a weight and image, and overheads."""
+    known = DATASETS.get(cell.dataset)
+    pixels = math.prod(known.shape) if known else 28 * 28
+    levels = (known.levels if known else 256) or 1
+    images = min(cell.train_size or 10**9, known.train_images if known else 10_000)
+    outputs = levels if cell.likelihood == "categorical" else 1
+    weights = _weights(cell, pixels, pixels * outputs)
+    visits = images * cell.epochs * cell.importance_samples
+    steps = math.ceil(images / cell.batch_size) * cell.epochs
+    per_image = 6.0 * weights + 400.0 * pixels * outputs
+    adam = 30.0 * weights * steps
+    seconds = (visits * per_image + adam) / _FLOPS + steps * _STEP_SECONDS
+    batch = cell.batch_size * cell.importance_samples * (pixels * outputs + cell.latent_dim)
+    memory = 4.0 * (4 * weights + 8 * batch + 2 * images * pixels) / 2**20
+    return Estimate(seconds + _EVALUATION_SECONDS, memory + 300)
+
+
+def _weights(cell: Cell, pixels: int, outputs: int) -> int:
+    hidden = cell.hidden or ()
+    encoder = (pixels, *hidden, 2 * cell.latent_dim)
+    decoder = (cell.latent_dim, *reversed(hidden), outputs)
+    if cell.architecture == "conv":
+        # A channel pair costs sixteen weights, used once for each position of its map.
+        return 64 * sum(a * b for a, b in zip(hidden[:-1], hidden[1:], strict=True)) * 16
+    return sum(
+        a * b for chain in (encoder, decoder) for a, b in zip(chain, chain[1:], strict=False)
+    )

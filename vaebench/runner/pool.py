@@ -1,0 +1,179 @@
+"""The processes that train: started once, fed one pack at a time, watched."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.records.schema import CellRecord, Status
+from vaebench.runner.messages import Finished, Outcome, Progressed, Task
+
+__all__ = ["Event", "Pool", "Running"]
+
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pack in training: how far it is (0 to 1) and its last losses."""
+
+    task: Task
+    share: float
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened: records to be written, or progress of a pack (``outcomes`` empty)."""
+
+    outcomes: list[Outcome]
+    running: tuple[Running, ...]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+    attempt: int = 1
+    share: float = 0.0
+    losses: tuple[float, ...] = field(default_factory=tuple)
+
+
+def _serve(connection: Connection, threads: int) -> None:
+    # The parent needs no torch; the fork server has it by the time a worker starts.
+    from vaebench.runner.worker import serve
+
+    serve(connection, threads)
+
+
+class Pool:
+    """Worker processes as a context manager; on leaving it they are ended.
+
+    Args:
+        jobs: number of processes.
+        threads: threads of each.
+    """
+
+    def __init__(self, jobs: int, threads: int) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        # Torch is imported once, and every worker starts with it.
+        self._context.set_forkserver_preload(["vaebench.runner.worker"])
+        self._jobs, self._threads = jobs, threads
+        self._workers: list[_Worker] = []
+        self._waiting: deque[tuple[Task, int]] = deque()
+        self.stopping = False
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        """Execute tasks in their order, as events; ends when none is left or running."""
+        self._waiting.extend((task, 1) for task in tasks)
+        for _ in range(min(self._jobs, len(tasks))):
+            self._workers.append(self._start())
+        self._feed()
+        while any(worker.task for worker in self._workers):
+            for outcomes in self._listen():
+                self._feed()
+                yield Event(outcomes, self._running())
+
+    def interrupt(self, reason: str) -> list[Outcome]:
+        """End what is running at once; returns its records with the state ``interrupted``."""
+        outcomes = []
+        for worker in self._workers:
+            worker.process.kill()
+            if worker.task is not None:
+                status = Status(state="interrupted", reason=reason)
+                outcomes += _ended(worker.task, status)
+                worker.task = None
+        return outcomes
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _feed(self) -> None:
+        for worker in self._workers:
+            if worker.task is None and self._waiting and not self.stopping:
+                worker.task, worker.attempt = self._waiting.popleft()
+                worker.share, worker.losses = 0.0, ()
+                worker.connection.send(worker.task)
+
+    def _listen(self) -> Iterator[list[Outcome]]:
+        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        for connection in wait(list(busy), timeout=0.5):
+            worker = busy[connection]  # type: ignore[index]  # wait() is typed for sockets too
+            try:
+                message = worker.connection.recv()
+            except (EOFError, ConnectionResetError):
+                yield self._bury(worker)
+                continue
+            if isinstance(message, Progressed):
+                worker.share, worker.losses = message.epoch / message.epochs, message.losses
+                yield []
+            elif isinstance(message, Finished):
+                worker.task = None
+                yield message.outcomes
+
+    def _bury(self, worker: _Worker) -> list[Outcome]:
+        """A worker died: try its task once more, then record how it ended; start another worker."""
+        worker.process.join(timeout=5)
+        task, attempt = worker.task, worker.attempt
+        self._workers[self._workers.index(worker)] = self._start()
+        if task is None:
+            return []
+        if attempt < _ATTEMPTS:
+            self._waiting.appendleft((task, attempt + 1))
+            return []
+        return _ended(task, _death(worker.process.exitcode))
+
+    def _running(self) -> tuple[Running, ...]:
+        return tuple(
+            Running(worker.task, worker.share, worker.losses)
+            for worker in self._workers
+            if worker.task is not None
+        )
+
+
+def _death(code: int | None) -> Status:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
+        reason = f"the worker was ended by {name} twice{killed}"
+    else:
+        reason = f"the worker left twice with exit code {code}"
+    return Status(state="failed", reason=reason, detail={"kind": "worker", "exit_code": code})
+
+
+def _ended(task: Task, status: Status) -> list[Outcome]:
+    return [
+        Outcome(
+            CellRecord(
+                cell_id=cell_id,
+                grid=task.grid,
+                cell=cell,
+                data=None,
+                status=status,
+                comparable=LIKELIHOODS[cell.likelihood].kind,
+            ),
+            {},
+        )
+        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
+    ]

@@ -1,0 +1,252 @@
+"""Run a grid: plan, train, evaluate, record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from tqdm import tqdm
+
+from vaebench.grid.spec import Grid
+from vaebench.records.files import StorageError
+from vaebench.records.store import Store
+from vaebench.runner.messages import Outcome, Task
+from vaebench.runner.plan import Plan, Planned, estimate, make_plan
+from vaebench.runner.pool import Pool, Running
+
+__all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid"]
+
+GRACE_SECONDS = 30.0
+
+
+@dataclass
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        trained: identity -> state, of what was done now.
+        finished: identity -> state, of what had a record already.
+        seconds: wall time.
+        signal: number of the signal that stopped the run, or None.
+        storage_error: why a record could not be written, or None.
+        left: cells not started.
+    """
+
+    trained: dict[str, str] = field(default_factory=dict)
+    finished: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    signal: int | None = None
+    storage_error: str | None = None
+    left: int = 0
+
+    def states(self) -> dict[str, int]:
+        """How many cells of the grid are in each state."""
+        counts: dict[str, int] = {}
+        for state in (*self.trained.values(), *self.finished.values()):
+            counts[state] = counts.get(state, 0) + 1
+        return dict(sorted(counts.items()))
+
+
+def default_jobs() -> int:
+    """One job a core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_grid(
+    grid: Grid,
+    store: Store,
+    *,
+    data_dir: Path | None = None,
+    jobs: int | None = None,
+    retry_failed: bool = False,
+    wait: bool = False,
+    echo: Callable[[str], None] = print,
+) -> RunSummary:
+    """Train, evaluate and record every cell of a grid that has no record yet.
+
+    Args:
+        grid: what to run.
+        store: the results folder.
+        data_dir: where data files are looked for first.
+        jobs: worker processes, one thread each; one a core by default.
+        retry_failed: try cells again that failed, diverged or ran out of time.
+        wait: wait for another run that holds the folder.
+        echo: prints a line.
+
+    Raises:
+        StoreBusy: another run holds the folder, and ``wait`` is false.
+        StorageError: the folder can't be made or written.
+        DataMissing, DataInvalid: a data set can't be had.
+    """
+    begin = time.monotonic()
+    devices = devices_of(grid)
+    make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
+    with store.writing(wait=wait):
+        for damage in store.quarantine_damaged():
+            echo(f"set aside: {damage}")
+        plan = make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
+        summary = RunSummary(finished=dict(plan.finished))
+        if plan.todo:
+            _train_all(plan, grid.name, store, data_dir, jobs or default_jobs(), summary, echo)
+    summary.seconds = time.monotonic() - begin
+    return summary
+
+
+def devices_of(grid: Grid) -> list[str]:
+    """The devices that ``available`` stands for here; asks torch only if a cell says so."""
+    if not any(cell.device == "available" for cell in grid.iter_cells()):
+        return ["cpu"]
+    from vaebench.runner.machine import available_devices
+
+    return available_devices()
+
+
+def _train_all(
+    plan: Plan,
+    name: str,
+    store: Store,
+    data_dir: Path | None,
+    jobs: int,
+    summary: RunSummary,
+    echo: Callable[[str], None],
+) -> None:
+    tasks = _tasks(plan.todo, name, data_dir)
+    display = _Display(tasks, echo)
+    with Pool(min(jobs, len(tasks)), threads=1) as pool, _Stop() as stop, display:
+        for event in pool.run(tasks):
+            for outcome in event.outcomes:
+                if not _keep(outcome, store, summary):
+                    pool.stopping = True
+            display.show(event.outcomes, event.running)
+            if stop.signal is not None:
+                pool.stopping = True
+                if stop.is_over():
+                    break
+            if summary.storage_error is not None:
+                break
+        summary.signal = stop.signal
+        if summary.storage_error is None:
+            reason = f"stopped by {signal.Signals(stop.signal).name}" if stop.signal else "stopped"
+            for outcome in pool.interrupt(reason):
+                _keep(outcome, store, summary)
+    summary.left = len(plan.todo) - len(summary.trained)
+
+
+def _tasks(todo: Sequence[Planned], grid: str, data_dir: Path | None) -> list[Task]:
+    """The dearest cells first: a long one that starts last is waited for by all."""
+    dearest = sorted(todo, key=lambda planned: -estimate(planned.cell).seconds)
+    return [Task((each.cell,), (each.cell_id,), grid, data_dir) for each in dearest]
+
+
+def _keep(outcome: Outcome, store: Store, summary: RunSummary) -> bool:
+    """Write a record; false if the storage refused it."""
+    try:
+        store.write(outcome.record, outcome.arrays)
+    except StorageError as error:
+        summary.storage_error = str(error)
+        return False
+    summary.trained[outcome.record.cell_id] = outcome.record.status.state
+    return True
+
+
+class _Stop:
+    """Remembers SIGINT and SIGTERM: the first asks for an orderly end, the second for one now."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._deadline = float("inf")
+
+    def __enter__(self) -> _Stop:
+        self._before = {number: signal.getsignal(number) for number in self._numbers()}
+        for number in self._before:
+            signal.signal(number, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def is_over(self) -> bool:
+        """Whether the time to end orderly is used up."""
+        return time.monotonic() >= self._deadline
+
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        self._deadline = (
+            time.monotonic() + GRACE_SECONDS if self.signal is None else time.monotonic()
+        )
+        self.signal = self.signal or number
+
+    @staticmethod
+    def _numbers() -> Iterator[int]:
+        yield signal.SIGINT
+        yield signal.SIGTERM
+
+
+class _Display:
+    """One bar over the whole grid on a terminal; a plain line a cell elsewhere."""
+
+    def __init__(self, tasks: Sequence[Task], echo: Callable[[str], None]) -> None:
+        self._echo = echo
+        self._cost = {task.cell_ids: _seconds(task) for task in tasks}
+        self._total = sum(len(task.cells) for task in tasks)
+        self._done, self._work = 0, 0.0
+        self._begin = time.monotonic()
+        self._bar = tqdm(
+            total=round(sum(self._cost.values()), 3),
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
+        )
+
+    def __enter__(self) -> _Display:
+        self._bar.set_description_str(f"0/{self._total} cells")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, outcomes: Sequence[Outcome], running: Sequence[Running]) -> None:
+        """Bring the bar up to date, or print a line for each cell that ended."""
+        for outcome in outcomes:
+            self._done += 1
+            self._work += _seconds_of(outcome)
+            if self._bar.disable or outcome.record.status.state != "done":
+                self._line(outcome)
+        current = sum(each.share * self._cost[each.task.cell_ids] for each in running)
+        self._bar.n = min(self._work + current, self._bar.total)
+        self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
+        losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
+        self._bar.set_postfix_str(f"loss {', '.join(losses)} nats" if losses else "")
+
+    def _line(self, outcome: Outcome) -> None:
+        record = outcome.record
+        what = record.status.state
+        if record.status.reason:
+            what += f" ({record.status.reason})"
+        elbo = record.metrics.get("elbo")
+        if elbo is not None and elbo.value is not None:
+            what += f", ELBO {elbo.value:.2f} nats"
+        elapsed = time.monotonic() - self._begin
+        remaining = elapsed * (self._bar.total / self._work - 1) if self._work else 0.0
+        text = (
+            f"[{self._done}/{self._total}] {record.cell_id}: {what}; about {remaining:.0f} s left"
+        )
+        if self._bar.disable:
+            self._echo(text)
+        else:
+            self._bar.write(text)
+
+
+def _seconds(task: Task) -> float:
+    return sum(estimate(cell).seconds for cell in task.cells)
+
+
+def _seconds_of(outcome: Outcome) -> float:
+    return estimate(outcome.record.cell).seconds

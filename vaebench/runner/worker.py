@@ -1,0 +1,104 @@
+"""A worker process: takes packs of cells from a pipe, one after the other, and answers with records.
+
+A worker imports torch once and lives for the whole run. What a cell's code raises becomes that
+cell's record; a worker that dies takes only its own pack with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import torch
+
+from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.evaluation.guards import comparable_as
+from vaebench.records.schema import CellRecord, Status
+from vaebench.runner.execute import execute
+from vaebench.runner.machine import absent_device, environment
+from vaebench.runner.messages import Finished, Outcome, Progressed, Task
+
+__all__ = ["serve"]
+
+
+def serve(connection: Connection, threads: int) -> None:
+    """Work until the pipe is closed or the parent is gone."""
+    # Ctrl-C goes to the whole process group; what to do about it is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(Finished(_attempt(task, connection)))
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process within a second of its parent's end, even in the middle of a step."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _attempt(task: Task, connection: Connection) -> list[Outcome]:
+    """Execute a task; whatever goes wrong becomes the record of its cells."""
+    last = time.monotonic()
+
+    def report(epoch: int, epochs: int, losses: Sequence[float]) -> None:
+        nonlocal last
+        if epoch == epochs or time.monotonic() - last > 0.1:
+            last = time.monotonic()
+            connection.send(Progressed(epoch, epochs, tuple(losses)))
+
+    absent = absent_device(task.cells[0].device)
+    if absent is not None:
+        return _without_result(task, Status(state="unavailable", reason=absent))
+    rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    try:
+        return execute(task, report)
+    except (DataMissing, DataInvalid) as error:
+        return _without_result(task, _failed("data", error))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return _without_result(task, _failed("oom", error))
+    except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
+        return _without_result(task, _failed("error", error))
+    finally:
+        # A user's own network may have changed what the next cell relies on.
+        torch.set_rng_state(rng)
+        torch.set_default_dtype(dtype)
+
+
+def _failed(kind: str, error: BaseException) -> Status:
+    lines = traceback.format_exception(error)
+    return Status(
+        state="failed",
+        reason=f"{type(error).__name__}: {error}",
+        detail={"kind": kind, "traceback": "".join(lines)[-4000:]},
+    )
+
+
+def _without_result(task: Task, status: Status) -> list[Outcome]:
+    """Records for cells that could not be trained."""
+    return [
+        Outcome(
+            CellRecord(
+                cell_id=cell_id,
+                grid=task.grid,
+                cell=cell,
+                data=None,
+                status=status,
+                comparable=comparable_as(cell, None if cell.binarization == "none" else 2),
+                environment=environment("cpu"),
+            ),
+            {},
+        )
+        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
+    ]

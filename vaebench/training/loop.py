@@ -1,0 +1,224 @@
+"""The training loop of a pack: data order, noise, time, and the books."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vaebench.data.pixels import TrainingPixels
+from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
+from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor, training_loss
+
+__all__ = ["Divergence", "Generators", "Progress", "Training", "train"]
+
+
+@dataclass(frozen=True)
+class Generators:
+    """One cell's sources of randomness: the order of the images, their pixels, the codes' noise."""
+
+    order: torch.Generator
+    pixels: torch.Generator
+    noise: torch.Generator
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a member's loss stopped being finite.
+
+    ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
+    none; ``gradient_norm`` belongs to the update before; ``sigma`` is the scale in force.
+    """
+
+    step: int
+    loss: float | None
+    gradient_norm: float | None
+    sigma: float | None
+
+
+@dataclass
+class Training:
+    """What training a pack leaves behind, apart from the weights.
+
+    Attributes:
+        step_seconds: duration of each step of the pack, in order.
+        images: images each member has seen.
+        series: for each member, name -> one number an epoch (nats per image; sigma in pixels).
+        divergence: for each member, where it diverged, or None.
+    """
+
+    step_seconds: list[float]
+    images: int
+    series: list[dict[str, list[float | None]]]
+    divergence: list[Divergence | None]
+
+
+Progress = Callable[[int, int, Sequence[float]], None]
+"""Called after each epoch with its number, their count, and the members' mean losses."""
+
+
+def train(
+    vae: VAE,
+    cells: Sequence[Cell],
+    pixels: TrainingPixels,
+    generators: Sequence[Generators],
+    progress: Progress | None = None,
+) -> Training:
+    """Train a pack in place.
+
+    Args:
+        vae: on the device of ``pixels``.
+        cells: one a member; epochs, batch size, schedule and precision are the first's.
+        pixels: the training split, shared by the members.
+        generators: one a member.
+        progress: called after each epoch.
+    """
+    return _Loop(vae, cells, pixels, generators).run(progress)
+
+
+@dataclass
+class _EpochSums:
+    """Sums over an epoch's images, ``(P,)`` each; the last batch may be short."""
+
+    loss: Tensor
+    reconstruction_error: Tensor
+    kl: Tensor
+    images: int = 0
+
+    @classmethod
+    def zero(cls, members: int, device: torch.device) -> _EpochSums:
+        return cls(*torch.zeros(3, members, dtype=torch.float64, device=device).unbind())
+
+    def add(self, terms: StepTerms, images: int) -> None:
+        self.loss += terms.loss.detach() * images
+        self.reconstruction_error += terms.reconstruction_error.detach() * images
+        if terms.kl is not None:
+            self.kl += terms.kl.detach() * images
+        self.images += images
+
+
+@dataclass
+class _Loop:
+    vae: VAE
+    cells: Sequence[Cell]
+    pixels: TrainingPixels
+    generators: Sequence[Generators]
+    step_seconds: list[float] = field(default_factory=list)
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        self.device = self.vae.prior_scale.device
+        self.beta = torch.tensor([cell.beta for cell in self.cells], device=self.device)
+        self.optimizer = PackOptimizer(self.vae, self.cells)
+        self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]
+        self.divergence: list[Divergence | None] = [None for _ in self.cells]
+        self._last_loss: list[float | None] = [None for _ in self.cells]
+
+    def run(self, progress: Progress | None) -> Training:
+        design = self.cells[0]
+        self.vae.train()
+        for epoch in range(design.epochs):
+            factor = learning_rate_factor(design.learning_rate_schedule, epoch / design.epochs)
+            self.optimizer.set_factor(factor)
+            losses = self._epoch(factor)
+            if progress is not None:
+                progress(epoch + 1, design.epochs, losses)
+            if all(self.divergence):
+                break
+        self.vae.eval()
+        return Training(self.step_seconds, self.images, self.series, self.divergence)
+
+    def _epoch(self, factor: float) -> list[float]:
+        sums = _EpochSums.zero(len(self.cells), self.device)
+        size = self.cells[0].batch_size
+        count = len(self.pixels)
+        order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
+        order = order.to(self.device)
+        for start in range(0, count, size):
+            begin = time.perf_counter()
+            terms = self._step(order[:, start : start + size])
+            finite = self._check(terms.loss)
+            self.step_seconds.append(time.perf_counter() - begin)
+            if not finite:
+                break
+            images = min(size, count - start)
+            sums.add(terms, images)
+            self.images += images
+        return self._book(sums, factor)
+
+    def _step(self, indices: Tensor) -> StepTerms:
+        batches = [
+            self.pixels.visit(row, g.pixels)
+            for row, g in zip(indices, self.generators, strict=True)
+        ]
+        x = batches[0].unsqueeze(0) if len(batches) == 1 else torch.stack(batches)
+        noise = self._noise(x.shape[1])
+        with self._precision():
+            terms = training_loss(self.vae, self.cells, self.beta, x, noise)
+        self.optimizer.step(terms.loss)
+        return terms
+
+    def _noise(self, images: int) -> Tensor:
+        design = self.cells[0]
+        shape = (len(self.cells), design.importance_samples, images, design.latent_dim)
+        noise = torch.empty(shape, device=self.device)
+        for member, generators in zip(noise, self.generators, strict=True):
+            member.normal_(generator=generators.noise)
+        return noise
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.cells[0].precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _check(self, loss: Tensor) -> bool:
+        """Drop the members whose loss is not finite; false when none is left."""
+        values = loss.tolist()
+        for member, value in enumerate(values):
+            if self.divergence[member] is not None:
+                continue
+            if abs(value) < float("inf"):
+                self._last_loss[member] = value
+                continue
+            norm = self.optimizer.gradient_norm(member)
+            self.divergence[member] = Divergence(
+                step=len(self.step_seconds) + 1,
+                loss=self._last_loss[member],
+                gradient_norm=norm if abs(norm) < float("inf") else None,
+                sigma=self._sigma(member),
+            )
+            self.optimizer.drop(member)
+        return not all(self.divergence)
+
+    def _sigma(self, member: int) -> float | None:
+        scale = self.vae.scale()
+        if scale is None:
+            return None
+        value = float(scale[member].detach().square().mean().sqrt())
+        return value if abs(value) < float("inf") else None
+
+    def _book(self, sums: _EpochSums, factor: float) -> list[float]:
+        """Write an epoch's means into each member's series; returns the losses."""
+        images = max(sums.images, 1)
+        error = (sums.reconstruction_error / images).tolist()
+        kl = (sums.kl / images).tolist()
+        losses: list[float] = (sums.loss / images).tolist()
+        for member, cell in enumerate(self.cells):
+            numbers: dict[str, float | None] = {
+                "train_loss": losses[member],
+                "train_reconstruction_error": error[member],
+                "learning_rate": cell.learning_rate * factor,
+                "sigma": self._sigma(member),
+            }
+            if cell.posterior != "delta":
+                numbers["train_kl"] = kl[member]
+                numbers["train_elbo"] = -(error[member] + kl[member])
+            for name, value in numbers.items():
+                finite = value is not None and abs(value) < float("inf")
+                self.series[member].setdefault(name, []).append(value if finite else None)
+        return losses
