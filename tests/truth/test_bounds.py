@@ -77,8 +77,22 @@ def test_no_constant_decoder_beats_the_bce_ceiling_on_its_training_images():
 
 
 def test_a_pixel_never_on_in_training_costs_nothing_while_it_stays_off():
-    assert bce_ceiling([[0.0, 0.5]], [[0.0, 0.5]]) == pytest.approx(math.log(2))
-    assert bce_ceiling([[0.0, 0.5]], [[0.1, 0.5]]) == math.inf
+    assert bce_ceiling([[0.0, 0.5]], [[0.0, 0.5]], clip=0) == pytest.approx(math.log(2))
+    assert bce_ceiling([[0.0, 0.5]], [[0.1, 0.5]], clip=0) == math.inf
+
+
+@pytest.mark.parametrize(("constant", "pixel"), [(0.0, 0.1), (1.0, 0.9)])
+def test_a_pixel_constant_in_training_costs_what_the_clip_allows(constant, pixel):
+    clipped = abs(constant - 1e-4)
+    expected = cross_entropy(pixel, clipped)
+    assert bce_ceiling([[constant]], [[pixel]], clip=1e-4) == pytest.approx(expected, rel=1e-12)
+    assert bce_ceiling([[constant]], [[pixel]]) > expected
+
+
+@pytest.mark.parametrize("clip", [-1e-3, 0.5, math.nan])
+def test_clip_must_leave_an_interval(clip):
+    with pytest.raises(ValueError, match=r"clip must be at least 0 and below 0\.5"):
+        bce_ceiling([[0.5]], [[0.5]], clip)
 
 
 @pytest.mark.parametrize("x", [[[-0.1]], [[1.1]], [[255.0]]])

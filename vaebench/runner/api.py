@@ -37,9 +37,6 @@ def run(
         GridError: the grid is wrong; it carries all problems at once.
         DataMissing, DataInvalid: a data set can't be had, or not be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
-
-    On platforms that start workers by importing the main script, call this under
-    ``if __name__ == "__main__":``.
     """
     if not isinstance(grid, Grid):
         grid = Grid.load(str(grid), {k: list(v) for k, v in (overrides or {}).items()})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.schema import CellRecord, Status
@@ -51,6 +54,21 @@ def _serve(connection: Connection, threads: int) -> None:
     from vaebench.runner.worker import serve
 
     serve(connection, threads)
+
+
+@contextmanager
+def _nothing_of_the_script() -> Iterator[None]:
+    """Keep a new process from running the caller's script again.
+
+    Workers need nothing of it; a notebook, standard input or a script without a main guard would
+    otherwise end them before they start.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 class Pool:
@@ -105,7 +123,8 @@ class Pool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        process.start()
+        with _nothing_of_the_script():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 

@@ -44,21 +44,24 @@ def bce_floor(pixels: ArrayLike) -> float:
     return sum(sums) / len(array)
 
 
-def bce_ceiling(train_pixels: ArrayLike, pixels: ArrayLike) -> float:
+def bce_ceiling(train_pixels: ArrayLike, pixels: ArrayLike, clip: float = 1e-7) -> float:
     """Binary cross-entropy on `pixels` (N, D) of the best decoder that ignores z.
 
-    That decoder returns the mean of the training pixels, (M, D). A trained VAE above it is worse
-    than no VAE at all. Infinite where a pixel that is constant 0 (or 1) in training is not so
-    in `pixels`.
+    That decoder returns the mean of the training pixels, (M, D), kept in [clip, 1 - clip]. A
+    trained VAE above it is worse than no VAE at all. With clip 0 it is infinite where a pixel that
+    is constant 0 or 1 in training is not so in `pixels`, as two pixels of MNIST's test images are.
 
     Source: the maximum-likelihood Bernoulli mean is the sample mean (Bishop 2006, Sec. 2.1);
     the loss is linear in the targets, so that only their mean matters.
 
-    Raises ValueError for pixels outside [0, 1] and for two sets of different D.
+    Raises ValueError for pixels outside [0, 1], for two sets of different D and for a clip outside
+    [0, 0.5).
     """
+    if not 0 <= clip < 0.5:
+        raise ValueError(f"clip must be at least 0 and below 0.5, got {clip}")
     trained: Floats = _unit_pixels(train_pixels).mean(axis=0, dtype=np.float64)
     target: Floats = _unit_pixels(pixels, len(trained)).mean(axis=0, dtype=np.float64)
-    return float(np.sum(_cross_entropy(target, trained)))
+    return float(np.sum(_cross_entropy(target, np.clip(trained, clip, 1 - clip))))
 
 
 def gaussian_ceiling(dimension: int, sigma: ArrayLike) -> float:
