@@ -12,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from vaebench.analysis.columns import unit
-from vaebench.analysis.labels import ordered, plain, slug, value_text
+from vaebench.analysis.labels import is_missing, ordered, plain, slug, value_text
 
 __all__ = ["Group", "NotComparable", "basis", "groups", "refusal", "require_comparable"]
 
@@ -130,7 +130,7 @@ def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFram
         same_name = frame[frame["dataset"] == key[0]] if column == "data_checksum" else None
         if same_name is not None and same_name["data_checksum"].nunique() < 2:
             continue
-        if not pd.isna(value):
+        if not is_missing(value):
             shown.append(_words(column, value))
     return plain(", ".join(shown), 120)
 

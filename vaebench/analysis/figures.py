@@ -65,8 +65,10 @@ def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[tuple[Any, ...
     """The frame's parts of equal values in `axes`, ordered; one part where there are no axes."""
     if not axes:
         return [((), frame)]
-    keys = [tuple(None if is_missing(v) else v for v in row) for row in
-            frame[list(axes)].itertuples(index=False, name=None)]
+    keys = [
+        tuple(None if is_missing(v) else v for v in row)
+        for row in frame[list(axes)].itertuples(index=False, name=None)
+    ]
     where: dict[tuple[Any, ...], list[int]] = {}
     for position, key in enumerate(keys):
         where.setdefault(key, []).append(position)
@@ -164,9 +166,7 @@ def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     return [m for m in metrics if m in frame and frame[m].notna().any()]
 
 
-def against(
-    frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = ""
-) -> list[Figure]:
+def against(frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = "") -> list[Figure]:
     """Metrics, side by side, against `latent_dim`, `sigma` or another axis, a line a design.
 
     At most `MOST_DESIGNS` lines stand in one figure: more are spread over several. Designs with
@@ -275,15 +275,13 @@ def _rate_distortion_line(
     rate = summarise(rows, ["latent_dim"], "kl")
     distortion = summarise(rows, ["latent_dim"], "reconstruction_error")
     axes.plot(rate["mean"], distortion["mean"], color="#b8bec5", lw=1.0, zorder=1)
-    both = zip(rate.itertuples(), distortion.itertuples(), strict=True)
-    for x, y in both:
-        colour = palette[x.latent_dim]
+    for x, y in zip(rate.to_dict("records"), distortion.to_dict("records"), strict=True):
         axes.errorbar(
-            x.mean,
-            y.mean,
-            xerr=(x.high - x.low) / 2,
-            yerr=(y.high - y.low) / 2,
-            color=colour,
+            x["mean"],
+            y["mean"],
+            xerr=(x["high"] - x["low"]) / 2,
+            yerr=(y["high"] - y["low"]) / 2,
+            color=palette[x["latent_dim"]],
             marker=marker,
             markersize=6,
             markeredgecolor="white",
@@ -310,7 +308,10 @@ def _rate_distortion_legends(
         for size, colour in palette.items()
     ]
     figure.axes[0].legend(
-        handles=sizes, loc="center left", bbox_to_anchor=(1.0, 0.5), title="latent\ndimension\n[count]"
+        handles=sizes,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        title="latent\ndimension\n[count]",
     )
 
 
@@ -339,14 +340,14 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
 def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.0 + 0.21 * len(table)), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(table.itertuples()):
+    for place, row in enumerate(table.to_dict("records")):
         axes.errorbar(
-            row.mean,
+            row["mean"],
             place,
-            xerr=(row.high - row.low) / 2,
-            color=palette[row.family],
+            xerr=(row["high"] - row["low"]) / 2,
+            color=palette[row["family"]],
             marker="o",
-            markerfacecolor=palette[row.family] if row.n == row.cells else "white",
+            markerfacecolor=palette[row["family"]] if row["n"] == row["cells"] else "white",
             capsize=2.2,
         )
     axes.set_yticks(range(len(table)), table["label"])
@@ -362,10 +363,10 @@ def _facets(parts: Sequence[Group], most: int) -> list[tuple[str, pd.DataFrame]]
     named: list[tuple[tuple[Any, ...], pd.DataFrame]] = []
     for group in parts:
         axes = varying(group.frame, without=["latent_dim"])
-        label = "" if len(parts) == 1 else f", {group.label}"
+        label = "" if len(parts) == 1 else f"\n{drawable(group.label, 46)}"
         for key, rows in split(group.frame, axes):
             name = design_label(axes, key) or _fixed(rows, "latent_dim")
-            named.append(((name + label,), rows))
+            named.append(((drawable(name, 40) + label,), rows))
     return [(key[0], rows) for key, rows in widest(named, most)]
 
 
@@ -390,11 +391,11 @@ def kl_per_dimension(
         for size, same in reversed(split(rows, ["latent_dim"])):
             _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
         marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
-        axes.set_title(drawable(name + marginal, 44), fontsize=8.5)
+        axes.set_title(name + marginal, fontsize=8)
         top = max(2, int(rows["latent_dim"].max()))
         _latent_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
         axes.set_xlabel("rank of the latent dimension [count]")
-        axes.set_ylabel("KL of one dimension [nats/image]")
+        axes.set_ylabel("KL [nats/image]")
     _sizes_legend(figure, palette)
     _title(figure, title)
     return figure
@@ -464,7 +465,7 @@ def loss_curves(
     figure, panels = _grid(len(facets), 3, 2.4)
     for axes, (name, rows) in zip(panels, facets, strict=True):
         _training(axes, rows, series, palette)
-        axes.set_title(drawable(name, 44), fontsize=8.5)
+        axes.set_title(name, fontsize=8)
         axes.set_xlabel("epoch [count]")
         axes.set_ylabel("training ELBO [nats/image]")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -535,7 +536,10 @@ def cost(frame: pd.DataFrame, title: str = "") -> Figure | None:
         figure,
         [
             Design(
-                drawable(design_label(axes_names, key)) or "all", rows, palette[i], MARKERS[i % len(MARKERS)]
+                drawable(design_label(axes_names, key)) or "all",
+                rows,
+                palette[i],
+                MARKERS[i % len(MARKERS)],
             )
             for i, (key, rows) in enumerate(parts)
         ],

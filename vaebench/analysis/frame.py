@@ -153,7 +153,8 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
 
 def _columns(frame: pd.DataFrame) -> list[str]:
     metrics: list[str] = []
-    extra = sorted(name for name in frame if name.endswith("_train") and name != "data_train")
+    names = map(str, frame.columns)
+    extra = sorted(name for name in names if name.endswith("_train") and name != "data_train")
     for name in (*METRIC_COLUMNS, *extra):
         metrics += [name, f"{name}_se", f"{name}_n", f"{name}_reason"]
     head = ["cell_id", "design", "grid", "status", "status_reason"]
@@ -188,14 +189,16 @@ def tidy(records: Sequence[tuple[CellRecord, str]]) -> pd.DataFrame:
     if frame.empty:
         return frame
     frame = frame.drop_duplicates(["cell_id", "machine"]).sort_values(["cell_id", "store"])
-    numbers = [name for name in frame if name in METRIC_COLUMNS or name.endswith(("_se", "_n"))]
-    frame[numbers] = frame[numbers].astype("float64")
+    for name in map(str, frame.columns):
+        measured = name != "status" and f"{name}_reason" in frame
+        if measured or name.endswith(("_se", "_n")):
+            frame[name] = frame[name].astype("float64")
     frame["sigma"] = frame["sigma"].astype(object)
     return _known_data(frame.reset_index(drop=True))
 
 
 def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:
-    """Reads the arrays of a cell once; damaged ones count as absent (`Results.damaged` has them)."""
+    """Reads a cell's arrays once; damaged ones count as absent (`Results.damaged` has them)."""
 
     @functools.cache
     def read(cell: str) -> Arrays:

@@ -69,7 +69,7 @@ def _latent(group: Group) -> str | None:
     table = table[table["n"] > 0]
     if len(table) < 3:
         return None
-    best = table.loc[table["mean"].astype(float).idxmax()]
+    best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
     last = table.iloc[-1]
     names = sorted(dict.fromkeys(["likelihood", "sigma", *axes]), key=reading_order)
     fixed = dict(zip(axes, key, strict=True))

@@ -7,14 +7,22 @@ from typing import Any, Final
 
 import pandas as pd
 
-from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split
 from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
 from vaebench.analysis.summary import summarise, summary_text
 from vaebench.analysis.tables import Table
 
-__all__ = ["Overview", "cost_tables", "result_tables", "unfinished", "warnings_table"]
+__all__ = [
+    "Overview",
+    "cost_tables",
+    "once",
+    "overlap",
+    "result_tables",
+    "unfinished",
+    "warnings_table",
+]
 
 _ALWAYS: Final = (
     "elbo",
@@ -111,10 +119,21 @@ def _numbers(rows: pd.DataFrame, found: dict[str, "pd.Series[Any]"]) -> dict[str
     return row
 
 
+def once(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A design and seed counts once for each value of `column`: the finished record, else the
+    first by name.
+    """
+    order = frame.assign(lost=frame["status"] != "done").sort_values(["lost", "cell_id", "store"])
+    kept = order.drop_duplicates([*AXIS_COLUMNS, column]).index
+    return frame.loc[frame.index.isin(kept)]
+
+
 def result_tables(frame: pd.DataFrame) -> list[Overview]:
     """One table for each set of records whose nats may be compared."""
+    if frame.empty:
+        return []
     made = []
-    for group in groups(frame, "elbo"):
+    for group in groups(once(frame, "data_checksum"), "elbo"):
         measured = [m for m in _IF_MEASURED if group.frame[m].notna().any()]
         axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
         name, title = f"results-{group.slug}", f"Results on {group.label}"

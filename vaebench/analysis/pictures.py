@@ -90,7 +90,8 @@ def mosaic(images: NDArray[Any]) -> Image:
 
 
 def _show(axes: Axes, sheet: Image) -> None:
-    axes.imshow(sheet)
+    # "none" embeds the pixels themselves in SVG and PDF; other filters would blow them up.
+    axes.imshow(sheet, interpolation="none")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -251,14 +252,19 @@ def tsne_maps(
     figure = _table(shown, draw, title, extra=0.4 if labels else 0.0)
     if figure is not None and labels and not many:
         handles = [
-            Line2D([], [], color=c, marker="o", lw=0, label=str(label)) for label, c in colour.items()
+            Line2D([], [], color=c, marker="o", lw=0, label=str(label))
+            for label, c in colour.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="label")
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(handles), title="label"
+        )
     return figure
 
 
 def _labels(shown: Sequence[Block]) -> list[Any]:
-    kept = [c.arrays["tsne_labels"] for block in shown for c in block.cells if "tsne_labels" in c.arrays]
+    kept = [
+        c.arrays["tsne_labels"] for block in shown for c in block.cells if "tsne_labels" in c.arrays
+    ]
     return ordered(int(label) for label in np.unique(np.concatenate(kept))) if kept else []
 
 
@@ -272,7 +278,13 @@ def _map(axes: Axes, cell: Shown, colour: Mapping[Any, Any]) -> None:
     axes.set_adjustable("datalim")
     for spine in axes.spines.values():
         spine.set_visible(True)
-    accuracy, trust = _share(cell.row.get("knn_accuracy")), _share(cell.row.get("tsne_trustworthiness"))
+    accuracy, trust = (
+        _share(cell.row.get("knn_accuracy")),
+        _share(cell.row.get("tsne_trustworthiness")),
+    )
     axes.set_title(
-        f"z {cell.size}\nkNN {accuracy}, trust {trust}", fontweight="normal", loc="center", fontsize=8
+        f"z {cell.size}\nkNN {accuracy}, trust {trust}",
+        fontweight="normal",
+        loc="center",
+        fontsize=8,
     )

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vaebench.analysis import figures, pictures
-from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.export import flat
 from vaebench.analysis.frame import Results, read_results
@@ -25,6 +24,7 @@ from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     Overview,
     cost_tables,
+    once,
     result_tables,
     unfinished,
     warnings_table,
@@ -209,8 +209,7 @@ def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> Non
         groups(frame, "mse"),
         "codes-by-latent-dim",
         "Codes",
-        "Active units, accuracy of 5 nearest neighbours on the codes, and squared error. "
-        f"{_SEEDS}",
+        f"Active units, accuracy of 5 nearest neighbours on the codes, and squared error. {_SEEDS}",
         lambda group, heading: figures.against(group.frame, "latent_dim", metrics, heading),
     )
     maps = _each(
@@ -317,7 +316,9 @@ def _named(frame: pd.DataFrame, column: str) -> str:
 
 
 def _data_text(frame: pd.DataFrame) -> str:
-    known = frame[frame["data_train"].notna()].drop_duplicates(["dataset", "data_train", "data_test"])
+    known = frame[frame["data_train"].notna()].drop_duplicates(
+        ["dataset", "data_train", "data_test"]
+    )
     told = [
         f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} test images)"
         for row in known.sort_values(["dataset", "data_train"]).itertuples()
@@ -343,13 +344,6 @@ def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     return tuple((name, text) for name, text in found if text)
 
 
-def _once(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A design and seed counts once: the finished record, else the first by name."""
-    order = frame.assign(lost=frame["status"] != "done").sort_values(["lost", "cell_id", "store"])
-    kept = order.drop_duplicates([*AXIS_COLUMNS, column]).index
-    return frame.loc[frame.index.isin(kept)]
-
-
 def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
     repeated = len(frame) - len(once)
     if not repeated:
@@ -364,7 +358,7 @@ def _build(results: Results, folder: Path) -> None:
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     build = _Builder(folder)
-    frame = _once(results.frame, "data_checksum")
+    frame = once(results.frame, "data_checksum")
     with drawing():
         _sections(build, frame, results)
     grids = _named(frame, "grid")
@@ -390,7 +384,7 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
     _code_section(build, frame, results)
     _image_section(build, frame, results)
     _training_section(build, nats, results)
-    _cost_section(build, _once(results.frame, "machine"))
+    _cost_section(build, once(results.frame, "machine"))
     build.section(
         "results",
         "Results in numbers",
@@ -442,12 +436,12 @@ def _empty(paths: Sequence[Path], results: Results) -> NothingToReport:
     return NothingToReport(f"there is no record to report on in {places}{lost}: run `{run}` first")
 
 
-def write_report(paths: Sequence[Path | str], out: Path | str) -> Path:
-    """Make the report of these results folders in the folder `out`; the path of its page.
+def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
+    """Make the report of one or several results folders; the path of its page.
 
     Args:
-        paths: results folders; they are only read.
-        out: the report's folder, made or replaced as a whole.
+        paths: a results folder or several; they are only read.
+        out: the report's folder, made or replaced as a whole; `reports/NAME` if it is not given.
 
     Raises:
         NothingToReport: the folders hold no record that can be used.
@@ -455,7 +449,9 @@ def write_report(paths: Sequence[Path | str], out: Path | str) -> Path:
         StorageError: a results folder cannot be read.
         OSError: the report cannot be written; an older one is left as it was.
     """
-    stores, target = [Path(path) for path in paths], Path(out)
+    stores = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    name = stores[0].resolve().name if len(stores) == 1 else "all"
+    target = Path("reports") / name if out is None else Path(out)
     _check_target(stores, target)
     results = read_results(stores)
     if results.frame.empty:

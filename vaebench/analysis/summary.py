@@ -63,8 +63,9 @@ def _require_one_design(rows: pd.DataFrame, by: Sequence[str]) -> None:
 
 def _first_reason(rows: pd.DataFrame, metric: str) -> str | None:
     column = f"{metric}_reason"
-    reasons = rows.loc[rows[metric].isna(), column].dropna() if column in rows else []
-    return str(sorted(map(str, reasons))[0]) if len(reasons) else None
+    if column not in rows:
+        return None
+    return min(map(str, rows.loc[rows[metric].isna(), column].dropna()), default=None)
 
 
 def _summary(rows: pd.DataFrame, metric: str) -> dict[str, object]:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
-from vaebench.analysis.labels import plain, value_text
+from vaebench.analysis.labels import is_missing, plain, value_text
 
 __all__ = ["Table", "csv_text", "latex", "markdown"]
 
@@ -122,14 +123,16 @@ def latex(table: Table) -> str:
 
 def _csv_entry(value: object) -> str:
     """Numbers in full precision; text that a spreadsheet would run as a formula is disarmed."""
-    if value is None or value is pd.NA or value is pd.NaT:
+    if is_missing(value):
         return ""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
-    if isinstance(value, (int, float)) or hasattr(value, "dtype"):
-        return "" if pd.isna(value) else repr(getattr(value, "item", lambda: value)())
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, (int, float)):
+        return "" if is_missing(number) else repr(number)
     text = value_text(value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or (text[:1] in "\t\r" and text) else text
+    formula = text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r"))
+    return f"'{text}" if formula else text
 
 
 def csv_text(frame: pd.DataFrame) -> str:

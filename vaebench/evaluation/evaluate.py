@@ -75,6 +75,7 @@ def evaluate(
     fit_scale(vae, train, generator)
     scores = score(vae, cell, test, generator)
     metrics = bound_metrics(cell, test, scores)
+    metrics |= _on_training_images(vae, cell, train, generator)
     arrays = _summaries(scores)
     metrics |= _importance(vae, cell, test, scores, generator, arrays)
     if scores.kl is not None:
@@ -90,6 +91,19 @@ def evaluate(
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
     warnings = warnings_of(cell, train.pixels, test, scores)
     return Evaluation(metrics, arrays, warnings)
+
+
+_TRAIN_IMAGES = 5_000
+_TWINS = ("elbo", "reconstruction_error", "kl")
+
+
+def _on_training_images(
+    vae: VAE, cell: Cell, train: EvaluationSplit, generator: torch.Generator
+) -> dict[str, Metric]:
+    """The bound's terms on up to 5,000 training images, a fixed subset: what overfitting is."""
+    subset = train.first(_TRAIN_IMAGES)
+    metrics = bound_metrics(cell, subset, score(vae, cell, subset, generator))
+    return {f"{name}_train": metrics[name] for name in _TWINS}
 
 
 def _summaries(scores: Scores) -> dict[str, NDArray[np.generic]]:

@@ -37,6 +37,16 @@ class EvaluationSplit:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def first(self, count: int) -> "EvaluationSplit":
+        """The first ``count`` images; a split comes shuffled, so they are a fair sample of it."""
+        return EvaluationSplit(
+            self.pixels[:count],
+            None if self.index is None else self.index[:count],
+            self.levels,
+            self.dequantized,
+            None if self.labels is None else self.labels[:count],
+        )
+
     def batches(self, numbers_per_image: int) -> Iterator[slice]:
         """Slices of as many images as keep a batch's largest tensor near two million numbers."""
         size = max(1, min(1000, _BATCH_NUMBERS // max(1, numbers_per_image)))

@@ -13,7 +13,7 @@ import torch
 
 from vaebench.records.schema import Environment
 
-__all__ = ["absent_device", "available_devices", "environment"]
+__all__ = ["absent_device", "available_devices", "description", "environment"]
 
 _PACKAGES = ("vaebench", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy")
 
@@ -45,6 +45,21 @@ def available_devices() -> list[str]:
     if torch.backends.mps.is_available():
         devices.append("mps")
     return devices
+
+
+def description() -> list[str]:
+    """The machine, the versions and the devices, a line each."""
+    here = environment("cpu")
+    lines = [f"{name}: {version}" for name, version in here.versions.items()]
+    lines += [
+        f"platform: {here.platform}",
+        f"processor: {here.processor}, {here.cores} cores",
+        f"commit: {here.commit or 'not a checkout'}",
+    ]
+    for device in ("cpu", "cuda", "mps"):
+        why = absent_device(device)
+        lines.append(f"device {device}: " + ("available" if why is None else f"absent, {why}"))
+    return lines
 
 
 def absent_device(device: str) -> str | None:

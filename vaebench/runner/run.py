@@ -36,6 +36,7 @@ class RunSummary:
         signal: number of the signal that stopped the run, or None.
         storage_error: why a record could not be written, or None.
         left: cells not started.
+        damaged: records that were set aside because they could not be used.
     """
 
     trained: dict[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class RunSummary:
     signal: int | None = None
     storage_error: str | None = None
     left: int = 0
+    damaged: int = 0
 
     def states(self) -> dict[str, int]:
         """How many cells of the grid are in each state."""
@@ -90,10 +92,11 @@ def run_grid(
     devices = devices_of(grid)
     make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
     with store.writing(wait=wait):
-        for damage in store.quarantine_damaged():
+        damages = store.quarantine_damaged()
+        for damage in damages:
             echo(f"set aside: {damage}")
         plan = make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
-        summary = RunSummary(finished=dict(plan.finished))
+        summary = RunSummary(finished=dict(plan.finished), damaged=len(damages))
         if plan.todo:
             _train_all(plan, grid.name, store, data_dir, jobs or default_jobs(), summary, echo)
     summary.seconds = time.monotonic() - begin

@@ -30,7 +30,7 @@ __all__ = [
 _LOG_2PI = math.log(2 * math.pi)
 _NOISE = np.linspace(-10.0, 10.0, 401)
 _TAIL_SCALES = 10.0  # the density beyond is below e^-50
-_STEPS_A_SCALE = 8.0
+_STEPS_A_SCALE = 4.0
 _ITERATIONS = 200
 _SETTLED = 1e-13
 
@@ -146,6 +146,8 @@ def posterior_kl_at(truth: Mixture, sigma: float, x: ArrayLike) -> Floats:
 def posterior_kl(truth: Mixture, sigma: float) -> float:
     """Mean over x ~ P_gt of KL(Q_sigma(z|x) || P_sigma(z|x)) in nats; O(sigma^2).
 
+    The relative error is below 1e-9 for `EXAMPLE`, and may reach 1e-4 where a component is several
+    times narrower than another.
     Source: Doersch 2016, Appendix A.
 
     Raises ValueError for a sigma that is not positive and finite.
