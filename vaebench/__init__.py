@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vaebench.analysis.comparison import compare
     from vaebench.analysis.frame import load_results
     from vaebench.analysis.report import write_report
     from vaebench.auditing import audit
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from vaebench.records.store import Store
     from vaebench.runner.api import run
 
-__all__ = ["Cell", "Grid", "Store", "__version__", "audit", "load_results", "run", "write_report"]
+__all__ = [
+    "Cell",
+    "Grid",
+    "Store",
+    "__version__",
+    "audit",
+    "compare",
+    "load_results",
+    "run",
+    "write_report",
+]
 
 __version__ = "0.1.0"
 
@@ -27,6 +38,7 @@ _HOMES = {
     "Grid": "vaebench.grid.spec",
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing",
+    "compare": "vaebench.analysis.comparison",
     "load_results": "vaebench.analysis.frame",
     "run": "vaebench.runner.api",
     "write_report": "vaebench.analysis.report",

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vaebench import __version__
+from vaebench.terminal import adapt
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from vaebench.grid.spec import Grid
-    from vaebench.runner.plan import Plan
     from vaebench.runner.run import RunSummary
 
 __all__ = ["cli", "main"]
 
 EXIT_SOME_FAILED, EXIT_USAGE, EXIT_DATA, EXIT_DAMAGED, EXIT_NOTHING = 1, 2, 3, 4, 5
-EXIT_BUSY, EXIT_SIGNAL = 75, 128
+EXIT_BUSY, EXIT_SIGNAL, EXIT_BROKEN_PIPE = 75, 128, 141
 
 # By name, so that a usage error needs none of the modules that raise the others.
 _EXIT_CODES = {
     "vaebench.grid.problems.GridError": EXIT_USAGE,
     "vaebench.auditing.form.AuditError": EXIT_USAGE,
+    "vaebench.analysis.comparability.NotComparable": EXIT_USAGE,
     "vaebench.records.files.StorageError": EXIT_USAGE,
     "vaebench.data.faults.DataMissing": EXIT_DATA,
     "vaebench.data.faults.DataInvalid": EXIT_DATA,
@@ -35,30 +41,60 @@ _EXIT_CODES = {
     "vaebench.records.schema.RecordError": EXIT_DAMAGED,
     "vaebench.records.arrays.ArraysDamaged": EXIT_DAMAGED,
     "vaebench.analysis.report.NothingToReport": EXIT_NOTHING,
+    # A file or folder that can't be read or written.
+    "builtins.OSError": EXIT_USAGE,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with one of the documented exit codes."""
+    adapt((sys.stdout, sys.stderr))
     try:
-        cli.main(arguments, prog_name="vaebench", standalone_mode=False)
+        with _leaving_on_sigterm():
+            cli.main(arguments, prog_name="vaebench", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("vaebench: stopped", err=True)
         sys.exit(EXIT_SIGNAL + signal.SIGINT)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        sys.exit(EXIT_SIGNAL + signal.SIGINT)
-    except (ValueError, RuntimeError, LookupError, OSError) as error:
+    except BrokenPipeError:
+        # The reader of our output has left, as in `vaebench list axes | head -1`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
+    except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        click.echo(f"vaebench: {error}", err=True)
+        click.echo(f"vaebench: {_told(error)}", err=True)
         sys.exit(code)
     sys.exit(0)
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the program in order, with its exit code; a run has a handler of its own."""
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(EXIT_SIGNAL + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _told(error: Exception) -> str:
+    if type(error).__module__ == "builtins" and isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
 
 
 def _exit_code(error: Exception) -> int | None:
@@ -69,8 +105,12 @@ def _exit_code(error: Exception) -> int | None:
     return None
 
 
-class _Suggesting(click.Group):
-    """A group that names the command that was meant."""
+class _Group(click.Group):
+    """A group that names the command that was meant, and lists its commands in their order here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -84,23 +124,25 @@ class _Suggesting(click.Group):
         return super().resolve_command(ctx, args)
 
 
+_ROWS_AFTER_A_RUN = 40
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _DATA_DIR = click.option(
     "--data-dir", type=_FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
 )
 
 
-@click.group(cls=_Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vaebench")
 def cli() -> None:
     """Measure what the design choices of a variational autoencoder do.
 
     Start with `vaebench run`: it trains a small grid on images that need no download, and ends
-    with a table and a report. Then `vaebench list grids`, `vaebench list axes`.
+    with a table and a report. What else there is to run: `vaebench list grids`; what can be
+    varied: `vaebench list axes`. Every command explains itself: `vaebench run --help`.
     """
 
 
-@cli.command()
+@cli.command(short_help="Train a grid of VAEs, record and report.")
 @click.argument("grid", default="quick")
 @click.option("-o", "--output", type=_FOLDER, help="The store [default: results/GRID].")
 @click.option(
@@ -113,6 +155,12 @@ def cli() -> None:
 @click.option("--device", help="Short for --set device=...; 'available' takes all there are.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and train nothing.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores].")
+@click.option(
+    "--pack",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train up to N small cells as one program; 1 gives the same bits in any company.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the report out.")
@@ -125,6 +173,7 @@ def run(
     device: str | None,
     dry_run: bool,
     jobs: int | None,
+    pack: int | None,
     retry_failed: bool,
     wait: bool,
     no_report: bool,
@@ -136,13 +185,16 @@ def run(
     GRID is a packaged grid's name (`vaebench list grids`) or a TOML file; `quick` needs no
     download and takes about three minutes on two cores. Running it again does only what is missing.
     """
+    from vaebench.preview import preview
     from vaebench.records.store import Store
-    from vaebench.runner.run import run_grid
+    from vaebench.runner.run import LARGEST_PACK, default_jobs, run_grid
 
     loaded = _grid(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
     if dry_run:
-        _print_plan(loaded, store.root, data_dir, retry_failed)
+        workers = jobs or default_jobs()
+        for line in preview(loaded, store, data_dir, retry_failed=retry_failed, jobs=workers):
+            click.echo(line)
         return
     for note in loaded.notes:
         click.echo(f"note: {note}")
@@ -153,15 +205,23 @@ def run(
         jobs=jobs,
         retry_failed=retry_failed,
         wait=wait,
+        largest_pack=pack or LARGEST_PACK,
         echo=click.echo,
     )
     _print_summary(summary, store.root)
     if not no_report and summary.signal is None and summary.storage_error is None:
-        from vaebench.analysis.report import write_report
+        _write_report([store.root], report_dir or Path("reports") / loaded.name)
+    _leave_after(summary, store.root)
 
-        page = write_report([store.root], report_dir or Path("reports") / loaded.name)
-        click.echo(f"report: {page}")
-    _leave_after(summary)
+
+def _write_report(stores: Sequence[Path], folder: Path) -> None:
+    from vaebench.analysis.report import write_report
+
+    try:
+        page = write_report(stores, folder)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"report: {page}")
 
 
 def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
@@ -178,94 +238,46 @@ def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
     return Grid.load(name, overrides)
 
 
-def _print_plan(grid: Grid, root: Path, data_dir: Path | None, retry_failed: bool) -> None:
-    from vaebench.records.store import Store
-    from vaebench.runner.plan import make_plan
-    from vaebench.runner.run import devices_of
-
-    click.echo(f"{grid.name}: {grid.count:,} cells{_about(grid.description)}")
-    for note in grid.notes:
-        click.echo(f"note: {note}")
-    if grid.count > 20_000:
-        click.echo("too many cells to list; a run this large is better cut into several grids")
-        return
-    plan = make_plan(grid, Store(root), data_dir, devices_of(grid), retry_failed=retry_failed)
-    _print_cells(plan)
-    _print_absent_devices(plan)
-    click.echo(_price(plan))
-
-
-def _about(description: str) -> str:
-    return f" ({description})" if description else ""
-
-
-def _print_cells(plan: Plan) -> None:
-    for planned in plan.todo:
-        click.echo(f"  {planned.cell_id}")
-    if plan.finished:
-        click.echo(f"  and {len(plan.finished)} that have a record already")
-    for name in plan.newer:
-        click.echo(f"  {name}: its record was written by a newer vaebench and is left alone")
-
-
-def _print_absent_devices(plan: Plan) -> None:
-    devices = {planned.cell.device for planned in plan.todo} - {"cpu"}
-    if devices:
-        from vaebench.runner.machine import absent_device
-
-        for device in sorted(devices):
-            why = absent_device(device)
-            if why is not None:
-                click.echo(f"  device {device}: unavailable, {why}")
-
-
-def _price(plan: Plan) -> str:
-    from vaebench.runner.plan import estimate
-    from vaebench.runner.run import default_jobs
-
-    prices = [estimate(planned.cell) for planned in plan.todo]
-    if not prices:
-        return "to do: nothing"
-    seconds = sum(price.seconds for price in prices) / default_jobs()
-    memory = max(price.memory_mib for price in prices)
-    return (
-        f"to do: {len(prices):,} cells, roughly {_duration(seconds)} with {default_jobs()} jobs, "
-        f"up to {memory:,.0f} MiB a job (estimates; the first cells will tell)"
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _print_summary(summary: RunSummary, root: Path) -> None:
-    from vaebench.analysis.console import summary_table
+    from vaebench.analysis.console import store_text
+    from vaebench.preview import duration
 
     if not summary.trained and summary.left == 0:
         click.echo(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
     else:
-        click.echo(f"{len(summary.trained)} cells run in {_duration(summary.seconds)}")
+        click.echo(f"{len(summary.trained)} cells run in {duration(summary.seconds)}")
     if summary.storage_error is None and summary.states():
-        click.echo(summary_table(root))
+        click.echo(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
-    click.echo(f"cells: {states or 'none'}" + (f", {summary.left} left" if summary.left else ""))
+    left = f", {summary.left} left: run it again to go on" if summary.left else ""
+    click.echo(f"cells: {states or 'none'}{left}")
+    if set(summary.states()) & {"failed", "diverged", "timeout"}:
+        click.echo("  try failed and diverged cells again with --retry-failed")
     if summary.storage_error is not None:
         click.echo(f"vaebench: {summary.storage_error}", err=True)
     click.echo(f"records: {root}")
 
 
-def _leave_after(summary: RunSummary) -> None:
+def _leave_after(summary: RunSummary, root: Path) -> None:
     if summary.signal is not None:
         sys.exit(EXIT_SIGNAL + summary.signal)
-    if summary.storage_error is not None or summary.damaged:
+    if summary.storage_error is not None or summary.damaged or _unused(root):
         sys.exit(EXIT_DAMAGED)
     if set(summary.states()) - {"done"}:
         sys.exit(EXIT_SOME_FAILED)
 
 
-@cli.command()
+def _unused(*roots: Path) -> bool:
+    """Print every file of the stores that is damaged, unreadable or newer; whether there is one."""
+    from vaebench.records.store import Store
+
+    damages = [str(damage) for root in roots for damage in Store(root).check()]
+    for line in damages:
+        click.echo(f"vaebench: not used: {line}", err=True)
+    return bool(damages)
+
+
+@cli.command(short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=_FOLDER, metavar="[DIR]...")
 @click.option("-o", "--output", type=_FOLDER, help="The report's folder [default: reports/NAME].")
 def report(stores: tuple[Path, ...], output: Path | None) -> None:
@@ -273,19 +285,11 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
 
     The same records give the same bytes. Without DIR: every store under results/.
     """
-    from vaebench.analysis.report import write_report
-
     found = list(stores) or _stores_under(Path("results"))
-    missing = [str(store) for store in stores if not store.exists()]
-    if missing:
-        raise click.UsageError(f"there is no folder {', '.join(missing)}")
+    _must_exist(*stores)
     name = found[0].resolve().name if len(found) == 1 else "all"
-    page = write_report(found, output or Path("reports") / name)
-    click.echo(f"report: {page}")
-    damaged = _damage_lines(found)
-    for line in damaged:
-        click.echo(f"vaebench: not used: {line}", err=True)
-    if damaged:
+    _write_report(found, output or Path("reports") / name)
+    if _unused(*found):
         sys.exit(EXIT_DAMAGED)
 
 
@@ -293,13 +297,37 @@ def _stores_under(folder: Path) -> list[Path]:
     return sorted(each.parent for each in folder.glob("*/cells")) if folder.exists() else []
 
 
-def _damage_lines(stores: Sequence[Path]) -> list[str]:
-    from vaebench.records.store import Store
+def _must_exist(*stores: Path) -> None:
+    missing = [str(store) for store in stores if not store.exists()]
+    if missing:
+        raise click.UsageError(f"there is no folder {', '.join(missing)}")
 
-    return [str(damage) for store in stores for damage in Store(store).read_all()[1]]
+
+@cli.command(short_help="Two stores or two designs, paired by seed, with intervals.")
+@click.argument("a")
+@click.argument("b")
+@click.option("--metric", default="elbo", show_default=True, help="See `vaebench list metrics`.")
+def compare(a: str, b: str, metric: str) -> None:
+    """Compare two stores, or two designs, seed by seed, with 95 % intervals.
+
+    A and B are results folders; DIR:axis=value,axis=value selects some of the cells of one. A cell
+    is compared with the one that is equal in all but the axes that have one value on each side:
+
+    vaebench compare results/quick:sigma=0.1 results/quick:sigma=learned
+
+    What may not be compared (timings of two machines, nats of a density and of a mass, ...) is
+    refused with the reason; --metric bits_per_dim may cross likelihood families.
+    """
+    from vaebench.analysis.comparison import compare as compared
+    from vaebench.analysis.comparison import parse_side
+    from vaebench.analysis.console import comparison_text
+
+    with _usage_errors():
+        _must_exist(*(parse_side(side)[0] for side in (a, b)))
+        click.echo(comparison_text(compared(a, b, metric), (a, b)))
 
 
-@cli.command()
+@cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
 @click.argument("store", type=_FOLDER, metavar="DIR")
 @click.option(
     "-o",
@@ -325,15 +353,10 @@ def export(store: Path, output: Path) -> None:
     click.echo(f"{len(frame)} rows: {written}")
 
 
-def _must_exist(store: Path) -> None:
-    if not store.exists():
-        raise click.UsageError(f"there is no folder {store}")
-
-
 _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
 
 
-@cli.command("list")
+@cli.command("list", short_help="What there is: grids, axes, likelihoods, metrics, more.")
 @click.argument("what", type=click.Choice(_LISTS))
 def list_(what: str) -> None:
     """Print what there is, each with one line."""
@@ -343,7 +366,7 @@ def list_(what: str) -> None:
         click.echo(line)
 
 
-@cli.command()
+@cli.command(short_help="A store's state, or one record, to read.")
 @click.argument("store", type=_FOLDER, metavar="DIR")
 @click.argument("cell", required=False)
 def show(store: Path, cell: str | None) -> None:
@@ -351,7 +374,7 @@ def show(store: Path, cell: str | None) -> None:
 
     CELL may be the beginning of a cell's name.
     """
-    from vaebench.analysis.console import record_text, summary_table
+    from vaebench.analysis.console import record_text, store_text
     from vaebench.records.store import Store
 
     _must_exist(store)
@@ -360,12 +383,9 @@ def show(store: Path, cell: str | None) -> None:
         click.echo(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if cell is None:
-        click.echo(summary_table(store))
-        for state in sorted(set(states.values())):
-            names = [name for name, each in states.items() if each == state]
-            click.echo(
-                f"{len(names)} {state}" + ("" if state == "done" else f": {', '.join(names)}")
-            )
+        click.echo(store_text(store))
+        if _unused(store):
+            sys.exit(EXIT_DAMAGED)
         return
     matching = [name for name in states if name == cell] or [
         name for name in states if name.startswith(cell)
@@ -376,12 +396,12 @@ def show(store: Path, cell: str | None) -> None:
     click.echo(record_text(Store(store).read(matching[0])))
 
 
-@cli.group()
+@cli.group(cls=_Group)
 def data() -> None:
     """List, fetch, add and verify data sets."""
 
 
-@data.command("list")
+@data.command("list", short_help="Each data set, and whether it is here.")
 @_DATA_DIR
 def data_list(data_dir: Path | None) -> None:
     """Print each data set, and whether it is here."""
@@ -392,7 +412,7 @@ def data_list(data_dir: Path | None) -> None:
         click.echo(f"{state.name:<16} {state.state}{where}  {state.summary}")
 
 
-@data.command("fetch")
+@data.command("fetch", short_help="Download one, checked by SHA-256.")
 @click.argument("name")
 @_DATA_DIR
 def data_fetch(name: str, data_dir: Path | None) -> None:
@@ -403,7 +423,7 @@ def data_fetch(name: str, data_dir: Path | None) -> None:
         click.echo(f"{name}: {fetch(name, data_dir, click.echo)}")
 
 
-@data.command("add")
+@data.command("add", short_help="Take its IDX files from a folder or archive.")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @_DATA_DIR
@@ -415,7 +435,7 @@ def data_add(name: str, path: Path, data_dir: Path | None) -> None:
         click.echo(f"{name}: {add(name, path, data_dir, click.echo)}")
 
 
-@data.command("verify")
+@data.command("verify", short_help="Read its files and compare their SHA-256.")
 @click.argument("name")
 @_DATA_DIR
 def data_verify(name: str, data_dir: Path | None) -> None:
@@ -441,7 +461,7 @@ class _usage_errors:  # noqa: N801 -- used like a function, in a with statement
             raise click.UsageError(str(error)) from error
 
 
-@cli.command()
+@cli.command(short_help="Machine, versions, devices; of a store what is damaged.")
 @click.argument("store", required=False, type=_FOLDER, metavar="[DIR]")
 def doctor(store: Path | None) -> None:
     """Print machine, versions and devices; and of a store what is damaged."""
@@ -461,7 +481,7 @@ def doctor(store: Path | None) -> None:
         click.echo(line)
 
 
-@cli.command()
+@cli.command(short_help="The sigma and beta that a VAE loss hides.")
 @click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse, bce-sum.")
 @click.option("--kl", default="sum", show_default=True, help="How the KL is reduced.")
 @click.option("--kl-weight", type=float, default=1.0, show_default=True)

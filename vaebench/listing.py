@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from vaebench.grid.cell import AXES
+from vaebench.grid.cell import AXES, Value
 from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.spec import packaged_grids
 from vaebench.grid.values import shown
@@ -25,7 +25,13 @@ def _grids() -> Iterator[str]:
 
 def _axes() -> Iterator[str]:
     for axis in AXES.values():
-        yield f"{axis.name:<24} {axis.summary}; {axis.values}; default {shown(axis.default)}"
+        default = "" if axis.default is None else f"; default {_written(axis.default)}"
+        yield f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
+
+
+def _written(value: Value) -> str:
+    """A value as a grid file would write it."""
+    return shown(list(value) if isinstance(value, tuple) else value)
 
 
 def _likelihoods() -> Iterator[str]:

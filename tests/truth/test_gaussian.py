@@ -65,11 +65,14 @@ def test_kl_is_not_symmetric():
 @pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7])
 def test_kl_keeps_its_digits_between_close_gaussians(distance):
     """d - log(1+d) = d^2/2 - d^3/3 + ...; from log(1+d) as it is printed it would be rounding."""
-    variance = np.float64(1) + distance
-    distance = variance - 1
+    reference = np.float64(7.3)
+    variance = reference * (1 + distance)
+    distance = (variance - reference) / reference
     expected = 0.5 * sum((-distance) ** n / n for n in range(2, 8))
-    close = kl(np.zeros(2), np.diag([variance, 1.0]), np.zeros(2), np.eye(2))
-    assert close == pytest.approx(expected, rel=0, abs=4e-16 * distance)
+    close = kl(np.zeros(2), np.diag([variance, 1.0]), np.zeros(2), np.diag([reference, 1.0]))
+    assert close == pytest.approx(expected, rel=0, abs=1e-15 * distance)
+    to_prior = kl_to_prior(0.0, variance, math.sqrt(reference))
+    assert to_prior == pytest.approx(expected, rel=0, abs=1e-15 * distance)
 
 
 @pytest.mark.parametrize("ratio", [1e-30, 1e-12, 1e12])

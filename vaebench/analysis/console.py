@@ -1,50 +1,144 @@
-"""What a terminal shows of records: a summary table, one record, the hidden sigmas."""
+"""What a terminal shows of records: a store, one record, a comparison, the hidden sigmas.
+
+Plain text in aligned columns, without colour and at most `WIDEST` characters wide.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.frame import load_results
-from vaebench.analysis.overview import result_tables
+from vaebench.analysis.labels import plain, value_text
+from vaebench.analysis.overview import result_tables, warnings_table
+from vaebench.analysis.summary import number
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
+from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, Metric
+from vaebench.terminal import printable
 
-__all__ = ["peers_table", "record_text", "summary_table"]
+__all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text"]
 
-_SHOWN = ("elbo", "kl", "bits_per_dim", "mse", "active units")
+WIDEST = 110
+_METRICS_SHOWN = ("elbo", "kl", "bits_per_dim", "mse", "active_units")
+_REASONS_SHOWN = 6
+# A spread below this share of the values is that of their last digits.
+_ROUNDING = 1e-9
+_MARK = re.compile(r" ?\[(\d+)\]")
 
 
-def summary_table(store: Path | str) -> str:
-    """The designs of a store with their main metrics, one aligned table for what may be compared."""
+def _width() -> int:
+    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+
+
+def store_text(store: Path | str, most_rows: int | None = None) -> str:
+    """The designs of a store with their main metrics, what warned, and what did not finish.
+
+    Args:
+        store: the results folder.
+        most_rows: leave out the designs of a table after so many, and say so.
+    """
     frame = load_results(store)
+    main = {heading(name) for name in _METRICS_SHOWN}
     parts = []
-    for overview in result_tables(frame):
-        table = overview.table
-        parts.append(f"{table.title}\n{_aligned(table)}")
-    return "\n\n".join(parts) if parts else "no cell of this store has a result"
+    for table in (overview.table for overview in result_tables(frame)):
+        kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
+        parts.append(f"{table.title}\n{aligned(_columns(table, kept), _width(), most_rows)}")
+    return "\n\n".join([*parts, "\n".join([*_warnings(frame), *_states(frame)])])
 
 
-def _aligned(table: Table) -> str:
-    """Columns as wide as their entries; numbers flush right; no colour, no box characters."""
-    keep = [i for i, name in enumerate(table.header) if not table.units[i] or _is_main(name)]
-    heads = [table.header[i] + (f" [{table.units[i]}]" if table.units[i] else "") for i in keep]
-    rows = [heads, *([row[i] for i in keep] for row in table.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(keep))]
-    numeric = [table.numeric[i] for i in keep]
+def _columns(table: Table, kept: Sequence[int]) -> Table:
+    """Some columns of a table, with the footnotes that they refer to, numbered anew."""
+    rows = [[row[i] for i in kept] for row in table.rows]
+    marks = dict.fromkeys(mark for row in rows for text in row for mark in _MARK.findall(text))
+    renamed = {mark: str(place) for place, mark in enumerate(marks, 1)}
+    notes = [(found[1], note) for note in table.notes if (found := _MARK.match(note))]
+    return Table(
+        name=table.name,
+        title=table.title,
+        header=tuple(table.header[i] for i in kept),
+        units=tuple(table.units[i] for i in kept),
+        rows=tuple(tuple(_renumbered(text, renamed) for text in row) for row in rows),
+        numeric=tuple(table.numeric[i] for i in kept),
+        notes=tuple(
+            sorted((_renumbered(note, renamed) for mark, note in notes if mark in renamed))
+        ),
+    )
+
+
+def _renumbered(text: str, renamed: dict[str, str]) -> str:
+    return _MARK.sub(lambda found: found[0].replace(found[1], renamed[found[1]]), text)
+
+
+def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
+    """The table in columns as wide as their entries, headings over units, numbers flush right.
+
+    Columns that do not fit into `width` are left out, and named below.
+    """
+    texts = [tuple(map(printable, row)) for row in (table.header, table.units, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    kept = _fitting(widths, width)
+    numeric = [table.numeric[i] for i in kept]
+    lines = [_line([row[i] for i in kept], [widths[i] for i in kept], numeric) for row in texts]
+    rule = "  ".join("-" * widths[i] for i in kept)
+    shown = lines[2:][:most_rows]
+    notes = list(_columns(table, kept).notes)
+    if len(shown) < len(lines) - 2:
+        notes.insert(0, f"... and {len(lines) - 2 - len(shown)} designs more: see the report")
+    if len(kept) < len(widths):
+        missing = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
+        notes.append(f"no room here for: {missing}")
+    return "\n".join([*lines[:2], rule, *shown, *map(printable, notes)])
+
+
+def _fitting(widths: Sequence[int], width: int) -> list[int]:
+    """The columns that fit, two spaces between them; the first is always shown."""
+    kept, used = [0], widths[0]
+    for place, each in enumerate(widths[1:], 1):
+        if used + 2 + each <= width:
+            kept.append(place)
+            used += 2 + each
+    return kept
+
+
+def _line(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    entries = [
+        entry.rjust(width) if right else entry.ljust(width)
+        for entry, width, right in zip(row, widths, numeric, strict=True)
+    ]
+    return "  ".join(entries).rstrip()
+
+
+def _warnings(frame: pd.DataFrame) -> list[str]:
+    table = warnings_table(frame)
+    rows = [] if table is None else table.rows
+    return [
+        f"warning ({count} {'cell' if count == '1' else 'cells'}): {text}"
+        for text, count in rows[:_REASONS_SHOWN]
+    ]
+
+
+def _states(frame: pd.DataFrame) -> list[str]:
+    """How many cells are in each state; of those that are not done, why and an example."""
     lines = []
-    for row in rows:
-        entries = [
-            entry.rjust(width) if right else entry.ljust(width)
-            for entry, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append("  ".join(entries).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, *table.notes])
-
-
-def _is_main(heading: str) -> bool:
-    return heading.lower().replace("_", " ") in {name.replace("_", " ") for name in _SHOWN}
+    for state, rows in frame.groupby("status", sort=True):
+        lines.append(f"{len(rows)} {state}")
+        if state == "done":
+            continue
+        reasons = rows["status_reason"].value_counts()
+        for reason, count in reasons.head(_REASONS_SHOWN).items():
+            example = rows.loc[rows["status_reason"] == reason, "cell_id"].iloc[0]
+            lines.append(f"  {count}: {plain(reason, 200)}\n     for instance {example}")
+        if len(reasons) > _REASONS_SHOWN:
+            lines.append(f"  and {len(reasons) - _REASONS_SHOWN} other reasons")
+    return lines
 
 
 def record_text(record: CellRecord) -> str:
@@ -53,9 +147,7 @@ def record_text(record: CellRecord) -> str:
     if record.status.reason:
         lines.append(f"why: {record.status.reason}")
     lines.append(f"comparable as: {record.comparable}")
-    changed = record.cell.model_dump(mode="json", exclude_defaults=True)
-    lines += ["", "cell (what is not at its default)"]
-    lines += [f"  {axis:<24} {value}" for axis, value in changed.items()]
+    lines += ["", "cell (what is not at its default)", *_cell_lines(record)]
     if record.data is not None:
         data = record.data
         lines += [
@@ -66,9 +158,19 @@ def record_text(record: CellRecord) -> str:
     lines += [f"  {name:<30} {_metric(metric)}" for name, metric in record.metrics.items()]
     lines += [f"warning: {warning}" for warning in record.warnings]
     environment = record.environment
-    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    lines += ["", f"machine: {environment.processor}, {environment.threads} threads; {versions}"]
-    return "\n".join(lines)
+    if environment.versions:
+        versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+        lines += [
+            "",
+            f"machine: {environment.processor}, {environment.threads} threads; {versions}",
+        ]
+    trace = record.status.detail.get("traceback")
+    return "\n".join([*lines, *(["", str(trace).rstrip()] if trace else [])])
+
+
+def _cell_lines(record: CellRecord) -> list[str]:
+    changed = record.cell.model_dump(exclude_defaults=True)
+    return [f"  {axis:<24} {value_text(value)}" for axis, value in changed.items()]
 
 
 def _metric(metric: Metric) -> str:
@@ -77,6 +179,66 @@ def _metric(metric: Metric) -> str:
     spread = f" +- {metric.se:.3g}" if metric.se is not None else ""
     count = f"  n = {metric.n:,}" if metric.n is not None else ""
     return f"{metric.value:.6g}{spread} {metric.unit}{count}"
+
+
+def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
+    """A comparison for a person to read: what differs, a row a design, what had no partner."""
+    lines = [f"A: {names[0]}", f"B: {names[1]}"]
+    lines += [
+        f"{heading(axis)}: {value_text(a)} in A, {value_text(b)} in B"
+        for axis, (a, b) in found.apart.items()
+    ]
+    lines += ["", aligned(_comparison_table(found), _width())]
+    lines += [
+        f"{count} records of {side} have no partner in the other and are left out"
+        for side, count in zip("AB", found.alone, strict=True)
+        if count
+    ]
+    lines.append("B - A: mean over paired seeds with its 95 % Student t interval; n: paired seeds")
+    if METRICS[found.metric].better is not None:
+        lines.append(f"{found.metric}: {METRICS[found.metric].better} is better")
+    return "\n".join(lines)
+
+
+def _comparison_table(found: Comparison) -> Table:
+    measured = ("a", "b", "difference", "low", "high", "n", "cells")
+    axes = [name for name in map(str, found.frame.columns) if name not in measured]
+    name = heading(found.metric)
+    return Table(
+        name="comparison",
+        title="",
+        header=(*map(heading, axes), f"{name} A", f"{name} B", "B - A", "n", "verdict"),
+        units=(*("" for _ in axes), *(unit(found.metric) for _ in range(3)), "", ""),
+        rows=tuple(
+            (*(value_text(row[axis]) for axis in axes), *_entries(row, found.metric))
+            for row in found.frame.to_dict("records")
+        ),
+        numeric=(*(axis == "latent_dim" for axis in axes), True, True, True, True, False),
+    )
+
+
+def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
+    half = (row["high"] - row["low"]) / 2
+    if half < _ROUNDING * abs(row["a"]):
+        half = 0.0
+    spread = f" ± {number(half, half)}" if half > 0 else ""
+    count = f"{row['n']:.0f}" + (f" of {row['cells']:.0f}" if row["n"] < row["cells"] else "")
+    means = number(row["a"], half), number(row["b"], half)
+    return (*means, f"{number(row['difference'], half)}{spread}", count, _verdict(row, metric))
+
+
+def _verdict(row: dict[Hashable, float], metric: str) -> str:
+    if row["n"] == 0:
+        return "no seed has a value on both sides"
+    if row["n"] == 1:
+        return "one seed: no interval"
+    if row["low"] <= 0 <= row["high"]:
+        return "equal" if row["low"] == row["high"] else "no difference shown"
+    higher = row["low"] > 0
+    better = METRICS[metric].better
+    if better is None:
+        return "B is higher" if higher else "A is higher"
+    return "B is better" if higher == (better == "higher") else "A is better"
 
 
 def peers_table() -> str:

@@ -35,12 +35,13 @@ __all__ = [
     "against",
     "bits_ranking",
     "cost",
+    "kl_by_design",
     "kl_per_dimension",
     "loss_curves",
     "rate_distortion",
 ]
 
-Colour = tuple[float, float, float]
+Colour = tuple[float, float, float] | str
 Curve = NDArray[Any]
 Series = Mapping[str, Sequence[float | None]]
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
@@ -98,7 +99,7 @@ def _thin(values: Sequence[float], most: int) -> list[float]:
     """At most `most` of the values, evenly spread, the first and last among them."""
     if len(values) <= most:
         return list(values)
-    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+    return [values[i] for i in evenly(len(values), most)]
 
 
 def _latent_axis(axes: Axes, values: Sequence[Any]) -> None:
@@ -249,14 +250,20 @@ def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
     kept = frame[frame["kl"].notna() & frame["reconstruction_error"].notna()]
     sizes = ordered(kept["latent_dim"])
     axes_names = varying(kept, without=["latent_dim"])
-    if len(kept) < 3 or (len(sizes) < 2 and not axes_names):
+    if len(split(kept, [*axes_names, "latent_dim"])) < 3:
         return None
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots()
-    palette = dict(zip(sizes, ramp(len(sizes)), strict=True))
     parts = split(kept, axes_names)
+    # With one latent size, colour is free to tell designs apart.
+    several = len(sizes) > 1
+    palette: dict[Any, Colour] = dict(zip(sizes, ramp(len(sizes)), strict=False))
+    shades: list[Colour] = ["#57606a"] * len(parts)
+    if not several:
+        shades = [*colours(len(parts))]
     for i, (_, rows) in enumerate(parts):
-        _rate_distortion_line(axes, rows, MARKERS[i % len(MARKERS)], palette)
+        of = palette if several else dict.fromkeys(sizes, shades[i])
+        _rate_distortion_line(axes, rows, MARKERS[i % len(MARKERS)], of)
     axes.set_xlabel(axis_label("kl"))
     axes.set_ylabel(axis_label("reconstruction_error"))
     for axis in (axes.xaxis, axes.yaxis):
@@ -264,7 +271,7 @@ def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
     _equal_elbo(axes)
     axes.grid(visible=False)
     labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
-    _rate_distortion_legends(figure, labels, palette)
+    _rate_distortion_legends(figure, labels, shades, palette if several else {})
     _title(figure, title)
     return figure
 
@@ -291,10 +298,13 @@ def _rate_distortion_line(
 
 
 def _rate_distortion_legends(
-    figure: Figure, labels: Sequence[str], palette: Mapping[Any, Colour]
+    figure: Figure,
+    labels: Sequence[str],
+    shades: Sequence[Colour],
+    palette: Mapping[Any, Colour],
 ) -> None:
     handles = [
-        Line2D([], [], color="#57606a", marker=MARKERS[i % len(MARKERS)], lw=0, label=label)
+        Line2D([], [], color=shades[i], marker=MARKERS[i % len(MARKERS)], lw=0, label=label)
         for i, label in enumerate(labels)
         if label
     ]
@@ -307,6 +317,8 @@ def _rate_distortion_legends(
         Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
         for size, colour in palette.items()
     ]
+    if not sizes:
+        return
     figure.axes[0].legend(
         handles=sizes,
         loc="center left",
@@ -379,10 +391,11 @@ def kl_per_dimension(
         parts: groups of comparable rows; each design has a panel and an axis of its own.
         found: for a cell_id its KL per dimension in nats, (latent,).
         title: what the figure is.
-        most: panels at most; those designs that have most latent sizes are kept.
+        most: panels at most; those designs that have most latent sizes are kept. A design of one
+            latent size is in `kl_by_design`.
     """
     kept = _with(parts, lambda cell: cell in found)
-    facets = _facets(kept, most)
+    facets = [each for each in _facets(kept, most) if each[1]["latent_dim"].nunique() > 1]
     if not facets:
         return None
     palette = _size_palette([rows for _, rows in facets])
@@ -392,11 +405,48 @@ def kl_per_dimension(
             _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
         marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
         axes.set_title(name + marginal, fontsize=8)
-        top = max(2, int(rows["latent_dim"].max()))
-        _latent_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
-        axes.set_xlabel("rank of the latent dimension [count]")
-        axes.set_ylabel("KL [nats/image]")
+        _rank_axis(axes, rows)
     _sizes_legend(figure, palette)
+    _title(figure, title)
+    return figure
+
+
+def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    top = max(2, int(rows["latent_dim"].max()))
+    _latent_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
+    axes.set_xlabel("rank of the latent dimension [count]")
+    axes.set_ylabel("KL [nats/image]")
+
+
+def kl_by_design(
+    frame: pd.DataFrame, found: Mapping[str, Curve], title: str = "", most: int = 10
+) -> Figure | None:
+    """The sorted KL of each latent dimension, a line a design, for designs of one latent size.
+
+    Raises:
+        NotComparable: the rows may not be compared in nats.
+    """
+    require_comparable(frame, "kl")
+    kept = frame[frame["cell_id"].isin(list(found))]
+    designs = split(kept, varying(kept, without=["latent_dim"]))
+    alone = [rows for _, rows in designs if rows["latent_dim"].nunique() == 1]
+    if len(alone) < 2:
+        return None
+    alone = [alone[i] for i in evenly(len(alone), most)]
+    shown = pd.concat(alone)
+    axes_names = varying(shown)
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    made = []
+    for i, ((key, rows), colour) in enumerate(
+        zip(split(shown, axes_names), colours(len(alone)), strict=True)
+    ):
+        marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
+        label = drawable(design_label(axes_names, key) + marginal)
+        made.append(Design(label, rows, colour, MARKERS[i % len(MARKERS)]))
+        _sorted_kl(axes, [found[c] for c in rows["cell_id"]], colour, made[-1].marker)
+    _rank_axis(axes, shown)
+    _legend(figure, made)
     _title(figure, title)
     return figure
 
@@ -414,13 +464,18 @@ def _size_palette(frames: Sequence[pd.DataFrame]) -> dict[Any, Colour]:
     return dict(zip(sizes, ramp(len(sizes)), strict=True))
 
 
-def _sorted_kl(axes: Axes, curves: Sequence[NDArray[Any]], colour: Colour) -> None:
+def _sorted_kl(axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str = "o") -> None:
     table = np.vstack([np.sort(curve)[::-1] for curve in curves])
     rank = np.arange(1, table.shape[1] + 1)
     mean = table.mean(axis=0)
     axes.plot(rank, mean, color=colour)
-    axes.plot(rank[-1], mean[-1], color=colour, marker="o", markersize=4)
+    axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5)
     axes.fill_between(rank, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, lw=0)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` places of `count`, evenly spread, the first and last among them."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def widest(
@@ -450,7 +505,7 @@ def _sizes_legend(figure: Figure, palette: Mapping[Any, Colour]) -> None:
 
 
 def loss_curves(
-    parts: Sequence[Group], series: Mapping[str, Series], title: str = "", most: int = 6
+    parts: Sequence[Group], series: Mapping[str, Series], title: str = "", most: int = 9
 ) -> Figure | None:
     """The training ELBO by epoch, a thin line a cell; a cross where a cell diverged.
 

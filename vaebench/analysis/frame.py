@@ -146,7 +146,7 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         "driver": environment.driver,
         "versions": versions or None,
         "commit": environment.commit,
-        "warnings": "; ".join(record.warnings) or None,
+        "warnings": " | ".join(record.warnings) or None,
         "store": store,
     }
 

@@ -13,6 +13,7 @@ from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
 from vaebench.analysis.columns import AXIS_COLUMNS
+from vaebench.grid.cell import AXES
 
 __all__ = [
     "design_label",
@@ -126,15 +127,22 @@ def _part(axis: str, value: object) -> str:
         return ""
     if axis in _BARE:
         return value_text(value).replace("_", " ")
+    # What is as usual goes without saying, but a number is always said.
+    if isinstance(value, (str, bool)) and value == AXES[axis].default:
+        return ""
     if axis == "binarization":
-        return "" if value == "none" else f"binarised ({value_text(value)})"
+        return f"binarised ({value_text(value)})"
     if axis == "dequantize":
-        return "dequantised" if value else ""
+        return "dequantised"
     name = _PREFIX.get(axis, axis.replace("_", " "))
     return f"{name} {value_text(value).replace('_', ' ')}"
 
 
 def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
-    """A short name of a design, e.g. 'gaussian, σ learned, z 8'; missing values are left out."""
+    """A short name of a design, e.g. 'gaussian, σ learned, z 8'.
+
+    Missing values are left out, and so are words and switches that are the axis's default.
+    """
     pairs = sorted(zip(axes, values, strict=True), key=lambda pair: reading_order(pair[0]))
-    return ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)
+    said = ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)
+    return said or ", ".join(f"{axis.replace('_', ' ')} {value_text(v)}" for axis, v in pairs)

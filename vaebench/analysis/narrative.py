@@ -9,7 +9,7 @@ from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split, widest
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.overview import overlap
-from vaebench.analysis.summary import number, summarise, summary_text
+from vaebench.analysis.summary import summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.metrics import METRICS
 
@@ -87,7 +87,8 @@ def _active(rows: pd.DataFrame, size: object) -> str:
     units = summarise(widest_rows, ["latent_dim"], "active_units").iloc[0]
     if units["n"] == 0:
         return "."
-    return f". At {size} the model uses {number(float(units['mean']))} latent dimensions."
+    count = summary_text(units["mean"], units["low"], units["high"], units["n"], units["n"], 0)
+    return f". At {size} the model uses {count} latent dimensions."
 
 
 def _bits(frame: pd.DataFrame) -> list[str]:

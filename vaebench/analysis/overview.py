@@ -80,8 +80,8 @@ def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
 def _entry(row: "pd.Series[Any]", footnotes: _Footnotes) -> str:
     text = summary_text(*(row[name] for name in ("mean", "low", "high", "n", "cells", "diverged")))
     reason = row["reason"]
-    if text == "n/a" and not is_missing(reason):
-        text += f" {footnotes.mark(plain(reason, 300))}"
+    if text.startswith("n/a") and not is_missing(reason):
+        return text.replace("n/a", f"n/a {footnotes.mark(plain(reason, 300))}", 1)
     return text
 
 
@@ -176,7 +176,7 @@ def unfinished(frame: pd.DataFrame) -> Table | None:
 
 def warnings_table(frame: pd.DataFrame) -> Table | None:
     """What cells warned of, and how many did; None where none did."""
-    said = frame["warnings"].dropna().str.split("; ").explode()
+    said = frame["warnings"].dropna().str.split(" | ", regex=False).explode()
     if said.empty:
         return None
     counted = said.map(lambda text: plain(text, 300)).value_counts()

@@ -19,7 +19,7 @@ from vaebench.analysis.labels import plain
 from vaebench.analysis.tables import Table
 from vaebench.records.metrics import METRICS
 
-__all__ = ["Page", "Picture", "Section", "html"]
+__all__ = ["Page", "Picture", "Section", "html", "render"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _one_line(value: Any) -> Any:
     return value
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vaebench.analysis"),
         autoescape=True,
@@ -85,18 +85,22 @@ def _template() -> jinja2.Template:
         finalize=_one_line,
     )
     environment.filters["typeset"] = _typeset
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
+
+
+def render(template: str, **values: Any) -> str:
+    """One of our templates as a whole page; every text among `values` is escaped."""
+    folder = resources.files("vaebench.analysis") / "templates"
+    style = (folder / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    return _template(template).render(
+        **values,
+        style=Markup(style),  # noqa: S704 - our own file
+        style_hash=f"sha256-{digest}",
+        version=metadata.version("vaebench"),
+    )
 
 
 def html(page: Page) -> str:
     """The whole page as text; the same for the same content."""
-    folder = resources.files("vaebench.analysis") / "templates"
-    style = (folder / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    return _template().render(
-        **vars(page),
-        style=Markup(style),  # noqa: S704 - our own file
-        style_hash=f"sha256-{digest}",
-        version=metadata.version("vaebench"),
-        metrics=tuple(METRICS.values()),
-    )
+    return render("report.html.j2", **vars(page), metrics=tuple(METRICS.values()))

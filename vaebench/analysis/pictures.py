@@ -5,6 +5,7 @@ or latent sizes than fit on a page, those designs that cover most latent sizes a
 that are evenly spread; the seed shown is the lowest that was finished.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vaebench.analysis.figures import split, widest
+from vaebench.analysis.figures import evenly, split, widest
 from vaebench.analysis.labels import design_label, drawable, ordered, varying
 from vaebench.analysis.style import INK, WIDTH, colours
 
@@ -42,14 +43,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Block:
-    """One design with the cells that stand for its latent sizes."""
+    """Cells that stand together: the latent sizes of one design, or designs of one size each."""
 
     label: str
+    names: tuple[str, ...]
     cells: tuple[Shown, ...]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
 
 
 def _cells(rows: pd.DataFrame, arrays: ReadArrays, needs: str, sizes: int) -> tuple[Shown, ...]:
@@ -60,21 +58,52 @@ def _cells(rows: pd.DataFrame, arrays: ReadArrays, needs: str, sizes: int) -> tu
             if needs in kept:
                 found.append(Shown(int(size[0]), {str(k): v for k, v in row.items()}, kept))
                 break
-    return tuple(found[i] for i in _spread(len(found), sizes)) if found else ()
+    return tuple(found[i] for i in evenly(len(found), sizes))
 
 
 def blocks(
-    frame: pd.DataFrame, arrays: ReadArrays, needs: str, designs: int, sizes: int
+    frame: pd.DataFrame, arrays: ReadArrays, needs: str, designs: int, sizes: int, alone: int
 ) -> list[Block]:
-    """The cells to show for at most `designs` designs and `sizes` latent sizes each."""
+    """The cells to show, those that have the array `needs`.
+
+    Args:
+        frame: rows of one data set.
+        arrays: reads the arrays of a cell.
+        needs: the name of the array that is shown.
+        designs: blocks at most of designs with several latent sizes.
+        sizes: latent sizes at most in such a block, evenly spread.
+        alone: designs at most of one latent size each; those of one data support make a block.
+    """
     done = frame[frame["status"] == "done"]
     axes_names = varying(done, without=["latent_dim"])
-    parts = widest(split(done, axes_names), designs) if len(done) else []
-    made = [
-        Block(drawable(design_label(axes_names, key), 52), _cells(rows, arrays, needs, sizes))
-        for key, rows in parts
-    ]
+    parts = split(done, axes_names) if len(done) else []
+    sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
+    made = []
+    for key, rows in sweeps:
+        cells = _cells(rows, arrays, needs, sizes)
+        names = tuple(f"z {cell.size}" for cell in cells)
+        made.append(Block(drawable(design_label(axes_names, key), 52), names, cells))
+    single = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
+    made += _alone([single[i] for i in evenly(len(single), alone)], arrays, needs)
     return [block for block in made if block.cells]
+
+
+def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> list[Block]:
+    if not single:
+        return []
+    made = []
+    for _, rows in split(pd.concat(single), ["data_support"]):
+        axes_names = varying(rows)
+        named = [
+            (textwrap.fill(drawable(design_label(axes_names, key), 50), 28), cell)
+            for key, same in split(rows, axes_names)
+            for cell in _cells(same, arrays, needs, 1)
+        ]
+        sizes = {cell.size for _, cell in named}
+        label = f"z {min(sizes)}" if len(sizes) == 1 else "one latent size each"
+        names = tuple(name or f"z {cell.size}" for name, cell in named)
+        made.append(Block(label, names, tuple(cell for _, cell in named)))
+    return made
 
 
 def mosaic(images: NDArray[Any]) -> Image:
@@ -112,6 +141,11 @@ class Sheet:
         """Height over width."""
         return float(self.image.shape[0] / self.image.shape[1])
 
+    @property
+    def margin(self) -> float:
+        """About the width of the labels in inches."""
+        return 0.3 + 0.075 * max(len(line) for text in self.labels for line in text.split("\n"))
+
 
 def _draw_sheet(axes: Axes, sheet: Sheet) -> None:
     _show(axes, sheet.image)
@@ -129,8 +163,8 @@ def _sheets(shown: Sequence[Sheet], title: str) -> Figure | None:
     sheets = sorted(shown, key=lambda sheet: -sheet.ratio)
     columns = min(2, len(sheets))
     width = (WIDTH if columns == 2 else 0.62 * WIDTH) / columns
-    ratios = [sheets[i].ratio for i in range(0, len(sheets), columns)]
-    heights = [(width - 0.6) * ratio + 0.45 for ratio in ratios]
+    rows = [sheets[i : i + columns] for i in range(0, len(sheets), columns)]
+    heights = [0.45 + max((width - one.margin) * one.ratio for one in row) for row in rows]
     figure = Figure(figsize=(width * columns, 0.35 + sum(heights)), layout="constrained")
     grid = {"height_ratios": heights}
     panels = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid).ravel()
@@ -150,7 +184,7 @@ def _title(figure: Figure, title: str) -> None:
 def _reconstruction_sheet(block: Block) -> Sheet:
     first = block.cells[0].arrays
     rows = [first["originals"]] if "originals" in first else []
-    labels = ["data"] * len(rows) + [f"z {cell.size}" for cell in block.cells]
+    labels = ["data"] * len(rows) + list(block.names)
     rows += [cell.arrays["reconstructions"] for cell in block.cells]
     count = min(map(len, rows))
     image = mosaic(np.stack([row[:count] for row in rows]))
@@ -161,75 +195,96 @@ def reconstructions(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 6
 ) -> Figure | None:
     """Test images and their reconstructions, a row a latent size, a block a design."""
-    shown = blocks(frame, arrays, "reconstructions", designs, sizes=6)
+    shown = blocks(frame, arrays, "reconstructions", designs, sizes=6, alone=10)
     return _sheets([_reconstruction_sheet(block) for block in shown], title)
 
 
 def _interpolation_sheet(block: Block) -> Sheet:
     kept = [cell.arrays["interpolations"][:2] for cell in block.cells]
-    labels = tuple(f"z {cell.size}" for cell in block.cells)
     step = len(kept[0]) * (kept[0].shape[2] + _GAP)
-    return Sheet(block.label, mosaic(np.concatenate(kept)), labels, step)
+    return Sheet(block.label, mosaic(np.concatenate(kept)), block.names, step)
 
 
 def interpolations(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 4
 ) -> Figure | None:
     """Straight lines between two codes, decoded: two pairs of images a latent size."""
-    shown = blocks(frame, arrays, "interpolations", designs, sizes=5)
+    shown = blocks(frame, arrays, "interpolations", designs, sizes=5, alone=5)
     return _sheets([_interpolation_sheet(block) for block in shown], title)
 
 
+Draw = Callable[[Axes, Shown, str], None]
+
+
+def _rows(shown: Sequence[Block], most: int) -> list[Block]:
+    """Blocks of at most `most` cells; a design with few of the sizes is left out."""
+    widest_block = min(most, max(len(block.cells) for block in shown))
+    kept = [block for block in shown if 2 * min(len(block.cells), most) >= widest_block]
+    return [
+        Block(
+            block.label if start == 0 else "",
+            block.names[start : start + most],
+            block.cells[start : start + most],
+        )
+        for block in kept
+        for start in range(0, len(block.cells), most)
+    ]
+
+
 def _table(
-    shown: Sequence[Block], draw: Callable[[Axes, Shown], None], title: str, extra: float = 0.0
+    shown: Sequence[Block], draw: Draw, title: str, most: int = 5, extra: float = 0.0
 ) -> Figure | None:
-    """A grid of square panels: a row a design, a column a latent size."""
+    """A grid of square panels, a block a row or several rows of at most `most`."""
     if not shown:
         return None
-    columns = max(len(block.cells) for block in shown)
-    # A design with few sizes would leave most of its row empty.
-    shown = [block for block in shown if 2 * len(block.cells) >= columns]
+    blocks_shown = _rows(shown, most)
+    columns = max(len(block.cells) for block in blocks_shown)
     side = min(WIDTH / columns, 2.4)
-    width = side * columns
-    figure = Figure(
-        figsize=(max(width, 4.0), 0.5 + len(shown) * (side + 0.45) + extra), layout="constrained"
-    )
-    rows = figure.subfigures(len(shown), 1, squeeze=False).ravel()
-    for row, block in zip(rows, shown, strict=True):
-        row.suptitle(block.label, x=0.01, ha="left", fontsize=9.5)
+    height = 0.5 + len(blocks_shown) * (side + 0.45) + extra
+    figure = Figure(figsize=(max(side * columns, 4.0), height), layout="constrained")
+    rows = figure.subfigures(len(blocks_shown), 1, squeeze=False).ravel()
+    for row, block in zip(rows, blocks_shown, strict=True):
+        if block.label:
+            row.suptitle(block.label, x=0.01, ha="left", fontsize=9.5)
         panels = row.subplots(1, columns, squeeze=False)[0]
-        for axes, cell in zip(panels, block.cells, strict=False):
-            draw(axes, cell)
+        for axes, cell, name in zip(panels, block.cells, block.names, strict=False):
+            draw(axes, cell, name)
         for axes in panels[len(block.cells) :]:
             axes.remove()
     _title(figure, title)
     return figure
 
 
-def _sample_sheet(axes: Axes, cell: Shown) -> None:
+def _name_panel(axes: Axes, name: str) -> None:
+    axes.set_title(name, fontweight="normal", loc="center", fontsize=8)
+
+
+def _sample_sheet(axes: Axes, cell: Shown, name: str) -> None:
     images = cell.arrays["prior_samples"]
     side = int(np.sqrt(len(images)))
     _show(axes, mosaic(images[: side * side].reshape(side, side, *images.shape[1:])))
-    axes.set_title(f"z {cell.size}", fontweight="normal", loc="center")
+    _name_panel(axes, name)
 
 
 def prior_samples(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 4
 ) -> Figure | None:
-    """Decoded draws from the prior, a square of images a latent size."""
-    return _table(blocks(frame, arrays, "prior_samples", designs, sizes=5), _sample_sheet, title)
+    """Decoded draws from the prior, a square of images a latent size or design."""
+    shown = blocks(frame, arrays, "prior_samples", designs, sizes=5, alone=10)
+    return _table(shown, _sample_sheet, title)
 
 
-def _traversal_sheet(axes: Axes, cell: Shown) -> None:
+def _traversal_sheet(axes: Axes, cell: Shown, name: str) -> None:
     _show(axes, mosaic(cell.arrays["traversal"]))
-    axes.set_title(f"z {cell.size}", fontweight="normal", loc="center")
+    _name_panel(axes, name)
 
 
 def traversals(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 2
 ) -> Figure | None:
     """A walk over the two latent dimensions of highest KL, all others at zero."""
-    return _table(blocks(frame, arrays, "traversal", designs, sizes=4), _traversal_sheet, title)
+    shown = blocks(frame, arrays, "traversal", designs, sizes=4, alone=4)
+    return _table(shown, _traversal_sheet, title, most=4)
 
 
 def _share(value: object) -> str:
@@ -240,14 +295,14 @@ def tsne_maps(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 3
 ) -> Figure | None:
     """t-SNE of the codes, coloured by label; kNN accuracy and trustworthiness over each map."""
-    shown = blocks(frame, arrays, "tsne", designs, sizes=5)
+    shown = blocks(frame, arrays, "tsne", designs, sizes=5, alone=5)
     labels = _labels(shown)
     many = len(labels) > 10
     palette = sns.color_palette("husl", len(labels)) if many else colours(len(labels))
     colour = dict(zip(labels, palette, strict=True))
 
-    def draw(axes: Axes, cell: Shown) -> None:
-        _map(axes, cell, colour)
+    def draw(axes: Axes, cell: Shown, name: str) -> None:
+        _map(axes, cell, name, colour)
 
     figure = _table(shown, draw, title, extra=0.4 if labels else 0.0)
     if figure is not None and labels and not many:
@@ -268,7 +323,7 @@ def _labels(shown: Sequence[Block]) -> list[Any]:
     return ordered(int(label) for label in np.unique(np.concatenate(kept))) if kept else []
 
 
-def _map(axes: Axes, cell: Shown, colour: Mapping[Any, Any]) -> None:
+def _map(axes: Axes, cell: Shown, name: str, colour: Mapping[Any, Any]) -> None:
     points = cell.arrays["tsne"]
     labels = cell.arrays.get("tsne_labels")
     shade = [INK] * len(points) if labels is None else [colour[int(label)] for label in labels]
@@ -283,7 +338,7 @@ def _map(axes: Axes, cell: Shown, colour: Mapping[Any, Any]) -> None:
         _share(cell.row.get("tsne_trustworthiness")),
     )
     axes.set_title(
-        f"z {cell.size}\nkNN {accuracy}, trust {trust}",
+        f"{name}\nkNN {accuracy}, trust {trust}",
         fontweight="normal",
         loc="center",
         fontsize=8,

@@ -114,14 +114,18 @@ def _one(
 
 def _bounds(build: _Builder, parts: Sequence[Group], x: str, title: str) -> Iterator[Picture]:
     metrics = ("elbo", "kl", "reconstruction_error")
-    return _each(
-        build,
-        parts,
-        f"elbo-by-{x.replace('_', '-')}",
-        title,
-        f"ELBO (higher is better), rate and distortion. {_SEEDS}",
-        lambda group, heading: figures.against(group.frame, x, metrics, heading),
-    )
+    name = f"elbo-by-{x.replace('_', '-')}"
+    for group in parts:
+        lawful = group.frame["comparable"].isin(("mass", "density")).all()
+        told = "" if lawful else "The likelihood is none of these data, so this ELBO is no bound. "
+        yield from _each(
+            build,
+            [group],
+            name,
+            title,
+            f"ELBO (higher is better), rate and distortion. {told}{_SEEDS}",
+            lambda one, heading: figures.against(one.frame, x, metrics, heading),
+        )
 
 
 def _latent_section(build: _Builder, nats: Sequence[Group]) -> None:
@@ -145,7 +149,9 @@ def _sigma_section(build: _Builder, nats: Sequence[Group]) -> None:
 
 
 def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
-    parts = groups(frame[frame["bits_per_dim"].notna()], "bits_per_dim")
+    measured = frame[frame["comparable"].isin(("mass", "density"))]
+    several = groups(measured, "bits_per_dim")
+    parts = [group for group in several if group.frame["likelihood"].nunique() > 1]
     ranked = _each(
         build,
         parts,
@@ -193,12 +199,21 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
         "band. A dot ends each curve; a dimension near 0 is not used.",
         figures.kl_per_dimension(nats, curves, "KL per dimension"),
     )
+    lines = _each(
+        build,
+        nats,
+        "kl-by-design",
+        "KL per dimension",
+        "Latent dimensions sorted by their KL, for designs of one latent size (at most 10): the "
+        "mean over seeds, and the range over seeds as a band.",
+        lambda group, heading: [figures.kl_by_design(group.frame, curves, heading)],
+    )
     build.section(
         "rate-distortion",
         "The rate-distortion plane",
         "One ELBO can be had by many divisions into rate and distortion: where a design stands "
         "says what it spends its nats on.",
-        [*plane, *shares],
+        [*plane, *shares, *lines],
     )
 
 
@@ -306,7 +321,8 @@ def _versions(frame: pd.DataFrame) -> str:
 def _counted(frame: pd.DataFrame) -> str:
     counts = frame["status"].value_counts()
     named = sorted(counts.index, key=lambda state: (state != "done", state))
-    return f"{len(frame)}: " + ", ".join(f"{counts[state]} {state}" for state in named)
+    told = ", ".join(f"{counts[state]} {state}" for state in named)
+    return f"{len(frame)} cell{'s' * (len(frame) != 1)} ({told})"
 
 
 def _named(frame: pd.DataFrame, column: str) -> str:
@@ -331,7 +347,7 @@ def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         frame["device_name"].isna(), frame["device"] + " (" + frame["device_name"].fillna("") + ")"
     )
     found = (
-        ("Cells", _counted(frame)),
+        ("Records", _counted(frame)),
         ("Data", _data_text(frame)),
         ("Likelihoods", _named(frame, "likelihood").replace("_", " ")),
         ("Latent dimensions", _named(frame, "latent_dim")),
@@ -364,7 +380,7 @@ def _build(results: Results, folder: Path) -> None:
     grids = _named(frame, "grid")
     page = Page(
         title=grids,
-        lead=f"Design choices of a variational autoencoder, measured: {_counted(frame)}.",
+        lead=f"Design choices of a variational autoencoder, measured in {_counted(frame)}.",
         facts=_facts(results.frame),
         sentences=tuple(sentences(frame)),
         sections=tuple(build.sections),

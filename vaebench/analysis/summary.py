@@ -65,7 +65,9 @@ def _first_reason(rows: pd.DataFrame, metric: str) -> str | None:
     column = f"{metric}_reason"
     if column not in rows:
         return None
-    return min(map(str, rows.loc[rows[metric].isna(), column].dropna()), default=None)
+    missing = rows[rows[metric].isna() & rows[column].notna()]
+    done = missing[missing["status"] == "done"]
+    return min(map(str, (missing if done.empty else done)[column]), default=None)
 
 
 def _summary(rows: pd.DataFrame, metric: str) -> dict[str, object]:
@@ -134,8 +136,10 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     """
     lost = f"div. {diverged}/{cells}" if diverged else ""
     if n == 0:
-        return lost or "n/a"
+        return lost if diverged == cells else ", ".join(["n/a", lost] if lost else ["n/a"])
     half = (high - low) / 2
+    if half < 1e-9 * abs(mean):  # rounding of equal values, no spread
+        half = 0.0
     text = number(mean, half)
     if half > 0:
         text += f" ± {number(half, half)}"

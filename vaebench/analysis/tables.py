@@ -80,6 +80,10 @@ _LATEX: Final[dict[str, str]] = {
     "_": r"\_",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # After a row's end, a bracket or an asterisk would be read as its argument.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -132,7 +136,9 @@ def _csv_entry(value: object) -> str:
         return "" if is_missing(number) else repr(number)
     text = value_text(value)
     formula = text.lstrip().startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r"))
-    return f"'{text}" if formula else text
+    # Before Python 3.13, csv leaves a carriage return unquoted: it would end the row.
+    unbroken = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{unbroken}" if formula else unbroken
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import (
     Bernoulli,
-    Categorical,
     ContinuousBernoulli,
+    LevelEdges,
     LocationScale,
     Observation,
 )
-from vaebench.model.objective import draw
+from vaebench.model.objective import Draw, draw
 from vaebench.model.posterior import Delta
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
 __all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "why_no_bits"]
+
+_NOT_FINITE = "the value is not finite"
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,24 @@ class _Moments:
     """Mean and variance over images of a vector, summed in float64."""
 
     def __init__(self) -> None:
-        self.count, self._sum, self._square = 0, 0.0, 0.0
-        self.shift: Tensor | None = None
-        self.total: Tensor | None = None
-        self.total_square: Tensor | None = None
+        self.count = 0
+        self._shift: Tensor | None = None
+        self._sum = self._square = torch.zeros(())
 
     def add(self, rows: Tensor) -> None:
         rows = rows.double()
-        if self.shift is None or self.total is None or self.total_square is None:
+        if self._shift is None:
             # A shift near the mean keeps the difference of the two sums accurate.
-            self.shift = rows.mean(0)
-            self.total = torch.zeros_like(self.shift)
-            self.total_square = torch.zeros_like(self.shift)
-        centred = rows - self.shift
-        self.total += centred.sum(0)
-        self.total_square += centred.square().sum(0)
+            self._shift = rows.mean(0)
+        centred = rows - self._shift
+        self._sum = self._sum + centred.sum(0)
+        self._square = self._square + centred.square().sum(0)
         self.count += len(rows)
 
     def variance(self) -> Tensor:
         """The variance with 1/N."""
-        if self.total is None or self.total_square is None:
-            raise ValueError("an empty split has no variance")
-        mean = self.total / self.count
-        return (self.total_square / self.count - mean.square()).clamp(min=0)
+        mean = self._sum / self.count
+        return (self._square / self.count - mean.square()).clamp(min=0)
 
 
 @torch.no_grad()
@@ -91,63 +87,89 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
     """
     if len(split) == 0:
         raise ValueError("there is nothing to evaluate on: the split has no image")
-    device = vae.prior_scale.device
-    columns: dict[str, list[Tensor]] = {}
-    codes, kl_sum, scale_sum, nonzero = _Moments(), torch.zeros(()), [], 0.0
-    discrete = why_no_bits(cell, split) is None
-    width = split.pixels.shape[1] * _numbers_per_pixel(cell, split)
-    for rows in split.batches(cell.eval_samples * max(width, cell.latent_dim)):
+    device, discrete = vae.prior_scale.device, why_no_bits(cell, split) is None
+    tally = _Tally(1e-3 * cell.prior_scale)
+    for rows in split.batches(_numbers_per_image(cell, split)):
         x = split.pixels[rows].to(device).unsqueeze(0)
         noise = torch.randn(
             (1, cell.eval_samples, x.shape[1], cell.latent_dim), generator=generator
         ).to(device, x.dtype)
         drawn = draw(vae, x, noise)
-        observed = vae.decode(drawn.z)
-        mean = drawn.posterior.mean
-        batch = {
-            "reconstruction_error": drawn.reconstruction_error()[0],
-            "at_mean": -vae.decode(mean.unsqueeze(1)).log_prob(x.unsqueeze(1))[0, 0],
-            "squared_error": (x.unsqueeze(1) - observed.mean).square().mean((1, 3))[0],
-        }
+        tally.add_terms(drawn, x)
+        tally.add_codes(drawn.posterior.mean[0])
         if discrete:
-            batch["discrete_error"] = -_log_mass(observed, split, rows, device).mean(1)[0]
-        if not isinstance(drawn.posterior, Delta):
-            per_dimension = drawn.posterior.kl_per_dimension(vae.prior_scale)[0]
-            batch["kl"] = drawn.kl()[0]
-            kl_sum = kl_sum.to(device) + per_dimension.double().sum(0)
-        if isinstance(observed, LocationScale):
-            scale_sum.append(float(observed.scale.double().square().mean()) * x.shape[1])
-        codes.add(mean[0])
-        nonzero += float((mean.abs() > 1e-3 * cell.prior_scale).double().sum())
-        for name, value in batch.items():
-            columns.setdefault(name, []).append(value.double().cpu())
-    joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    return Scores(
-        reconstruction_error=joined["reconstruction_error"],
-        at_mean=joined["at_mean"],
-        kl=joined.get("kl"),
-        discrete_error=joined.get("discrete_error"),
-        squared_error=joined["squared_error"],
-        kl_per_dimension=(kl_sum / len(split)).cpu() if "kl" in joined else None,
-        code_variance=codes.variance().cpu(),
-        nonzero=nonzero / len(split),
-        scale_squared=sum(scale_sum) / len(split) if scale_sum else None,
+            edges = _on(device, split.edges(rows, torch.float64))
+            mass = _in_double(drawn.observed).log_mass(edges)
+            tally.add_column("discrete_error", -mass.mean(1)[0])
+    return tally.scores()
+
+
+class _Tally:
+    """What the batches of a split add up to."""
+
+    def __init__(self, near_zero: float) -> None:
+        self._near_zero = near_zero
+        self._columns: dict[str, list[Tensor]] = {}
+        self._codes = _Moments()
+        self._kl_per_dimension: list[Tensor] = []
+        self._scale_squared: list[float] = []
+        self._nonzero = 0.0
+
+    def add_column(self, name: str, values: Tensor) -> None:
+        """One number an image, ``(n,)``."""
+        self._columns.setdefault(name, []).append(values.double().cpu())
+
+    def add_terms(self, drawn: Draw, x: Tensor) -> None:
+        """The terms of the bound for the pixels ``x (1, n, D)``."""
+        pixels, q = x.unsqueeze(1), drawn.posterior
+        at_mean = drawn.vae.decode(q.mean.unsqueeze(1)).log_prob(pixels)
+        squared_error = (pixels - drawn.observed.mean).square().mean((1, 3))
+        self.add_column("reconstruction_error", drawn.reconstruction_error()[0])
+        self.add_column("at_mean", -at_mean[0, 0])
+        self.add_column("squared_error", squared_error[0])
+        if not isinstance(q, Delta):
+            self.add_column("kl", drawn.kl()[0])
+            per_dimension = q.kl_per_dimension(drawn.vae.prior_scale)[0]
+            self._kl_per_dimension.append(per_dimension.double().sum(0).cpu())
+        if isinstance(drawn.observed, LocationScale):
+            square = float(drawn.observed.scale.double().square().mean())
+            self._scale_squared.append(square * x.shape[1])
+
+    def add_codes(self, means: Tensor) -> None:
+        """Posterior means, ``(n, Z)``."""
+        self._codes.add(means)
+        self._nonzero += float((means.abs() > self._near_zero).double().sum())
+
+    def scores(self) -> Scores:
+        joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
+        count, kl, scale = self._codes.count, self._kl_per_dimension, self._scale_squared
+        return Scores(
+            reconstruction_error=joined["reconstruction_error"],
+            at_mean=joined["at_mean"],
+            kl=joined.get("kl"),
+            discrete_error=joined.get("discrete_error"),
+            squared_error=joined["squared_error"],
+            kl_per_dimension=torch.stack(kl).sum(0) / count if kl else None,
+            code_variance=self._codes.variance().cpu(),
+            nonzero=self._nonzero / count,
+            scale_squared=sum(scale) / count if scale else None,
+        )
+
+
+def _numbers_per_image(cell: Cell, split: EvaluationSplit) -> int:
+    """Size of the largest tensor that one image needs."""
+    levels = split.levels or 1 if cell.likelihood == "categorical" else 1
+    factor = cell.latent_dim**2 if cell.posterior == "full" else 0
+    return max(cell.eval_samples * max(split.pixels.shape[1] * levels, cell.latent_dim), factor)
+
+
+def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
+    return replace(
+        edges,
+        index=edges.index.to(device),
+        lower=edges.lower.to(device),
+        upper=edges.upper.to(device),
     )
-
-
-def _numbers_per_pixel(cell: Cell, split: EvaluationSplit) -> int:
-    return split.levels or 1 if cell.likelihood == "categorical" else 1
-
-
-def _log_mass(
-    observed: Observation, split: EvaluationSplit, rows: slice, device: torch.device
-) -> Tensor:
-    """Log-probability of the grey levels in float64, ``(1, S, n)``."""
-    edges = split.edges(rows, torch.float64)
-    edges = type(edges)(
-        edges.index.to(device), edges.lower.to(device), edges.upper.to(device), edges.levels
-    )
-    return _in_double(observed).log_mass(edges)
 
 
 def _in_double(observed: Observation) -> Observation:
@@ -157,9 +179,7 @@ def _in_double(observed: Observation) -> Observation:
         return ContinuousBernoulli(observed.logits.double())
     if isinstance(observed, Bernoulli):
         return Bernoulli(observed.logits.double())
-    if isinstance(observed, Categorical):
-        # A sum over levels of float32 logits is accurate enough, and twice the memory is not.
-        return observed
+    # A sum over levels of float32 logits is accurate enough, and twice the memory is not.
     return observed
 
 
@@ -182,7 +202,7 @@ def mean_and_se(name: str, values: Tensor) -> Metric:
     count = len(values)
     mean = float(values.mean())
     if not math.isfinite(mean):
-        return Metric.absent(name, "the value is not finite")
+        return Metric.absent(name, _NOT_FINITE)
     se = float(values.std() / math.sqrt(count)) if count > 1 else None
     return Metric.measured(name, mean, n=count, se=se)
 
@@ -222,7 +242,8 @@ def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
 
 
 def _sigma(cell: Cell, scores: Scores) -> Metric:
-    if scores.scale_squared is None or not LIKELIHOODS[cell.likelihood].has_scale:
-        reason = f"the {cell.likelihood} likelihood has no scale"
-        return Metric.absent("sigma_fitted", reason)
+    if scores.scale_squared is None:
+        return Metric.absent("sigma_fitted", f"the {cell.likelihood} likelihood has no scale")
+    if not math.isfinite(scores.scale_squared):
+        return Metric.absent("sigma_fitted", _NOT_FINITE)
     return Metric.measured("sigma_fitted", math.sqrt(scores.scale_squared))

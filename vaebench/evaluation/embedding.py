@@ -46,6 +46,8 @@ def knn_accuracy(vae: VAE, train: EvaluationSplit, test: EvaluationSplit) -> Met
     if len(fitted) < NEIGHBOURS:
         return Metric.absent("knn_accuracy", f"fewer than {NEIGHBOURS} training images")
     told = codes_of(vae, test, _TOLD_MOST)
+    if not (np.isfinite(fitted).all() and np.isfinite(told).all()):
+        return Metric.absent("knn_accuracy", "the codes are not finite")
     # A tree is slower than plain distances above a handful of dimensions.
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
     classifier.fit(fitted, train.labels[: len(fitted)].numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,7 @@ def evaluate(
     Raises:
         ValueError: if the test split is empty.
     """
+    begin = time.perf_counter()
     vae.eval()
     fit_scale(vae, train, generator)
     scores = score(vae, cell, test, generator)
@@ -81,7 +83,9 @@ def evaluate(
     if scores.kl is not None:
         metrics |= information_metrics(vae, test, scores.kl, generator)
     metrics["knn_accuracy"] = knn_accuracy(vae, train, test)
+    before_map = time.perf_counter()
     embedded = tsne_map(vae, test, cell.tsne_points)
+    metrics["tsne_seconds"] = Metric.measured("tsne_seconds", time.perf_counter() - before_map)
     metrics["tsne_trustworthiness"] = embedded.trust
     if embedded.points is not None:
         arrays["tsne"] = embedded.points
@@ -90,6 +94,8 @@ def evaluate(
     if test.levels is not None:
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
     warnings = warnings_of(cell, train.pixels, test, scores)
+    seconds = time.perf_counter() - begin
+    metrics["evaluation_seconds"] = Metric.measured("evaluation_seconds", seconds)
     return Evaluation(metrics, arrays, warnings)
 
 

@@ -91,6 +91,8 @@ def _scale_bounds(
 ) -> list[str]:
     warnings = []
     sigma = math.sqrt(scale_squared)
+    if not 0 < sigma < math.inf:
+        return [f"the decoder's scale is {sigma:g}: it gives no density"]
     if isinstance(cell.sigma, str) and sigma < 1.05 * SCALE_FLOOR:
         warnings.append(f"sigma ended on its floor of {SCALE_FLOOR:g}")
     if cell.sigma in ("per_pixel", "predicted"):
@@ -105,7 +107,12 @@ def _scale_bounds(
 
 
 def _unbounded(cell: Cell, split: EvaluationSplit) -> bool:
-    """A density whose scale may shrink onto values that occur again and again."""
-    density = LIKELIHOODS[cell.likelihood].kind == "density"
-    free = cell.likelihood == "continuous_bernoulli" or isinstance(cell.sigma, str)
-    return density and free and split.levels is not None and not split.dequantized
+    """A density that may pile up on values that occur again and again.
+
+    Its scale is free to shrink, or is fixed below half the step between two grey levels.
+    """
+    if split.levels is None or split.dequantized or LIKELIHOODS[cell.likelihood].kind != "density":
+        return False
+    if cell.likelihood == "continuous_bernoulli" or not isinstance(cell.sigma, float | int):
+        return True
+    return cell.sigma < 0.5 / (split.levels - 1)

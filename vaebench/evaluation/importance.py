@@ -84,8 +84,11 @@ def log_weights(
 
 
 def _width(vae: VAE, pixels: Tensor) -> int:
-    levels = vae.levels or 1 if vae.cells[0].likelihood == "categorical" else 1
-    return max(pixels.shape[-1] * levels, vae.latent_dim)
+    """Size of the largest tensor that one code of one image needs."""
+    design = vae.cells[0]
+    levels = vae.levels or 1 if design.likelihood == "categorical" else 1
+    factor = vae.latent_dim**2 if design.posterior == "full" else 0
+    return max(pixels.shape[-1] * levels, vae.latent_dim, factor)
 
 
 def _images_at_once(vae: VAE, pixels: Tensor, k: int) -> int:
@@ -109,7 +112,7 @@ def importance_bound(weights: Tensor) -> ImportanceBound:
 def _bound_in_groups(weights: Tensor, size: int) -> Tensor:
     """The mean of L_size over disjoint groups: unbiased for E[L_size], ``(N,)``."""
     groups = weights.shape[1] // size
-    grouped = weights[:, : groups * size].unflatten(1, (groups, size))
+    grouped = weights[:, : groups * size].reshape(len(weights), groups, size)
     return (torch.logsumexp(grouped, 2) - math.log(size)).mean(1)
 
 
@@ -123,7 +126,8 @@ def importance_metrics(result: ImportanceBound, k: int) -> dict[str, Metric]:
         "iw_ess": share,
     }
     if bound.se is None:
-        metrics["iw_se"] = Metric.absent("iw_se", "one image has no standard error")
+        reason = bound.reason or "one image has no standard error"
+        metrics["iw_se"] = Metric.absent("iw_se", reason)
     else:
         metrics["iw_se"] = Metric.measured("iw_se", bound.se, n=bound.n)
     return metrics

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.evaluation.split import EvaluationSplit
-from vaebench.model.posterior import Diagonal, Full, Posterior
+from vaebench.model.posterior import Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
@@ -43,7 +43,7 @@ def information_metrics(
     codes = z[0, 0]
     parts = [
         _log_density_of_all(_posterior(vae, split.pixels[rows]), codes)
-        for rows in split.batches(max(4 * vae.latent_dim, 2 * len(codes)))
+        for rows in split.batches(_numbers_per_image(queries, len(codes)))
     ]
     mixture = torch.logsumexp(torch.cat(parts), 0) - math.log(count)
     information = (own - mixture).cpu()
@@ -54,7 +54,7 @@ def information_metrics(
     }
 
 
-def _posterior(vae: VAE, pixels: Tensor) -> Posterior:
+def _posterior(vae: VAE, pixels: Tensor) -> Diagonal | Full:
     """q(z|x) in float64: differences of large squares follow."""
     q = vae.encode(pixels.to(vae.prior_scale.device, vae.prior_scale.dtype).unsqueeze(0))
     if isinstance(q, Diagonal):
@@ -64,15 +64,21 @@ def _posterior(vae: VAE, pixels: Tensor) -> Posterior:
     raise ValueError("a delta posterior has no density, hence no mutual information")
 
 
-def _log_density_of_all(q: Posterior, codes: Tensor) -> Tensor:
+def _numbers_per_image(q: Diagonal | Full, codes: int) -> int:
+    """Size of the largest tensor that one image needs, in float64 as the others are in float32."""
+    latent_dim = q.mean.shape[-1]
+    if isinstance(q, Full):
+        return 2 * latent_dim * (latent_dim + codes)
+    return max(4 * latent_dim, 2 * codes)
+
+
+def _log_density_of_all(q: Diagonal | Full, codes: Tensor) -> Tensor:
     """log q(z_i|x_j) for codes ``(M, Z)`` under the posteriors of ``n`` images, ``(n, M)``."""
     if isinstance(q, Full):
-        inverse = torch.linalg.inv(q.factor[0])
+        inverse: Tensor = torch.linalg.inv(q.factor[0])
         standard = inverse @ codes.T - inverse @ q.mean[0].unsqueeze(-1)
         log_det = q.factor[0].diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
         return -0.5 * (standard.square() + _LOG_2PI).sum(1) - log_det
-    if not isinstance(q, Diagonal):
-        raise ValueError("a delta posterior has no density, hence no mutual information")
     mean, log_variance = q.mean[0], q.log_variance[0]
     precision = (-log_variance).exp()
     square = precision @ codes.square().T - 2 * (precision * mean) @ codes.T

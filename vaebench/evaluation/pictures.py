@@ -67,5 +67,6 @@ def _decoded(vae: VAE, codes: Tensor) -> NDArray[np.uint8]:
 
 def _images(vae: VAE, pixels: Tensor) -> NDArray[np.uint8]:
     levels = (pixels.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    images = levels.unflatten(-1, vae.image_shape).movedim(-3, -1).numpy()
-    return images[..., 0] if vae.image_shape[0] == 1 else images
+    channels_last = levels.reshape(-1, *vae.image_shape).movedim(-3, -1)
+    shown = channels_last.squeeze(-1) if vae.image_shape[0] == 1 else channels_last
+    return np.asarray(shown.numpy(), dtype=np.uint8)

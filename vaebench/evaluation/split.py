@@ -37,7 +37,7 @@ class EvaluationSplit:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def first(self, count: int) -> "EvaluationSplit":
+    def first(self, count: int) -> EvaluationSplit:
         """The first ``count`` images; a split comes shuffled, so they are a fair sample of it."""
         return EvaluationSplit(
             self.pixels[:count],

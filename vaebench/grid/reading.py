@@ -73,10 +73,9 @@ def read_draft(raw: Mapping[str, object], overrides: Overrides, name: str) -> Dr
     tables = list(_tables(draft, raw.get("axes", []), "axes"))
     if not tables and not base and not forced and not draft.problems:
         draft.report("axes", "the grid holds no cell: give it a table [axes] or [base]")
-    for path, table in tables or [("axes", {})]:
-        axes = dict(_read_lists(draft, table, f"{path}."))
-        _note_replaced(draft, base, axes)
-        draft.blocks.append({**base, **axes, **forced})
+    own = [dict(_read_lists(draft, table, f"{path}.")) for path, table in tables] or [{}]
+    _note_replaced(draft, base, own)
+    draft.blocks += [{**base, **axes, **forced} for axes in own]
     _read_excludes(draft, raw.get("exclude", []))
     return draft
 
@@ -167,10 +166,13 @@ def _tables(draft: Draft, given: object, path: str) -> Iterator[tuple[str, Mappi
         draft.report(path, f"must be a table [{path}] or tables [[{path}]], not {shown(given)}")
 
 
-def _note_replaced(draft: Draft, base: Block, axes: Block) -> None:
+def _note_replaced(draft: Draft, base: Block, blocks: Sequence[Block]) -> None:
+    """Say which values of the base no block of axes is left to use."""
     for axis in base:
-        if axis in axes:
-            draft.notes.append(f"{axes[axis].path} takes the place of {base[axis].path}")
+        if all(axis in block for block in blocks):
+            places = " and ".join(block[axis].path for block in blocks)
+            verb = "takes" if len(blocks) == 1 else "take"
+            draft.notes.append(f"{places} {verb} the place of {base[axis].path}")
 
 
 def _read_excludes(draft: Draft, given: object) -> None:

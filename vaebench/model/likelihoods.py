@@ -122,10 +122,11 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class ContinuousBernoulli:
-    """The density on [0, 1] proportional to e^(l x), l the logit (Loaiza-Ganem and Cunningham 2019).
+    """The density on [0, 1] proportional to e^(l x), with the logit l.
 
-    In natural form log p(x) = l (x - 1/2) - log(sinh(l/2)/(l/2)), which is accurate at every
-    logit; the form with the mean parameter saturates in float32 beyond |l| = 16.
+    Loaiza-Ganem and Cunningham 2019 (arXiv 1907.06845). In natural form
+    log p(x) = l (x - 1/2) - log(sinh(l/2)/(l/2)), which is accurate at every logit; the form with
+    the mean parameter saturates in float32 beyond |l| = 16.
     """
 
     logits: Tensor
@@ -150,8 +151,9 @@ class ContinuousBernoulli:
 def _log_sinhc(u: Tensor) -> Tensor:
     """log(sinh(u)/u), even in u: a series near 0, elsewhere free of overflow."""
     a = u.abs()
-    small = a < 0.5
-    square = a.square()
+    small = a < 0.25
+    # Not the value that is used, but its gradient, would overflow to NaN for a large argument.
+    square = torch.where(small, a, 0.0).square()
     series = square * (1 / 6 - square * (1 / 180 - square * (1 / 2835 - square / 37800)))
     safe = torch.where(small, 1.0, a)
     large = safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe)
@@ -266,7 +268,7 @@ _LOG_INTERVAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Categorical:
-    """One class a grey level: a softmax over ``levels`` for every pixel; logits ``(P, S, B, D, L)``."""
+    """One class a grey level: a softmax for every pixel; logits ``(P, S, B, D, levels)``."""
 
     logits: Tensor
 
@@ -292,8 +294,7 @@ class Categorical:
 
     def _log_mass(self, index: Tensor) -> Tensor:
         index = index.expand(self.logits.shape[:-1]).unsqueeze(-1)
-        chosen = self.logits.gather(-1, index).squeeze(-1)
-        return (chosen - self.logits.logsumexp(-1)).sum(-1)
+        return self.logits.log_softmax(-1).gather(-1, index).squeeze(-1).sum(-1)
 
 
 def outputs_per_pixel(likelihood: str, sigma: float | str | None, levels: int | None) -> int:
@@ -329,7 +330,7 @@ def observation(
     if scale is not None:
         raise ValueError(f"the {likelihood} likelihood has no scale, but one was given")
     if likelihood == "categorical":
-        return Categorical(output.unflatten(-1, (-1, levels or 0)))
+        return Categorical(output.reshape(*output.shape[:-1], -1, levels or 0))
     if clip is not None:
         limit = math.log((1 - clip) / clip)
         output = output.clamp(-limit, limit)

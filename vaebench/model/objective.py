@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vaebench.model.likelihoods import Observation
 from vaebench.model.posterior import Delta, Posterior
 from vaebench.model.vae import VAE
 
@@ -25,12 +26,14 @@ class Draw:
     Attributes:
         posterior: q(z|x).
         z: ``(P, S, B, Z)``.
+        observed: p(x|z).
         log_likelihood: log p(x|z), ``(P, S, B)`` in nats.
     """
 
     vae: VAE
     posterior: Posterior
     z: Tensor
+    observed: Observation
     log_likelihood: Tensor
 
     def reconstruction_error(self) -> Tensor:
@@ -67,7 +70,7 @@ def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw
     q = vae.encode(x)
     z = q.rsample(noise)
     p = vae.decode(z, fit_to=x if fit_scale else None)
-    return Draw(vae, q, z, p.log_prob(x.unsqueeze(1)))
+    return Draw(vae, q, z, p, p.log_prob(x.unsqueeze(1)))
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:

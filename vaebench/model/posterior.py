@@ -1,8 +1,8 @@
 """q(z|x): the approximate posterior, its samples and its divergence from the prior.
 
 The prior is N(0, scale^2 I): ``prior_scale`` is a standard deviation. Shapes: ``mean`` is
-``(P, B, Z)``, samples are ``(P, S, B, Z)``, divergences ``(P, B)`` in nats per image; ``prior_scale``
-is a tensor that broadcasts against ``mean``, ``(P, 1, 1)``.
+``(P, B, Z)``, samples are ``(P, S, B, Z)``, divergences ``(P, B)`` in nats per image;
+``prior_scale`` is a tensor that broadcasts against ``mean``, ``(P, 1, 1)``.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Full:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log q(z|x) in nats, ``(P, S, B)``."""
-        centred = (z - self.mean.unsqueeze(1)).unsqueeze(-1)
-        factor = self.factor.unsqueeze(1).expand(*centred.shape[:-1], -1)
-        standard = torch.linalg.solve_triangular(factor, centred, upper=False).squeeze(-1)
-        quadratic = 0.5 * (standard.square() + _LOG_2PI).sum(-1)
-        return -quadratic - self._half_log_det().unsqueeze(1)
+        # The draws become right-hand sides of one system an image: L is not repeated for them.
+        centred = (z - self.mean.unsqueeze(1)).movedim(1, -1)
+        standard = torch.linalg.solve_triangular(self.factor, centred, upper=False)
+        quadratic: Tensor = 0.5 * (standard.square() + _LOG_2PI).sum(-2)
+        return -quadratic.movedim(-1, 1) - self._half_log_det().unsqueeze(1)
 
     def kl(self, prior_scale: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``: Doersch 2016, eq. 7."""

@@ -93,7 +93,7 @@ class VAE(nn.Module):
     def _make_scale(self, cells: Sequence[Cell], pixels: int, initial_scale: float) -> None:
         """The numbers behind sigma: a buffer if fixed or optimal, a parameter if learned."""
         kind, members = self.sigma_kind, len(cells)
-        self._raw_start = _raw_of(initial_scale)
+        self._initial_scale, self._raw_start = initial_scale, _raw_of(initial_scale)
         if kind == "fixed":
             values = torch.tensor([float(cast(float, cell.sigma)) for cell in cells])
             self.register_buffer("fixed_scale", values.view(-1, 1, 1, 1))
@@ -113,7 +113,7 @@ class VAE(nn.Module):
             self.image_shape,
             self.levels,
             (torch.Generator(),),
-            math.exp(self._raw_start),
+            self._initial_scale,
         )
         state = {name: value[index : index + 1] for name, value in self.state_dict().items()}
         single.load_state_dict(state)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -203,7 +204,7 @@ def _facts(cell: Cell, prepared: _Prepared) -> DataFacts:
     )
 
 
-def _support(cell: Cell, levels: int | None) -> str:
+def _support(cell: Cell, levels: int | None) -> Literal["binary", "grey", "dequantised", "real"]:
     if levels is None:
         return "real"
     if cell.dequantize:

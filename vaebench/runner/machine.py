@@ -105,7 +105,7 @@ def _answer(*command: str) -> str | None:
     """The first line a command prints; None if it is not there, fails or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 -- fixed commands, no shell
-            command, capture_output=True, text=True, timeout=5, check=True
+            command, capture_output=True, text=True, errors="replace", timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -129,3 +129,41 @@ def _weights(cell: Cell, pixels: int, outputs: int) -> int:
     return sum(
         a * b for chain in (encoder, decoder) for a, b in zip(chain, chain[1:], strict=False)
     )
+
+
+_VARIES_IN_A_PACK = frozenset(
+    {"seed", "beta", "learning_rate", "weight_decay", "prior_scale", "sparsity"}
+)
+_PACKED_STEP_MOST = 6e6
+
+
+def packs(todo: Iterable[Planned], largest: int) -> list[tuple[Planned, ...]]:
+    """Cells that may be trained as one program, in packs of at most ``largest``, dearest first.
+
+    The members of a pack share every shape and differ in seeds and numbers. Packing shares the
+    cost of starting an operation, so only small steps gain: on a CPU those whose weights times
+    batch stay below a few million.
+    """
+    groups: dict[object, list[Planned]] = {}
+    for planned in todo:
+        groups.setdefault(_pack_key(planned.cell), []).append(planned)
+    made = [
+        tuple(members[start : start + largest])
+        for members in groups.values()
+        for start in range(0, len(members), largest)
+    ]
+    return sorted(made, key=lambda pack: -sum(estimate(each.cell).seconds for each in pack))
+
+
+def _pack_key(cell: Cell) -> object:
+    known = DATASETS.get(cell.dataset)
+    pixels = math.prod(known.shape) if known else 10**6
+    levels = known.levels or 1 if known and cell.likelihood == "categorical" else 1
+    step = _weights(cell, pixels, pixels * levels) * cell.batch_size * cell.importance_samples
+    packed = cell.architecture in ("mlp", "linear") and cell.precision == "float32"
+    if not packed or step > _PACKED_STEP_MOST:
+        return cell
+    fields = cell.model_dump(exclude=set(_VARIES_IN_A_PACK))
+    if isinstance(fields["sigma"], float):
+        fields["sigma"] = float
+    return tuple(fields.items())

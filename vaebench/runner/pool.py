@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,6 +20,9 @@ from vaebench.runner.messages import Finished, Outcome, Progressed, Task
 __all__ = ["Event", "Pool", "Running"]
 
 _ATTEMPTS = 2
+# Imported once, so that every worker starts with them; the first cell would import the others
+# (the optimiser needs torch._dynamo). Modules that are not there are passed over.
+_PRELOADED = ("vaebench.runner.worker", "torch._dynamo", "sklearn.datasets", "sklearn.neighbors")
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,7 @@ class Pool:
 
     def __init__(self, jobs: int, threads: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        # Torch is imported once, and every worker starts with it.
-        self._context.set_forkserver_preload(["vaebench.runner.worker"])
+        self._context.set_forkserver_preload(list(_PRELOADED))
         self._jobs, self._threads = jobs, threads
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Task, int]] = deque()
@@ -133,30 +135,50 @@ class Pool:
             if worker.task is None and self._waiting and not self.stopping:
                 worker.task, worker.attempt = self._waiting.popleft()
                 worker.share, worker.losses = 0.0, ()
-                worker.connection.send(worker.task)
+                # A worker that died meanwhile is found by _listen, as its pipe has ended.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    worker.connection.send(worker.task)
 
     def _listen(self) -> Iterator[list[Outcome]]:
         busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
-        for connection in wait(list(busy), timeout=0.5):
+        ready = wait(list(busy), timeout=0.5)
+        if not ready:
+            # The listener looks at signals between events, so there is one even when nothing moves.
+            yield []
+        for connection in ready:
             worker = busy[connection]  # type: ignore[index]  # wait() is typed for sockets too
             try:
                 message = worker.connection.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # OSError: killed in the middle of a message
                 yield self._bury(worker)
                 continue
             if isinstance(message, Progressed):
                 worker.share, worker.losses = message.epoch / message.epochs, message.losses
                 yield []
             elif isinstance(message, Finished):
-                worker.task = None
-                yield message.outcomes
+                yield self._finish(worker, message.outcomes)
+
+    def _finish(self, worker: _Worker, outcomes: list[Outcome]) -> list[Outcome]:
+        """Take a worker's records; of a pack that failed, try each cell alone."""
+        task, worker.task = worker.task, None
+        failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
+        if task is None or not failed or len(task.cells) == 1:
+            return outcomes
+        self._waiting.extendleft((single, 1) for single in _singles(task))
+        return []
 
     def _bury(self, worker: _Worker) -> list[Outcome]:
         """A worker died: try its task once more, then record how it ended; start another worker."""
         worker.process.join(timeout=5)
+        worker.connection.close()
         task, attempt = worker.task, worker.attempt
-        self._workers[self._workers.index(worker)] = self._start()
+        worker.task = None
+        if not self.stopping:
+            self._workers[self._workers.index(worker)] = self._start()
         if task is None:
+            return []
+        if len(task.cells) > 1:
+            self._waiting.extendleft((single, 1) for single in _singles(task))
             return []
         if attempt < _ATTEMPTS:
             self._waiting.appendleft((task, attempt + 1))
@@ -179,6 +201,13 @@ def _death(code: int | None) -> Status:
     else:
         reason = f"the worker left twice with exit code {code}"
     return Status(state="failed", reason=reason, detail={"kind": "worker", "exit_code": code})
+
+
+def _singles(task: Task) -> list[Task]:
+    return [
+        Task((cell,), (cell_id,), task.grid, task.data_dir)
+        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
+    ]
 
 
 def _ended(task: Task, status: Status) -> list[Outcome]:

@@ -17,12 +17,13 @@ from vaebench.grid.spec import Grid
 from vaebench.records.files import StorageError
 from vaebench.records.store import Store
 from vaebench.runner.messages import Outcome, Task
-from vaebench.runner.plan import Plan, Planned, estimate, make_plan
+from vaebench.runner.plan import Planned, estimate, make_plan, packs
 from vaebench.runner.pool import Pool, Running
 
 __all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid"]
 
 GRACE_SECONDS = 30.0
+LARGEST_PACK = 6
 
 
 @dataclass
@@ -70,6 +71,7 @@ def run_grid(
     jobs: int | None = None,
     retry_failed: bool = False,
     wait: bool = False,
+    largest_pack: int = LARGEST_PACK,
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train, evaluate and record every cell of a grid that has no record yet.
@@ -81,6 +83,7 @@ def run_grid(
         jobs: worker processes, one thread each; one a core by default.
         retry_failed: try cells again that failed, diverged or ran out of time.
         wait: wait for another run that holds the folder.
+        largest_pack: small cells that share all shapes are trained this many at a time.
         echo: prints a line.
 
     Raises:
@@ -98,7 +101,8 @@ def run_grid(
         plan = make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
         summary = RunSummary(finished=dict(plan.finished), damaged=len(damages))
         if plan.todo:
-            _train_all(plan, grid.name, store, data_dir, jobs or default_jobs(), summary, echo)
+            tasks = _tasks(plan.todo, grid.name, data_dir, largest_pack)
+            _train_all(tasks, store, jobs or default_jobs(), summary, echo)
     summary.seconds = time.monotonic() - begin
     return summary
 
@@ -113,15 +117,12 @@ def devices_of(grid: Grid) -> list[str]:
 
 
 def _train_all(
-    plan: Plan,
-    name: str,
+    tasks: Sequence[Task],
     store: Store,
-    data_dir: Path | None,
     jobs: int,
     summary: RunSummary,
     echo: Callable[[str], None],
 ) -> None:
-    tasks = _tasks(plan.todo, name, data_dir)
     display = _Display(tasks, echo)
     with Pool(min(jobs, len(tasks)), threads=1) as pool, _Stop() as stop, display:
         for event in pool.run(tasks):
@@ -140,13 +141,22 @@ def _train_all(
             reason = f"stopped by {signal.Signals(stop.signal).name}" if stop.signal else "stopped"
             for outcome in pool.interrupt(reason):
                 _keep(outcome, store, summary)
-    summary.left = len(plan.todo) - len(summary.trained)
+    summary.left = sum(len(task.cells) for task in tasks) - len(summary.trained)
 
 
-def _tasks(todo: Sequence[Planned], grid: str, data_dir: Path | None) -> list[Task]:
-    """The dearest cells first: a long one that starts last is waited for by all."""
-    dearest = sorted(todo, key=lambda planned: -estimate(planned.cell).seconds)
-    return [Task((each.cell,), (each.cell_id,), grid, data_dir) for each in dearest]
+def _tasks(
+    todo: Sequence[Planned], grid: str, data_dir: Path | None, largest_pack: int
+) -> list[Task]:
+    """The dearest packs first: a long one that starts last is waited for by all."""
+    return [
+        Task(
+            tuple(each.cell for each in pack),
+            tuple(each.cell_id for each in pack),
+            grid,
+            data_dir,
+        )
+        for pack in packs(todo, largest_pack)
+    ]
 
 
 def _keep(outcome: Outcome, store: Store, summary: RunSummary) -> bool:
@@ -201,9 +211,10 @@ class _Display:
         self._cost = {task.cell_ids: _seconds(task) for task in tasks}
         self._total = sum(len(task.cells) for task in tasks)
         self._done, self._work = 0, 0.0
+        self._price = sum(self._cost.values())
         self._begin = time.monotonic()
         self._bar = tqdm(
-            total=round(sum(self._cost.values()), 3),
+            total=round(self._price, 3),
             disable=not sys.stderr.isatty(),
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
@@ -223,7 +234,7 @@ class _Display:
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome)
         current = sum(each.share * self._cost[each.task.cell_ids] for each in running)
-        self._bar.n = min(self._work + current, self._bar.total)
+        self._bar.n = min(self._work + current, round(self._price, 3))
         self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
         losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
         self._bar.set_postfix_str(f"loss {', '.join(losses)} nats" if losses else "")
@@ -237,7 +248,7 @@ class _Display:
         if elbo is not None and elbo.value is not None:
             what += f", ELBO {elbo.value:.2f} nats"
         elapsed = time.monotonic() - self._begin
-        remaining = elapsed * (self._bar.total / self._work - 1) if self._work else 0.0
+        remaining = elapsed * (self._price / self._work - 1) if self._work else 0.0
         text = (
             f"[{self._done}/{self._total}] {record.cell_id}: {what}; about {remaining:.0f} s left"
         )

@@ -1,4 +1,4 @@
-"""A worker process: takes packs of cells from a pipe, one after the other, and answers with records.
+"""A worker process: takes packs of cells from a pipe, one by one, and answers with records.
 
 A worker imports torch once and lives for the whole run. What a cell's code raises becomes that
 cell's record; a worker that dies takes only its own pack with it.
@@ -68,6 +68,8 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
         return _without_result(task, _failed("data", error))
     except (torch.OutOfMemoryError, MemoryError) as error:
         return _without_result(task, _failed("oom", error))
+    except SystemExit as error:
+        return _without_result(task, _failed("error", error))
     except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
         return _without_result(task, _failed("error", error))
     finally:

@@ -32,7 +32,7 @@ class Divergence:
     """Where a member's loss stopped being finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` belongs to the update before; ``sigma`` is the scale in force.
+    none; ``gradient_norm`` is that step's, None if not finite; ``sigma`` is the scale in force.
     """
 
     step: int
@@ -92,7 +92,10 @@ class _EpochSums:
 
     @classmethod
     def zero(cls, members: int, device: torch.device) -> _EpochSums:
-        return cls(*torch.zeros(3, members, dtype=torch.float64, device=device).unbind())
+        loss, reconstruction_error, kl = torch.zeros(
+            3, members, dtype=torch.float64, device=device
+        ).unbind()
+        return cls(loss, reconstruction_error, kl)
 
     def add(self, terms: StepTerms, images: int) -> None:
         self.loss += terms.loss.detach() * images
@@ -130,6 +133,7 @@ class _Loop:
                 progress(epoch + 1, design.epochs, losses)
             if all(self.divergence):
                 break
+        self._check_weights()
         self.vae.eval()
         return Training(self.step_seconds, self.images, self.series, self.divergence)
 
@@ -185,15 +189,24 @@ class _Loop:
             if abs(value) < float("inf"):
                 self._last_loss[member] = value
                 continue
-            norm = self.optimizer.gradient_norm(member)
-            self.divergence[member] = Divergence(
-                step=len(self.step_seconds) + 1,
-                loss=self._last_loss[member],
-                gradient_norm=norm if abs(norm) < float("inf") else None,
-                sigma=self._sigma(member),
-            )
+            self.divergence[member] = self._divergence(member, len(self.step_seconds) + 1)
             self.optimizer.drop(member)
         return not all(self.divergence)
+
+    def _check_weights(self) -> None:
+        """Find members that the last update broke: no loss follows it that would show it."""
+        for member, earlier in enumerate(self.divergence):
+            if earlier is None and not self.optimizer.is_finite(member):
+                self.divergence[member] = self._divergence(member, len(self.step_seconds))
+
+    def _divergence(self, member: int, step: int) -> Divergence:
+        norm = self.optimizer.gradient_norm(member)
+        return Divergence(
+            step=step,
+            loss=self._last_loss[member],
+            gradient_norm=norm if abs(norm) < float("inf") else None,
+            sigma=self._sigma(member),
+        )
 
     def _sigma(self, member: int) -> float | None:
         scale = self.vae.scale()

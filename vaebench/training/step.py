@@ -87,7 +87,7 @@ class PackOptimizer:
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
         self._stacked = [p for p in vae.parameters() if p.requires_grad]
-        self._single = any(len(p) != len(cells) for p in self._stacked)
+        self._single = len(cells) == 1
         self._views = [
             [_member(p, i, single=self._single) for p in self._stacked] for i in range(len(cells))
         ]
@@ -130,6 +130,10 @@ class PackOptimizer:
         groups = self._adam.param_groups
         groups[:] = [group for group in groups if group["member"] != member]
 
+    def is_finite(self, member: int) -> bool:
+        """Whether all of a member's weights are finite."""
+        return all(bool(view.isfinite().all()) for view in self._views[member])
+
     def gradient_norm(self, member: int) -> float:
         """The Euclidean norm of a member's last gradient."""
         gradients = [v.grad for v in self._views[member] if v.grad is not None]
@@ -137,7 +141,7 @@ class PackOptimizer:
 
 
 def _member(stacked: Tensor, member: int, *, single: bool) -> Tensor:
-    """One member's share of a stacked weight; a user's own network is not stacked."""
+    """One member's share of a stacked weight; the whole of it where there is one member."""
     view = stacked.detach()
     return view if single else view[member]
 

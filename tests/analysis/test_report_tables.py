@@ -1,0 +1,138 @@
+"""Tables: what they hold, and that data can never become markup, a formula or a command."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from synthetic import cells, diverged, failed, record
+
+from vaebench.analysis.export import export
+from vaebench.analysis.frame import tidy
+from vaebench.analysis.narrative import sentences
+from vaebench.analysis.overview import cost_tables, result_tables, unfinished, warnings_table
+from vaebench.analysis.tables import Table, csv_text, latex, markdown
+from vaebench.grid.cell import Cell
+
+GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
+
+
+def table_of(text: str) -> Table:
+    return Table("t", text, ("a", "b"), ("", "nats"), ((text, "1"),), (False, True), (text,))
+
+
+@pytest.mark.parametrize("text", ["a|b", "`x`", "<script>", "[x](http://e.org)", "*b*", "a\n# b"])
+def test_markdown_of_data_is_plain_text(text: str) -> None:
+    lines = markdown(table_of(text)).splitlines()
+    row = lines[4]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+    assert not re.search(r"(?<!\\)[`<*\[]", row)
+    assert "://" not in row
+    assert len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
+        ("50% & _ # $", r"50\% \& \_ \# \$"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("[1]*", "{[}1{]}{*}"),
+    ],
+)
+def test_latex_of_data_forms_no_command(text: str, safe: str) -> None:
+    assert f"{safe} & 1 \\\\" in latex(table_of(text))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@sum", "\tx", "\r=1", "  =x"])
+def test_csv_text_is_no_formula(text: str) -> None:
+    frame = pd.DataFrame({"name": [text], "value": [-1.5]})
+    (row,) = list(csv.DictReader(io.StringIO(csv_text(frame), newline="")))
+    assert row["name"] == "'" + text.replace("\r", "\n")
+    assert row["value"] == "-1.5"
+
+
+def test_csv_numbers_come_back_exactly() -> None:
+    frame = pd.DataFrame({"x": [0.1 + 0.2, None, -1e-300], "b": [True, False, True]})
+    rows = list(csv.DictReader(io.StringIO(csv_text(frame))))
+    assert [row["x"] for row in rows] == ["0.30000000000000004", "", "-1e-300"]
+    assert [row["b"] for row in rows] == ["true", "false", "true"]
+
+
+def test_results_stand_in_one_table_for_what_may_be_compared() -> None:
+    designs = [GAUSSIAN, {"likelihood": "bernoulli"}, {"likelihood": "categorical"}]
+    tables = result_tables(tidy([(record(cell), "s") for cell in cells(designs)]))
+    assert [len(each.table.rows) for each in tables] == [2, 2, 2]
+    assert "density" in tables[0].table.title
+    by_name = dict(zip(tables[0].table.header, tables[0].table.units, strict=True))
+    assert by_name["ELBO"] == "nats/image"
+
+
+def test_a_missing_metric_is_na_with_its_reason_below() -> None:
+    (one,) = result_tables(tidy([(record(cell), "s") for cell in cells([{}], [2])]))
+    entry = one.table.rows[0][one.table.header.index("bits per dim")]
+    assert entry == "n/a [1]"
+    assert one.table.notes == ("[1] a Bernoulli on grey pixels is not a likelihood of these data",)
+
+
+def test_a_design_whose_seeds_all_diverged_keeps_its_row() -> None:
+    made = cells([GAUSSIAN], sizes=[2, 8], seeds=2)
+    records = [diverged(c) if c.latent_dim == 2 else record(c) for c in made]
+    (one,) = result_tables(tidy([(each, "s") for each in records]))
+    assert one.table.rows[0][one.table.header.index("ELBO")] == "div. 2/2"
+    assert one.numbers["elbo_n"].tolist() == [0, 2]
+
+
+def test_cost_needs_one_machine_a_table() -> None:
+    first, second = cells([GAUSSIAN], [2], 2)
+    other = record(second).environment.model_copy(update={"processor": "M4"})
+    frame = tidy([(record(first), "s"), (record(second, environment=other), "s")])
+    assert len(cost_tables(frame)) == 2
+
+
+def test_unfinished_cells_and_warnings_are_listed() -> None:
+    first, second, third = cells([GAUSSIAN], [2], 3)
+    made = [failed(first), record(second, warnings=["odd"]), record(third, warnings=["odd"])]
+    frame = tidy([(each, "s") for each in made])
+    lost, warned = unfinished(frame), warnings_table(frame)
+    assert lost is not None
+    assert lost.rows == ((made[0].cell_id, "failed", "out of memory"),)
+    assert warned is not None
+    assert warned.rows == (("odd", "2"),)
+    assert unfinished(tidy([(record(Cell()), "s")])) is None
+
+
+def test_sentences_name_the_best_design_with_its_interval() -> None:
+    made = [record(cell) for cell in cells([GAUSSIAN], sizes=[1, 4, 16], seeds=3)]
+    frame = tidy([(each, "s") for each in made])
+    best = frame.groupby("latent_dim")["elbo"].mean().idxmax()
+    first, second = sentences(frame)[:2]
+    assert f"is that of gaussian, σ 0.1, z {best}: " in first
+    assert "(3 seeds)" in first
+    assert "±" in first
+    assert f"the ELBO is highest at {best}: " in second
+
+
+def test_sentences_without_a_result_say_so() -> None:
+    (first, second, *_) = sentences(tidy([(failed(Cell()), "s")]))
+    assert first == "No cell finished, so there is no result to compare."
+    assert "1 failed of 1" in second
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_export_holds_every_column(tmp_path: Path, ending: str) -> None:
+    frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN, {}])])
+    file = export(frame, tmp_path / f"table.{ending}")
+    back = pd.read_csv(file) if ending == "csv" else pd.read_parquet(file)
+    assert list(back) == list(frame)
+    assert back["elbo"].tolist() == frame["elbo"].tolist()
+    assert [str(v) for v in back["sigma"] if v == v and v is not None] == ["0.1"] * 4
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.csv or \.parquet file; got 'x.xls'"):
+        export(tidy([(record(Cell()), "s")]), tmp_path / "x.xls")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,108 @@
+"""Records into a tidy frame."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from synthetic import cells, diverged, failed, fill, metrics, record
+
+from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
+from vaebench.analysis.frame import load_results, read_results, tidy
+from vaebench.grid.cell import Cell
+from vaebench.records.schema import Metric
+
+GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
+
+
+def test_a_row_holds_every_axis_and_every_metric_of_its_record() -> None:
+    cell = Cell(likelihood="gaussian", sigma=0.1, latent_dim=4, seed=3)
+    one = record(cell)
+    row = tidy([(one, "store")]).iloc[0]
+    assert (row["cell_id"], row["status"], row["grid"]) == (one.cell_id, "done", "quick")
+    assert row["latent_dim"] == 4
+    assert row["sigma"] == 0.1
+    for name, metric in one.metrics.items():
+        if metric.value is not None:
+            assert row[name] == metric.value
+    assert row["elbo_se"] == 0.4
+    assert row["kl_n"] == 360
+    assert row["iw_samples"] == cell.iw_samples
+    assert row["machine"] == "AMD EPYC 9B14, 2 cores, 1 thread a cell"
+
+
+def test_every_column_of_the_contract_is_there() -> None:
+    frame = tidy([(record(Cell()), "store")])
+    assert set(AXIS_COLUMNS) <= set(frame)
+    assert set(METRIC_COLUMNS) <= set(frame)
+    assert {f"{name}_reason" for name in METRIC_COLUMNS} <= set(frame)
+    assert not frame.columns.duplicated().any()
+
+
+def test_a_missing_value_keeps_its_reason() -> None:
+    values = metrics(Cell()) | {"kl": Metric.absent("kl", "the encoder is a point")}
+    row = tidy([(record(Cell(), metrics=values), "store")]).iloc[0]
+    assert row["kl"] != row["kl"]
+    assert row["kl_reason"] == "the encoder is a point"
+
+
+def test_a_diverged_cell_has_no_numbers_and_says_so() -> None:
+    row = tidy([(diverged(Cell()), "store")]).iloc[0]
+    assert row["elbo"] != row["elbo"]
+    assert row["elbo_reason"] == "the cell is diverged"
+    assert row["status_reason"] == "the loss was not finite"
+
+
+def test_a_failed_cell_belongs_to_the_data_of_its_neighbours() -> None:
+    first, second = cells([GAUSSIAN], sizes=[2], seeds=2)
+    frame = tidy([(record(first), "store"), (failed(second), "store")])
+    assert frame["data_checksum"].nunique(dropna=False) == 1
+    assert set(frame["data_levels"]) == {17.0}
+    assert set(frame["data_support"]) == {"grey"}
+
+
+def test_the_same_cell_in_two_stores_counts_once_and_the_finished_one_wins() -> None:
+    cell = Cell()
+    frame = tidy(
+        [
+            (failed(cell).model_copy(update={"environment": record(cell).environment}), "a"),
+            (record(cell), "b"),
+        ]
+    )
+    assert list(frame["status"]) == ["done"]
+
+
+def test_the_frame_does_not_depend_on_the_order_of_the_records() -> None:
+    made = [(record(cell), "store") for cell in cells([GAUSSIAN, {}])]
+    assert tidy(made).equals(tidy(made[::-1]))
+
+
+def test_damaged_records_and_arrays_are_listed_and_not_used(tmp_path: Path) -> None:
+    one, two, three = (record(cell) for cell in cells([GAUSSIAN], sizes=[2], seeds=3))
+    root = fill(tmp_path / "store", [one, two, three])
+    file = root / "cells" / one.cell_id / "record.json"
+    file.write_bytes(file.read_bytes()[:-9])
+    (root / "cells" / two.cell_id / "arrays.npz").write_bytes(b"torn")
+    results = read_results([root])
+    assert sorted(each.name for each in results.damaged) == sorted([one.cell_id, two.cell_id])
+    assert set(results.frame["cell_id"]) == {two.cell_id, three.cell_id}
+    assert not results.arrays(two.cell_id)
+    assert "tsne" in results.arrays(three.cell_id)
+
+
+def test_an_empty_folder_gives_an_empty_frame(tmp_path: Path) -> None:
+    frame = load_results(tmp_path)
+    assert frame.empty
+    assert "elbo" in frame
+
+
+def test_analysis_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "class Refused:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refused())\n"
+        "import vaebench.analysis.report, vaebench.analysis.export"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,211 @@
+"""Differences paired by seed, against the textbook's paired t interval and scipy's test."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import vaebench
+from vaebench.analysis.comparability import NotComparable
+from vaebench.analysis.comparison import paired, parse_side
+from vaebench.analysis.console import comparison_text
+from vaebench.analysis.frame import tidy
+from vaebench.grid.cell import Cell, cell_id
+from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status
+from vaebench.records.store import Store
+
+A = {0: -101.5, 1: -99.0, 2: -104.25, 3: -100.0}
+B = {0: -99.0, 1: -98.0, 2: -100.25, 3: -98.5}
+
+
+def record(elbo: float | None, processor: str = "one", **axes: object) -> CellRecord:
+    cell = Cell(**({"likelihood": "gaussian", "sigma": 0.1} | axes))
+    lost = "not finite"
+    return CellRecord(
+        cell_id=cell_id(cell, "ab" * 32),
+        grid="pairs",
+        cell=cell,
+        data=DataFacts(
+            name="digits",
+            checksum="ab" * 32,
+            shape=(1, 8, 8),
+            levels=17,
+            binarization="none",
+            dequantize=False,
+            n_train=1437,
+            n_valid=0,
+            n_test=360,
+            support="grey",
+        ),
+        status=Status(state="done") if elbo is not None else Status(state="diverged", reason=lost),
+        metrics={
+            name: Metric.absent(name, lost) if elbo is None else Metric.measured(name, elbo)
+            for name in ("elbo", "bits_per_dim", "train_seconds")
+        },
+        comparable="mass" if cell.likelihood == "categorical" else "density",
+        environment=Environment(processor=processor),
+    )
+
+
+def frame(values: dict[int, float | None], **axes: object) -> pd.DataFrame:
+    return tidy([(record(elbo, seed=seed, **axes), "store") for seed, elbo in values.items()])
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    found = paired(frame(A), frame(B, sigma=0.3))
+    assert found.apart == {"sigma": (0.1, 0.3)}
+    assert found.alone == (0, 0)
+    (row,) = found.frame.to_dict("records")
+    reference = stats.ttest_rel(list(B.values()), list(A.values())).confidence_interval(0.95)
+    assert row["difference"] == pytest.approx(2.25)
+    assert (row["low"], row["high"]) == pytest.approx((reference.low, reference.high))
+    assert (row["a"], row["b"]) == pytest.approx((np.mean([*A.values()]), np.mean([*B.values()])))
+    assert (row["n"], row["cells"]) == (4, 4)
+
+
+def test_what_a_seed_does_to_both_sides_falls_out() -> None:
+    wild = {seed: 1000.0 * seed for seed in range(4)}
+    shifted = {seed: value + 1.0 + 0.01 * seed for seed, value in wild.items()}
+    (row,) = paired(frame(wild), frame(shifted, sigma=0.3)).frame.to_dict("records")
+    assert row["difference"] == pytest.approx(1.015)
+    assert row["high"] - row["low"] < 0.1
+
+
+def test_seeds_are_matched_by_number_and_not_by_place() -> None:
+    backwards = {seed: A[seed] + seed for seed in reversed(A)}
+    (row,) = paired(frame(A), frame(backwards, sigma=0.3)).frame.to_dict("records")
+    assert row["difference"] == pytest.approx(1.5)
+
+
+def test_a_seed_without_a_value_or_partner_is_left_out_and_counted() -> None:
+    found = paired(frame({**A, 7: -1.0}), frame({**B, 1: None}, sigma=0.3))
+    (row,) = found.frame.to_dict("records")
+    assert (row["n"], row["cells"]) == (3, 4)
+    assert row["difference"] == pytest.approx(np.mean([B[s] - A[s] for s in (0, 2, 3)]))
+    assert found.alone == (1, 0)
+
+
+def test_one_seed_has_no_interval() -> None:
+    found = paired(frame({0: -1.0}), frame({0: -2.0}, sigma=0.3))
+    (row,) = found.frame.to_dict("records")
+    assert np.isnan([row["low"], row["high"]]).all()
+    assert "one seed: no interval" in comparison_text(found, ("a", "b"))
+
+
+def test_designs_are_paired_where_they_are_equal_in_all_else() -> None:
+    one = pd.concat([frame(A, latent_dim=z) for z in (2, 4, 8)])
+    other = pd.concat([frame(B, latent_dim=z, sigma=0.3) for z in (4, 8, 16)])
+    found = paired(one, other)
+    assert found.frame["latent_dim"].tolist() == [4, 8]
+    assert found.alone == (4, 4)
+
+
+def test_a_likelihood_without_a_sigma_is_compared_with_one_that_has_it() -> None:
+    found = paired(frame(A), frame(B, likelihood="categorical", sigma=None), "bits_per_dim")
+    assert found.apart == {"likelihood": ("gaussian", "categorical"), "sigma": (0.1, None)}
+    assert len(found.frame) == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "other", "words"),
+    [
+        ("elbo", {"likelihood": "categorical", "sigma": None}, "density and a probability mass"),
+        ("train_seconds", {"processor": "two"}, "the machines differ"),
+    ],
+)
+def test_what_may_not_be_compared_is_refused(
+    metric: str, other: dict[str, object], words: str
+) -> None:
+    with pytest.raises(NotComparable, match=words):
+        paired(frame(A), frame(B, **other), metric)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "metric", "words"),
+    [
+        (frame(A), frame(B), "elbow", r"no metric 'elbow' \(did you mean 'elbo'\?\)"),
+        (frame({0: 1.0}), frame({1: 1.0}), "elbo", "share no seed: 0 and 1"),
+        (
+            pd.concat([frame(A, latent_dim=z) for z in (2, 4)]),
+            frame(B, latent_dim=8),
+            "elbo",
+            "share no latent_dim: 2, 4 and 8; select one on each side",
+        ),
+        (
+            pd.concat([frame(A), frame(A, processor="two")]),
+            frame(B, sigma=0.3),
+            "elbo",
+            "several records of seed 0 that differ in the machine alone",
+        ),
+        (frame(A).iloc[:0], frame(B), "elbo", "records on both sides"),
+    ],
+)
+def test_sides_without_pairs_say_why(
+    one: pd.DataFrame, other: pd.DataFrame, metric: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        paired(one, other, metric)
+
+
+@pytest.mark.parametrize(
+    ("b", "verdict"),
+    [
+        ({s: v + 5 for s, v in B.items()}, "B is better"),
+        ({s: v - 9 for s, v in B.items()}, "A is better"),
+        ({0: -99.0, 1: -101.0, 2: -104.0, 3: -101.5}, "no difference shown"),
+        (A, "equal"),
+    ],
+)
+def test_the_verdict_follows_the_interval(b: dict[int, float], verdict: str) -> None:
+    assert verdict in comparison_text(paired(frame(A), frame(b, sigma=0.3)), ("x", "y"))
+
+
+def test_lower_bits_are_better() -> None:
+    found = paired(frame(A), frame({s: v - 9 for s, v in B.items()}, sigma=0.3), "bits_per_dim")
+    assert "B is better" in comparison_text(found, ("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "store", "chosen"),
+    [
+        ("results/quick", "results/quick", {}),
+        ("a:b/c", "a:b/c", {}),
+        ("a:b/c:beta=2", "a:b/c", {"beta": 2.0}),
+        (
+            "r:hidden=[64,32],likelihood=gaussian,seed=1",
+            "r",
+            {"hidden": (64, 32), "likelihood": "gaussian", "seed": 1},
+        ),
+    ],
+)
+def test_a_side_is_a_folder_and_a_selection(
+    text: str, store: str, chosen: dict[str, object]
+) -> None:
+    assert parse_side(text) == (Path(store), chosen)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("r:sigmas=1", "did you mean 'sigma'"),
+        ("r:sigma=1,2", "one value of an axis"),
+        ("r:sigma=-1", "sigma: must be a number above 0"),
+    ],
+)
+def test_a_wrong_selection_says_what_is_meant(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_side(text)
+
+
+def test_stores_are_compared_by_their_paths(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    with store.writing():
+        for seed in A:
+            store.write(record(A[seed], seed=seed))
+            store.write(record(B[seed], seed=seed, sigma=0.3))
+    found = vaebench.compare(f"{store.root}:sigma=0.1", f"{store.root}:sigma=0.3")
+    assert found.frame["difference"].item() == pytest.approx(2.25)
+    with pytest.raises(ValueError, match=r"selects no record: there sigma is 0\.1, 0\.3"):
+        vaebench.compare(f"{store.root}:sigma=0.2", store.root)

@@ -1,0 +1,231 @@
+"""A whole evaluation: what it gives, what it is made from, and its pictures."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scored_models import cell, grey_split, made, random_grey, real_split, source
+
+from vaebench.evaluation.evaluate import Evaluation, evaluate
+from vaebench.evaluation.pictures import pictures
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
+from vaebench.records.metrics import METRICS, metric_choice
+
+LABELS = torch.arange(40) % 4
+TRAIN = grey_split(random_grey(60), labels=torch.arange(60) % 4)
+TEST = grey_split(random_grey(40, seed=91), labels=LABELS)
+FROM_TRAINING = {
+    "train_seconds",
+    "step_ms_median",
+    "step_ms_p95",
+    "samples_per_second",
+    "pack_size",
+    "peak_memory_mib",
+}
+
+
+def evaluated(
+    design: Cell,
+    train: EvaluationSplit = TRAIN,
+    test: EvaluationSplit = TEST,
+    vae: VAE | None = None,
+) -> Evaluation:
+    vae = made(design, (1, 4, 4), levels=test.levels) if vae is None else vae
+    return evaluate(vae, design, train, test, source())
+
+
+def test_every_metric_is_there_with_its_unit_or_its_reason() -> None:
+    result = evaluated(cell(iw_samples=20, iw_images=10, tsne_points=40))
+    expected = set(METRICS) - FROM_TRAINING - {"elbo_se", "nonzero_codes"}
+    assert set(result.metrics) == expected | {
+        "elbo_train",
+        "reconstruction_error_train",
+        "kl_train",
+    }
+    for name, metric in result.metrics.items():
+        assert metric.unit == metric_choice(name).unit, name
+        assert metric.value is not None, name
+    assert result.metrics["iw_bound"].n == 10
+    assert result.arrays["iw_curve_k"].tolist() == [1, 10, 20]
+    assert result.arrays["kl_per_dimension"].shape == (2,)
+    assert result.arrays["tsne"].shape == (40, 2)
+    assert result.arrays["tsne_labels"].tolist() == LABELS.tolist()
+
+
+def test_what_was_not_asked_for_is_absent_with_the_reason() -> None:
+    result = evaluated(cell(iw_samples=0, tsne_points=0))
+    for name in ("iw_bound", "iw_samples", "iw_se", "iw_ess", "posterior_gap"):
+        assert result.metrics[name].reason == "not asked for: iw_samples = 0"
+    assert "tsne" not in result.arrays
+    assert "iw_curve" not in result.arrays
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full", "delta"])
+@pytest.mark.parametrize(
+    ("likelihood", "sigma"),
+    [
+        ("bernoulli", None),
+        ("continuous_bernoulli", None),
+        ("categorical", None),
+        ("gaussian", "optimal"),
+        ("laplace", "per_pixel"),
+        ("logistic", "predicted"),
+        ("student_t", "learned"),
+    ],
+)
+def test_every_design_is_evaluated(posterior: str, likelihood: str, sigma: str | None) -> None:
+    design = cell(
+        architecture="mlp", posterior=posterior, likelihood=likelihood, sigma=sigma, iw_samples=3
+    )
+    result = evaluated(design)
+    absent = {name for name, metric in result.metrics.items() if metric.value is None}
+    assert ("elbo" in absent) == (posterior == "delta")
+    assert ("bits_per_dim" in absent) == (posterior == "delta" or likelihood == "bernoulli")
+    assert ("sigma_fitted" in absent) == (sigma is None)
+    assert ("kl_per_dimension" in result.arrays) == (posterior != "delta")
+    assert ("nonzero_codes" in result.metrics) == (posterior == "delta")
+
+
+def test_the_same_generator_gives_the_same_numbers() -> None:
+    design = cell(iw_samples=5, tsne_points=40, sigma="optimal")
+    first, again = evaluated(design), evaluated(design)
+    for name, metric in first.metrics.items():
+        assert metric == again.metrics[name] or name.endswith("_seconds"), name
+    assert set(first.arrays) == set(again.arrays)
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+
+
+def test_nothing_is_fitted_on_test_images() -> None:
+    design = cell(sigma="optimal")
+    inverted = grey_split(16 - random_grey(40, seed=91), labels=LABELS)
+    sigmas = [evaluated(design, test=t).metrics["sigma_fitted"].value for t in (TEST, inverted)]
+    assert sigmas[0] == sigmas[1]
+    brighter = grey_split(16 - random_grey(60) // 4, labels=TRAIN.labels)
+    assert evaluated(design, train=brighter).metrics["sigma_fitted"].value != sigmas[0]
+
+
+def test_the_twins_on_training_images_are_those_of_training_images() -> None:
+    vae = made(cell(), (1, 4, 4), {"decoder.bias": 0.5})
+    metrics = evaluated(cell(), vae=vae).metrics
+    normal = torch.distributions.Normal(0.5, 0.2)
+    for name, split in (("elbo", TEST), ("elbo_train", TRAIN)):
+        exact = normal.log_prob(split.pixels).sum(1).mean().item()
+        assert metrics[name].value == pytest.approx(exact, rel=1e-5)
+        assert metrics[name].n == len(split)
+
+
+def test_the_gap_is_between_the_bounds_of_the_same_images() -> None:
+    # A decoder that ignores the code: log p(x) is known, and the gap is the KL of the posterior.
+    vae = made(cell(), (1, 4, 4), {"decoder.bias": 0.5, "encoder.spread": [-0.5, 0.5]})
+    metrics = evaluated(cell(iw_samples=2_000, iw_images=25), vae=vae).metrics
+    exact = torch.distributions.Normal(0.5, 0.2).log_prob(TEST.pixels[:25]).sum(1).mean().item()
+    assert metrics["iw_bound"].value == pytest.approx(exact, abs=0.02)
+    kl = metrics["kl"].value
+    assert kl is not None
+    assert kl > 0.05
+    assert metrics["posterior_gap"].value == pytest.approx(kl, abs=0.02)
+
+
+def test_an_empty_test_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="the split has no image"):
+        evaluated(cell(), test=TEST.first(0))
+
+
+def test_one_test_image_is_evaluated() -> None:
+    result = evaluated(cell(iw_samples=4, tsne_points=40), test=TEST.first(1))
+    assert result.metrics["elbo"].value is not None
+    assert result.metrics["elbo"].se is None
+    assert result.metrics["mutual_information"].value == pytest.approx(0, abs=1e-9)
+    assert result.metrics["iw_se"].value is None
+    assert "too few" in str(result.metrics["tsne_trustworthiness"].reason)
+    assert "interpolations" not in result.arrays
+    assert len(result.arrays["originals"]) == 1
+
+
+def test_data_without_labels_are_evaluated() -> None:
+    train, test = grey_split(random_grey(60)), grey_split(random_grey(40))
+    result = evaluated(cell(tsne_points=40), train, test)
+    assert result.metrics["knn_accuracy"].reason == "the data have no labels"
+    assert "tsne" in result.arrays
+    assert "tsne_labels" not in result.arrays
+
+
+def test_real_valued_data_are_evaluated_without_pictures() -> None:
+    design = cell(dataset="linear-gaussian", sigma="optimal")
+    result = evaluated(design, real_split(torch.randn(50, 16)), real_split(torch.randn(30, 16)))
+    assert result.metrics["elbo"].value is not None
+    assert "originals" not in result.arrays
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_broken_model_gives_reasons_and_no_numbers(poison: float) -> None:
+    vae = made(cell(), (1, 4, 4), {"encoder.mean.weight": poison})
+    result = evaluated(cell(iw_samples=3, tsne_points=40), vae=vae)
+    for name in ("elbo", "kl", "mse", "iw_bound", "iw_se", "mutual_information", "knn_accuracy"):
+        assert result.metrics[name].value is None, name
+        assert "not finite" in str(result.metrics[name].reason), name
+    zero = made(cell(), (1, 4, 4))
+    zero.fixed_scale.zero_()
+    result = evaluated(cell(iw_samples=3), vae=zero)
+    assert result.metrics["elbo"].value is None
+    assert "gives no density" in "; ".join(result.warnings)
+
+
+def test_pictures_show_what_the_model_says() -> None:
+    design = cell(latent_dim=3)
+    decoder = np.zeros((16, 3))
+    decoder[5, 2], decoder[6, 0] = 1.0, 0.5
+    weights = {"decoder.weight": decoder, "decoder.bias": 0.5}
+    vae = made(design, (1, 4, 4), weights)
+    shown = pictures(vae, TEST, torch.tensor([0.3, 0.0, 0.9]), source())
+    shapes = {name: array.shape for name, array in shown.items()}
+    assert shapes == {
+        "originals": (10, 4, 4),
+        "reconstructions": (10, 4, 4),
+        "prior_samples": (36, 4, 4),
+        "interpolations": (4, 9, 4, 4),
+        "traversal": (8, 8, 4, 4),
+    }
+    assert {array.dtype for array in shown.values()} == {np.dtype(np.uint8)}
+    np.testing.assert_array_equal(
+        shown["originals"].reshape(10, 16), (TEST.pixels[:10] * 255).round()
+    )
+    assert (shown["reconstructions"] == 128).all()
+    # The two dimensions of highest KL, at the quantiles of the prior; nothing else moves.
+    traversal = shown["traversal"].reshape(8, 8, 16).astype(float)
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(8) + 0.5) / 8).numpy()
+    for pixel, values in ((5, quantiles[:, None]), (6, 0.5 * quantiles[None, :])):
+        expected = np.round(np.clip(0.5 + values, 0, 1) * 255) + np.zeros((8, 8))
+        np.testing.assert_allclose(traversal[..., pixel], expected, atol=1)
+    assert (np.delete(traversal, (5, 6), axis=-1) == 128).all()
+
+
+def test_an_interpolation_runs_from_one_reconstruction_to_another() -> None:
+    design = cell(architecture="mlp", hidden=(8,))
+    shown = pictures(made(design, (1, 4, 4)), TEST, None, source())
+    assert "traversal" not in shown
+    ends = shown["interpolations"][:, [0, -1]].astype(int)
+    images = shown["reconstructions"].astype(int)
+    assert np.abs(ends[:, 0] - images[:4]).max() <= 1
+    assert np.abs(ends[:, 1] - images[4:8]).max() <= 1
+
+
+def test_colour_pictures_have_their_channels_last() -> None:
+    split = grey_split(random_grey(10, (3, 4, 5)))
+    shown = pictures(made(cell(), (3, 4, 5)), split, torch.ones(2), source())
+    assert shown["originals"].shape == (10, 4, 5, 3)
+    first = split.pixels[0].reshape(3, 4, 5).movedim(0, -1)
+    np.testing.assert_array_equal(shown["originals"][0], (first * 255).round())
+    assert shown["traversal"].shape == (8, 8, 4, 5, 3)
+
+
+def test_prior_samples_have_the_width_of_the_prior() -> None:
+    design = cell(prior_scale=0.1, latent_dim=1)
+    vae = made(design, (1, 4, 4), {"decoder.weight": np.ones((16, 1)), "decoder.bias": 0.5})
+    samples = pictures(vae, TEST, None, source())["prior_samples"][:, 0, 0] / 255
+    assert samples.std() == pytest.approx(0.1, rel=0.3)
+    assert samples.mean() == pytest.approx(0.5, abs=0.06)

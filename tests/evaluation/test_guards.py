@@ -1,0 +1,105 @@
+"""What no result may break: each guard is silent just inside its bound and speaks just outside."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scored_models import cell, grey_split, made, random_grey, real_split, source
+
+from vaebench.evaluation.bound import Scores, score
+from vaebench.evaluation.guards import NOT_A_LIKELIHOOD, comparable_as, warnings_of
+from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.cell import Cell
+from vaebench.model.likelihoods import SCALE_FLOOR
+from vaebench.truth.bounds import bce_ceiling, bce_floor, gaussian_ceiling, student_t_ceiling
+
+SPLIT = grey_split(random_grey(30))
+TRAIN = grey_split(random_grey(50, seed=90)).pixels
+
+
+def warned(
+    design: Cell, error: float, split: EvaluationSplit = SPLIT, sigma: float | None = None
+) -> str:
+    """All that is said of a cell with this reconstruction error and scale."""
+    plain = score(made(design, (1, 4, 4), levels=split.levels), design, split, source())
+    scores: Scores = replace(
+        plain,
+        reconstruction_error=torch.full((len(split),), error, dtype=torch.float64),
+        scale_squared=None if sigma is None else sigma**2,
+    )
+    return "; ".join(warnings_of(design, TRAIN, split, scores))
+
+
+BERNOULLI = cell(likelihood="bernoulli", sigma=None)
+
+
+def test_a_bernoulli_on_grey_pixels_is_said_to_be_no_likelihood() -> None:
+    ceiling = bce_ceiling(TRAIN.numpy(), SPLIT.pixels.numpy())
+    assert NOT_A_LIKELIHOOD in warned(BERNOULLI, ceiling - 0.1)
+    binary = grey_split(random_grey(30), "static")
+    assert warned(BERNOULLI, 1.0, binary) == ""
+
+
+def test_a_cross_entropy_below_the_entropy_of_the_pixels_is_a_bug() -> None:
+    floor = bce_floor(SPLIT.pixels.numpy())
+    assert "BUG" not in warned(BERNOULLI, floor)
+    assert "BUG" in warned(BERNOULLI, floor * 0.999)
+    assert "please report" in warned(BERNOULLI, floor * 0.999)
+
+
+def test_a_cross_entropy_above_that_of_no_code_at_all_is_a_collapse() -> None:
+    ceiling = bce_ceiling(TRAIN.numpy(), SPLIT.pixels.numpy())
+    assert "collapsed" not in warned(BERNOULLI, ceiling * 0.999)
+    assert "collapsed" in warned(BERNOULLI, ceiling * 1.001)
+
+
+@pytest.mark.parametrize(
+    ("family", "ceiling"), [("gaussian", gaussian_ceiling), ("student_t", student_t_ceiling)]
+)
+def test_a_density_above_its_own_mode_is_a_bug(family: str, ceiling: object) -> None:
+    assert callable(ceiling)
+    design = cell(likelihood=family, sigma=0.2)
+    mode = float(ceiling(16, 0.2))
+    assert "BUG" not in warned(design, -mode, sigma=0.2)
+    assert "BUG" in warned(design, -mode - 0.1, sigma=0.2)
+    # Where every pixel has its own scale the ceiling of one scale does not hold.
+    assert "BUG" not in warned(cell(likelihood=family, sigma="predicted"), -mode - 9, sigma=0.2)
+
+
+def test_a_scale_on_its_floor_is_said() -> None:
+    learned = cell(sigma="learned")
+    assert "floor of 0.001" in warned(learned, 100.0, sigma=1.01 * SCALE_FLOOR)
+    assert "floor" not in warned(learned, 100.0, sigma=1.1 * SCALE_FLOOR)
+    assert "floor" not in warned(cell(sigma=SCALE_FLOOR), 100.0, sigma=SCALE_FLOOR)
+
+
+@pytest.mark.parametrize("sigma", [0.0, float("nan"), float("inf")])
+def test_a_scale_that_gives_no_density_is_said(sigma: float) -> None:
+    assert "gives no density" in warned(cell(), 100.0, sigma=sigma)
+
+
+@pytest.mark.parametrize(
+    ("design", "split", "expected"),
+    [
+        (cell(likelihood="continuous_bernoulli", sigma=None), SPLIT, True),
+        (cell(sigma="learned"), SPLIT, True),
+        (cell(sigma="predicted"), SPLIT, True),
+        (cell(sigma=0.2), SPLIT, False),
+        (cell(sigma=0.01), SPLIT, True),
+        (cell(sigma="learned"), grey_split(random_grey(30), dequantize=True), False),
+        (cell(sigma="learned"), real_split(torch.rand(30, 16)), False),
+        (cell(likelihood="categorical", sigma=None), SPLIT, False),
+        (BERNOULLI, SPLIT, False),
+    ],
+)
+def test_a_density_that_may_pile_up_on_grey_levels_is_said(
+    design: Cell, split: EvaluationSplit, expected: bool
+) -> None:
+    assert ("grow without bound" in warned(design, 10.0, split)) == expected
+
+
+def test_what_an_elbo_may_be_compared_with() -> None:
+    assert comparable_as(BERNOULLI, 17) == NOT_A_LIKELIHOOD
+    assert comparable_as(BERNOULLI, 2) == "mass"
+    assert comparable_as(cell(likelihood="categorical", sigma=None), 17) == "mass"
+    assert comparable_as(cell(), 17) == "density"

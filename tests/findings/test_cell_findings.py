@@ -1,0 +1,363 @@
+"""Each finding of cells, two-sided: a world that conforms, and one with a planted violation."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted import evidence, noise
+from sklearn.datasets import load_digits
+
+from vaebench.findings.finding import assess
+from vaebench.findings.registry import FINDINGS
+from vaebench.truth.bounds import gaussian_ceiling
+from vaebench.truth.ppca import Spectrum
+
+LOSSES = {1: 5.0, 2: 2.0, 3: 1.0, 4: 0.6, 8: 0.1, 16: 0.0, 32: 0.1, 64: 0.4, 100: 0.2}
+
+
+def latents(*, long=None, kl=None, gap=None, units=None, halved=0.5, short_of_largest=9.0, scale=1):
+    """Sweeps of latent sizes: losses against the best after long training, and other columns."""
+    losses = {**LOSSES, 1000: 3.0, 10_000: 7.0, **(long or {})}
+
+    def numbers(cell):
+        largest = cell.latent_dim >= 1000
+        long_run = cell.epochs in (80, 6)
+        lost = losses[cell.latent_dim] if long_run or not largest else short_of_largest
+        if cell.learning_rate in (1e-3, 5e-4) and (cell.epochs, cell.latent_dim) != (6, 10_000):
+            lost -= halved if cell.latent_dim in (1000, 10_000) and not long_run else 0.0
+        elbo = -18.0 - lost * scale + noise(cell, 0.01)
+        return {
+            "elbo": elbo,
+            "elbo_train": elbo + {64: 0.9, **(gap or {})}.get(cell.latent_dim, 1.0),
+            "kl": {1000: 8.0, **(kl or {})}.get(cell.latent_dim, 5.0) + noise(cell, 0.01),
+            "active_units": (units or {}).get(cell.latent_dim, 8.0) + 0.0,
+        }
+
+    return numbers
+
+
+def sweep(*, kl=lambda s: 20 - 10 * s, mse=lambda s: 0.01 + s, best=0.14, learned=25.0):
+    def numbers(cell):
+        sigma = 0.15 if isinstance(cell.sigma, str) else cell.sigma
+        elbo = 24 - 30 * math.log(sigma / best) ** 2 if isinstance(cell.sigma, float) else learned
+        if cell.sigma == "per_pixel":
+            elbo = 60.0
+        return {
+            "elbo": elbo + noise(cell, 0.05),
+            "kl": kl(sigma),
+            "mse": mse(sigma),
+            "sigma_fitted": sigma,
+        }
+
+    return numbers
+
+
+def design(**values):
+    """Numbers by what an axis holds: design(elbo=("sigma", {0.1: 3.0}))."""
+
+    def numbers(cell):
+        made = {}
+        for metric, (axis, by_value) in values.items():
+            if getattr(cell, axis) in by_value:
+                made[metric] = by_value[getattr(cell, axis)] + noise(cell, 1e-3)
+        return made
+
+    return numbers
+
+
+def clips(grey, dequantised):
+    def numbers(cell):
+        gains = dequantised if cell.dequantize else grey
+        return {"elbo": gains[cell.pixel_clip] + noise(cell, 0.01)}
+
+    return numbers
+
+
+def samplers(vae, iwae):
+    """Bounds and units by objective and number of samples."""
+
+    def numbers(cell):
+        bound, units = (iwae if cell.objective == "iwae" else vae)[cell.importance_samples]
+        return {"iw_bound": bound + noise(cell, 0.01), "active_units": float(units)}
+
+    return numbers
+
+
+RISING, FALLING = {1e-2: 50.0, 1e-4: 70.0, 1e-6: 80.0}, {1e-2: 80.0, 1e-4: 70.0, 1e-6: 60.0}
+SMALL_RISE = {1e-2: 50.0, 1e-4: 52.0, 1e-6: 53.0}
+VAE, IWAE = {1: (-25.0, 19), 20: (-24.6, 20)}, {5: (-24.5, 22), 20: (-24.0, 25)}
+
+# Name -> (a world that conforms, a world that violates the claim).
+WORLDS = {
+    "latent-three": (latents(), latents(long={3: 0.1})),
+    "latent-two": (latents(), latents(long={2: 0.3})),
+    "latent-plateau": (latents(), latents(long={32: 3.0})),
+    "latent-ten-thousand": (latents(), latents(long={1000: 0.0})),
+    "latent-ten-thousand-early": (latents(), latents(short_of_largest=0.0)),
+    "latent-training-mends": (latents(), latents(short_of_largest=2.0)),
+    "latent-lower-rate-mends": (latents(), latents(halved=-0.5)),
+    "latent-kl-too-high": (latents(), latents(kl={1000: 3.0})),
+    "latent-more-is-better": (latents(), latents(long={4: 2.5})),
+    "latent-no-overfitting": (latents(), latents(gap={64: 3.0})),
+    "latent-thousand": (latents(), latents(long={1000: 9.0})),
+    "latent-tutorial-network": (latents(), latents(long={10_000: 0.1})),
+    "latent-units-saturate": (latents(), latents(units={100: 40.0})),
+    "sigma-lowers-rate": (sweep(), sweep(kl=lambda s: 10 * s)),
+    "sigma-raises-distortion": (sweep(), sweep(mse=lambda s: 1 - s)),
+    "learned-sigma-beats-fixed": (sweep(), sweep(learned=20.0)),
+    "best-sigma-is-learned": (sweep(), sweep(best=0.4)),
+    "learned-sigma-is-rms": (sweep(mse=lambda s: s**2), sweep(mse=lambda s: 4 * s**2)),
+    "per-pixel-sigma-elbo": (sweep(), sweep(learned=70.0)),
+    "beta-acts-as-sigma": (
+        design(kl=("beta", {0.25: 17.0, 1.0: 17.1})),
+        design(kl=("beta", {0.25: 12.0, 1.0: 17.1})),
+    ),
+    "clip-is-measured": (clips(RISING, SMALL_RISE), clips(FALLING, SMALL_RISE)),
+    "clip-matters-less-dequantised": (clips(RISING, SMALL_RISE), clips(RISING, RISING)),
+    "fixed-binarisation-costs": (
+        design(elbo=("binarization", {"static": -24.0, "dynamic": -22.0})),
+        design(elbo=("binarization", {"static": -22.0, "dynamic": -24.0})),
+    ),
+    "fixed-binarisation-overfits": (
+        design(elbo_train=("binarization", {"static": -17.0, "dynamic": -19.5})),
+        design(elbo_train=("binarization", {"static": -19.5, "dynamic": -17.0})),
+    ),
+    "posterior-mean-flatters": (
+        design(reconstruction_error_at_mean=("latent_dim", {20: 12.0})),
+        design(reconstruction_error_at_mean=("latent_dim", {20: 15.5})),
+    ),
+    "record-bits-add-up": (design(), design(bits_per_dim=("latent_dim", {16: 0.3}))),
+    "information-below-log-n": (
+        design(),
+        design(mutual_information=("latent_dim", {16: 6.5})),
+    ),
+    "iwae-ordering": (samplers(VAE, IWAE), samplers(VAE, {**IWAE, 20: (-24.8, 25)})),
+    "vae-gains-little-from-k": (samplers(VAE, IWAE), samplers({**VAE, 20: (-22.0, 20)}, IWAE)),
+    "iwae-more-active-units": (samplers(VAE, IWAE), samplers(VAE, {**IWAE, 20: (-24.0, 15)})),
+    "iwae-table-vae": (
+        design(iw_bound=("latent_dim", {50: -87.0})),
+        design(iw_bound=("latent_dim", {50: -95.0})),
+    ),
+    "posterior-gap-remains": (
+        design(posterior_gap=("latent_dim", {16: 0.8})),
+        design(posterior_gap=("latent_dim", {16: 0.0})),
+    ),
+    "delta-reconstructs-better": (
+        design(mse=("posterior", {"diagonal": 0.2, "delta": 0.1})),
+        design(mse=("posterior", {"diagonal": 0.1, "delta": 0.2})),
+    ),
+    "sparse-lambda-empties": (
+        design(nonzero_codes=("sparsity", {100.0: 1.0})),
+        design(nonzero_codes=("sparsity", {0.0: 1.0})),
+    ),
+    "sparse-lambda-costs": (
+        design(mse=("sparsity", {0.0: 0.1, 1.0: 0.2, 10.0: 0.3, 100.0: 0.4})),
+        design(mse=("sparsity", {0.0: 0.4, 1.0: 0.3, 10.0: 0.2, 100.0: 0.1})),
+    ),
+}
+
+
+def judged(name, world, **more):
+    finding = FINDINGS[name]
+    budget = "full" if "quick" in finding.untested else "quick"
+    return assess(finding, evidence(finding, world, budget=budget, **more), budget)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_conforming_world_reproduces_and_a_planted_violation_contradicts(name):
+    conforming, violating = WORLDS[name]
+    good, bad = judged(name, conforming), judged(name, violating)
+    assert good.judgement.verdict == "reproduced", good.statistic
+    assert bad.judgement.verdict == "contradicted", bad.statistic
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_fewer_seeds_than_the_least_number_are_inconclusive(name):
+    least = FINDINGS[name].least_seeds
+    if least < 2:
+        pytest.skip("one seed is enough for it")
+    few = judged(name, WORLDS[name][0], seeds=least - 1)
+    assert few.judgement.verdict == "inconclusive"
+    assert f"needs {least}" in few.judgement.reason
+
+
+def test_no_record_is_not_tested():
+    few = judged("latent-three", WORLDS["latent-three"][0], seeds=0)
+    assert few.judgement.verdict == "not tested"
+    assert few.statistic is None
+
+
+# The findings below read arrays, series or facts.
+
+
+def with_ceiling(slack):
+    def numbers(cell):
+        sigma = cell.sigma if isinstance(cell.sigma, float) else 0.15
+        return {"sigma_fitted": sigma, "elbo": gaussian_ceiling(64, sigma) - slack}
+
+    return numbers
+
+
+@pytest.mark.parametrize(("slack", "verdict"), [(3.0, "reproduced"), (-0.1, "contradicted")])
+def test_gaussian_ceiling(slack, verdict):
+    assert judged("gaussian-ceiling", with_ceiling(slack)).judgement.verdict == verdict
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(-0.01, "reproduced"), (0.01, "contradicted")])
+def test_learned_sigma_falls(step, verdict):
+    curve = [0.3 + step * i for i in range(20)]
+    made = judged("learned-sigma-falls", sweep(), series=lambda _: {"sigma": curve})
+    assert made.judgement.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("variances", "verdict"), [([0.0, 0.95, 0.9, 0.02], "reproduced"), ([0.5] * 4, "contradicted")]
+)
+def test_latents_used_or_not(variances, verdict):
+    arrays = {"posterior_mean_variance": np.array(variances)}
+    made = judged("latents-used-or-not", sweep(), arrays=lambda _: arrays)
+    assert made.judgement.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("curve", "verdict"), [([-26.0, -25.0, -24.8], "reproduced"), ([-24.0, -25.0], "contradicted")]
+)
+def test_bound_curve_rises(curve, verdict):
+    made = judged(
+        "bound-curve-rises", design(), arrays=lambda _: {"iw_curve": np.array(curve)}
+    )
+    assert made.judgement.verdict == verdict
+
+
+FACTS = {"data-digits": {"bce_floor_test": 12.0, "bce_blind_test": 18.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "verdict"),
+    [
+        ("grey-entropy-floor", 15.0, "reproduced"),
+        ("grey-entropy-floor", 11.0, "contradicted"),
+        ("better-than-blind", 15.0, "reproduced"),
+        ("better-than-blind", 19.0, "contradicted"),
+    ],
+)
+def test_bounds_of_the_data(name, error, verdict):
+    world = design(reconstruction_error=("latent_dim", {20: error}))
+    assert judged(name, world, facts=FACTS).judgement.verdict == verdict
+    assert judged(name, world).judgement.verdict == "not tested"
+
+
+EIGENVALUES = np.array([0.7, 0.6, 0.5, 0.4, *np.full(60, 0.01)])
+SPECTRUM = Spectrum(np.zeros(64), EIGENVALUES, np.eye(64))
+LINEAR_FACTS = {"data-digits": {"eigenvalues": EIGENVALUES.tolist()}}
+
+
+def linear(*, lost=0.5, sigma=1.0, units=0, below=1.0, above=0.001):
+    exact = SPECTRUM.ml_sigma(8)
+
+    def numbers(cell):
+        if cell.sigma == "learned":
+            reached = SPECTRUM.log_likelihood(8, exact) - lost + noise(cell, 0.01)
+            return {"elbo_train": reached, "sigma_fitted": exact * sigma + noise(cell, 1e-4)}
+        rate = float(np.sum(SPECTRUM.rate(8, cell.sigma)))
+        return {
+            "kl_train": rate * below if rate else above,
+            "active_units": SPECTRUM.active_units(cell.sigma, 8) + float(units),
+        }
+
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "violation"),
+    [
+        ("linear-reaches-ppca", {"lost": 8.0}),
+        ("linear-reaches-ppca", {"lost": -1.0}),
+        ("linear-sigma", {"sigma": 1.3}),
+        ("linear-active-units", {"units": 3}),
+        ("no-collapse-below", {"below": 0.1}),
+        ("collapse-above", {"above": 0.3}),
+    ],
+)
+def test_the_linear_vae(name, violation):
+    good = judged(name, linear(), facts=LINEAR_FACTS)
+    assert good.judgement.verdict == "reproduced", good.statistic
+    assert judged(name, linear(**violation), facts=LINEAR_FACTS).judgement.verdict == "contradicted"
+    assert judged(name, linear()).judgement.verdict == "not tested"
+
+
+REAL = np.round(load_digits().images[:36] / 16 * 255).astype(np.uint8)
+STATIC = np.random.default_rng(0).integers(0, 256, (36, 8, 8)).astype(np.uint8)
+MIXED = ((REAL.astype(int) + REAL[np.random.default_rng(1).permutation(36)]) // 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "worse"),
+    [
+        ("delta-samples-worse", "posterior", "delta"),
+        ("per-pixel-samples-worse", "sigma", "per_pixel"),
+    ],
+)
+def test_samples_by_their_distance_to_data(name, axis, worse):
+    def arrays(of_worse, of_better):
+        def kept(cell):
+            images = of_worse if getattr(cell, axis) == worse else of_better
+            drawn = np.random.default_rng(cell.seed).permutation(36)[:30]
+            return {"prior_samples": images[drawn]}
+
+        return kept
+
+    assert judged(name, sweep(), arrays=arrays(STATIC, MIXED)).judgement.verdict == "reproduced"
+    assert judged(name, sweep(), arrays=arrays(MIXED, STATIC)).judgement.verdict == "contradicted"
+    assert judged(name, sweep()).judgement.verdict == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("images", "verdict"), [(MIXED, "reproduced"), (REAL, "contradicted")], ids=["mixed", "real"]
+)
+def test_samples_in_between(images, verdict):
+    made = judged("samples-in-between", sweep(), arrays=lambda _: {"prior_samples": images})
+    assert made.judgement.verdict == verdict, made.statistic
+
+
+@pytest.mark.parametrize(("mixed", "verdict"), [(True, "reproduced"), (False, "contradicted")])
+def test_lines_in_between(mixed, verdict):
+    weights = np.linspace(0, 1, 9) if mixed else np.zeros(9)
+    pairs = zip(REAL[:4].astype(float), REAL[4:8].astype(float), strict=True)
+    lines = [[(1 - w) * start + w * stop for w in weights] for start, stop in pairs]
+    arrays = {"interpolations": np.round(lines).astype(np.uint8)}
+    made = judged("lines-in-between", sweep(), arrays=lambda _: arrays)
+    assert made.judgement.verdict == verdict, made.statistic
+
+
+ELSEWHERE = {
+    "gaussian-ceiling",
+    "learned-sigma-falls",
+    "latents-used-or-not",
+    "bound-curve-rises",
+    "grey-entropy-floor",
+    "better-than-blind",
+    "linear-reaches-ppca",
+    "linear-sigma",
+    "linear-active-units",
+    "no-collapse-below",
+    "collapse-above",
+    "delta-samples-worse",
+    "per-pixel-samples-worse",
+    "samples-in-between",
+    "lines-in-between",
+}
+
+
+def test_every_finding_of_cells_is_tested_here():
+    cells = {name for name, finding in FINDINGS.items() if finding.kind == "cells"}
+    assert cells == set(WORLDS) | ELSEWHERE
+
+
+def test_the_margin_of_the_entry_decides_and_not_the_statistic():
+    finding = FINDINGS["latent-three"]
+    world = evidence(finding, WORLDS["latent-three"][0])
+    strict = replace(finding, margins={"quick": type(finding.margins["quick"])(low=50.0)})
+    assert assess(finding, world, "quick").judgement.verdict == "reproduced"
+    assert assess(strict, world, "quick").judgement.verdict == "contradicted"

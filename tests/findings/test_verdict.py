@@ -1,0 +1,43 @@
+"""The rule: interval against margin, seeds against the least number."""
+
+import math
+
+import pytest
+
+from vaebench.findings.verdict import Margin, Statistic, judge
+
+
+def seeds(low: float, high: float, n: int = 5) -> Statistic:
+    return Statistic((low + high) / 2, low, high, n, "nats")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "margin", "verdict"),
+    [
+        pytest.param(seeds(1.1, 2.0), Margin(low=1.0), "reproduced", id="above a low end"),
+        pytest.param(seeds(1.0, 2.0), Margin(low=1.0), "reproduced", id="the end belongs to it"),
+        pytest.param(seeds(0.9, 2.0), Margin(low=1.0), "inconclusive", id="straddles"),
+        pytest.param(seeds(0.1, 0.9), Margin(low=1.0), "contradicted", id="below a low end"),
+        pytest.param(seeds(2.1, 3.0), Margin(high=2.0), "contradicted", id="above a high end"),
+        pytest.param(seeds(-0.5, 0.5), Margin(-1, 1), "reproduced", id="within two ends"),
+        pytest.param(seeds(-2, 2), Margin(-1, 1), "inconclusive", id="wider than two ends"),
+        pytest.param(seeds(1.1, 2.0, n=2), Margin(low=1.0), "inconclusive", id="too few seeds"),
+        pytest.param(seeds(math.nan, 1), Margin(low=1.0), "inconclusive", id="not finite"),
+    ],
+)
+def test_an_interval_is_judged_by_its_margin(statistic, margin, verdict):
+    assert judge(statistic, margin, least_seeds=3).verdict == verdict
+
+
+def test_one_seed_stands_for_itself_where_one_is_enough():
+    one = Statistic(86.9, math.nan, math.nan, 1, "nats")
+    assert judge(one, Margin(85.6, 89.0), 1).verdict == "reproduced"
+    assert judge(one, Margin(85.6, 86.0), 1).verdict == "contradicted"
+    assert judge(one, Margin(85.6, 89.0), 3).verdict == "inconclusive"
+    assert "1 seeds, and it needs 3" in judge(one, Margin(85.6, 89.0), 3).reason
+
+
+@pytest.mark.parametrize("ends", [(2.0, 1.0), (-math.inf, math.inf), (math.nan, 1.0)])
+def test_a_margin_has_ends_in_order(ends):
+    with pytest.raises(ValueError, match="low <= high and a finite end"):
+        Margin(*ends)

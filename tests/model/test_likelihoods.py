@@ -1,0 +1,356 @@
+"""Every family is normalised, right at every parameter, and has all its constants."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, optimize, stats
+from scipy.special import log_ndtr
+from torch import Tensor
+
+from vaebench.model import likelihoods
+from vaebench.model.likelihoods import (
+    SCALE_FLOOR,
+    STUDENT_T_DEGREES,
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    LocationScale,
+    Observation,
+    level_edges,
+    observation,
+    optimal_scale,
+    outputs_per_pixel,
+)
+
+SCIPY = {
+    "gaussian": stats.norm,
+    "laplace": stats.laplace,
+    "logistic": stats.logistic,
+    "student_t": stats.t(STUDENT_T_DEGREES),
+}
+FAMILIES = tuple(SCIPY)
+SCALES = (1e-3, 0.05, 1.0, 30.0)
+LOCATIONS = (-0.7, 0.0, 0.31, 0.5, 1.0, 1.6)
+LOGITS = (-200.0, -40.0, -15.0, -1.0, -0.11, -1e-5, 0.0, 1e-3, 0.99, 1.01, 16.0, 40.0, 200.0)
+LEVELS = (2, 17, 256)
+
+
+def one_pixel(values: Tensor | float) -> Tensor:
+    """Values, one a draw, as tensors of one image of one pixel: ``(1, n, 1, 1)``."""
+    return torch.as_tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
+
+
+def located(family: str, mean: float, scale: float) -> LocationScale:
+    return LocationScale(family, one_pixel(mean), one_pixel(scale))
+
+
+def at(observed: Observation, x: float) -> float:
+    return observed.log_prob(one_pixel(x)).item()
+
+
+def scipy_log_density(
+    family: str, x: np.ndarray, mean: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    return SCIPY[family].logpdf((x - mean) / scale) - np.log(scale)
+
+
+def log_masses(observed: Observation, levels: int, *, dequantized: bool) -> Tensor:
+    """The log-mass of each grey level of one pixel, ``(levels,)``."""
+    index = torch.arange(levels).reshape(1, levels, 1, 1)
+    edges = level_edges(index, levels, dequantized=dequantized, dtype=torch.float64)
+    return observed.log_mass(edges).flatten()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_density_with_a_scale_integrates_to_one(family: str, scale: float) -> None:
+    observed = located(family, 0.3, scale)
+
+    def density(t: float) -> float:
+        return math.exp(at(observed, 0.3 + scale * t)) * scale
+
+    total = integrate.quad(density, -np.inf, 0)[0] + integrate.quad(density, 0, np.inf)[0]
+    assert total == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_the_continuous_bernoulli_integrates_to_one(logit: float) -> None:
+    observed = ContinuousBernoulli(one_pixel(logit))
+    # The mass lies within some 1 / |logit| of one end: the pieces shrink towards both.
+    ends = 0.5 ** np.arange(1, 14)
+    knots = np.unique(np.concatenate(([0, 1], ends, 1 - ends)))
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    width = np.diff(knots)[:, None]
+    x = knots[:-1, None] + width * (nodes + 1) / 2
+    density = observed.log_prob(one_pixel(torch.from_numpy(x.ravel()))).exp().numpy().ravel()
+    assert density @ (width / 2 * weights).ravel() == pytest.approx(1, abs=1e-12)
+    mean = (x.ravel() * density) @ (width / 2 * weights).ravel()
+    assert observed.mean.item() == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_density_is_that_of_scipy_summed_over_pixels(family: str) -> None:
+    random = np.random.default_rng(1)
+    mean, x = random.normal(0.5, 0.4, (2, 3, 5, 7))
+    scale = random.uniform(0.01, 2, (3, 5, 7))
+    observed = LocationScale(family, torch.tensor(mean)[None], torch.tensor(scale)[None])
+    exact = scipy_log_density(family, x, mean, scale).sum(-1)
+    np.testing.assert_allclose(observed.log_prob(torch.tensor(x)[None])[0], exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_shared_scale_counts_once_a_pixel(family: str) -> None:
+    x, mean = np.linspace(0, 1, 7), np.full(7, 0.4)
+    observed = LocationScale(family, torch.tensor(mean).reshape(1, 1, 1, 7), one_pixel(0.2))
+    exact = scipy_log_density(family, x, mean, np.full(7, 0.2)).sum()
+    assert observed.log_prob(torch.tensor(x)).item() == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("dequantized", [False, True])
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masses_of_a_density_with_a_scale_sum_to_one(
+    family: str, scale: float, levels: int, dequantized: bool
+) -> None:
+    for mean in LOCATIONS:
+        masses = log_masses(located(family, mean, scale), levels, dequantized=dequantized)
+        assert not masses.isnan().any()
+        assert masses.logsumexp(0).item() == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("dequantized", [False, True])
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("logit", LOGITS)
+def test_masses_of_the_continuous_bernoulli_sum_to_one(
+    logit: float, levels: int, dequantized: bool
+) -> None:
+    observed = ContinuousBernoulli(one_pixel(logit))
+    masses = log_masses(observed, levels, dequantized=dequantized)
+    assert masses.isfinite().all()
+    assert masses.logsumexp(0).item() == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_masses_of_the_bernoulli_sum_to_one(logit: float) -> None:
+    masses = log_masses(Bernoulli(one_pixel(logit)), 2, dequantized=False)
+    assert masses.logsumexp(0).item() == pytest.approx(0, abs=1e-12)
+    assert (masses[1] - masses[0]).item() == pytest.approx(logit, abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_masses_of_the_categorical_sum_to_one_also_in_float32(levels: int) -> None:
+    logits = torch.randn(levels, generator=torch.Generator().manual_seed(2)) * 40
+    observed = Categorical(logits.expand(1, levels, 1, 1, -1))
+    masses = log_masses(observed, levels, dequantized=False)
+    assert masses.double().logsumexp(0).item() == pytest.approx(0, abs=1e-6)
+    exact = torch.distributions.Categorical(logits=logits).logits
+    torch.testing.assert_close(masses, exact)
+    grey = torch.arange(levels).reshape(1, levels, 1, 1) / (levels - 1)
+    torch.testing.assert_close(observed.log_prob(grey).flatten(), masses)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mass_is_the_integral_of_its_density_over_the_grey_level(family: str) -> None:
+    observed = located(family, 0.4, 0.15)
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    for dequantized, (k, low, high) in [
+        (False, (3, 2.5 / 16, 3.5 / 16)),
+        (True, (3, 3 / 17, 4 / 17)),
+        (False, (12, 11.5 / 16, 12.5 / 16)),
+        (True, (12, 12 / 17, 13 / 17)),
+    ]:
+        x = low + (high - low) * (nodes + 1) / 2
+        density = [math.exp(at(observed, each)) for each in x]
+        exact = math.log((high - low) / 2 * float(weights @ density))
+        mass = log_masses(observed, 17, dequantized=dequantized)[k].item()
+        assert mass == pytest.approx(exact, abs=1e-10)
+
+
+def test_a_mass_of_the_continuous_bernoulli_stops_at_zero_and_one() -> None:
+    logit = 3.0
+    masses = log_masses(ContinuousBernoulli(one_pixel(logit)), 17, dequantized=False)
+    ends = np.clip((np.arange(18) - 0.5) / 16, 0, 1)
+    exact = np.log(np.diff(np.expm1(logit * ends) / np.expm1(logit)))
+    np.testing.assert_allclose(masses, exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pixel", [0.0, 1.0])
+def test_a_gaussian_mass_far_in_the_tail_keeps_its_digits(pixel: float) -> None:
+    mean, scale, k = 1 - pixel, 1e-3, 100
+    masses = log_masses(located("gaussian", mean, scale), 256, dequantized=False)
+    near, far = sorted(abs((k + side) / 255 - mean) / scale for side in (-0.5, 0.5))
+    exact = log_ndtr(-near) + np.log1p(-np.exp(log_ndtr(-far) - log_ndtr(-near)))
+    assert exact < -50_000
+    assert masses[k].item() == pytest.approx(exact, rel=1e-12)
+
+
+def exact_continuous_bernoulli(logit: np.ndarray, x: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log-density and its derivative by the logit, in float64 and another form than the code's.
+
+    log p = x l - log((e^l - 1) / l), d log p / d l = x - E[x].
+    """
+    size = np.where(logit == 0, 1e-300, np.abs(logit))
+    normaliser = np.maximum(logit, 0) + np.log(-np.expm1(-size) / size)
+    series = 0.5 + logit / 12 - logit**3 / 720 + logit**5 / 30240
+    with np.errstate(all="ignore"):
+        mean = np.where(np.abs(logit) < 0.1, series, -1 / np.expm1(-logit) - 1 / logit)
+    return x * logit - normaliser, x - mean
+
+
+@pytest.mark.parametrize("x", [0.0, 0.25, 1.0])
+def test_the_continuous_bernoulli_is_right_at_every_logit_in_float32(x: float) -> None:
+    sizes = np.concatenate(([0], np.logspace(-8, 6, 141), [15.94, 16, 20, 30, 40, 88, 89, 104]))
+    logits = np.concatenate((sizes, -sizes)).astype(np.float32)
+    exact, slope = exact_continuous_bernoulli(logits.astype(np.float64), x)
+    tensor = torch.tensor(logits, requires_grad=True)
+    value = ContinuousBernoulli(tensor.reshape(1, -1, 1, 1)).log_prob(torch.tensor([x])).flatten()
+    value.sum().backward()
+    assert tensor.grad is not None
+    error = np.abs(value.detach().numpy() - exact)
+    assert (error <= 1e-6 + np.spacing(np.abs(logits))).all()
+    np.testing.assert_allclose(tensor.grad, slope, rtol=1e-4, atol=2e-7)
+
+
+def test_the_continuous_bernoulli_is_torchs_where_torchs_is_right() -> None:
+    logits = torch.linspace(-10, 10, 400, dtype=torch.float64)
+    logits = logits[logits.abs() > 0.1]
+    x = torch.rand(len(logits), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    ours = ContinuousBernoulli(logits.reshape(1, -1, 1, 1)).log_prob(x.reshape(1, -1, 1, 1))
+    theirs = torch.distributions.ContinuousBernoulli(logits=logits).log_prob(x)
+    torch.testing.assert_close(ours.flatten(), theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_bernoulli_is_torchs_and_right_at_large_logits() -> None:
+    logits = torch.tensor([-40.0, -3.0, 0.0, 2.0, 40.0])
+    x = torch.tensor([1.0, 0.0, 1.0, 0.3, 0.0])
+    ours = Bernoulli(logits.reshape(1, 1, 1, -1)).log_prob(x).item()
+    exact = float((x * logits - torch.nn.functional.softplus(logits.double())).sum())
+    assert ours == pytest.approx(exact, rel=1e-6)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    assert ours == pytest.approx(-entropy.item(), rel=1e-6)
+
+
+def test_the_mean_of_each_family_is_in_pixels() -> None:
+    assert Bernoulli(one_pixel(math.log(3))).mean.item() == pytest.approx(0.75)
+    assert located("laplace", 0.3, 2.0).mean.item() == 0.3
+    logits = torch.log(torch.tensor([0.2, 0.0, 0.8], dtype=torch.float64) + 1e-300)
+    assert Categorical(logits.reshape(1, 1, 1, 1, 3)).mean.item() == pytest.approx(0.8)
+
+
+def test_end_levels_own_the_tails_and_the_others_their_step() -> None:
+    edges = level_edges(torch.tensor([0, 1, 4]), 5, dequantized=False, dtype=torch.float64)
+    assert edges.lower.tolist() == [-math.inf, 0.125, 0.875]
+    assert edges.upper.tolist() == [0.125, 0.375, math.inf]
+    edges = level_edges(torch.tensor([0, 1, 4]), 5, dequantized=True, dtype=torch.float64)
+    assert edges.lower.tolist() == [-math.inf, 0.2, 0.8]
+    assert edges.upper.tolist() == [0.2, 0.4, math.inf]
+    with pytest.raises(ValueError, match="at least 2 levels; got levels=1"):
+        level_edges(torch.tensor([0]), 1, dequantized=False, dtype=torch.float64)
+
+
+def residuals_of(kind: str) -> np.ndarray:
+    random = np.random.default_rng(4)
+    if kind == "half of them zero":
+        return random.normal(0, 0.3, 400) * (random.random(400) < 0.5)
+    if kind == "heavy":
+        return 0.3 * random.standard_t(2, 400)
+    return random.normal(0.05, 0.3, 400)
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy", "half of them zero"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_optimal_scale_has_the_highest_likelihood(family: str, kind: str) -> None:
+    residuals = residuals_of(kind)
+
+    def loss(log_scale: float) -> float:
+        scale = np.full(1, math.exp(log_scale))
+        return -float(scipy_log_density(family, residuals, np.zeros(1), scale).sum())
+
+    best = optimize.minimize_scalar(loss, bounds=(-6.5, 2), options={"xatol": 1e-9})
+    scale = optimal_scale(family, torch.tensor(residuals).reshape(1, 2, 20, 10), (1, 2, 3))
+    assert scale.shape == (1, 1, 1, 1)
+    assert scale.item() == pytest.approx(math.exp(best.x), rel=1e-5)
+    assert loss(math.log(scale.item())) <= best.fun + 1e-8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_member_and_each_pixel_can_have_its_own_optimal_scale(family: str) -> None:
+    residual = torch.tensor(residuals_of("normal")).reshape(2, 1, 50, 4)
+    whole = optimal_scale(family, residual, (1, 2))
+    assert whole.shape == (2, 1, 1, 4)
+    alone = optimal_scale(family, residual[1:, ..., 2:3], (1, 2, 3))
+    assert whole[1, ..., 2].item() == pytest.approx(alone.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("family", ["logistic", "student_t"])
+@pytest.mark.parametrize("start", [0.01, 3.0])
+def test_each_step_towards_the_optimal_scale_raises_the_likelihood(
+    family: str, start: float
+) -> None:
+    residual = torch.tensor(residuals_of("heavy")).reshape(1, 1, 1, -1)
+    scale, zero = one_pixel(start), torch.zeros_like(residual)
+    before = -math.inf
+    for _ in range(6):
+        after = LocationScale(family, zero, scale).log_prob(residual).item()
+        assert after >= before - 1e-9
+        before = after
+        scale = optimal_scale(family, residual, (1, 2, 3), start=scale, steps=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_fitted_scale_is_below_the_floor(family: str) -> None:
+    assert optimal_scale(family, torch.zeros(1, 1, 5, 3), (1, 2, 3)).item() == pytest.approx(
+        SCALE_FLOOR
+    )
+    start = torch.full((1, 1, 1, 1), 0.0)
+    small = torch.full((1, 1, 5, 3), 1e-7)
+    fitted = optimal_scale(family, small, (1, 2, 3), start=start, steps=2)
+    assert fitted.item() == pytest.approx(SCALE_FLOOR)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: observation("gausian", x, None, levels=None, clip=None), "there are bernoulli"),
+        (lambda x: observation("gaussian", x, None, levels=None, clip=None), "needs a scale"),
+        (lambda x: observation("bernoulli", x, x, levels=None, clip=None), "has no scale"),
+        (lambda _: outputs_per_pixel("categorical", None, None), "data with grey levels"),
+        (
+            lambda x: log_masses(Bernoulli(x), 17, dequantized=False),
+            "gives mass to 2 levels; the data have 17",
+        ),
+        (
+            lambda x: log_masses(Categorical(x.expand(1, 1, 1, 1, 3)), 17, dequantized=False),
+            "each of 3 levels; the data have 17",
+        ),
+    ],
+)
+def test_what_is_no_likelihood_is_refused(call: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(one_pixel(0.0))
+
+
+def test_a_family_is_made_of_the_decoders_output() -> None:
+    output = torch.arange(12, dtype=torch.float64).reshape(1, 1, 1, 12)
+    made = observation("categorical", output, None, levels=3, clip=None)
+    assert isinstance(made, Categorical)
+    # The numbers of one pixel lie side by side.
+    assert made.logits[0, 0, 0, 1].tolist() == [3, 4, 5]
+    assert outputs_per_pixel("categorical", None, 3) == 3
+    assert outputs_per_pixel("gaussian", "predicted", None) == 2
+    assert outputs_per_pixel("gaussian", 0.1, None) == 1
+    clipped = observation("bernoulli", one_pixel(50.0), None, levels=2, clip=0.01)
+    assert clipped.mean.item() == pytest.approx(0.99)
+    clipped = observation("continuous_bernoulli", one_pixel(-50.0), None, levels=2, clip=0.01)
+    assert isinstance(clipped, ContinuousBernoulli)
+    assert clipped.logits.item() == pytest.approx(-math.log(99))
+
+
+def test_degrees_of_freedom_are_those_of_the_ceiling() -> None:
+    from vaebench.truth import bounds
+
+    assert likelihoods.STUDENT_T_DEGREES == bounds.STUDENT_T_DEGREES

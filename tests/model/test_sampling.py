@@ -1,0 +1,91 @@
+"""Draws from every family have the distribution that its own density or mass says they have."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from vaebench.grid.cell import Cell
+from vaebench.model.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, LocationScale
+from vaebench.model.sampling import sample, simulate
+from vaebench.model.vae import VAE
+
+COUNT = 20_000
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def wide(value):
+    return torch.full((1, 1, COUNT, 1), value, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("family", "law"),
+    [
+        ("gaussian", stats.norm(0.3, 0.2)),
+        ("laplace", stats.laplace(0.3, 0.2)),
+        ("logistic", stats.logistic(0.3, 0.2)),
+        ("student_t", stats.t(5, 0.3, 0.2)),
+    ],
+)
+def test_location_scale(family, law):
+    x = sample(LocationScale(family, wide(0.3), wide(0.2)), generator()).flatten()
+    assert stats.kstest(x.numpy(), law.cdf).pvalue > 1e-3
+    # The same law as the family's density, and not only as scipy's.
+    observed = LocationScale(family, wide(0.3), wide(0.2))
+    entropy = -observed.log_prob(x.view(1, 1, -1, 1)).mean()
+    assert float(entropy) == pytest.approx(law.entropy(), abs=0.03)
+
+
+@pytest.mark.parametrize("logit", [-40.0, -3.0, -1e-9, 0.0, 0.5, 4.0, 800.0])
+def test_continuous_bernoulli(logit):
+    x = sample(ContinuousBernoulli(wide(logit)), generator()).flatten()
+
+    def distribution_function(at):
+        if abs(logit) < 1e-6:
+            return at
+        if logit < 0:
+            return np.expm1(logit * at) / math.expm1(logit)
+        # From the upper end, where nothing overflows.
+        return (np.exp(-logit * (1 - at)) - math.exp(-logit)) / -math.expm1(-logit)
+
+    law = stats.kstest(x.numpy(), distribution_function)
+    assert law.pvalue > 1e-3
+    assert float(x.min()) >= 0
+    assert float(x.max()) <= 1
+
+
+def test_bernoulli_and_categorical():
+    x = sample(Bernoulli(wide(-1.0)), generator())
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert float(x.mean()) == pytest.approx(1 / (1 + math.e), abs=0.012)
+    probabilities = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
+    levels = sample(Categorical(probabilities.log().expand(1, 1, COUNT, 1, 3)), generator())
+    shares = [float((levels == level).double().mean()) for level in (0.0, 0.5, 1.0)]
+    assert shares == pytest.approx(probabilities.tolist(), abs=0.014)
+
+
+def test_something_else_is_refused():
+    with pytest.raises(TypeError, match="a family of vaebench"):
+        sample(object(), generator())
+
+
+def test_simulated_images_follow_their_codes():
+    cell = Cell(likelihood="gaussian", sigma=0.01, latent_dim=3, hidden=(8,), prior_scale=2.0)
+    vae = VAE((cell,), (1, 4, 4), None, (generator(),), 0.01)
+    pixels, codes = simulate(vae, 4_000, generator(1))
+    assert (pixels.shape, codes.shape) == ((4_000, 16), (4_000, 3))
+    assert float(codes.std()) == pytest.approx(2.0, abs=0.06)
+    with torch.no_grad():
+        residual = pixels - vae.decode(codes[None, None]).mean[0, 0]
+    assert float(residual.std()) == pytest.approx(0.01, rel=0.02)
+
+
+def test_no_image_is_refused():
+    vae = VAE((Cell(latent_dim=2),), (1, 4, 4), 2, (generator(),), 1.0)
+    with pytest.raises(ValueError, match="at least 1 image; got count=0"):
+        simulate(vae, 0, generator())

@@ -1,0 +1,173 @@
+"""Runs in this process: what is trained, what is not, and what must be the same bit for bit."""
+
+from pathlib import Path
+
+import pytest
+from stored_numbers import numbers
+
+import vaebench
+from vaebench.grid.spec import Grid
+from vaebench.records.store import Store
+from vaebench.runner.run import RunSummary, run_grid
+
+HERE = Path(__file__).parent
+BASE: dict[str, object] = {
+    "train_size": 200,
+    "test_size": 50,
+    "batch_size": 20,
+    "hidden": [8],
+    "latent_dim": 2,
+    "epochs": 2,
+    "tsne_points": 0,
+}
+
+
+def grid(**axes: list[object]) -> Grid:
+    return Grid.from_dict({"name": "small", "base": BASE, "axes": axes})
+
+
+def run(made: Grid, root: Path, **options: object) -> tuple[RunSummary, list[str]]:
+    lines: list[str] = []
+    settings: dict[str, object] = {"jobs": 1, "largest_pack": 1, "echo": lines.append}
+    summary = run_grid(made, Store(root), **(settings | options))  # type: ignore[arg-type]
+    return summary, lines
+
+
+FULL: dict[str, list[object]] = {"likelihood": ["gaussian", "categorical"], "seed": [0, 1]}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The numbers of the four cells, each run by itself."""
+    found: dict[str, object] = {}
+    for likelihood in FULL["likelihood"]:
+        for seed in FULL["seed"]:
+            root = tmp_path_factory.mktemp("alone")
+            run(grid(likelihood=[likelihood], seed=[seed]), root)
+            found |= numbers(root)
+    assert len(found) == 4
+    return found
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cell_has_the_same_bits_in_any_company(
+    alone: dict[str, object], tmp_path: Path, jobs: int
+) -> None:
+    run(grid(**FULL), tmp_path, jobs=jobs)
+    assert numbers(tmp_path) == alone
+
+
+def test_seeds_do_differ(alone: dict[str, object]) -> None:
+    assert len({repr(each) for each in alone.values()}) == 4
+
+
+def test_a_second_run_trains_nothing_and_changes_no_byte(tmp_path: Path) -> None:
+    first, lines = run(grid(seed=[0, 1]), tmp_path)
+    assert set(first.trained.values()) == {"done"}
+    assert len(lines) == 2
+    before = {path: path.read_bytes() for path in tmp_path.glob("cells/*/*")}
+    second, lines = run(grid(seed=[0, 1]), tmp_path)
+    assert (second.trained, lines) == ({}, [])
+    assert second.finished == first.trained
+    assert {path: path.read_bytes() for path in tmp_path.glob("cells/*/*")} == before
+
+
+def test_a_larger_grid_trains_only_what_is_missing(tmp_path: Path) -> None:
+    first, _ = run(grid(seed=[0]), tmp_path)
+    second, lines = run(grid(seed=[0, 1]), tmp_path)
+    assert second.finished == first.trained
+    assert [line.partition("]")[0] for line in lines] == ["[1/1"]
+    assert [name for name in second.trained if "seed1" in name] == [*second.trained]
+
+
+# --- networks that harm their process ------------------------------------------------------------
+
+
+@pytest.fixture
+def _hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+
+
+@pytest.mark.usefixtures("_hostile")
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("raises", "RuntimeError: this network has had enough"),
+        ("raises_at_once", "KeyError: 'no such layer'"),
+        ("exits", "SystemExit: 3"),
+        ("exits_hard", "the worker left twice with exit code 7"),
+        ("killed_always", r"ended by SIGKILL twice \(killed, likely out of memory\)"),
+        ("no_such_factory", "has no attribute 'no_such_factory'"),
+    ],
+)
+def test_a_network_that_fails_takes_only_its_own_cell_with_it(
+    tmp_path: Path, factory: str, reason: str
+) -> None:
+    names = [f"hostile_networks:{name}" for name in (factory, "sound")]
+    summary, _ = run(grid(architecture=[*names]), tmp_path)
+    assert summary.states() == {"done": 1, "failed": 1}
+    records, _ = Store(tmp_path).read_all()
+    (failed,) = [record for record in records if record.status.state == "failed"]
+    assert failed.cell.architecture == names[0]
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(failed.status.reason)
+    again, _ = run(grid(architecture=[*names]), tmp_path)
+    assert again.trained == {}
+    retried, _ = run(grid(architecture=[*names]), tmp_path, retry_failed=True)
+    assert list(retried.trained.values()) == ["failed"]
+
+
+@pytest.mark.usefixtures("_hostile")
+def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fork server hands its own environment on, so the mark's place is set where workers read.
+    made = grid(architecture=["hostile_networks:killed_once"])
+    mark = tmp_path / "mark"
+    monkeypatch.setattr("vaebench.runner.pool._serve", _Serving(str(mark)))
+    summary, _ = run(made, tmp_path / "killed")
+    assert mark.exists()
+    assert summary.states() == {"done": 1}
+    run(made, tmp_path / "unbroken")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "unbroken")
+
+
+class _Serving:
+    """The worker's main function, told where the mark is."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __call__(self, *arguments: object) -> None:
+        import os
+
+        from vaebench.runner.worker import serve
+
+        os.environ["HOSTILE_NETWORKS_MARK"] = self.mark
+        serve(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("_hostile")
+def test_what_a_network_changes_is_set_right_for_the_next_cell(tmp_path: Path) -> None:
+    clean, after = grid(seed=[0]), tmp_path / "after"
+    run(clean, tmp_path / "clean")
+    run(grid(architecture=["hostile_networks:meddles", "mlp"]), after)
+    expected = numbers(tmp_path / "clean")
+    assert {name: numbers(after)[name] for name in expected} == expected
+
+
+# --- the interface for Python --------------------------------------------------------------------
+
+
+def test_the_python_call_does_what_the_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = {name: [value] for name, value in BASE.items()} | {"likelihood": ["gaussian"]}
+    summary = vaebench.run("tiny", overrides=overrides, jobs=1)
+    assert summary.states() == {"done": len(summary.trained)}
+    frame = vaebench.load_results("results/tiny")
+    assert sorted(frame["cell_id"]) == sorted(summary.trained)
+    assert "done, ELBO" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="overrides go with a grid's name or file"):
+        vaebench.run(grid(seed=[0]), overrides={"seed": [1]})

@@ -1,0 +1,192 @@
+"""Real processes that are stopped or killed in the middle of a run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vaebench.grid.spec import Grid
+from vaebench.records.store import Store
+from vaebench.runner.run import run_grid
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
+)
+
+PATIENCE = 90.0
+MARK = "TEST_STOPPED_RUNS"
+SHORT = """
+name = "short"
+[base]
+train_size = 200
+test_size = 50
+batch_size = 20
+hidden = [8]
+latent_dim = 2
+tsne_points = 0
+epochs = 100
+[axes]
+seed = [0, 1, 2, 3, 4, 5, 6, 7]
+"""
+ENDLESS = SHORT.replace("epochs = 100", "epochs = 1000000").partition("[axes]")[0]
+# Makes standard input the controlling terminal, so that typing Ctrl-C there is a SIGINT.
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+class Marked:
+    """The processes that have inherited a mark in their environment."""
+
+    def __init__(self) -> None:
+        self.mark = f"{MARK}={uuid.uuid4().hex}"
+        self.environment = os.environ | dict([self.mark.split("=")])
+
+    def alive(self) -> list[int]:
+        return [int(each.name) for each in Path("/proc").glob("[0-9]*") if self._has(each)]
+
+    def _has(self, process: Path) -> bool:
+        try:
+            return self.mark.encode() in (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def marked() -> Iterator[Marked]:
+    made = Marked()
+    yield made
+    for process in made.alive():
+        os.kill(process, signal.SIGKILL)
+
+
+def command(folder: Path, grid: str, jobs: int) -> list[str]:
+    (folder / "grid.toml").write_text(grid, encoding="utf-8")
+    words = f"-m vaebench run {folder}/grid.toml -o {folder}/store --no-report --pack 1"
+    return [*words.split(), "--jobs", str(jobs)]
+
+
+def start(folder: Path, marked: Marked, grid: str, jobs: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command(folder, grid, jobs)],
+        env=marked.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def records(folder: Path) -> list[Path]:
+    return sorted(folder.glob("store/cells/*/record.json"))
+
+
+def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
+    tmp_path: Path, marked: Marked
+) -> None:
+    process = start(tmp_path, marked, SHORT, jobs=1)
+    until(lambda: records(tmp_path), "a first record")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, out
+    assert "Traceback" not in out
+    states = Store(tmp_path / "store").states()
+    assert set(states.values()) == {"done"}
+    assert 1 <= len(states) < 8
+    assert f"cells: {len(states)} done, {8 - len(states)} left: run it again" in out
+    assert "\r" not in out, "no terminal, no bar"
+    assert sum(line.startswith("[") for line in out.splitlines()) == len(states)
+    assert marked.alive() == []
+
+
+def test_ctrl_c_waits_for_a_cell_and_a_second_one_does_not(tmp_path: Path, marked: Marked) -> None:
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *command(tmp_path, ENDLESS, 1)],
+        env=marked.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    seen = bytearray()
+
+    def read() -> bytearray:
+        try:
+            seen.extend(os.read(ours, 1 << 16))
+        except OSError:
+            pass
+        return seen
+
+    until(lambda: b"loss" in read(), "the bar to show a loss")
+    assert b"0/1 cells" in seen, "a bar on a terminal"
+    os.write(ours, b"\x03")
+    time.sleep(1.5)
+    assert process.poll() is None, "the first Ctrl-C waits for the running cell"
+    os.write(ours, b"\x03")
+    until(lambda: (read(), process.poll())[1] is not None, "the run to end", 20)
+    read()
+    os.close(ours)
+    assert process.returncode == 130, seen.decode()
+    assert b"Traceback" not in seen
+    (record,) = Store(tmp_path / "store").read_all()[0]
+    assert (record.status.state, record.status.reason) == ("interrupted", "stopped by SIGINT")
+    until(lambda: not marked.alive(), "the workers to end", 5)
+
+
+def test_workers_leave_with_a_killed_parent_and_the_next_run_goes_on(
+    tmp_path: Path, marked: Marked
+) -> None:
+    process = start(tmp_path, marked, SHORT, jobs=2)
+    until(lambda: records(tmp_path), "a first record")
+    before = {path: path.read_bytes() for path in records(tmp_path)}
+    assert len(marked.alive()) >= 4, "the parent, the fork server and two workers"
+    process.kill()
+    process.communicate()
+    until(lambda: not marked.alive(), "the workers to end", 5)
+    store = Store(tmp_path / "store")
+    assert store.check() == []
+    finished = {path: path.read_bytes() for path in records(tmp_path)}
+    assert len(finished) < 8
+    summary = run_grid(Grid.load(tmp_path / "grid.toml"), store, jobs=2, largest_pack=1)
+    assert summary.states() == {"done": 8}
+    assert len(summary.finished) == len(finished)
+    assert {path: path.read_bytes() for path in finished} == finished | before
+    assert list((tmp_path / "store/.incoming").iterdir()) == []
+
+
+FROM_STANDARD_INPUT = """
+import vaebench
+grid = vaebench.Grid.from_dict({"name": "typed", "base": {
+    "train_size": 200, "test_size": 50, "hidden": [8], "latent_dim": 2, "epochs": 1,
+    "tsne_points": 0}})
+print(vaebench.run(grid, jobs=1).states())
+"""
+
+
+def test_a_script_on_standard_input_needs_no_main_guard(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=FROM_STANDARD_INPUT,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["{'done': 1}"], done.stderr

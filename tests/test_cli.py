@@ -1,0 +1,621 @@
+"""The command line as a person meets it: exit codes, messages, help, and what it prints."""
+
+import errno
+import gzip
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from vaebench.cli import cli, main
+from vaebench.records.files import Files
+from vaebench.records.store import Store
+from vaebench.terminal import printable
+
+ROOT = Path(__file__).parents[1]
+SMALL = """
+name = "small"
+[base]
+train_size = 200
+test_size = 50
+hidden = [8]
+latent_dim = 2
+epochs = 1
+tsne_points = 0
+[axes]
+likelihood = ["bernoulli", "gaussian"]
+sigma = [0.1, 0.3]
+seed = [0, 1]
+"""
+LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Call the command line in this process; every way out is an exit code."""
+
+    def call(*words: str | Path) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        code = left.value.code
+        assert isinstance(code, int)
+        answer = Answer(code, *capsys.readouterr())
+        assert "Traceback" not in answer.text
+        return answer
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a grid file, and its store of six finished cells."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "small.toml").write_text(SMALL, encoding="utf-8")
+    with pytest.raises(SystemExit) as left:
+        main(["run", f"{folder}/small.toml", "-o", f"{folder}/store", "--no-report"])
+    assert left.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of one test: its own copy, without data files anywhere."""
+    folder = tmp_path / "here"
+    shutil.copytree(home, folder)
+    (folder / "empty").mkdir()
+    (folder / "file").touch()
+    (folder / "bad.toml").write_text("axes = [", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.delenv("VAEBENCH_DATA", raising=False)
+    return folder
+
+
+def record_of(store: Path, place: int = 0) -> Path:
+    return sorted(store.glob("cells/*/record.json"))[place]
+
+
+# --- the table of exit codes ---------------------------------------------------------------------
+
+RUN = ("run", "small.toml", "-o", "store")
+USAGE: list[tuple[tuple[str, ...], str]] = [
+    (("rnu",), "no command 'rnu'. Did you mean 'run'?"),
+    (("data", "fetsch"), "Did you mean 'fetch'?"),
+    (("run", "--dryrun"), "No such option"),
+    (("run", "quikc"), "did you mean 'quick'"),
+    (("run", "./nosuch.toml"), "./nosuch.toml: the grid file cannot be read: No such file"),
+    (("run", "bad.toml"), "bad.toml: is no valid TOML"),
+    ((*RUN, "--set", "latent_dmi=2"), "unknown axis (did you mean 'latent_dim'?)"),
+    ((*RUN, "--set", "sigma=0"), "--set sigma[0]: must be a number above 0"),
+    ((*RUN, "--set", 'sigma="1e-3"'), "not '1e-3'; write the number without quotes"),
+    ((*RUN, "--set", "latent_dim=0"), "--set latent_dim[0]: must be a whole number from 1"),
+    ((*RUN, "--set", "likelihood=gausian"), "not 'gausian' (did you mean 'gaussian'?)"),
+    ((*RUN, "--set", "seed"), "must be axis=value"),
+    ((*RUN, "--set", "seed=1", "--set", "seed=2"), "'seed' is set twice"),
+    ((*RUN, "--device", "cpu", "--set", "device=cuda"), "'device' is set twice"),
+    ((*RUN, "--device", "gpu"), "must be one of cpu, cuda, mps, available, or cuda:N, not 'gpu'"),
+    ((*RUN, "--device", "cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
+    ((*RUN, "--jobs", "0"), "0 is not in the range x>=1"),
+    ((*RUN, "--pack", "0"), "0 is not in the range x>=1"),
+    (("run", "small.toml", "-o", "file"), "'file' is a file"),
+    (("run", "small.toml", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
+    (("report", "nosuch"), "there is no folder nosuch"),
+    (("report", "store", "-o", "store/report"), "store"),
+    (("report", "store", "-o", "file/report"), "file"),
+    (("export", "store", "-o", "x.txt"), "a .csv or .parquet file; got 'x.txt'"),
+    (("export", "store", "-o", "nosuch/x.csv"), "No such file or directory"),
+    (("export", "nosuch", "-o", "x.csv"), "there is no folder nosuch"),
+    (("compare", "store", "nosuch"), "there is no folder nosuch"),
+    (("compare", "store:sigma=0.1", "store:sigma=0.2"), "there sigma is 0.1, 0.3"),
+    (("compare", "store", "store", "--metric", "elbow"), "did you mean 'elbo'"),
+    (
+        ("compare", "store:likelihood=bernoulli", "store:likelihood=gaussian"),
+        "a density and a probability mass have different units",
+    ),
+    (("show", "nosuch"), "there is no folder nosuch"),
+    (("show", "store", "cifar"), "CELL must name one record of store; 'cifar' fits: none"),
+    (("show", "store", "digits"), "'digits' fits: digits-"),
+    (("list", "axs"), "'axs' is not one of 'grids', 'axes'"),
+    (("doctor", "nosuch"), "there is no folder nosuch"),
+    (("data", "verify", "mnits"), "only mnist and fashion-mnist are kept as files"),
+    (("audit", "--x-shape", "1,b"), "--x-shape is whole numbers with commas; got '1,b'"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), USAGE, ids=lambda value: " ".join(value)[-40:])
+def test_misuse_leaves_with_2_and_says_what_was_meant(
+    here: Path, ask: Ask, words: tuple[str, ...], message: str
+) -> None:
+    before = sorted(str(path) for path in here.rglob("*"))
+    answer = ask(*words)
+    printed = [line for line in answer.out.splitlines() if not line.startswith("note: ")]
+    assert (answer.code, printed) == (2, [])
+    assert message in " ".join(answer.err.split())
+    assert sorted(str(path) for path in here.rglob("*")) == before, "nothing was started"
+
+
+def test_all_problems_of_a_grid_file_are_told_at_once(here: Path, ask: Ask) -> None:
+    Path("wrong.toml").write_text(
+        'nmae = "x"\n[base]\nsigma = "1e-3"\n[axes]\nlatent_dmi = [2]\nlikelihood = ["gausian"]\n',
+        encoding="utf-8",
+    )
+    answer = ask("run", "wrong.toml")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 4
+    for meant in ("did you mean 'name'", "without quotes", "'latent_dim'", "'gaussian'"):
+        assert meant in answer.err
+
+
+def test_a_folder_that_the_system_refuses_is_2_before_anything_starts(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(files: Files, path: Path) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Files, "open_lock", refuse)
+    answer = ask("run", "small.toml", "-o", "new")
+    assert answer.code == 2
+    assert "Permission denied (EACCES): new/.lock" in answer.err
+
+
+def test_an_unreadable_results_folder_is_2(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(files: Files, folder: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(Files, "names", refuse)
+    for words in (("report", "store"), ("show", "store"), ("doctor", "store"), RUN):
+        answer = ask(*words)
+        assert answer.code == 2
+        assert "cannot list the results folder: Permission denied (EACCES)" in answer.err
+
+
+@pytest.mark.xfail(strict=True, reason="a run does not look for data files before it trains")
+def test_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
+    answer = ask(*RUN, "--set", "dataset=mnist", "--no-report")
+    assert answer.code == 3
+    assert "vaebench data fetch mnist" in answer.err
+
+
+def test_verifying_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
+    answer = ask("data", "verify", "mnist")
+    assert answer.code == 3
+    for told in ("cache/vaebench/MNIST/raw", "data fetch mnist", "data add mnist PATH"):
+        assert told in answer.err
+
+
+@pytest.mark.parametrize("words", [("run", "x.toml"), ("run", "x.toml", "--dry-run")])
+def test_own_data_that_are_not_there_are_3(here: Path, ask: Ask, words: tuple[str, ...]) -> None:
+    Path("x.toml").write_text('[base]\ndataset = "./photos.npz"\n', encoding="utf-8")
+    answer = ask(*words)
+    assert answer.code == 3
+    assert "there is no './photos.npz'" in answer.err
+
+
+def test_an_absent_device_is_recorded_and_leaves_with_1(here: Path, ask: Ask) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    words = ("run", "small.toml", "-o", "cuda", "--device", "cuda", "--set", "seed=0")
+    plan = ask(*words, "--dry-run")
+    assert plan.code == 0
+    assert "device cuda: unavailable, " in plan.out
+    answer = ask(*words, "--no-report")
+    assert answer.code == 1
+    assert "cells: 3 unavailable" in answer.out
+    states = Store(here / "cuda").states()
+    assert set(states.values()) == {"unavailable"}
+    assert all("cuda" in name for name in states)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "empty"),
+        ("report",),
+        ("show", "empty"),
+        ("export", "empty", "-o", "x.csv"),
+    ],
+)
+def test_nothing_to_report_on_is_5(here: Path, ask: Ask, words: tuple[str, ...]) -> None:
+    answer = ask(*words)
+    assert answer.code == 5
+    assert "there is no record" in answer.err
+
+
+def test_a_damaged_record_is_named_with_4_and_trained_again(here: Path, ask: Ask) -> None:
+    record = record_of(here / "store")
+    record.write_bytes(record.read_bytes()[:-9])
+    for words in (("doctor", "store"), ("report", "store"), ("show", "store")):
+        answer = ask(*words)
+        assert answer.code == 4
+        assert f"store/cells/{record.parent.name}/record.json: damaged" in answer.text
+    assert ask("show", "store", record.parent.name).code == 4
+    answer = ask(*RUN, "--no-report")
+    assert answer.code == 4
+    assert "1 cells run" in answer.out
+    assert list((here / "store/.quarantine").glob("*record.json"))
+    assert ask("doctor", "store").code == 0
+    assert ask(*RUN, "--no-report").code == 0
+
+
+def test_damaged_arrays_are_found(here: Path, ask: Ask) -> None:
+    record_of(here / "store").with_name("arrays.npz").write_bytes(b"PK")
+    answer = ask("doctor", "store")
+    assert answer.code == 4
+    assert "arrays.npz: arrays: " in answer.text
+
+
+def test_the_record_of_a_newer_vaebench_is_left_alone_with_4(here: Path, ask: Ask) -> None:
+    record = record_of(here / "store")
+    newer = {**json.loads(record.read_bytes()), "schema": "vaebench/record/2"}
+    record.write_text(json.dumps(newer), encoding="utf-8")
+    before = record.read_bytes()
+    for words in (("doctor", "store"), (*RUN, "--no-report")):
+        answer = ask(*words)
+        assert answer.code == 4
+        assert "upgrade vaebench" in answer.text
+    assert "left alone" in ask(*RUN, "--dry-run").out
+    assert record.read_bytes() == before
+
+
+def test_a_busy_store_is_75_and_named(here: Path, ask: Ask) -> None:
+    with Store(here / "store").writing():
+        answer = ask(*RUN, "--set", "seed=5")
+    assert answer.code == 75
+    assert f"process {os.getpid()} holds store" in answer.err
+
+
+def test_storage_that_fails_during_a_run_is_4(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(files: Files, descriptor: int, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Files, "write", full)
+        answer = ask("run", "small.toml", "-o", "full", "--set", "seed=0", "--jobs", "1")
+    assert answer.code == 4
+    assert "(ENOSPC)" in answer.err
+    assert "bytes are free" in answer.err
+    assert "3 left" in answer.out
+    assert not list((here / "full").rglob("*.json"))
+    assert ask("run", "small.toml", "-o", "full", "--set", "seed=0", "--no-report").code == 0
+
+
+def test_ctrl_c_outside_a_run_is_130(here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(store: Store) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "check", stopped)
+    answer = ask("doctor", "store")
+    assert (answer.code, answer.out, answer.err.strip()) == (130, "", "vaebench: stopped")
+
+
+# --- without torch -------------------------------------------------------------------------------
+
+WITHOUT_TORCH = """
+import contextlib, io, json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from vaebench.cli import main
+
+codes = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main(words)
+        except SystemExit as left:
+            codes.append(left.code)
+print(codes)
+"""
+
+
+def test_what_trains_nothing_works_without_torch(here: Path) -> None:
+    expected = {
+        ("--help",): 0,
+        ("--version",): 0,
+        ("rnu",): 2,
+        ("run", "small.toml", "--set", "sigma=0"): 2,
+        ("run", "small.toml", "--dry-run"): 0,
+        **{("list", what): 0 for what in LISTS},
+        ("report", "store"): 0,
+        ("export", "store", "-o", "x.csv"): 0,
+        ("show", "store"): 0,
+        ("compare", "store:sigma=0.1", "store:sigma=0.3"): 0,
+        ("doctor", "store"): 0,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, json.dumps(list(expected))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(done.stdout or "[]") == list(expected.values()), done.stderr
+
+
+HEAVY = """
+import sys
+from vaebench.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    heavy = {"torch", "numpy", "pandas", "matplotlib", "scipy", "sklearn", "pydantic"}
+    print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAVY], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_help_takes_less_than_a_third_of_a_second_of_cpu() -> None:
+    def children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    begin = children()
+    done = subprocess.run(
+        [sys.executable, "-m", "vaebench", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "vaebench run" in done.stdout
+    assert children() - begin < 0.3
+
+
+# --- help and lists ------------------------------------------------------------------------------
+
+
+def every_command() -> Iterator[tuple[str, ...]]:
+    for name, command in cli.commands.items():
+        yield (name,)
+        yield from ((name, sub) for sub in getattr(command, "commands", {}))
+
+
+@pytest.mark.parametrize("command", [(), *every_command()], ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_explains_itself(ask: Ask, command: tuple[str, ...], flag: str) -> None:
+    answer = ask(*command, flag)
+    assert answer.code == 0
+    assert answer.out.startswith(f"Usage: {' '.join(('vaebench', *command))} ")
+    cut = [line for line in answer.out.partition("Commands:")[2].splitlines() if "..." in line]
+    assert cut == []
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_version(ask: Ask) -> None:
+    assert ask("--version").out.startswith("vaebench, version ")
+
+
+@pytest.mark.parametrize(
+    ("what", "lines"),
+    [
+        ("grids", ["quick ", "full ", "tiny "]),
+        ("axes", ["latent_dim ", "sigma ", "hidden ", "seed "]),
+        ("likelihoods", ["bernoulli ", "gaussian ", "categorical "]),
+        ("datasets", ["digits ", "mnist ", "linear-gaussian "]),
+        ("metrics", ["elbo ", "bits_per_dim ", "peak_memory_mib "]),
+    ],
+)
+def test_lists_have_a_line_for_each(ask: Ask, what: str, lines: list[str]) -> None:
+    answer = ask("list", what)
+    assert answer.code == 0
+    found = answer.out.splitlines()
+    for line in lines:
+        assert sum(each.startswith(line) for each in found) == 1
+    assert all(len(each) > len(each.split()[0]) + 5 for each in found)
+
+
+def test_lists_carry_units_and_defaults_as_a_grid_file_writes_them(ask: Ask) -> None:
+    assert "nats/image, higher is better" in ask("list", "metrics").out
+    axes = ask("list", "axes").out
+    assert "default [400]" in axes
+    assert "None" not in axes
+
+
+# --- a store to read -----------------------------------------------------------------------------
+
+
+def test_show_gives_tables_that_fit_and_only_the_notes_they_need(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = ask("show", "store").out
+    assert "Results on digits, grey levels, density" in wide
+    assert "6 done" in wide
+    assert "has no scale" not in wide, "no column of the table asks for this note"
+    tables = wide.partition("warning")[0]
+    assert max(map(len, tables.splitlines())) <= 110
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = ask("show", "store").out.partition("warning")[0]
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "no room here for: " in narrow
+
+
+def test_show_gives_one_record_by_the_beginning_of_its_name(here: Path, ask: Ask) -> None:
+    name = record_of(here / "store", -1).parent.name
+    answer = ask("show", "store", name[:-3])
+    assert answer.out.startswith(f"{name}\nstatus: done\n")
+    for told in ("likelihood               gaussian", "nats/image  n = 50", "machine: "):
+        assert told in answer.out
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_export_writes_the_tidy_table(here: Path, ask: Ask, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    assert ask("export", "store", "-o", f"x.{ending}").out == f"6 rows: x.{ending}\n"
+    frame = pd.read_csv("x.csv") if ending == "csv" else pd.read_parquet("x.parquet")
+    assert sorted(frame["cell_id"]) == sorted(Store(here / "store").states())
+    record = Store(here / "store").read(frame["cell_id"][0])
+    assert frame["elbo"][0] == record.metrics["elbo"].value
+
+
+def test_compare_pairs_the_designs_of_a_store(here: Path, ask: Ask) -> None:
+    answer = ask("compare", "store:sigma=0.1", "store:sigma=0.3")
+    assert answer.code == 0
+    store = Store(here / "store")
+    cells = [store.read(name) for name in store.states()]
+    elbo = {(c.cell.sigma, c.cell.seed): c.metrics["elbo"].value or 0.0 for c in cells}
+    difference = sum(elbo[0.3, seed] - elbo[0.1, seed] for seed in (0, 1)) / 2
+    (row,) = [line for line in answer.out.splitlines() if " better" in line and "±" in line]
+    assert float(row.split()[2]) == pytest.approx(difference, rel=0.05)
+
+
+def test_doctor_describes_the_machine(ask: Ask) -> None:
+    answer = ask("doctor")
+    assert answer.code == 0
+    for told in ("python: 3.", "torch: ", "processor: ", "device cpu: available"):
+        assert told in answer.out
+
+
+def test_a_report_leaves_the_store_as_it_was(here: Path, ask: Ask) -> None:
+    before = {path: path.read_bytes() for path in (here / "store").rglob("*") if path.is_file()}
+    answer = ask("report", "store", "-o", "page")
+    assert answer == (0, f"report: {Path('page/index.html')}\n", "")
+    assert (here / "page/index.html").is_file()
+    after = {path: path.read_bytes() for path in (here / "store").rglob("*") if path.is_file()}
+    assert after == before
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def test_data_list_says_what_is_here(here: Path, ask: Ask) -> None:
+    lines = ask("data", "list", "--data-dir", "nothing").out.splitlines()
+    assert any(line.startswith("digits ") and "built in" in line for line in lines)
+    assert any(line.startswith("mnist ") and "absent" in line for line in lines)
+
+
+def test_data_add_refuses_what_is_not_mnist(here: Path, ask: Ask) -> None:
+    folder = here / "downloads"
+    folder.mkdir()
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{part}-ubyte.gz").write_bytes(gzip.compress(b"<html>not found</html>"))
+    answer = ask("data", "add", "mnist", folder, "--data-dir", "mine")
+    assert answer.code == 3
+    assert ask("data", "add", "mnist", "nosuch", "--data-dir", "mine").code in (2, 3)
+    assert not list(here.glob("mine/**/*ubyte"))
+
+
+@pytest.mark.mnist
+def test_data_add_and_verify_take_the_real_files(here: Path, ask: Ask) -> None:
+    source = ROOT.parent / "shared/data/MNIST/raw"
+    if not source.is_dir():
+        pytest.skip("the MNIST files are not here")
+    assert ask("data", "add", "mnist", source, "--data-dir", "mine").code == 0
+    answer = ask("data", "verify", "mnist", "--data-dir", "mine")
+    assert answer.code == 0
+    assert answer.out.count("as it should be") == 4
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_plan_and_trains_nothing(here: Path, ask: Ask) -> None:
+    answer = ask("run", "small.toml", "-o", "new", "--dry-run", "--jobs", "3")
+    assert answer.code == 0
+    assert answer.out.startswith("small: 6 cells\n")
+    assert "sigma collapses for likelihood bernoulli" in answer.out
+    assert "8 combinations become 6" in answer.out
+    names = [line.strip() for line in answer.out.splitlines() if line.startswith("  digits-")]
+    assert sorted(names) == sorted(Store(here / "store").states())
+    assert "to do: 6 cells, roughly " in answer.out
+    assert "3 jobs" in answer.out
+    assert "MiB a job" in answer.out
+    assert not Path("new").exists()
+    assert "to do: nothing" in ask(*RUN, "--dry-run").out
+
+
+def test_a_plan_of_ten_million_cells_is_counted_and_priced_at_once(here: Path, ask: Ask) -> None:
+    values = ",".join(map(str, range(1, 1001)))
+    answer = ask(
+        *("run", "small.toml", "--dry-run", "--set", f"latent_dim={values}"),
+        *("--set", "seed=" + ",".join(map(str, range(3334)))),
+    )
+    assert answer.code == 0
+    assert answer.out.startswith("small: 10,002,000 cells\n")
+    assert answer.out.count("\n  digits-") == 20
+    assert "to do: 10,002,000 cells, roughly " in answer.out
+    assert "days with" in answer.out
+
+
+def test_set_takes_the_place_of_an_axis(here: Path, ask: Ask) -> None:
+    answer = ask(*RUN, "--dry-run", "--set", "sigma=0.7,learned", "--set", "seed=3")
+    names = [line.strip() for line in answer.out.splitlines() if line.startswith("  digits-")]
+    starts = ("digits-bernoulli-z2-seed3", "digits-gaussian-s0.7-z2", "digits-gaussian-learned-z2")
+    assert len(names) == 3
+    assert all(name.startswith(start) for name, start in zip(names, starts, strict=True))
+
+
+def test_notes_on_a_base_that_other_blocks_still_use_are_left_out(ask: Ask) -> None:
+    assert "takes the place" not in ask("run", "tiny", "--dry-run").out
+
+
+# --- terminals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("σ 0.1 ± 0.2", "sigma 0.1 +- 0.2"), ("pixel²", "pixel^2"), ("数", "?"), ("plain", "plain")],
+)
+def test_what_a_terminal_lacks_is_spelled_out(text: str, shown: str) -> None:
+    assert printable(text, "ascii") == shown
+    assert printable(text, "utf-8") == text
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("list", "metrics"), b"pixel^2, lower is better"), (("show", "store"), b"sigma  ")],
+    ids=["list", "show"],
+)
+def test_a_poor_terminal_gets_the_same_in_ascii(
+    here: Path, words: tuple[str, ...], told: bytes
+) -> None:
+    poor = {**ASCII, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vaebench", *words],
+        capture_output=True,
+        env=os.environ | poor,
+        check=True,
+    )
+    assert done.stderr == b""
+    assert done.stdout.isascii()
+    assert b"\x1b" not in done.stdout
+    assert told in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    program = f"'{sys.executable}' -m vaebench list axes | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("141", "")

@@ -1,0 +1,201 @@
+"""The loss that is minimised, its gradient, and the update of each member."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import SHAPE, cell, made
+from torch import Tensor
+
+from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
+from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor, training_loss
+from vaebench.truth.ppca import LinearVAE
+
+PIXELS = math.prod(SHAPE)
+
+
+def batch(members: int, images: int = 6, draws: int = 4, latent_dim: int = 3) -> tuple[Tensor, ...]:
+    source = torch.Generator().manual_seed(30)
+    x = torch.rand(members, images, PIXELS, generator=source, dtype=torch.float64)
+    noise = torch.randn(members, draws, images, latent_dim, generator=source, dtype=torch.float64)
+    return x, noise
+
+
+def terms_of(vae: VAE, x: Tensor, noise: Tensor) -> StepTerms:
+    beta = torch.tensor([each.beta for each in vae.cells], dtype=x.dtype)
+    return training_loss(vae, vae.cells, beta, x, noise)
+
+
+def linear_truth() -> LinearVAE:
+    random = np.random.default_rng(31)
+    W, mu = random.normal(0, 0.6, (PIXELS, 3)), random.normal(0.5, 0.2, PIXELS)
+    V = random.normal(0, 0.2, (3, PIXELS))
+    return LinearVAE(W, mu, 0.35, V, random.uniform(0.1, 0.9, 3))
+
+
+def known(truth: LinearVAE, **axes: object) -> VAE:
+    design = cell(dataset="linear-gaussian", architecture="linear", sigma=truth.sigma, **axes)
+    vae = made([design], None).double()
+    with torch.no_grad():
+        for name, value in {
+            "encoder.mean.weight": truth.V,
+            "encoder.mean.bias": -truth.V @ truth.mu,
+            "encoder.spread": np.log(truth.posterior_variance),
+            "decoder.weight": truth.W,
+            "decoder.bias": truth.mu,
+        }.items():
+            parameter = vae.get_parameter(name)
+            parameter.copy_(torch.from_numpy(value).reshape(parameter.shape))
+        vae.fixed_scale.fill_(truth.sigma)
+    return vae
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.25, 4.0])
+def test_the_loss_is_the_exact_bound_of_a_linear_vae_with_beta_on_its_divergence(
+    beta: float,
+) -> None:
+    truth, images = linear_truth(), 6
+    x = batch(1, images)[0]
+    axes = math.sqrt(3) * torch.eye(3, dtype=torch.float64)
+    points = torch.cat((axes, -axes))[None, :, None, :].expand(1, -1, images, -1)
+    terms = terms_of(known(truth, beta=beta), x, points)
+    exact = truth.bound(x[0])
+    error, kl = exact.reconstruction_error.mean(), exact.kl.mean()
+    assert terms.reconstruction_error.item() == pytest.approx(error, rel=1e-12)
+    assert terms.kl is not None
+    assert terms.kl.item() == pytest.approx(kl, rel=1e-12)
+    assert terms.loss.item() == pytest.approx(error + beta * kl, rel=1e-12)
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+def test_the_gradient_of_iwae_weighs_each_draw_by_its_share(posterior: str) -> None:
+    design = cell(objective="iwae", importance_samples=4, posterior=posterior)
+    vae = made([design]).double()
+    x, noise = batch(1)
+    terms_of(vae, x, noise).loss.sum().backward()
+    gradients = {name: p.grad for name, p in vae.named_parameters()}
+    vae.zero_grad()
+    # Burda et al. 2016, eq. 14: the sum over draws of w_s / sum(w) times grad log w_s.
+    q = vae.encode(x)
+    z = q.rsample(noise)
+    log_likelihood = vae.decode(z).log_prob(x.unsqueeze(1))
+    weights = log_likelihood + vae.log_prior(z) - q.log_prob(z)
+    shares = weights.detach().softmax(1)
+    (-(shares * weights).sum(1).mean(-1)).sum().backward()
+    for name, parameter in vae.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_iwae_with_one_draw_is_the_elbo_in_expectation() -> None:
+    x, _ = batch(1)
+    noise = torch.randn(
+        1, 30_000, 6, 3, generator=torch.Generator().manual_seed(32), dtype=torch.float64
+    )
+    with torch.no_grad():
+        elbo = terms_of(made([cell()]).double(), x, noise)
+        vae = made([cell(objective="iwae")]).double()
+        singles = [terms_of(vae, x, noise[:, i : i + 1]).loss for i in range(400)]
+        many = terms_of(vae, x, noise)
+    losses = torch.cat(singles)
+    error = (losses.std() / math.sqrt(len(losses))).item()
+    assert losses.mean().item() == pytest.approx(elbo.loss.item(), abs=4 * error)
+    assert many.loss.item() < elbo.loss.item()
+
+
+def test_sparsity_adds_the_l1_norm_of_the_code() -> None:
+    cells = [cell(posterior="delta", sparsity=s) for s in (0.0, 0.7, 3.0)]
+    vae = made(cells).double()
+    x, noise = batch(3)
+    terms = terms_of(vae, x, noise[:, :1])
+    assert terms.kl is None
+    l1 = vae.encode(x).mean.abs().sum(-1).mean(-1)
+    sparsity = torch.tensor([0.0, 0.7, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(terms.loss, terms.reconstruction_error + sparsity * l1)
+    plain = terms_of(made(cells[:1]).double(), x[:1], noise[:1, :1])
+    torch.testing.assert_close(plain.loss, terms.loss[:1])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "factor"),
+    [
+        ("constant", 0.9, 1.0),
+        ("cosine", 0.0, 1.0),
+        ("cosine", 0.5, 0.5),
+        ("cosine", 0.75, 0.5 * (1 - math.sqrt(0.5))),
+        ("iwae", 0.0, 1.0),
+        # Burda et al. 2016: 3^i passes at 10^(-i/7), 3,280 in all.
+        ("iwae", 0.9 / 3280, 1.0),
+        ("iwae", 1.1 / 3280, 10 ** (-1 / 7)),
+        ("iwae", 3.9 / 3280, 10 ** (-1 / 7)),
+        ("iwae", 4.1 / 3280, 10 ** (-2 / 7)),
+        ("iwae", 1092.9 / 3280, 10 ** (-6 / 7)),
+        ("iwae", 1093.1 / 3280, 0.1),
+        ("iwae", 1.0, 0.1),
+    ],
+)
+def test_a_schedule_multiplies_the_learning_rate(
+    schedule: str, progress: float, factor: float
+) -> None:
+    assert learning_rate_factor(schedule, progress) == pytest.approx(factor)
+
+
+def stepped(cells: list[Cell], factor: float = 1.0) -> tuple[VAE, dict[str, Tensor]]:
+    """A pack after one update, and how each parameter moved."""
+    vae = made(cells)
+    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.set_factor(factor)
+    x, noise = batch(len(cells))
+    optimizer.step(terms_of(vae, x.float(), noise.float()).loss)
+    return vae, {name: (p - before[name]).detach() for name, p in vae.named_parameters()}
+
+
+def test_the_first_step_of_each_member_is_its_own_learning_rate() -> None:
+    rates = (1e-3, 4e-3)
+    cells = [cell(learning_rate=rate, sigma="learned") for rate in rates]
+    for factor in (1.0, 0.5):
+        for name, move in stepped(cells, factor)[1].items():
+            # Adam's first step is the rate in size; that of a learned scale ten times as large.
+            size = move.abs().flatten(1).max(1).values
+            faster = 10.0 if name == "raw_scale" else 1.0
+            expected = torch.tensor(rates) * factor * faster
+            torch.testing.assert_close(size, expected, rtol=1e-2, atol=0)
+
+
+def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
+    plain = [cell(sigma="learned", architecture=a) for a in ("mlp", "linear")]
+    for design in plain:
+        decayed = design.model_copy(update={"weight_decay": 1e6})
+        vae, moves = stepped([decayed])
+        for name, move in moves.items():
+            if name.endswith("weight"):
+                before = vae.get_parameter(name).detach() - move
+                # So strong a pull leaves the gradient's sign that of the weight.
+                assert (move.sign() == -before.sign()).float().mean() > 0.99, name
+            else:
+                torch.testing.assert_close(move, stepped([design])[1][name])
+
+
+def test_a_dropped_member_stays_and_the_others_go_on() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    vae = made(cells)
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.drop(0)
+    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
+    x, noise = batch(2)
+    optimizer.step(terms_of(vae, x.float(), noise.float()).loss)
+    for name, parameter in vae.named_parameters():
+        assert torch.equal(parameter[0], before[name][0]), name
+        assert not torch.equal(parameter[1], before[name][1]), name
+
+
+def test_the_gradient_norm_is_that_of_one_member() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    vae = made(cells)
+    optimizer = PackOptimizer(vae, cells)
+    x, noise = batch(2)
+    optimizer.step(terms_of(vae, x.float(), noise.float()).loss)
+    squares = [p.grad[1].square().sum() for p in vae.parameters() if p.grad is not None]
+    assert optimizer.gradient_norm(1) == pytest.approx(torch.stack(squares).sum().sqrt().item())

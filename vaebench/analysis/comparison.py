@@ -1,0 +1,206 @@
+"""Two sets of records against each other: paired by seed, equal in all but what is compared.
+
+An axis that has one value on the one side and another one on the other is what is compared; in all
+other axes a cell and its partner are equal. The interval is that of the paired differences over
+seeds, so what a seed does to both sides alike falls out of it.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
+from vaebench.analysis.comparability import basis, require_comparable
+from vaebench.analysis.frame import load_results
+from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
+from vaebench.analysis.summary import interval
+from vaebench.grid.cell import AXES
+from vaebench.grid.spec import parse_override
+from vaebench.grid.values import closest
+
+__all__ = ["Comparison", "compare", "paired", "parse_side"]
+
+_SELECTION = re.compile(r"(?P<store>.+?):(?P<words>[A-Za-z_]+=.*)")
+_FEW = 6
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Side b against side a in one metric.
+
+    Attributes:
+        metric: the name of the metric that is compared.
+        apart: what is compared: axis -> its value in a, and in b.
+        frame: a row a design. The axes in which the designs differ; `a` and `b`, the means over
+            the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
+            Student t interval (NaN for one seed); `n`, the seeds with a value on both sides;
+            `cells`, the seeds with a record on both sides.
+        alone: how many records of a, and of b, have no partner on the other side.
+    """
+
+    metric: str
+    apart: Mapping[str, tuple[Hashable, Hashable]]
+    frame: pd.DataFrame
+    alone: tuple[int, int]
+
+
+def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
+    """Compare two results folders, or two designs: `DIR:axis=value,axis=value` selects one.
+
+    Raises:
+        NotComparable: the values mean different things; the text says which.
+        ValueError: there is no such metric, axis or value, or no cell has a partner.
+        StorageError: a folder can't be read.
+    """
+    return paired(_selected(str(a)), _selected(str(b)), metric)
+
+
+def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
+    """Take `DIR:axis=value,axis=value` apart into the folder and the values that are selected.
+
+    >>> parse_side("results/quick:sigma=0.1,latent_dim=8")
+    (PosixPath('results/quick'), {'sigma': 0.1, 'latent_dim': 8})
+
+    Raises:
+        ValueError: an axis or a value that there is not.
+    """
+    found = _SELECTION.fullmatch(text)
+    if found is None:
+        return Path(text), {}
+    words = re.split(r",(?=\s*[A-Za-z_]+=)", found["words"])
+    return Path(found["store"]), dict(map(_choice, words))
+
+
+def _choice(word: str) -> tuple[str, Hashable]:
+    axis, values = parse_override(word)
+    if axis not in AXES:
+        raise ValueError(f"there is no axis {axis!r}{closest(axis, AXES)}")
+    if len(values) != 1:
+        raise ValueError(f"a side of a comparison has one value of an axis; got {word!r}")
+    try:
+        return axis, AXES[axis].check(values[0])
+    except ValueError as error:
+        raise ValueError(f"{axis}: {error}") from error
+
+
+def _selected(text: str) -> pd.DataFrame:
+    store, chosen = parse_side(text)
+    frame = load_results(store)
+    for axis, value in chosen.items():
+        kept = frame[[value_text(each) == value_text(value) for each in frame[axis]]]
+        if kept.empty:
+            there = _values_text(frame[axis])
+            raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
+        frame = kept
+    return frame
+
+
+def _values_text(values: "pd.Series[Any]") -> str:
+    distinct = [value_text(value) for value in ordered(values)]
+    return ", ".join(distinct[:_FEW]) + (", ..." if len(distinct) > _FEW else "")
+
+
+def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison:
+    """Pair the rows of two frames, as `load_results` gives them, and take differences b - a.
+
+    Raises:
+        NotComparable: the values of a pair mean different things.
+        ValueError: there is no such metric, no cell has a partner, or a cell has several.
+    """
+    if metric not in METRIC_COLUMNS:
+        raise ValueError(f"there is no metric {metric!r}{closest(metric, METRIC_COLUMNS)}")
+    if a.empty or b.empty:
+        raise ValueError("a comparison needs records on both sides; one side has none")
+    _require_common_ground(a, b, metric)
+    apart = _apart(a, b)
+    same = [axis for axis in AXIS_COLUMNS if axis not in (*apart, "seed")]
+    sides = _by_design(a, same, "the first side"), _by_design(b, same, "the second side")
+    shared = [design for design in sides[0] if design in sides[1]]
+    pairs = [_pair(sides[0][design], sides[1][design]) for design in shared]
+    pairs = [(one, other) for one, other in pairs if len(one)]
+    if not pairs:
+        raise ValueError(_no_partner(a, b, same))
+    varying = _varying(pairs, same)
+    rows = [_difference(one, other, metric, varying) for one, other in pairs]
+    rows.sort(key=lambda row: tuple(order_key(row[axis]) for axis in varying))
+    used = sum(len(one) for one, _ in pairs)
+    return Comparison(metric, apart, pd.DataFrame(rows), (len(a) - used, len(b) - used))
+
+
+def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> None:
+    """Refuse two sides no record of which may be compared with one of the other."""
+    columns = list(basis(metric))
+    grounds = [set(map(tuple, side[columns].map(value_text).to_numpy())) for side in (a, b)]
+    if grounds[0].isdisjoint(grounds[1]):
+        require_comparable(pd.concat([a, b]), metric)
+
+
+def _apart(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Hashable, Hashable]]:
+    """The axes that have one value in each frame, and not the same."""
+    found = {}
+    for axis in AXIS_COLUMNS:
+        values = ordered(a[axis]), ordered(b[axis])
+        if axis != "seed" and len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
+            found[axis] = (values[0][0], values[1][0])
+    return found
+
+
+def _by_design(frame: pd.DataFrame, same: Sequence[str], side: str) -> dict[str, pd.DataFrame]:
+    """The rows of each design by seed; a design is named by the text of its values in `same`."""
+    names = ["\n".join(map(value_text, row)) for row in frame[list(same)].to_numpy()]
+    found = {}
+    for design, rows in frame.groupby(np.asarray(names), sort=False):
+        if rows["seed"].duplicated().any():
+            seed = rows.loc[rows["seed"].duplicated(), "seed"].iloc[0]
+            raise ValueError(
+                f"a seed counts once, but {side} has several records of seed {seed} that differ in "
+                f"the machine alone: compare one store"
+            )
+        found[str(design)] = rows.set_index("seed", drop=False).sort_index()
+    return found
+
+
+def _pair(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    both = one.index.intersection(other.index).sort_values()
+    return one.loc[both], other.loc[both]
+
+
+def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
+    for axis in (*same, "seed"):
+        texts = [set(map(value_text, frame[axis])) for frame in (a, b)]
+        if texts[0].isdisjoint(texts[1]):
+            hint = "" if axis == "seed" else f"; select one on each side, DIR:{axis}=VALUE"
+            return (
+                f"a cell is compared with one that is equal in all else; the two sides share no "
+                f"{axis}: {_values_text(a[axis])} and {_values_text(b[axis])}{hint}"
+            )
+    return "a cell is compared with one that is equal in all else; no cell has such a partner"
+
+
+def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[str]) -> list[str]:
+    firsts = pd.concat([one.iloc[[0]] for one, _ in pairs])
+    found = [axis for axis in same if len(set(map(value_text, firsts[axis]))) > 1]
+    return sorted(found, key=reading_order)
+
+
+def _difference(
+    one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
+) -> dict[str, Any]:
+    require_comparable(pd.concat([one, other]), metric)
+    whole = one[metric].notna() & other[metric].notna()
+    before, after = one.loc[whole, metric], other.loc[whole, metric]
+    result = interval((after - before).to_numpy(dtype="float64"))
+    return {axis: one[axis].iloc[0] for axis in varying} | {
+        "a": float(before.mean()),
+        "b": float(after.mean()),
+        "difference": result.mean,
+        "low": result.low,
+        "high": result.high,
+        "n": result.n,
+        "cells": len(one),
+    }

@@ -1,0 +1,124 @@
+"""`vaebench reproduce`: re-test published claims, from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vaebench.findings.finding import Assessed, Budget
+    from vaebench.runner.reproduce import Reproduction
+
+__all__ = ["reproduce"]
+
+_SOME_FAILED, _DAMAGED, _CONTRADICTED, _SIGNAL = 1, 4, 6, 128
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("findings", nargs=-1, metavar="[FINDING]...")
+@click.option(
+    "--budget",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="quick: digits and mathematics, minutes; full: MNIST, hours.",
+)
+@click.option("-o", "--output", type=_FOLDER, help="The store [default: results/reproduce-BUDGET].")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores].")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
+@click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
+@click.option("--no-report", is_flag=True, help="Leave the page out.")
+@click.option(
+    "--report-dir", type=_FOLDER, help="The page's folder [default: reports/findings-...]."
+)
+@click.option(
+    "--data-dir", type=_FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
+)
+def reproduce(
+    findings: tuple[str, ...],
+    budget: Budget,
+    output: Path | None,
+    jobs: int | None,
+    retry_failed: bool,
+    wait: bool,
+    no_report: bool,
+    report_dir: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Re-test published claims and give each a verdict.
+
+    FINDING is a name or a family such as latent-dim (`vaebench list findings`); all by default.
+    Running it again does only what is missing. Leaves with 6 where a claim is contradicted.
+    """
+    from vaebench.findings.registry import UnknownFinding, select_findings
+    from vaebench.records.store import Store
+
+    try:
+        select_findings(findings)
+    except UnknownFinding as error:
+        raise click.UsageError(str(error)) from error
+
+    from vaebench.runner.reproduce import reproduce as run
+
+    store = Store(output or Path("results") / f"reproduce-{budget}")
+    made = run(
+        findings,
+        budget,
+        store,
+        data_dir=data_dir,
+        jobs=jobs,
+        retry_failed=retry_failed,
+        wait=wait,
+        echo=click.echo,
+    )
+    click.echo(verdict_table(made.rows))
+    click.echo(f"records: {store.root}")
+    if not no_report and made.summary.signal is None and made.summary.storage_error is None:
+        _page(made.rows, store.root, report_dir or Path("reports") / f"findings-{budget}")
+    _leave(made)
+
+
+def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:
+    from vaebench.analysis.findings_page import write_findings_page
+    from vaebench.records.store import Store
+    from vaebench.runner.reproduce import collected
+
+    click.echo(f"report: {write_findings_page(rows, collected(Store(root)), folder)}")
+
+
+def verdict_table(rows: Sequence[Assessed]) -> str:
+    """The verdicts for a terminal: two lines a finding, then the counts."""
+    from vaebench.analysis.findings_page import counted, measured_text
+
+    lines = []
+    for each in rows:
+        judged, statistic = each.judgement, each.statistic
+        reason = f" ({judged.reason})" if judged.reason else ""
+        lines.append(f"{judged.verdict:<13} {each.finding.name}: {each.finding.claim}{reason}")
+        if statistic is not None and each.margin is not None:
+            tested = f"; tested as: {each.truncation}" if each.truncation else ""
+            lines.append(
+                f"{'':<13} {each.finding.measure}: {measured_text(statistic)}, n = {statistic.n}, "
+                f"margin {each.margin.text()}{tested}"
+            )
+    return "\n".join([*lines, "", counted(rows)])
+
+
+def _leave(made: Reproduction) -> None:
+    """Exit codes, the most pressing first."""
+    summary = made.summary
+    if summary.signal is not None:
+        sys.exit(_SIGNAL + summary.signal)
+    if summary.storage_error is not None:
+        click.echo(f"vaebench: {summary.storage_error}", err=True)
+    if summary.storage_error is not None or summary.damaged:
+        sys.exit(_DAMAGED)
+    if any(each.judgement.verdict == "contradicted" for each in made.rows):
+        sys.exit(_CONTRADICTED)
+    if set(summary.states()) - {"done"}:
+        sys.exit(_SOME_FAILED)

@@ -1,0 +1,411 @@
+"""Annealed importance sampling of log p(x): bounds from below, and on simulated images from above.
+
+Codes go from the prior to the posterior through p_t(z) ~ p(z) p(x|z)^t by Hamiltonian Monte Carlo,
+and gather the weight w = prod_i p(x|z_i)^(t_{i+1} - t_i) on their way; E[w] = p(x), so that log w
+is a stochastic lower bound on log p(x) (Neal 2001, "Annealed importance sampling"). Run backwards
+from an exact posterior sample, which a simulated image has in the code it was made from, the
+weights give E[1/w] = 1/p(x), a stochastic upper bound: bidirectional Monte Carlo (Grosse, Ancha
+and Roy 2016, arXiv 1606.02275). For decoders: Wu, Burda, Salakhutdinov and Grosse 2017, arXiv
+1611.04273, section 3.
+
+Step sizes are adapted to an acceptance of 0.65 on chains of their own that are then thrown away:
+the chains that count see fixed kernels, and the bounds hold whatever the step sizes are.
+All is float64. Shapes: S chains, B images, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from vaebench.evaluation.double_precision import codes_at_once, double_copy, double_pixels
+from vaebench.model.posterior import gaussian_log_prob
+from vaebench.model.vae import VAE
+
+__all__ = [
+    "Annealed",
+    "Annealing",
+    "Bracket",
+    "annealed_bound",
+    "bidirectional_bounds",
+    "temperatures",
+]
+
+ACCEPTANCE = 0.65
+"""The acceptance rate that step sizes are adapted to: the optimum of Beskos et al. 2013."""
+
+_TUNING_CHAINS, _SETTLING, _GAIN = 8, 20, 0.6
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How long and how densely to anneal.
+
+    Attributes:
+        chains: independent chains an image; two at least, or there is no standard error.
+        distributions: steps from the prior to the posterior, at least 1. The gap between the two
+            bounds shrinks about as 1 / distributions.
+        leapfrog_steps: steps of the longest Hamiltonian trajectory.
+
+    Raises:
+        ValueError: for numbers outside these ranges.
+    """
+
+    chains: int = 16
+    distributions: int = 500
+    leapfrog_steps: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least in (("chains", 2), ("distributions", 1), ("leapfrog_steps", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"annealing needs {name} of at least {least}; got {value}")
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """What one direction gives for ``N`` images.
+
+    Attributes:
+        log_weights: log w of each chain, nats, ``(N, chains)``; each is itself a bound.
+        acceptance: mean acceptance rate of the proposals, ``(N,)``.
+        reverse: whether the chains ran from posterior to prior.
+    """
+
+    log_weights: Tensor
+    acceptance: Tensor
+    reverse: bool
+
+    @property
+    def bound(self) -> Tensor:
+        """log of the mean of w, below log p(x) in expectation; reverse, minus log of that of 1/w.
+
+        Nats, ``(N,)``.
+        """
+        sign = -1.0 if self.reverse else 1.0
+        chains = self.log_weights.shape[1]
+        return sign * (torch.logsumexp(sign * self.log_weights, 1) - math.log(chains))
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Monte Carlo error of ``bound`` by the spread of the chains' weights, nats, ``(N,)``.
+
+        By the delta method. Reverse chains of an image come from one exact sample and are not
+        quite independent: the spread of the bounds over images is the safer measure there.
+        """
+        relative = self._relative_weights()
+        return relative.std(1) / math.sqrt(relative.shape[1])
+
+    @property
+    def effective_share(self) -> Tensor:
+        """(sum w)^2 / (chains sum w^2), between 1/chains and 1, ``(N,)``; of 1/w in reverse."""
+        return 1 / self._relative_weights().square().mean(1)
+
+    def _relative_weights(self) -> Tensor:
+        sign = -1.0 if self.reverse else 1.0
+        return (sign * self.log_weights).softmax(1) * self.log_weights.shape[1]
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """log p(x) of simulated images from below and from above."""
+
+    forward: Annealed
+    reverse: Annealed
+
+    @property
+    def gap(self) -> Tensor:
+        """Upper less lower bound, nats, ``(N,)``: at least 0 but for noise."""
+        return self.reverse.bound - self.forward.bound
+
+
+def temperatures(distributions: int, contrast: float) -> Tensor:
+    """Powers t of p(x|z) on the way from prior (0) to posterior (1), ``(distributions + 1,)``.
+
+    ((1 + contrast)^s - 1) / contrast with s in equal steps. Where the likelihood is a Gaussian of
+    z that is 1/sqrt(contrast) as wide as the prior, log p(x|z) varies under p_t by an amount
+    proportional to 1 / (1 + contrast t), and equal shares of that are the best spacing (Neal 2001,
+    section 4; Grosse, Maddison and Salakhutdinov 2013, section 4). A logistic function, as Wu et
+    al. 2017 use, needs many times the steps: its first ones are far too long.
+
+    >>> temperatures(2, 8.0).tolist()
+    [0.0, 0.25, 1.0]
+    """
+    rate = math.log1p(contrast)
+    line = torch.linspace(0, 1, distributions + 1, dtype=torch.float64)
+    return torch.expm1(rate * line) / math.expm1(rate)
+
+
+def annealed_bound(
+    vae: VAE,
+    pixels: Tensor,
+    settings: Annealing,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Annealed:
+    """The stochastic lower bound on log p(x) of images ``(N, D)`` under the decoder and prior.
+
+    Args:
+        vae: a pack of one; a float64 copy of it is used. Its encoder plays no part.
+        pixels: ``(N, D)``.
+        settings: chains, distributions and trajectories.
+        generator: of all noise, on the CPU.
+        progress: called after each move with the number of moves done and their total.
+
+    Raises:
+        ValueError: for no image, images of another size, a delta posterior, or a decoder whose
+            log p(x|z) is not finite at a code from the prior.
+    """
+    model = double_copy(vae)
+    images = double_pixels(model, pixels)
+    return _Run(model, settings, generator, progress, 1).forward(images)
+
+
+def bidirectional_bounds(
+    vae: VAE,
+    pixels: Tensor,
+    codes: Tensor,
+    settings: Annealing,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Bracket:
+    """Both stochastic bounds on log p(x) of images that were drawn from the model.
+
+    Args:
+        vae, settings, generator, progress: as for `annealed_bound`.
+        pixels: ``(N, D)``, as `vaebench.model.sampling.simulate` gives them.
+        codes: ``(N, Z)``, the codes these very images were made from: exact posterior samples.
+            With any others the upper bound is none.
+
+    Raises:
+        ValueError: as `annealed_bound`, and for codes of another shape.
+    """
+    model = double_copy(vae)
+    images = double_pixels(model, pixels)
+    if codes.shape != (len(images), model.latent_dim):
+        raise ValueError(
+            "each image needs the code it was simulated from, shape "
+            f"{(len(images), model.latent_dim)}; got {tuple(codes.shape)}: "
+            "pass what simulate() returned"
+        )
+    return _Run(model, settings, generator, progress, 2).both(images, codes)
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where chains are: codes ``(S, B, Z)``, log p(x|z) ``(S, B)`` and its gradient."""
+
+    z: Tensor
+    log_likelihood: Tensor
+    gradient: Tensor
+
+
+class _Target:
+    """p(z) p(x|z)^t for a block of images ``(B, D)``."""
+
+    def __init__(self, vae: VAE, x: Tensor) -> None:
+        self._vae, self._x = vae, x
+        self.prior_scale = vae.prior_scale[0]
+        self.images = len(x)
+
+    def at(self, z: Tensor) -> _State:
+        """The state of chains at codes ``(S, B, Z)``."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            value = self._vae.decode(z.unsqueeze(0)).log_prob(self._x)[0]
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+        return _State(z.detach(), value.detach(), gradient)
+
+    def from_prior(self, chains: int, generator: torch.Generator) -> _State:
+        shape = (chains, self.images, self._vae.latent_dim)
+        state = self.at(self.prior_scale * _normal(shape, generator, self._x))
+        if not bool(state.log_likelihood.isfinite().all()):
+            raise ValueError(
+                "the decoder's log p(x|z) must be finite at codes from the prior, and is not: "
+                "did the training of this model diverge?"
+            )
+        return state
+
+    def log_prob(self, state: _State, t: float) -> Tensor:
+        """log p(z) + t log p(x|z), ``(S, B)``."""
+        return gaussian_log_prob(state.z, 0.0, self.prior_scale) + t * state.log_likelihood
+
+    def force(self, state: _State, t: float) -> Tensor:
+        """The gradient of the same with respect to z, ``(S, B, Z)``."""
+        return t * state.gradient - state.z / self.prior_scale.square()
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(like.device)
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(like.device)
+
+
+def _move(
+    target: _Target,
+    state: _State,
+    t: float,
+    step: Tensor,
+    longest: int,
+    generator: torch.Generator,
+) -> tuple[_State, Tensor]:
+    """One Hamiltonian proposal that leaves p_t invariant, and its acceptance rate ``(B,)``.
+
+    ``step (B,)``: step sizes. The number of steps is drawn from 1 to ``longest``, since on a
+    Gaussian target a trajectory of fixed length can come back to its start. Source: Neal 2011,
+    "MCMC using Hamiltonian dynamics", sections 3.2 and 4.2.
+    """
+    shape = tuple(state.log_likelihood.shape)
+    size = step.unsqueeze(-1)
+    leapfrog_steps = int(torch.randint(1, longest + 1, (), generator=generator))
+    momentum = _normal(tuple(state.z.shape), generator, step)
+    before = target.log_prob(state, t) - 0.5 * momentum.square().sum(-1)
+    proposal = state
+    momentum = momentum + 0.5 * size * target.force(state, t)
+    for taken in range(1, leapfrog_steps + 1):
+        proposal = target.at(proposal.z + size * momentum)
+        last = taken == leapfrog_steps
+        momentum = momentum + (0.5 if last else 1.0) * size * target.force(proposal, t)
+    after = target.log_prob(proposal, t) - 0.5 * momentum.square().sum(-1)
+    # A trajectory that left the numbers' range has no rate: it is refused like any bad one.
+    rate = torch.nan_to_num((after - before).clamp(max=0).exp(), nan=0.0)
+    accepted = _uniform(shape, generator, step) < rate
+    return _chosen(accepted, proposal, state), rate.mean(0)
+
+
+def _chosen(accepted: Tensor, new: _State, old: _State) -> _State:
+    wide = accepted.unsqueeze(-1)
+    return _State(
+        torch.where(wide, new.z, old.z),
+        torch.where(accepted, new.log_likelihood, old.log_likelihood),
+        torch.where(wide, new.gradient, old.gradient),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Temperatures from end to end, and the step sizes ``(distributions - 1, B)`` between them."""
+
+    path: list[float]
+    steps: Tensor
+
+
+class _Run:
+    """Settings, noise and progress of one estimate; walks through blocks of images and chains."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        settings: Annealing,
+        generator: torch.Generator,
+        progress: Progress | None,
+        directions: int,
+    ) -> None:
+        self._vae, self._settings, self._generator = vae, settings, generator
+        self._progress, self._directions = progress, directions
+        self._done = self._total = 0
+
+    def forward(self, images: Tensor) -> Annealed:
+        blocks = [self._forward(target, plan) for target, plan, _ in self._blocks(images)]
+        return _joined(blocks)
+
+    def both(self, images: Tensor, codes: Tensor) -> Bracket:
+        forward, reverse = [], []
+        for target, plan, rows in self._blocks(images):
+            start = codes[rows].to(images)
+            forward.append(self._forward(target, plan))
+            reverse.append(self._reverse(target, plan, start))
+        return Bracket(_joined(forward), _joined(reverse))
+
+    def _blocks(self, images: Tensor) -> Iterator[tuple[_Target, _Plan, slice]]:
+        """Each block of images with its plan, made on chains of their own."""
+        size = max(1, codes_at_once(self._vae) // self._settings.chains)
+        starts = range(0, len(images), size)
+        groups, moves = len(self._groups()), self._settings.distributions - 1
+        settling = 1 + (self._directions - 1) * groups
+        runs = 1 + self._directions * groups
+        self._total = len(starts) * (runs * moves + _SETTLING * settling * bool(moves))
+        for start in starts:
+            rows = slice(start, start + size)
+            target = _Target(self._vae, images[rows])
+            yield target, self._tuned(target), rows
+
+    def _groups(self) -> list[int]:
+        """How many chains of one block are run together, time after time."""
+        most = min(self._settings.chains, codes_at_once(self._vae))
+        full, rest = divmod(self._settings.chains, most)
+        return [most] * full + [rest] * (rest > 0)
+
+    def _tuned(self, target: _Target) -> _Plan:
+        """Temperatures by how much log p(x|z) varies under the prior; step sizes by acceptance."""
+        state = target.from_prior(_TUNING_CHAINS, self._generator)
+        contrast = float(state.log_likelihood.var(0).mean().sqrt())
+        path = temperatures(self._settings.distributions, contrast + 1e-3).tolist()
+        log_step = torch.full_like(state.z[0, :, 0], math.log(0.5 * float(target.prior_scale)))
+        steps = log_step.new_empty((len(path) - 2, target.images))
+        for i, t in enumerate(path[1:-1]):
+            for _ in range(1 if i else 1 + _SETTLING):
+                state, rate = self._moved(target, state, t, log_step.exp())
+                log_step = log_step + _GAIN * (rate - ACCEPTANCE)
+            steps[i] = log_step.exp()
+        return _Plan(path, steps)
+
+    def _moved(
+        self, target: _Target, state: _State, t: float, step: Tensor
+    ) -> tuple[_State, Tensor]:
+        moved = _move(target, state, t, step, self._settings.leapfrog_steps, self._generator)
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return moved
+
+    def _forward(self, target: _Target, plan: _Plan) -> Annealed:
+        starts = (target.from_prior(chains, self._generator) for chains in self._groups())
+        gathered = [self._annealed(target, start, plan) for start in starts]
+        return _block(gathered, reverse=False)
+
+    def _reverse(self, target: _Target, plan: _Plan, codes: Tensor) -> Annealed:
+        back = _Plan(plan.path[::-1], plan.steps.flip(0))
+        gathered = []
+        for chains in self._groups():
+            state = target.at(codes.expand(chains, -1, -1))
+            # Moves that leave the posterior invariant keep each chain's start exact, and part them.
+            for _ in range(_SETTLING * bool(len(back.steps))):
+                state, _ = self._moved(target, state, 1.0, back.steps[0])
+            gathered.append(self._annealed(target, state, back))
+        return _block(gathered, reverse=True)
+
+    def _annealed(self, target: _Target, state: _State, plan: _Plan) -> tuple[Tensor, Tensor]:
+        """Sum of (t_{i+1} - t_i) log p(x|z_i) along the path, (S, B), and acceptance, (B,)."""
+        weight = torch.zeros_like(state.log_likelihood)
+        rates = torch.zeros_like(weight[0])
+        for i, (t, following) in enumerate(pairwise(plan.path)):
+            weight = weight + (following - t) * state.log_likelihood
+            if i < len(plan.steps):
+                state, rate = self._moved(target, state, following, plan.steps[i])
+                rates = rates + rate
+        return weight, rates / max(1, len(plan.steps))
+
+
+def _block(gathered: list[tuple[Tensor, Tensor]], *, reverse: bool) -> Annealed:
+    weights = torch.cat([weight for weight, _ in gathered]).T
+    shares = torch.stack([rate * (len(weight) / weights.shape[1]) for weight, rate in gathered])
+    # Backwards the differences of t are negative, and the sum is minus the log-weight.
+    return Annealed((-weights if reverse else weights).cpu(), shares.sum(0).cpu(), reverse)
+
+
+def _joined(blocks: list[Annealed]) -> Annealed:
+    return Annealed(
+        torch.cat([block.log_weights for block in blocks]),
+        torch.cat([block.acceptance for block in blocks]),
+        blocks[0].reverse,
+    )

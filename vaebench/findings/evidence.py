@@ -1,0 +1,155 @@
+"""What verdicts are made from: rows of records, their arrays and series, and facts.
+
+A statistic is a pure function of an `Evidence`; the helpers here pick rows, pair them by seed and
+turn one number a seed into a `Statistic`. What is not there raises `Untested`, never a guess.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from vaebench.analysis.columns import AXIS_COLUMNS
+from vaebench.analysis.comparability import require_comparable
+from vaebench.analysis.labels import value_text
+from vaebench.analysis.summary import interval
+from vaebench.findings.verdict import Statistic, Untested
+from vaebench.grid.cell import Cell
+
+__all__ = [
+    "Evidence",
+    "by_seed",
+    "data_fact",
+    "difference",
+    "each_seed",
+    "over_seeds",
+    "rows_of",
+    "select",
+    "values_of",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+Fact = Mapping[str, JsonValue]
+
+
+def _no_arrays(_: str) -> Arrays:
+    return {}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The records that a finding is judged by.
+
+    Attributes:
+        frame: rows of the tidy frame (`vaebench.analysis.frame`).
+        arrays: reads the arrays of a cell; empty where there are none.
+        series: for a cell its numbers an epoch, by name.
+        facts: payloads of fact records, by record id.
+    """
+
+    frame: pd.DataFrame
+    arrays: Callable[[str], Arrays] = _no_arrays
+    series: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
+    """The rows of these very cells, whatever state they ended in."""
+    if frame.empty:
+        return frame
+    wanted = {(_design(cell), cell.seed) for cell in cells}
+    keys = zip(frame["design"], frame["seed"], strict=True)
+    return frame[[key in wanted for key in keys]]
+
+
+def _design(cell: Cell) -> str:
+    """The column `design` of the tidy frame: every axis but the seed."""
+    names = (name for name in AXIS_COLUMNS if name != "seed")
+    return " ".join(value_text(getattr(cell, name)) for name in names)
+
+
+def select(frame: pd.DataFrame, **axes: object) -> pd.DataFrame:
+    """The finished rows with these values of these columns.
+
+    Raises:
+        Untested: there is none.
+    """
+    kept = frame[frame["status"] == "done"] if len(frame) else frame
+    for name, value in axes.items():
+        if len(kept):
+            kept = kept[[entry == value for entry in kept[name]]]
+    if kept.empty:
+        told = ", ".join(f"{name} {value_text(value)}" for name, value in axes.items())
+        raise Untested(f"there is no finished record{' of ' + told if told else ''}")
+    return kept
+
+
+def by_seed(frame: pd.DataFrame, metric: str, **axes: object) -> "pd.Series[float]":
+    """One number a seed of the finished rows with these axes, indexed by seed.
+
+    Raises:
+        Untested: no such row has a value of the metric.
+        ValueError: the axes leave more than one row a seed.
+    """
+    rows = select(frame, **axes)
+    if metric not in rows:
+        raise Untested(f"the records hold no {metric}")
+    rows = rows[rows[metric].notna()]
+    if rows.empty:
+        raise Untested(f"no record has a value of {metric}")
+    if rows["seed"].duplicated().any():
+        raise ValueError(f"one design has one row a seed; {axes} leave several")
+    return pd.Series(rows[metric].to_numpy(float), index=rows["seed"].to_numpy())
+
+
+def difference(
+    frame: pd.DataFrame, metric: str, more: Mapping[str, object], less: Mapping[str, object]
+) -> "pd.Series[float]":
+    """`metric` of `more` minus that of `less`, paired by seed.
+
+    Raises:
+        Untested: one of the two is missing.
+        NotComparable: the two may not be compared in this metric.
+    """
+    require_comparable(pd.concat([select(frame, **more), select(frame, **less)]), metric)
+    paired = by_seed(frame, metric, **more) - by_seed(frame, metric, **less)
+    return paired.dropna()
+
+
+def each_seed(frame: pd.DataFrame, function: Callable[[pd.DataFrame], float]) -> "pd.Series[float]":
+    """`function` of the finished rows of each seed, indexed by seed."""
+    parts = select(frame).groupby("seed", sort=True)
+    made = {seed: function(rows) for seed, rows in parts}
+    return pd.Series(list(made.values()), index=list(made), dtype=float)
+
+
+def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]) -> pd.DataFrame:
+    """A table of `metric`: a row a seed that has all of these values of `axis`, a column a value.
+
+    Raises:
+        Untested: a value has no finished row.
+    """
+    require_comparable(select(frame), metric)
+    columns = [by_seed(frame, metric, **{axis: value}) for value in values]
+    return pd.concat(columns, axis=1, keys=list(values)).dropna()
+
+
+def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
+    """The mean over seeds with its 95 % Student t interval."""
+    result = interval([float(value) for value in values])
+    return Statistic(result.mean, result.low, result.high, result.n, unit)
+
+
+def data_fact(evidence: Evidence, dataset: str) -> Fact:
+    """What was computed of a data set's own images.
+
+    Raises:
+        Untested: it was not.
+    """
+    name = f"data-{dataset}"
+    if name not in evidence.facts:
+        raise Untested(f"nothing is recorded of the images of {dataset}")
+    return evidence.facts[name]

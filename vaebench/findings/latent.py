@@ -1,0 +1,358 @@
+"""Findings about the size of the latent space, the tutorial's own question.
+
+Verdicts are a function of training: each is of the longest training in its grid unless it says
+otherwise. On 8×8 digits 1,000 latents are 16 a pixel, as 10,000 are 13 a pixel of MNIST; margins
+in nats are those of MNIST times the ratio of the pixels, 64 / 784.
+"""
+
+import pandas as pd
+
+from vaebench.findings.evidence import (
+    Evidence,
+    over_seeds,
+    select,
+    values_of,
+)
+from vaebench.findings.finding import Budget, Finding
+from vaebench.findings.settings import cells_of
+from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.grid.cell import Cell
+from vaebench.grid.spec import Grid
+
+__all__ = ["LATENT", "PLATEAUS", "latent_cells", "plateau_of"]
+
+PLATEAUS: dict[str, tuple[int, ...]] = {"digits": (8, 16, 32), "mnist": (16, 32, 100)}
+"""Latent sizes that should be about equally good, by data set."""
+
+_SIZES = [1, 2, 3, 4, 8, 16, 32, 64, 1000]
+_EPOCHS = [20, 80]
+
+
+def latent_cells(budget: Budget) -> tuple[Cell, ...]:
+    """The latent-size sweep at two training budgets; in full the packaged grid `latent-dim`."""
+    if budget == "full":
+        return Grid.load("latent-dim").cells
+    return cells_of(
+        "quick",
+        binarization="threshold",
+        latent_dim=_SIZES,
+        epochs=_EPOCHS,
+        tsne_points=150,
+        seed=[0, 1, 2],
+    )
+
+
+def plateau_of(frame: pd.DataFrame) -> tuple[int, ...]:
+    """The sizes of the plateau for the data set of these rows.
+
+    Raises Untested for a data set without one.
+    """
+    dataset = str(frame["dataset"].iloc[0])
+    if dataset not in PLATEAUS:
+        raise Untested(f"no plateau is stated for {dataset}")
+    return PLATEAUS[dataset]
+
+
+def _longest(frame: pd.DataFrame) -> pd.DataFrame:
+    return select(frame, epochs=select(frame)["epochs"].max())
+
+
+def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
+    return select(frame, epochs=select(frame)["epochs"].min())
+
+
+def _below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.Series[float]":
+    """Mean of a metric over the plateau minus that of one size, a number a seed."""
+    plateau = plateau_of(rows)
+    table = values_of(rows, "latent_dim", metric, [*plateau, size])
+    return table[list(plateau)].mean(axis=1) - table[size]
+
+
+def _lost_by_three(evidence: Evidence) -> Statistic:
+    return over_seeds(_below_plateau(_longest(evidence.frame), 3), "nats/image")
+
+
+def _lost_by_two(evidence: Evidence) -> Statistic:
+    return over_seeds(_below_plateau(_longest(evidence.frame), 2), "nats/image")
+
+
+def _spread(evidence: Evidence) -> Statistic:
+    """Range of the ELBO over the plateau, as a share of what one latent loses."""
+    rows = _longest(evidence.frame)
+    table = values_of(rows, "latent_dim", "elbo", [*plateau_of(rows), 1])
+    best = table[list(plateau_of(rows))]
+    ranges = best.max(axis=1) - best.min(axis=1)
+    return over_seeds(ranges / (best.mean(axis=1) - table[1]), "share")
+
+
+def _largest(rows: pd.DataFrame) -> int:
+    return int(rows["latent_dim"].max())
+
+
+def _lost_by_largest(evidence: Evidence) -> Statistic:
+    rows = _longest(evidence.frame)
+    return over_seeds(_below_plateau(rows, _largest(rows)), "nats/image")
+
+
+def _lost_by_largest_early(evidence: Evidence) -> Statistic:
+    rows = _shortest(evidence.frame)
+    return over_seeds(_below_plateau(rows, _largest(rows)), "nats/image")
+
+
+def _lost_by_thousand(evidence: Evidence) -> Statistic:
+    return over_seeds(_below_plateau(_longest(evidence.frame), 1000), "nats/image")
+
+
+def _mended(evidence: Evidence) -> Statistic:
+    """What the largest size loses after the short training minus after the long."""
+    early, late = _shortest(evidence.frame), _longest(evidence.frame)
+    if early["epochs"].iloc[0] == late["epochs"].iloc[0]:
+        raise Untested("there is only one training budget")
+    size = _largest(late)
+    return over_seeds(
+        (_below_plateau(early, size) - _below_plateau(late, size)).dropna(), "nats/image"
+    )
+
+
+def _kl_of_largest(evidence: Evidence) -> Statistic:
+    rows = _longest(evidence.frame)
+    return over_seeds(-_below_plateau(rows, _largest(rows), "kl"), "nats/image")
+
+
+def _steps_up(evidence: Evidence) -> Statistic:
+    """Smallest of the gains of ELBO from size to size up to the plateau, seed by seed."""
+    rows = _longest(evidence.frame)
+    sizes = [size for size in (1, 2, 4, 8, 16) if size <= plateau_of(rows)[0]]
+    table = values_of(rows, "latent_dim", "elbo", sizes)
+    return over_seeds(table.diff(axis=1).iloc[:, 1:].min(axis=1), "nats/image")
+
+
+def _overfits(evidence: Evidence) -> Statistic:
+    """Train-test gap of the ELBO beyond the plateau minus that at its beginning."""
+    rows = _longest(evidence.frame)
+    small = plateau_of(rows)[0]
+    large = min(size for size in rows["latent_dim"] if size > plateau_of(rows)[-1])
+    train = values_of(rows, "latent_dim", "elbo_train", [small, large])
+    gap = train - values_of(rows, "latent_dim", "elbo", [small, large])
+    return over_seeds((gap[large] - gap[small]).dropna(), "nats/image")
+
+
+def _new_units(evidence: Evidence) -> Statistic:
+    rows = _longest(evidence.frame)
+    _, middle, last = plateau_of(rows)
+    table = values_of(rows, "latent_dim", "active_units", [middle, last])
+    return over_seeds(table[last] - table[middle], "units")
+
+
+def _rate_cells(budget: Budget) -> tuple[Cell, ...]:
+    """The largest size after short training, at the sweep's learning rate and at half of it."""
+    sweep = latent_cells(budget)
+    short, size = min(cell.epochs for cell in sweep), max(cell.latent_dim for cell in sweep)
+    usual = [cell for cell in sweep if (cell.epochs, cell.latent_dim) == (short, size)]
+    halved = [Cell(**{**dict(cell), "learning_rate": cell.learning_rate / 2}) for cell in usual]
+    return (*usual, *halved)
+
+
+def _lower_rate(evidence: Evidence) -> Statistic:
+    rates = sorted(set(select(evidence.frame)["learning_rate"]))
+    if len(rates) != 2:
+        raise Untested("it needs finished records at two learning rates")
+    table = values_of(evidence.frame, "learning_rate", "elbo", rates)
+    return over_seeds(table[rates[0]] - table[rates[1]], "nats/image")
+
+
+def _tutorial_cells(budget: Budget) -> tuple[Cell, ...]:
+    if budget == "quick":
+        return ()
+    return cells_of(
+        "full",
+        hidden=(1000, 500, 250),
+        latent_dim=[16, 32, 100, 10000],
+        batch_size=100,
+        weight_decay=5e-4,
+        epochs=6,
+    )
+
+
+_TRUNCATED: dict[Budget, str] = {
+    "quick": "8×8 digits cut at one half, one hidden layer, 1,840 steps of 60,000; the bound in "
+    "place of the look of samples",
+    "full": "one hidden layer and 6 epochs of 100; the bound in place of the look of samples",
+}
+_SCALED: dict[Budget, str] = {
+    "quick": _TRUNCATED["quick"] + "; 1,000 latents, 16 a pixel, for 10,000 of MNIST, 13 a pixel",
+    "full": _TRUNCATED["full"],
+}
+_SECTION = "Doersch 2016, Sec. 4.1"
+
+
+def _margins(nats: float) -> dict[Budget, Margin]:
+    return {"quick": Margin(low=round(nats * 64 / 784, 2)), "full": Margin(low=nats)}
+
+
+LATENT: tuple[Finding, ...] = (
+    Finding(
+        "latent-three",
+        "latent-dim",
+        "Fewer than 4 latent dimensions are noticeably worse",
+        _SECTION,
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of 3 latents",
+        _margins(5.0),
+        statistic=_lost_by_three,
+        cells=latent_cells,
+        truncation=_TRUNCATED,
+    ),
+    Finding(
+        "latent-two",
+        "latent-dim",
+        "Two latent dimensions are far too few",
+        _SECTION,
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of 2 latents",
+        _margins(10.0),
+        statistic=_lost_by_two,
+        cells=latent_cells,
+        truncation=_TRUNCATED,
+    ),
+    Finding(
+        "latent-plateau",
+        "latent-dim",
+        "Over a broad range the model is insensitive to the number of latents",
+        _SECTION,
+        ("T20", "B11"),
+        "range of the ELBO over the plateau (digits 8 to 32, MNIST 16 to 100), over what 1 loses",
+        {"quick": Margin(high=0.2), "full": Margin(high=0.2)},
+        statistic=_spread,
+        cells=latent_cells,
+        truncation=_TRUNCATED,
+    ),
+    Finding(
+        "latent-thousand",
+        "latent-dim",
+        "With 1,000 latent dimensions results are still good",
+        _SECTION,
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of 1,000 latents",
+        {"full": Margin(high=5.0)},
+        statistic=_lost_by_thousand,
+        cells=lambda budget: latent_cells(budget) if budget == "full" else (),
+        truncation=_TRUNCATED,
+        untested={
+            "quick": "1,000 latents of 8×8 digits are 16 a pixel, the case of 10,000 of MNIST"
+        },
+    ),
+    Finding(
+        "latent-ten-thousand",
+        "latent-dim",
+        "With 10,000 latent dimensions results are degraded",
+        _SECTION,
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of the largest size, longest training",
+        _margins(5.0),
+        statistic=_lost_by_largest,
+        cells=latent_cells,
+        truncation=_SCALED,
+    ),
+    Finding(
+        "latent-ten-thousand-early",
+        "latent-dim",
+        "With 10,000 latent dimensions results are degraded, after short training too",
+        _SECTION,
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of the largest size, shortest training",
+        _margins(5.0),
+        statistic=_lost_by_largest_early,
+        cells=latent_cells,
+        truncation=_SCALED,
+    ),
+    Finding(
+        "latent-training-mends",
+        "latent-dim",
+        "What far too many latents lose is a matter of training: more epochs win part of it back",
+        "reading of Doersch 2016, Sec. 4.1 (“stochastic gradient descent struggles”)",
+        ("T20", "B11"),
+        "loss of the largest size after short training minus after long",
+        {"quick": Margin(low=0.0), "full": Margin(low=0.0)},
+        statistic=_mended,
+        cells=latent_cells,
+        truncation=_SCALED,
+    ),
+    Finding(
+        "latent-lower-rate-mends",
+        "latent-dim",
+        "A lower learning rate wins back part of what far too many latents lose",
+        "reading of Doersch 2016, Sec. 4.1 (“stochastic gradient descent struggles”)",
+        ("T20", "T18"),
+        "ELBO of the largest size at half the learning rate minus that at the whole",
+        {"quick": Margin(low=0.0), "full": Margin(low=0.0)},
+        statistic=_lower_rate,
+        cells=_rate_cells,
+        truncation=_SCALED,
+    ),
+    Finding(
+        "latent-kl-too-high",
+        "latent-dim",
+        "With 10,000 latent dimensions training cannot keep the KL low",
+        _SECTION,
+        ("T20",),
+        "KL of the largest size minus that of the plateau",
+        {"quick": Margin(low=0.0), "full": Margin(low=0.0)},
+        statistic=_kl_of_largest,
+        cells=latent_cells,
+        truncation=_SCALED,
+    ),
+    Finding(
+        "latent-tutorial-network",
+        "latent-dim",
+        "With 10,000 latent dimensions the tutorial's own network is degraded",
+        _SECTION + "; its prototxt: 1000-500-250, grey targets, weight decay 5e-4, batch 100",
+        ("T20", "B11"),
+        "ELBO of the plateau minus that of 10,000 latents",
+        {"full": Margin(low=5.0)},
+        statistic=_lost_by_largest,
+        cells=_tutorial_cells,
+        truncation={"full": "6 epochs of 100, and PyTorch's initial weights"},
+        untested={"quick": "a network of its size is for MNIST"},
+    ),
+    Finding(
+        "latent-more-is-better",
+        "latent-dim",
+        "Up to the plateau every further latent dimension helps",
+        "Kingma & Welling 2014, Fig. 2",
+        ("B12",),
+        "smallest gain of ELBO from size to size (1, 2, 4, 8; MNIST also 16)",
+        {"quick": Margin(low=0.0), "full": Margin(low=0.0)},
+        statistic=_steps_up,
+        cells=latent_cells,
+        truncation=_TRUNCATED,
+    ),
+    Finding(
+        "latent-no-overfitting",
+        "latent-dim",
+        "Superfluous latent dimensions do not overfit",
+        "Kingma & Welling 2014, Sec. 5 and Fig. 2",
+        ("B12",),
+        "train-test gap of the ELBO beyond the plateau minus that at its beginning",
+        {"quick": Margin(high=0.3), "full": Margin(high=1.0)},
+        statistic=_overfits,
+        cells=latent_cells,
+        truncation=_TRUNCATED,
+    ),
+    Finding(
+        "latent-units-saturate",
+        "latent-dim",
+        "More latent dimensions do not add active units",
+        "Burda et al. 2016, Sec. 5.2",
+        ("B08",),
+        "active units at 100 latents minus those at 32",
+        {"full": Margin(-4.0, 4.0)},
+        statistic=_new_units,
+        cells=lambda budget: latent_cells(budget) if budget == "full" else (),
+        truncation={"full": "6 epochs of 3,280"},
+        untested={
+            "quick": "in 80 epochs of digits the weak units have not yet come below the threshold"
+        },
+    ),
+)
+"""The findings of this module."""

@@ -1,0 +1,317 @@
+"""Findings about the linear VAE, of which everything is known: pPCA, collapse, rotations."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import JsonValue
+
+from vaebench.findings.evidence import (
+    Evidence,
+    by_seed,
+    data_fact,
+    over_seeds,
+)
+from vaebench.findings.finding import Budget, Finding, Measured
+from vaebench.findings.settings import cells_of
+from vaebench.findings.theory import mathematics, same
+from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.grid.cell import Cell
+from vaebench.truth.images import Floats
+from vaebench.truth.ppca import LinearVAE, Spectrum, fit
+
+__all__ = ["LINEAR", "recorded_spectrum"]
+
+
+def _images() -> Floats:
+    """Correlated images of 12 pixels, fixed."""
+    rng = np.random.default_rng(8)
+    factors = rng.normal(size=(12, 12)) * np.linspace(2.0, 0.2, 12)
+    return np.asarray(rng.standard_normal((400, 12)) @ factors.T / 4 + 0.5)
+
+
+def _rotation(latent_dim: int) -> Floats:
+    return np.asarray(
+        np.linalg.qr(np.random.default_rng(9).normal(size=(latent_dim, latent_dim)))[0]
+    )
+
+
+def _no_gap() -> Measured:
+    images = _images()
+    model = LinearVAE.optimum(fit(images), 4)
+    gap = float(np.max(np.abs(model.log_likelihood(images) - model.bound(images).elbo)))
+    return Statistic.exact(gap, "nats/image"), {}
+
+
+def _rotated_gap() -> Measured:
+    images = _images()
+    model = LinearVAE.optimum(fit(images), 4).rotated(_rotation(4))
+    gap = model.log_likelihood(images).mean() - model.bound(images).elbo.mean()
+    M = model.W.T @ model.W + model.sigma**2 * np.eye(4)
+    formula = 0.5 * (np.log(np.diag(M)).sum() - np.linalg.slogdet(M)[1])
+    details: dict[str, JsonValue] = {"gap": float(gap), "formula": float(formula)}
+    return Statistic.exact(abs(float(gap - formula)), "nats/image"), details
+
+
+def _rotation_costs() -> Measured:
+    model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
+    return Statistic.exact(model.rotation_gap, "nats/image"), {}
+
+
+def _sigma_fixed_point() -> Measured:
+    spectrum = fit(_images())
+    sigma = 1.0
+    for _ in range(3000):
+        sigma = math.sqrt(spectrum.distortion(4, sigma) / spectrum.dimension)
+    exact = spectrum.ml_sigma(4)
+    details: dict[str, JsonValue] = {"fixed point": sigma, "discarded eigenvalues": exact}
+    return Statistic.exact(abs(sigma / exact - 1), "relative difference"), details
+
+
+def _envelope() -> Measured:
+    """dD/dβ + β dR/dβ along the optima of the linear β-VAE, D in nats at unit variance."""
+    spectrum = fit(_images())
+    worst = 0.0
+    for beta in (0.05, 0.1, 0.2, 0.5):
+        step = 1e-5 * beta
+        low, high = (math.sqrt(beta + sign * step) for sign in (-1, 1))
+        rate = np.sum(spectrum.rate(12, high)) - np.sum(spectrum.rate(12, low))
+        distortion = (spectrum.distortion(12, high) - spectrum.distortion(12, low)) / 2
+        worst = max(worst, abs(distortion / (beta * rate) + 1))
+    return Statistic.exact(worst, "relative difference"), {}
+
+
+def _bound_rises() -> Measured:
+    """Smallest of the steps L_1, L_5, L_50, L_500, log p(x) in a linear model with a loose Q."""
+    rng = np.random.default_rng(10)
+    images = _images()[:60]
+    model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
+    draws, deviation = 5000, np.sqrt(model.posterior_variance)
+    bounds: dict[int, float] = {}
+    noise = rng.standard_normal((len(images), draws, 4))
+    z = model.encode(images)[:, None] + deviation * noise
+    decoded = z @ model.W.T + model.mu
+    square = np.sum((images[:, None] - decoded) ** 2, axis=2)
+    log_joint = -square / (2 * model.sigma**2) - 6 * math.log(2 * math.pi * model.sigma**2)
+    log_joint -= 0.5 * np.sum(z**2, axis=2)
+    weights = log_joint + 0.5 * np.sum(noise**2, axis=2) + np.sum(np.log(deviation))
+    for k in (1, 5, 50, 500):
+        groups = weights.reshape(len(images), draws // k, k)
+        bounds[k] = float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
+    curve = [*bounds.values(), float(model.log_likelihood(images).mean())]
+    details: dict[str, JsonValue] = {f"L_{k}": value for k, value in bounds.items()}
+    return Statistic.exact(float(np.min(np.diff(curve))), "nats/image"), details
+
+
+def recorded_spectrum(evidence: Evidence, dataset: str) -> Spectrum:
+    """Eigenvalues of a data set's training images as the store has them; no directions.
+
+    Raises Untested where they are not recorded.
+    """
+    eigenvalues = data_fact(evidence, dataset)["eigenvalues"]
+    if not isinstance(eigenvalues, list):
+        raise Untested(f"the record of {dataset} holds no eigenvalues")
+    values = np.array(eigenvalues, dtype=np.float64)
+    return Spectrum(np.zeros(len(values)), values, np.eye(len(values)))
+
+
+_SIGMAS: dict[Budget, tuple[float, float, float]] = {
+    # Below the largest eigenvalue's root with many active units, just below it, above it.
+    "quick": (0.5, 0.7, 1.0),
+    "full": (0.7, 2.0, 2.5),
+}
+_LATENT: dict[Budget, int] = {"quick": 8, "full": 50}
+
+
+def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
+    return cells_of(
+        budget,
+        likelihood="gaussian",
+        architecture="linear",
+        latent_dim=_LATENT[budget],
+        learning_rate=5e-3 if budget == "quick" else 1e-3,
+        learning_rate_schedule="cosine",
+        epochs=60 if budget == "quick" else 30,
+        sigma=[*_SIGMAS[budget], "learned"],
+        seed=[0, 1, 2],
+    )
+
+
+def _image_set(evidence: Evidence) -> tuple[str, int, list[float]]:
+    """The data set, the latent size and the fixed sigmas of the linear cells."""
+    frame = evidence.frame
+    sigmas = sorted({value for value in frame["sigma"] if isinstance(value, float)})
+    if len(sigmas) < 3:
+        raise Untested("cells of fewer than three fixed sigmas have a record")
+    return str(frame["dataset"].iloc[0]), int(frame["latent_dim"].iloc[0]), sigmas
+
+
+def _reaches_ppca(evidence: Evidence) -> Statistic:
+    dataset, latent_dim, _ = _image_set(evidence)
+    spectrum = recorded_spectrum(evidence, dataset)
+    exact = spectrum.log_likelihood(latent_dim, spectrum.ml_sigma(latent_dim))
+    return over_seeds(by_seed(evidence.frame, "elbo_train", sigma="learned") - exact, "nats/image")
+
+
+def _sigma_reached(evidence: Evidence) -> Statistic:
+    dataset, latent_dim, _ = _image_set(evidence)
+    exact = recorded_spectrum(evidence, dataset).ml_sigma(latent_dim)
+    return over_seeds(by_seed(evidence.frame, "sigma_fitted", sigma="learned") / exact, "ratio")
+
+
+def _active_count(evidence: Evidence) -> Statistic:
+    dataset, latent_dim, sigmas = _image_set(evidence)
+    # Var E_q[z_j] = 1 - sigma^2 / lambda_j is above 0.01 from lambda_j = sigma^2 / 0.99 on.
+    seen = sigmas[0] / math.sqrt(0.99)
+    expected = recorded_spectrum(evidence, dataset).active_units(seen, latent_dim)
+    return over_seeds(by_seed(evidence.frame, "active_units", sigma=sigmas[0]) - expected, "units")
+
+
+def _survives_below(evidence: Evidence) -> Statistic:
+    dataset, latent_dim, sigmas = _image_set(evidence)
+    expected = float(np.sum(recorded_spectrum(evidence, dataset).rate(latent_dim, sigmas[1])))
+    if expected == 0:
+        raise Untested(f"sigma {sigmas[1]:g} is no longer below the threshold of {dataset}")
+    return over_seeds(by_seed(evidence.frame, "kl_train", sigma=sigmas[1]) / expected, "share")
+
+
+def _collapses_above(evidence: Evidence) -> Statistic:
+    dataset, _, sigmas = _image_set(evidence)
+    if recorded_spectrum(evidence, dataset).collapse_sigma >= sigmas[2]:
+        raise Untested(f"sigma {sigmas[2]:g} is not above the threshold of {dataset}")
+    return over_seeds(by_seed(evidence.frame, "kl_train", sigma=sigmas[2]), "nats/image")
+
+
+def _with_cells(
+    name: str,
+    claim: str,
+    source: str,
+    statements: tuple[str, ...],
+    measure: str,
+    margin: Margin,
+    statistic: Callable[[Evidence], Statistic],
+) -> Finding:
+    return Finding(
+        name,
+        "linear",
+        claim,
+        source,
+        statements,
+        measure,
+        same(margin),
+        statistic=statistic,
+        cells=_linear_cells,
+        data=lambda budget: ("digits",) if budget == "quick" else ("mnist",),
+        truncation={"quick": "8×8 digits and 8 latents, where the sources have MNIST"},
+    )
+
+
+LINEAR: tuple[Finding, ...] = (
+    mathematics(
+        "ppca-no-gap",
+        "linear",
+        "At the pPCA optimum the ELBO of a linear VAE is log P(X) itself",
+        "Lucas et al. 2019, Sec. 4; Tipping & Bishop 1999",
+        ("T6", "A06"),
+        "largest gap over 400 images",
+        Margin(high=1e-8),
+        _no_gap,
+    ),
+    mathematics(
+        "rotation-gap",
+        "linear",
+        "Rotating the decoder opens a gap of ½(log det diag M − log det M)",
+        "Lucas et al. 2019, Sec. 4 (formula derived here)",
+        ("T5", "A07"),
+        "distance of the gap from the formula",
+        Margin(high=1e-8),
+        _rotated_gap,
+    ),
+    mathematics(
+        "rotation-costs",
+        "linear",
+        "Rotating the decoder leaves log P(X) as it is and lowers the ELBO",
+        "Lucas et al. 2019, Sec. 4",
+        ("T11", "A07"),
+        "the gap that a random rotation opens",
+        Margin(low=1e-3),
+        _rotation_costs,
+    ),
+    mathematics(
+        "sigma-fixed-point",
+        "linear",
+        "Setting σ² to the mean squared error, again and again, ends at the mean of the discarded "
+        "eigenvalues",
+        "Rybkin et al. 2021, Eq. 5; Tipping & Bishop 1999, Sec. 3.2",
+        ("A08",),
+        "relative difference of the two",
+        Margin(high=1e-6),
+        _sigma_fixed_point,
+    ),
+    mathematics(
+        "envelope",
+        "linear",
+        "Along optima of a β sweep dD/dβ = −β dR/dβ",
+        "Alemi et al. 2018, Sec. 3 (slope −β)",
+        ("A13",),
+        "largest relative difference in the linear model",
+        Margin(high=1e-3),
+        _envelope,
+    ),
+    mathematics(
+        "bound-rises-with-k",
+        "iwae",
+        "The importance-weighted bound rises with k and stays below log P(X)",
+        "Burda et al. 2016, Thm. 1",
+        ("T10", "A17"),
+        "smallest step of L_1, L_5, L_50, L_500, log P(X) in a linear model",
+        Margin(low=0.0),
+        _bound_rises,
+    ),
+    _with_cells(
+        "linear-reaches-ppca",
+        "A trained linear VAE reaches the exact pPCA log-likelihood and never passes it",
+        "Lucas et al. 2019, Sec. 5",
+        ("T6", "A09"),
+        "ELBO on training images minus the exact optimum",
+        Margin(-3.0, 0.3),
+        _reaches_ppca,
+    ),
+    _with_cells(
+        "linear-sigma",
+        "The learned σ of a linear VAE is the pPCA maximum-likelihood σ",
+        "Tipping & Bishop 1999, Sec. 3.2; Rybkin et al. 2021, Eq. 5",
+        ("A08",),
+        "learned σ over the exact one",
+        Margin(0.96, 1.04),
+        _sigma_reached,
+    ),
+    _with_cells(
+        "linear-active-units",
+        "At fixed σ the active units of a linear VAE are the eigenvalues above σ²",
+        "Lucas et al. 2019, Sec. 4",
+        ("A10",),
+        "active units minus eigenvalues above σ²/0.99, smallest σ",
+        Margin(-1.0, 1.0),
+        _active_count,
+    ),
+    _with_cells(
+        "no-collapse-below",
+        "Below the largest eigenvalue's root σ leaves the code in use",
+        "arXiv 2510.01621, abstract; Lucas et al. 2019",
+        ("T13", "A11"),
+        "KL over the exact KL of the optimum, σ just below the threshold",
+        Margin(0.5, 1.5),
+        _survives_below,
+    ),
+    _with_cells(
+        "collapse-above",
+        "With σ² above the largest eigenvalue of the data every latent dimension collapses",
+        "arXiv 2510.01621, abstract; Lucas et al. 2019",
+        ("T13", "A11"),
+        "KL, σ above the threshold",
+        Margin(high=0.01),
+        _collapses_above,
+    ),
+)
+"""The findings of this module."""

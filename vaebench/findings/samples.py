@@ -1,0 +1,265 @@
+"""Findings about what models generate: autoencoders, sparse codes, in-between digits.
+
+Samples are judged by the images that records keep (36 prior samples a cell) and by two fixed
+yardsticks made of scikit-learn's own digits: a classifier's entropy and the nearest real image.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from vaebench.findings.evidence import (
+    Arrays,
+    Evidence,
+    by_seed,
+    each_seed,
+    over_seeds,
+    select,
+    values_of,
+)
+from vaebench.findings.finding import Budget, Finding
+from vaebench.findings.settings import cells_of
+from vaebench.findings.theory import same
+from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.grid.cell import Cell
+from vaebench.truth.images import Floats
+
+__all__ = ["SAMPLES", "class_entropy", "distance_to_data"]
+
+_SPARSITIES = [0.0, 1.0, 10.0, 100.0]
+
+
+@cache
+def _digits() -> tuple[Floats, Floats]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.asarray(bunch.data, np.float64) / 16, np.asarray(bunch.target, np.float64)
+
+
+@cache
+def _classifier() -> Callable[[Floats], Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    images, labels = _digits()
+    fitted = LogisticRegression(C=1.0, max_iter=300).fit(images, labels)
+    return lambda pixels: np.asarray(fitted.predict_proba(pixels), np.float64)
+
+
+def _pixels(images: ArrayLike) -> Floats:
+    """uint8 images (..., 8, 8) as pixels (n, 64) in [0, 1]."""
+    array = np.asarray(images, np.float64) / 255
+    if array.shape[-2:] != (8, 8):
+        raise Untested(f"the yardstick is of 8×8 digits, and these images are {array.shape[-2:]}")
+    return array.reshape(-1, 64)
+
+
+def class_entropy(images: ArrayLike) -> Floats:
+    """Entropy in nats of a logistic regression's ten classes for uint8 images (n, 8, 8): (n,)."""
+    shares = _classifier()(_pixels(images))
+    return np.asarray(stats.entropy(shares, axis=1))
+
+
+def distance_to_data(images: ArrayLike) -> float:
+    """Mean root mean square distance in pixels of uint8 images (n, 8, 8) to the nearest digit."""
+    pixels, real = _pixels(images), _digits()[0]
+    squares = np.sum(pixels**2, axis=1)[:, None] + np.sum(real**2, axis=1) - 2 * pixels @ real.T
+    return float(np.mean(np.sqrt(np.maximum(squares.min(axis=1), 0) / 64)))
+
+
+def _kept(evidence: Evidence, rows: pd.DataFrame, name: str) -> Arrays:
+    kept = evidence.arrays(str(rows["cell_id"].iloc[0]))
+    if name not in kept:
+        raise Untested(f"the records hold no {name.replace('_', ' ')}")
+    return kept
+
+
+def _sample_distance(evidence: Evidence, **axes: object) -> "pd.Series[float]":
+    return each_seed(
+        select(evidence.frame, **axes),
+        lambda rows: distance_to_data(_kept(evidence, rows, "prior_samples")["prior_samples"]),
+    )
+
+
+def _autoencoder_cells(budget: Budget) -> tuple[Cell, ...]:
+    del budget  # the yardsticks are of digits, so both budgets run the same cells
+    return cells_of(
+        "quick", likelihood="gaussian", sigma="learned", posterior=["diagonal", "delta"]
+    )
+
+
+def _reconstructs_better(evidence: Evidence) -> Statistic:
+    vae = by_seed(evidence.frame, "mse", posterior="diagonal")
+    return over_seeds((vae / by_seed(evidence.frame, "mse", posterior="delta")).dropna(), "ratio")
+
+
+def _samples_off(evidence: Evidence) -> Statistic:
+    ratio = _sample_distance(evidence, posterior="delta") / _sample_distance(
+        evidence, posterior="diagonal"
+    )
+    return over_seeds(ratio.dropna(), "ratio")
+
+
+def _per_pixel_cells(budget: Budget) -> tuple[Cell, ...]:
+    del budget
+    return cells_of("quick", likelihood="gaussian", sigma=["learned", "per_pixel"])
+
+
+def _per_pixel_samples(evidence: Evidence) -> Statistic:
+    ratio = _sample_distance(evidence, sigma="per_pixel") / _sample_distance(
+        evidence, sigma="learned"
+    )
+    return over_seeds(ratio.dropna(), "ratio")
+
+
+def _sparse_cells(budget: Budget) -> tuple[Cell, ...]:
+    return cells_of(
+        budget,
+        likelihood="gaussian",
+        sigma="learned",
+        posterior="delta",
+        sparsity=_SPARSITIES,
+        seed=[0, 1, 2],
+    )
+
+
+def _sparsity_rank(evidence: Evidence, metric: str) -> Statistic:
+    table = values_of(evidence.frame, "sparsity", metric, _SPARSITIES)
+    ranks = [float(stats.spearmanr(_SPARSITIES, row).statistic) for row in table.to_numpy(float)]
+    return over_seeds(pd.Series(ranks, index=table.index), "rank correlation")
+
+
+def _sparsity_empties(evidence: Evidence) -> Statistic:
+    table = values_of(evidence.frame, "sparsity", "nonzero_codes", _SPARSITIES)
+    return over_seeds(table[_SPARSITIES[-1]] - table[_SPARSITIES[0]], "entries of a code")
+
+
+def _sparsity_costs(evidence: Evidence) -> Statistic:
+    return _sparsity_rank(evidence, "mse")
+
+
+def _in_between_samples(evidence: Evidence) -> Statistic:
+    """Mean class entropy of prior samples minus that of real digits, seed by seed."""
+
+    def excess(rows: pd.DataFrame) -> float:
+        kept = _kept(evidence, rows, "prior_samples")
+        real = class_entropy(np.round(_digits()[0].reshape(-1, 8, 8) * 255))
+        return float(class_entropy(kept["prior_samples"]).mean() - real.mean())
+
+    return over_seeds(each_seed(evidence.frame, excess), "nats")
+
+
+def _in_between_lines(evidence: Evidence) -> Statistic:
+    """Mean class entropy in the middle of interpolations minus that at their ends."""
+
+    def excess(rows: pd.DataFrame) -> float:
+        lines = np.asarray(_kept(evidence, rows, "interpolations")["interpolations"])
+        entropy = class_entropy(lines).reshape(len(lines), -1)
+        ends = (entropy[:, 0] + entropy[:, -1]) / 2
+        return float(np.mean(entropy[:, entropy.shape[1] // 2] - ends))
+
+    return over_seeds(each_seed(evidence.frame, excess), "nats")
+
+
+def _plain_cells(budget: Budget) -> tuple[Cell, ...]:
+    del budget
+    return cells_of("quick", likelihood="gaussian", sigma="learned")
+
+
+_DIGITS: dict[Budget, str] = dict.fromkeys(
+    ("quick", "full"),
+    "8×8 digits in both budgets; samples by the distance to the nearest digit or a classifier's "
+    "entropy, where the source has eyes or FID",
+)
+
+SAMPLES: tuple[Finding, ...] = (
+    Finding(
+        "delta-reconstructs-better",
+        "samples",
+        "With a point for Q the model is an autoencoder, and reconstructs better than a VAE",
+        "Doersch 2016, Sec. 2.1; Kingma & Welling 2014",
+        ("T3",),
+        "mean squared error of the VAE over that of the autoencoder",
+        same(Margin(low=1.0)),
+        statistic=_reconstructs_better,
+        cells=_autoencoder_cells,
+        truncation=_DIGITS,
+    ),
+    Finding(
+        "delta-samples-worse",
+        "samples",
+        "An autoencoder decodes N(0, I) into images that are no data",
+        "Doersch 2016, Sec. 2.1",
+        ("T3", "T9"),
+        "distance of samples to the nearest digit, autoencoder over VAE",
+        same(Margin(low=1.1)),
+        statistic=_samples_off,
+        cells=_autoencoder_cells,
+        truncation=_DIGITS,
+    ),
+    Finding(
+        "per-pixel-samples-worse",
+        "samples",
+        "One σ a pixel gives worse samples than one shared σ",
+        "Rybkin et al. 2021, Table 3 (FID)",
+        ("B15",),
+        "distance of samples to the nearest digit, per-pixel over shared σ",
+        same(Margin(low=1.0)),
+        statistic=_per_pixel_samples,
+        cells=_per_pixel_cells,
+        truncation=_DIGITS,
+    ),
+    Finding(
+        "sparse-lambda-empties",
+        "samples",
+        "A sparse autoencoder has a λ that must be tuned: it empties the code",
+        "Doersch 2016, Sec. 2.4.3",
+        ("T14",),
+        "non-zero entries of a code, λ = 100 minus λ = 0",
+        same(Margin(high=-0.5)),
+        statistic=_sparsity_empties,
+        cells=_sparse_cells,
+        truncation=dict.fromkeys(("quick", "full"), "an L1 penalty, as L0 has no gradient"),
+    ),
+    Finding(
+        "sparse-lambda-costs",
+        "samples",
+        "A sparse autoencoder has a λ that must be tuned: it costs reconstruction",
+        "Doersch 2016, Sec. 2.4.3",
+        ("T14",),
+        "rank correlation of the mean squared error with λ",
+        same(Margin(low=0.7)),
+        statistic=_sparsity_costs,
+        cells=_sparse_cells,
+        truncation=dict.fromkeys(("quick", "full"), "an L1 penalty, as L0 has no gradient"),
+    ),
+    Finding(
+        "samples-in-between",
+        "samples",
+        "Some samples lie between digits",
+        "Doersch 2016, Sec. 4.1",
+        ("T19",),
+        "class entropy of prior samples minus that of real digits",
+        same(Margin(low=0.05)),
+        statistic=_in_between_samples,
+        cells=_plain_cells,
+        truncation=_DIGITS,
+    ),
+    Finding(
+        "lines-in-between",
+        "samples",
+        "Between the codes of two digits the model draws digits that are neither",
+        "Doersch 2016, Sec. 4.1",
+        ("T19",),
+        "class entropy in the middle of interpolations minus that at their ends",
+        same(Margin(low=0.05)),
+        statistic=_in_between_lines,
+        cells=_plain_cells,
+        truncation=_DIGITS,
+    ),
+)
+"""The findings of this module."""

@@ -1,0 +1,126 @@
+"""The latent-dimension story in words that are made from the numbers of the records."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from vaebench.analysis.summary import number, summarise
+from vaebench.findings.evidence import Evidence, select
+from vaebench.findings.latent import plateau_of
+from vaebench.findings.verdict import Untested
+
+__all__ = ["latent_story", "superfluous_kl"]
+
+
+def _row(table: pd.DataFrame, size: int) -> pd.Series:
+    return table[table["latent_dim"] == size].iloc[0]
+
+
+def _told(row: pd.Series, unit: str = "nats") -> str:
+    half = (float(row["high"]) - float(row["low"])) / 2
+    spread = f" ± {number(half, half)}" if np.isfinite(half) and half > 0 else ""
+    return f"{number(float(row['mean']), half)}{spread} {unit}"
+
+
+def _curve(rows: pd.DataFrame) -> str:
+    table = summarise(rows, ["latent_dim"], "elbo")
+    best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
+    first, last = table.iloc[0], table.iloc[-1]
+    lost = float(best["mean"]) - float(last["mean"])
+    return (
+        f"After {int(rows['epochs'].iloc[0]):,} epochs ({rows['seed'].nunique()} seeds) the ELBO "
+        f"goes from {_told(first)} with {first['latent_dim']:,} latent dimensions to its highest, "
+        f"{_told(best)}, with {best['latent_dim']:,}; with {last['latent_dim']:,} it is "
+        f"{_told(last)}, {number(lost)} nats below the best."
+    )
+
+
+def _few(rows: pd.DataFrame) -> str:
+    table = summarise(rows, ["latent_dim"], "elbo")
+    best = float(table["mean"].max())
+    few = table[(table["latent_dim"] < 4) & (table["n"] > 0)]
+    if few.empty:
+        return ""
+    losses = [
+        f"{best - float(row['mean']):.1f} with {row['latent_dim']}" for _, row in few.iterrows()
+    ]
+    return f"Fewer than four lose, against the best: {', '.join(losses)} (nats)."
+
+
+def _parts(rows: pd.DataFrame) -> str:
+    plateau, last = plateau_of(rows)[0], int(rows["latent_dim"].max())
+    told = []
+    for metric, words in (("kl", "rate"), ("reconstruction_error", "distortion")):
+        table = summarise(rows, ["latent_dim"], metric)
+        told.append(f"the {words} from {_told(_row(table, plateau))} to {_told(_row(table, last))}")
+    return f"From {plateau:,} to {last:,} latents {told[0]} and {told[1]}."
+
+
+def superfluous_kl(evidence: Evidence, rows: pd.DataFrame, size: int) -> tuple[float, int] | None:
+    """KL, in nats, outside the strongest dimensions of the largest model, and their number.
+
+    As many dimensions count as strong as the plateau's first size has. The mean over seeds; None
+    where no record keeps the KL of each dimension.
+    """
+    strong = plateau_of(rows)[0]
+    shares = []
+    for cell in rows.loc[rows["latent_dim"] == size, "cell_id"]:
+        kept = evidence.arrays(str(cell))
+        if "kl_per_dimension" in kept:
+            ordered = np.sort(np.asarray(kept["kl_per_dimension"], dtype=float))[::-1]
+            shares.append(float(ordered[strong:].sum()))
+    return (float(np.mean(shares)), strong) if shares else None
+
+
+def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
+    last = int(rows["latent_dim"].max())
+    units = _row(summarise(rows, ["latent_dim"], "active_units"), last)
+    held = superfluous_kl(evidence, rows, last)
+    text = f"With {last:,} latents {_told(units, 'of them')} are active"
+    if held is None:
+        return text + "."
+    total = float(_row(summarise(rows, ["latent_dim"], "kl"), last)["mean"])
+    share = held[0] / total if total > 0 else 0.0
+    return (
+        f"{text}; all but the strongest {held[1]} hold {number(held[0])} nats, "
+        f"{share:.0%} of the KL."
+    )
+
+
+def _by_training(frame: pd.DataFrame) -> str:
+    budgets = sorted(set(frame["epochs"]))
+    if len(budgets) < 2:
+        return ""
+    losses = []
+    for epochs in (budgets[0], budgets[-1]):
+        table = summarise(frame[frame["epochs"] == epochs], ["latent_dim"], "elbo")
+        last = table.iloc[-1]
+        losses.append(float(table["mean"].max()) - float(last["mean"]))
+    change = "wins back part of that" if losses[1] < losses[0] else "does not mend that"
+    size = int(frame["latent_dim"].max())
+    return (
+        f"It is a matter of training: with {size:,} latents {losses[0]:.1f} nats are lost after "
+        f"{budgets[0]} epochs and {losses[1]:.1f} after {budgets[-1]}; longer training {change}."
+    )
+
+
+def latent_story(evidence: Evidence) -> tuple[str, ...]:
+    """Sentences about the sweep of latent sizes in these rows; none where there is no sweep."""
+    return tuple(text for text in _sentences(evidence) if text)
+
+
+def _sentences(evidence: Evidence) -> Iterator[str]:
+    try:
+        frame = select(evidence.frame)
+        plateau = plateau_of(frame)
+    except Untested:
+        return
+    rows = frame[frame["epochs"] == frame["epochs"].max()]
+    if rows["latent_dim"].nunique() < 3 or plateau[0] not in set(rows["latent_dim"]):
+        return
+    yield _curve(rows)
+    yield _few(rows)
+    yield _parts(rows)
+    yield _where(evidence, rows)
+    yield _by_training(frame)

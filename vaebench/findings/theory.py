@@ -1,0 +1,443 @@
+"""Findings that are mathematics: Gaussians, the one-dimensional theorem, gradients, code lengths.
+
+Each `compute` returns its statistic and the numbers it was made from, in float64 with fixed seeds.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import JsonValue
+from scipy import integrate, stats
+from scipy.special import logsumexp
+
+from vaebench.findings.finding import BUDGETS, Budget, Finding, Measured
+from vaebench.findings.verdict import Margin, Statistic
+from vaebench.truth import gaussian
+from vaebench.truth.images import Floats
+from vaebench.truth.one_dimensional import (
+    EXAMPLE,
+    Mixture,
+    gaussian_posterior_kl,
+    marginal_kl,
+    posterior_kl,
+    posterior_kl_at,
+)
+
+__all__ = ["THEORY", "absorption_error", "log_normaliser", "replication_error", "score_ratio"]
+
+_DRAWS = 200_000
+
+
+def same(margin: Margin) -> dict[Budget, Margin]:
+    """One margin for every budget."""
+    return dict.fromkeys(BUDGETS, margin)
+
+
+def mathematics(
+    name: str,
+    family: str,
+    claim: str,
+    source: str,
+    statements: tuple[str, ...],
+    measure: str,
+    margin: Margin,
+    compute: Callable[[], Measured],
+) -> Finding:
+    """A finding that needs no cell: one margin, no seeds."""
+    return Finding(
+        name,
+        family,
+        claim,
+        source,
+        statements,
+        measure,
+        same(margin),
+        compute=compute,
+        least_seeds=1,
+    )
+
+
+def _monte_carlo(values: Floats, centre: float, unit: str) -> tuple[Statistic, float]:
+    """Distance of a Monte Carlo mean from `centre`, in standard errors."""
+    error = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return Statistic.exact(abs(float(values.mean()) - centre) / error, unit), error
+
+
+def _kl_closed_form() -> Measured:
+    rng = np.random.default_rng(0)
+    factors = [np.tril(rng.normal(size=(3, 3))) + 2 * np.eye(3) for _ in range(2)]
+    means = rng.normal(size=(2, 3))
+    covariances = [factor @ factor.T for factor in factors]
+    x = means[0] + rng.standard_normal((_DRAWS, 3)) @ factors[0].T
+    log_p = stats.multivariate_normal(means[0], covariances[0]).logpdf(x)
+    log_q = stats.multivariate_normal(means[1], covariances[1]).logpdf(x)
+    closed = float(gaussian.kl(means[0], covariances[0], means[1], covariances[1]))
+    statistic, error = _monte_carlo(log_p - log_q, closed, "standard errors")
+    return statistic, {"closed_form": closed, "standard_error": error, "draws": _DRAWS}
+
+
+def _tanh_vae(
+    x: Floats, noise: Floats, prior_variance: float, decoder_divisor: float, encoder_factor: float
+) -> Floats:
+    """ELBO of each image of a small fixed tanh VAE, N(0, prior_variance I) prior, unit sigma.
+
+    The decoder sees z / decoder_divisor, mean and deviation of q are times encoder_factor.
+    """
+    rng = np.random.default_rng(1)
+    V, W, U = rng.normal(size=(6, 3)) / 2, rng.normal(size=(3, 8)), rng.normal(size=(8, 6)) / 2
+    mean, deviation = x @ V * encoder_factor, 0.4 * encoder_factor
+    z = mean + deviation * noise
+    decoded = np.tanh(z / decoder_divisor @ W) @ U
+    kl = gaussian.kl_to_prior(mean, deviation**2, math.sqrt(prior_variance)).sum(axis=1)
+    return np.asarray(np.sum(stats.norm.logpdf(x, decoded, 1.0), axis=1) - kl)
+
+
+def absorption_error(variance_of: Callable[[float], float]) -> float:
+    """Largest relative change of the ELBO when z -> lambda z is absorbed into a prior whose
+    variance is `variance_of(lambda)`, over lambda in 0.01, 0.1, 10, 100.
+    """
+    rng = np.random.default_rng(2)
+    x, noise = rng.normal(size=(50, 6)), rng.standard_normal((50, 3))
+    plain = _tanh_vae(x, noise, 1.0, 1.0, 1.0)
+    changes = [
+        np.max(np.abs(_tanh_vae(x, noise, variance_of(scale), scale, scale) / plain - 1))
+        for scale in (0.01, 0.1, 10.0, 100.0)
+    ]
+    return float(max(changes))
+
+
+def _absorbed_as_deviation() -> Measured:
+    return Statistic.exact(absorption_error(lambda scale: scale**2), "relative change"), {}
+
+
+def _absorbed_as_printed() -> Measured:
+    return Statistic.exact(absorption_error(lambda scale: scale), "relative change"), {}
+
+
+def _slope(divergence: Callable[[Mixture, float], float], sigmas: tuple[float, ...]) -> Measured:
+    values = [divergence(EXAMPLE, sigma) for sigma in sigmas]
+    slope = float(np.polyfit(np.log2(sigmas), np.log2(values), 1)[0])
+    details: dict[str, JsonValue] = {
+        f"nats at sigma {sigma:g}": value for sigma, value in zip(sigmas, values, strict=True)
+    }
+    return Statistic.exact(slope, "log2 per log2 sigma"), details
+
+
+def _posterior_slope() -> Measured:
+    return _slope(posterior_kl, (0.1, 0.05, 0.025))
+
+
+def _marginal_slope() -> Measured:
+    return _slope(marginal_kl, (0.05, 0.025))
+
+
+def _gaussian_case() -> Measured:
+    x = np.linspace(-3, 3, 13)
+    numerical = posterior_kl_at(Mixture((1.0,), (0.0,), (1.3,)), 0.2, x)
+    error = float(np.max(np.abs(numerical - gaussian_posterior_kl(x, 1.3, 0.2))))
+    return Statistic.exact(error, "nats"), {}
+
+
+def score_ratio(shared_noise: bool = True) -> tuple[float, float]:
+    """Variance of the score-function gradient over that of the reparameterised one, and the
+    largest distance of either mean from the exact gradient in standard errors.
+
+    The gradient is of E log N(x | w z, s^2) with respect to the mean of q(z) = N(m, v);
+    exactly w (x - w m) / s^2. `shared_noise` False draws the second estimator apart.
+    """
+    rng = np.random.default_rng(3)
+    x, w, s, m, deviation = 1.0, 2.0, 0.5, 0.3, 0.6
+    noise = rng.standard_normal(_DRAWS)
+    other = noise if shared_noise else rng.standard_normal(_DRAWS)
+    z = m + deviation * noise
+    pathwise = w * (x - w * z) / s**2
+    score = stats.norm.logpdf(x, w * (m + deviation * other), s) * other / deviation
+    exact = w * (x - w * m) / s**2
+    distances = [_monte_carlo(each, exact, "")[0].value for each in (pathwise, score)]
+    return float(score.var() / pathwise.var()), max(distances)
+
+
+def _score_function() -> Measured:
+    ratio, distance = score_ratio()
+    return Statistic.exact(ratio, "times the variance"), {"standard errors off": distance}
+
+
+def _score_function_unbiased() -> Measured:
+    ratio, distance = score_ratio(shared_noise=False)
+    return Statistic.exact(distance, "standard errors"), {"variance ratio": ratio}
+
+
+def replication_error(copies: int, weight: float) -> float:
+    """Relative difference of a Bernoulli loss with each pixel `copies` times and KL once, and
+    `copies` times the loss with the KL weighed by `weight`.
+    """
+    rng = np.random.default_rng(4)
+    x = (rng.random((40, 12)) < 0.4).astype(float)
+    logits, kl = rng.normal(size=(40, 12)), rng.gamma(2.0, size=40)
+    entropy = (np.logaddexp(0, logits) - x * logits).sum(axis=1)
+    repeated = np.repeat(np.logaddexp(0, logits) - x * logits, copies, axis=1).sum(axis=1) + kl
+    return float(np.max(np.abs(repeated / (copies * (entropy + weight * kl)) - 1)))
+
+
+def _replication() -> Measured:
+    error = max(replication_error(copies, 1 / copies) for copies in (2, 5, 20))
+    return Statistic.exact(error, "relative difference"), {}
+
+
+def log_normaliser(logit: float) -> float:
+    """log of the integral over [0, 1] of exp(logit x), in closed form; 0 at logit 0."""
+    if abs(logit) < 1e-2:
+        return logit / 2 + logit**2 / 24 - logit**4 / 2880
+    size = abs(logit)
+    return logit / 2 + size / 2 + math.log(-math.expm1(-size)) - math.log(size)
+
+
+def _continuous_bernoulli() -> Measured:
+    errors = []
+    for logit in (-30.0, -5.0, -0.5, -1e-3, 0.0, 0.009, 0.02, 3.0, 25.0):
+        normaliser = log_normaliser(logit)
+        total, _ = integrate.quad(lambda x, a=logit, n=normaliser: math.exp(a * x - n), 0, 1)
+        errors.append(abs(total - 1))
+    return Statistic.exact(max(errors), "distance of the integral from 1"), {}
+
+
+def _mdl() -> Measured:
+    """A linear Gaussian model with the exact posterior and with a looser one."""
+    rng = np.random.default_rng(5)
+    W, sigma, x = rng.normal(size=(10, 3)), 0.5, rng.normal(size=10)
+    precision = np.eye(3) + W.T @ W / sigma**2
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ W.T @ x / sigma**2
+    log_p = stats.multivariate_normal(np.zeros(10), W @ W.T + sigma**2 * np.eye(10)).logpdf(x)
+    worst = 0.0
+    for spread in (1.0, 1.5, 3.0):
+        q = covariance * spread
+        code = float(gaussian.kl(mean, q, np.zeros(3), np.eye(3)))
+        square = np.sum((x - W @ mean) ** 2) + np.trace(W @ q @ W.T)
+        image = 5 * math.log(2 * math.pi * sigma**2) + square / (2 * sigma**2)
+        waste = float(gaussian.kl(mean, q, mean, covariance))
+        worst = max(worst, abs(code + image - waste + log_p) / math.log(2))
+    return Statistic.exact(worst, "bits"), {"bits of the image": float(-log_p / math.log(2))}
+
+
+def _sampling_errors() -> tuple[float, float]:
+    """Errors of log p(x) by 10,000 codes from the prior and from a Q close to the posterior."""
+    rng = np.random.default_rng(6)
+    D, k, sigma, draws = 50, 8, math.sqrt(0.05), 10_000
+    W = rng.normal(size=(D, k)) / 2
+    x = W @ rng.standard_normal(k) + sigma * rng.standard_normal(D)
+    exact = stats.multivariate_normal(np.zeros(D), W @ W.T + sigma**2 * np.eye(D)).logpdf(x)
+    covariance = np.linalg.inv(np.eye(k) + W.T @ W / sigma**2)
+    mean, deviation = covariance @ W.T @ x / sigma**2, np.sqrt(1.5 * np.diag(covariance))
+
+    def estimate(z: Floats, log_proposal: Floats) -> float:
+        log_joint = np.sum(stats.norm.logpdf(z), axis=1)
+        log_joint += np.sum(stats.norm.logpdf(x, z @ W.T, sigma), axis=1)
+        return float(logsumexp(log_joint - log_proposal) - math.log(draws) - exact)
+
+    prior = rng.standard_normal((draws, k))
+    near = mean + deviation * rng.standard_normal((draws, k))
+    return (
+        estimate(prior, np.sum(stats.norm.logpdf(prior), axis=1)),
+        estimate(near, np.sum(stats.norm.logpdf(near, mean, deviation), axis=1)),
+    )
+
+
+def _prior_sampling() -> Measured:
+    prior, near = _sampling_errors()
+    return Statistic.exact(abs(prior), "nats"), {"error with Q": near}
+
+
+def _posterior_sampling() -> Measured:
+    prior, near = _sampling_errors()
+    return Statistic.exact(abs(near), "nats"), {"error with the prior": prior}
+
+
+def trajectories(sigma_squared: float, beta: float = 0.3, steps: int = 100) -> float:
+    """Largest relative difference of the weights of two linear VAEs after `steps` of gradient
+    descent on the same noise: the beta-VAE with unit variance, and the VAE of `sigma_squared`
+    whose learning rate is `sigma_squared` times as high.
+    """
+
+    def train(variance: float, weight: float, rate: float) -> Floats:
+        rng = np.random.default_rng(7)
+        W, V = rng.normal(size=(6, 2)) / 3, rng.normal(size=(2, 6)) / 3
+        x = rng.normal(size=(32, 6))
+        for _ in range(steps):
+            noise = 0.5 * rng.standard_normal((32, 2))
+            mean = x @ V.T
+            z = mean + noise
+            error = (z @ W.T - x) / variance
+            step_W = error.T @ z / 32
+            step_V = (error @ W + weight * mean).T @ x / 32
+            W, V = W - rate * step_W, V - rate * step_V
+        return np.concatenate([W.ravel(), V.ravel()])
+
+    rate = 0.05
+    ours, theirs = train(1.0, beta, rate), train(sigma_squared, 1.0, rate * sigma_squared)
+    return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(ours)))
+
+
+def _sigma_squared() -> Measured:
+    return Statistic.exact(trajectories(0.3), "relative difference of weights"), {"beta": 0.3}
+
+
+def _half_beta() -> Measured:
+    return Statistic.exact(trajectories(0.15), "relative difference of weights"), {"beta": 0.3}
+
+
+THEORY: tuple[Finding, ...] = (
+    mathematics(
+        "kl-closed-form",
+        "theory",
+        "The closed-form KL divergence of two Gaussians is what Monte Carlo gives",
+        "Doersch 2016, Sec. 2.2; Kingma & Welling 2014, App. B",
+        ("T7", "A01"),
+        "distance of the Monte Carlo mean from the closed form",
+        Margin(high=4.0),
+        _kl_closed_form,
+    ),
+    mathematics(
+        "lambda-absorbed",
+        "theory",
+        "A prior of standard deviation λ changes nothing: decoder and encoder absorb λ",
+        "Doersch 2016, Sec. 2.4.3, read with λ as a standard deviation",
+        ("T15", "A02"),
+        "largest relative change of the ELBO, λ from 0.01 to 100",
+        Margin(high=1e-10),
+        _absorbed_as_deviation,
+    ),
+    mathematics(
+        "lambda-absorbed-as-printed",
+        "theory",
+        "With z' ~ N(0, λI), f'(z') = f(z'/λ), μ' = λμ, Σ' = λ²Σ nothing changes",
+        "Doersch 2016, Sec. 2.4.3, as the study note prints it",
+        ("T15", "A02"),
+        "largest relative change of the ELBO, λ from 0.01 to 100",
+        Margin(high=1e-10),
+        _absorbed_as_printed,
+    ),
+    mathematics(
+        "one-dimension-posterior",
+        "theory",
+        "In one dimension D[Q‖P(z|X)] goes to 0 with σ, as σ²",
+        "Doersch 2016, App. A (the limit; the rate is derived here)",
+        ("T11", "A03"),
+        "slope of log D over log σ from 0.1 to 0.025, by quadrature",
+        Margin(1.95, 2.05),
+        _posterior_slope,
+    ),
+    mathematics(
+        "one-dimension-marginal",
+        "theory",
+        "In one dimension D[P_gt‖P_σ] goes to 0 with σ, as σ⁴",
+        "Doersch 2016, App. A (the limit; the rate is derived here)",
+        ("T11", "A04"),
+        "slope of log D over log σ from 0.05 to 0.025, by quadrature",
+        Margin(3.9, 4.1),
+        _marginal_slope,
+    ),
+    mathematics(
+        "one-dimension-gaussian",
+        "theory",
+        "For a Gaussian P_gt the divergence of Q from the posterior has a closed form",
+        "derived from the setting of Doersch 2016, App. A",
+        ("T11", "A05"),
+        "largest distance of quadrature from the closed form",
+        Margin(high=1e-10),
+        _gaussian_case,
+    ),
+    mathematics(
+        "score-function-variance",
+        "theory",
+        "Without the reparameterisation trick the gradient is far noisier",
+        "Doersch 2016, Sec. 2.2; Kingma & Welling 2014, Sec. 2.2",
+        ("T8",),
+        "variance of the score-function gradient over that of the reparameterised one",
+        Margin(low=2.0),
+        _score_function,
+    ),
+    mathematics(
+        "score-function-unbiased",
+        "theory",
+        "Both gradient estimators have the exact gradient as their mean",
+        "Kingma & Welling 2014, Sec. 2.2-2.4",
+        ("T8",),
+        "distance of the worse of the two means from the exact gradient",
+        Margin(high=4.0),
+        _score_function_unbiased,
+    ),
+    mathematics(
+        "bernoulli-no-sigma",
+        "theory",
+        "A Bernoulli decoder has no σ: copying each pixel m times is the same as β = 1/m",
+        "Doersch 2016, Sec. 2.4.3",
+        ("T17", "A15"),
+        "relative difference of the two losses, m = 2, 5, 20",
+        Margin(high=1e-10),
+        _replication,
+    ),
+    mathematics(
+        "continuous-bernoulli-normalised",
+        "theory",
+        "With its normaliser the continuous Bernoulli integrates to 1",
+        "Loaiza-Ganem & Cunningham 2019, Eq. 5",
+        ("A22",),
+        "largest distance of the integral from 1, logits -30 to 25",
+        Margin(high=1e-8),
+        _continuous_bernoulli,
+    ),
+    mathematics(
+        "mdl-bits",
+        "theory",
+        "Code lengths add up: bits for z and for X given z, less the waste of a loose Q, are the "
+        "bits of X",
+        "Doersch 2016, Sec. 2.4.2",
+        ("T12", "T5"),
+        "what the sum misses in a linear Gaussian model",
+        Margin(high=1e-8),
+        _mdl,
+    ),
+    mathematics(
+        "prior-sampling-fails",
+        "theory",
+        "Sampling z from the prior does not find log P(X) with 10,000 codes",
+        "Doersch 2016, Sec. 2.1",
+        ("T10", "A16"),
+        "error of the estimate, linear model of 50 pixels and 8 latents",
+        Margin(low=10.0),
+        _prior_sampling,
+    ),
+    mathematics(
+        "posterior-sampling-works",
+        "theory",
+        "Sampling z from Q finds log P(X) with 10,000 codes",
+        "Doersch 2016, Sec. 2.4.2",
+        ("T10", "A16"),
+        "error of the estimate, linear model of 50 pixels and 8 latents",
+        Margin(high=0.1),
+        _posterior_sampling,
+    ),
+    mathematics(
+        "sigma-squared-is-beta",
+        "sigma",
+        "A β-VAE of unit variance is the VAE of fixed variance σ² = β",
+        "algebra on Rybkin et al. 2021, Eq. 3-4; Doersch 2016, Sec. 2.4.3",
+        ("T13", "A14"),
+        "weights after 100 steps of gradient descent on the same noise",
+        Margin(high=1e-6),
+        _sigma_squared,
+    ),
+    mathematics(
+        "sigma-is-root-half-beta",
+        "sigma",
+        "A β-VAE of unit variance is the VAE of fixed σ = sqrt(β/2)",
+        "Rybkin et al. 2021, text after Eq. 4, as printed",
+        ("A14",),
+        "weights after 100 steps of gradient descent on the same noise",
+        Margin(high=1e-6),
+        _half_beta,
+    ),
+)
+"""The findings of this module."""

@@ -1,0 +1,96 @@
+"""The one rule by which a measured number becomes a verdict on a claim."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+__all__ = ["VERDICTS", "Judgement", "Margin", "Statistic", "Untested", "Verdict", "judge"]
+
+Verdict = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+class Untested(LookupError):
+    """What a statistic needs has not been measured; the message says what."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What was measured of a claim.
+
+    Attributes:
+        value: the number, in `unit`.
+        low, high: ends of its 95 % interval; NaN where one seed has none. Exact mathematics and
+            Monte Carlo with its own error bring ends of their own.
+        n: seeds behind it, or 1 for exact mathematics.
+        unit: of all three.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str
+
+    @classmethod
+    def exact(cls, value: float, unit: str) -> "Statistic":
+        """A number that has no spread."""
+        return cls(value, value, value, 1, unit)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Where a statistic must lie for its claim to hold, ends included; fixed before any run.
+
+    Raises ValueError unless low <= high and one end is finite.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high or (math.isinf(self.low) and math.isinf(self.high)):
+            raise ValueError(
+                f"a margin needs low <= high and a finite end, got {self.low} and {self.high}"
+            )
+
+    def text(self) -> str:
+        """The margin in words.
+
+        >>> Margin(low=1.0).text(), Margin(high=2.0).text(), Margin(-1.0, 1.0).text()
+        ('at least 1', 'at most 2', '-1 to 1')
+        """
+        if math.isinf(self.high):
+            return f"at least {self.low:g}"
+        if math.isinf(self.low):
+            return f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and, where it is neither reproduced nor contradicted, why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def judge(statistic: Statistic, margin: Margin, least_seeds: int) -> Judgement:
+    """Return `reproduced` where the whole interval lies inside the margin, `contradicted` where
+    the whole of it lies outside on one side, and else `inconclusive`.
+
+    Fewer seeds than `least_seeds` decide nothing. A single number without an interval stands for
+    itself where one seed is enough, as where a published value has a tolerance of its own.
+    """
+    if not math.isfinite(statistic.value):
+        return Judgement("inconclusive", "the statistic is not finite")
+    if statistic.n < least_seeds:
+        return Judgement("inconclusive", f"{statistic.n} seeds, and it needs {least_seeds}")
+    low, high = statistic.low, statistic.high
+    if math.isnan(low) or math.isnan(high):
+        low = high = statistic.value
+    if margin.low <= low and high <= margin.high:
+        return Judgement("reproduced")
+    if high < margin.low or low > margin.high:
+        return Judgement("contradicted")
+    return Judgement("inconclusive", "the interval straddles the margin")

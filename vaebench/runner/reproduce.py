@@ -1,0 +1,194 @@
+"""Re-test findings: one union of their cells, facts beside them, verdicts from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from vaebench.analysis.frame import read_results
+from vaebench.data.catalog import FILE_SETS, locate
+from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.findings.evidence import Evidence
+from vaebench.findings.finding import Assessed, Budget, Finding, assess, fact_payload
+from vaebench.findings.registry import select_findings
+from vaebench.findings.verdict import Judgement
+from vaebench.grid.cell import Cell
+from vaebench.grid.spec import Grid
+from vaebench.records.schema import FactRecord
+from vaebench.records.store import Store
+from vaebench.runner.run import RunSummary, run_grid
+from vaebench.truth.bounds import bce_ceiling, bce_floor
+from vaebench.truth.ppca import fit
+
+__all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
+
+
+@dataclass
+class Reproduction:
+    """How a re-test ended: a row a finding, and the run of the cells behind them."""
+
+    rows: tuple[Assessed, ...]
+    summary: RunSummary = field(default_factory=RunSummary)
+
+
+def reproduce(
+    words: Sequence[str] = (),
+    budget: Budget = "quick",
+    store: Store | None = None,
+    *,
+    data_dir: Path | None = None,
+    jobs: int | None = None,
+    retry_failed: bool = False,
+    wait: bool = False,
+    echo: Callable[[str], None] = print,
+) -> Reproduction:
+    """Re-test findings: train what has no record yet, compute what is mathematics, judge.
+
+    Args:
+        words: names or families of findings; all by default.
+        budget: ``quick`` (digits) or ``full`` (MNIST).
+        store: the results folder, by default ``results/reproduce-<budget>``.
+        data_dir, jobs, retry_failed, wait, echo: as for a run.
+
+    A data set that cannot be had leaves its findings `not tested`, with the reason.
+
+    Raises:
+        UnknownFinding: a word names none.
+        StoreBusy, StorageError: the folder is held by another run, or can't be written.
+    """
+    findings = select_findings(words)
+    store = Store(Path("results") / f"reproduce-{budget}") if store is None else store
+    absent = _absent_data(findings, budget, data_dir)
+    wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
+    cells = [cell for finding in wanted for cell in _cells(finding, budget)]
+    summary = RunSummary()
+    if cells:
+        grid = Grid.of(f"reproduce-{budget}", cells, f"the cells of {len(wanted)} findings")
+        summary = run_grid(
+            grid,
+            store,
+            data_dir=data_dir,
+            jobs=jobs,
+            retry_failed=retry_failed,
+            wait=wait,
+            echo=echo,
+        )
+    if summary.signal is None and summary.storage_error is None:
+        _write_facts(wanted, budget, store, data_dir, wait=wait)
+    evidence = collected(store)
+    rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
+    return Reproduction(rows, summary)
+
+
+def collected(store: Store) -> Evidence:
+    """All that a store holds, as evidence; damaged files count as absent."""
+    results = read_results([store.root])
+    facts, _ = store.read_facts()
+    payloads = {fact.record_id: fact.payload for fact in facts if fact.kind == "finding"}
+    return Evidence(results.frame, results.arrays, results.series, payloads)
+
+
+def _cells(finding: Finding, budget: Budget) -> tuple[Cell, ...]:
+    return () if budget in finding.untested else finding.cells(budget)
+
+
+def _needs(finding: Finding, budget: Budget) -> set[str]:
+    if budget in finding.untested:
+        return set()
+    return {cell.dataset for cell in finding.cells(budget)} | set(finding.data(budget))
+
+
+def _absent_data(
+    findings: Sequence[Finding], budget: Budget, data_dir: Path | None
+) -> dict[str, str]:
+    """Why each data set that is not here is not, by its name."""
+    absent = {}
+    for dataset in sorted(set().union(*(_needs(finding, budget) for finding in findings))):
+        try:
+            if dataset in FILE_SETS:
+                locate(dataset, data_dir)
+        except (DataMissing, DataInvalid) as error:
+            absent[dataset] = str(error).splitlines()[0]
+    return absent
+
+
+def _judged(
+    finding: Finding, evidence: Evidence, budget: Budget, absent: dict[str, str]
+) -> Assessed:
+    """Judge by what the store holds; say of what it lacks that the data are not here."""
+    judged = assess(finding, evidence, budget)
+    missing = sorted(_needs(finding, budget) & set(absent))
+    if judged.judgement.verdict == "not tested" and missing:
+        return Assessed(finding, budget, None, Judgement("not tested", absent[missing[0]]))
+    return judged
+
+
+def _write_facts(
+    findings: Sequence[Finding],
+    budget: Budget,
+    store: Store,
+    data_dir: Path | None,
+    *,
+    wait: bool,
+) -> None:
+    """Write the records that need no cell and are not there yet, or are of an older revision."""
+    from vaebench.runner.machine import environment
+
+    with store.writing(wait=wait):
+        facts, _ = store.read_facts()
+        known = {fact.record_id: fact.payload.get("revision") for fact in facts}
+        for name, revision, compute in _facts_of(findings, budget, data_dir):
+            if known.get(name) != revision:
+                record = FactRecord(
+                    kind="finding",
+                    record_id=name,
+                    payload=compute(),
+                    environment=environment("cpu"),
+                )
+                store.write(record)
+
+
+_DATA_REVISION = 1
+
+
+def _facts_of(
+    findings: Sequence[Finding], budget: Budget, data_dir: Path | None
+) -> Iterator[tuple[str, int, Callable[[], dict[str, JsonValue]]]]:
+    """The name, revision and computation of every fact that these findings need."""
+    for finding in findings:
+        if finding.kind == "mathematics":
+            yield finding.fact_id, finding.revision, partial(fact_payload, finding)
+    active = [finding for finding in findings if budget not in finding.untested]
+    for dataset in sorted({name for finding in active for name in finding.data(budget)}):
+        yield f"data-{dataset}", _DATA_REVISION, partial(data_payload, dataset, data_dir)
+
+
+def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonValue]:
+    """What the images of a data set say of any model of them.
+
+    Eigenvalues of the training images' covariance in squared pixels, the lowest binary
+    cross-entropy on the test images, and that of the best decoder that ignores z, in nats an image.
+
+    Raises:
+        DataMissing, DataInvalid: the data can't be had.
+    """
+    from vaebench.data.pixels import evaluation_pixels
+    from vaebench.data.sources import load
+
+    images = load(dataset, data_dir)
+    train, test = (
+        evaluation_pixels(split.images, images.levels, "none", dequantize=False).numpy()
+        for split in (images.train, images.test)
+    )
+    return {
+        "revision": _DATA_REVISION,
+        "dataset": dataset,
+        "checksum": images.checksum,
+        "eigenvalues": [float(value) for value in fit(train).eigenvalues],
+        "bce_floor_test": bce_floor(test),
+        "bce_blind_test": bce_ceiling(train, test),
+    }
