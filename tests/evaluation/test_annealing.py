@@ -108,7 +108,7 @@ class TestLinear:
         model = LinearVAE.optimum(spectrum, latent_dim)
         vae = as_vae(model, (1, 28, 28))
         x, z = simulate(vae, 8, generator(2))
-        settings = Annealing(12, 50 * latent_dim, 2)
+        settings = Annealing(12, 500, 2)
         brackets(bidirectional_bounds(vae, x, z, settings, generator()), exact(model, x))
 
 
@@ -159,7 +159,7 @@ class TestBookkeeping:
         x, z = simulate(vae, 5, generator(2))
         monkeypatch.setattr(annealing, "codes_at_once", lambda _: codes)
         seen = []
-        settings, source = Annealing(6, 40, 2), generator()
+        settings, source = Annealing(6, 60, 2), generator()
         bracket = bidirectional_bounds(
             vae, x, z, settings, source, lambda *counts: seen.append(counts)
         )
@@ -167,7 +167,8 @@ class TestBookkeeping:
         assert list(done) == list(range(1, total[-1] + 1))
         assert len(set(total)) == 1
         for annealed in (bracket.forward, bracket.reverse):
-            assert float((annealed.bound - exact(model, x)).abs().max()) < 1
+            # The images' own values differ by up to 7 nats: no image may take another's place.
+            assert float((annealed.bound - exact(model, x)).abs().max()) < 2
             assert annealed.log_weights.shape == (5, 6)
             assert len(annealed.log_weights.flatten().unique()) == 30
 

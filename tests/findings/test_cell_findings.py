@@ -166,20 +166,18 @@ def judged(name, world, **more):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_conforming_world_reproduces_and_a_planted_violation_contradicts(name):
-    conforming, violating = WORLDS[name]
-    good, bad = judged(name, conforming), judged(name, violating)
+    finding = FINDINGS[name]
+    budget = "full" if "quick" in finding.untested else "quick"
+    conforming, violating = (evidence(finding, world, budget=budget) for world in WORLDS[name])
+    good, bad = (assess(finding, each, budget) for each in (conforming, violating))
     assert good.judgement.verdict == "reproduced", good.statistic
     assert bad.judgement.verdict == "contradicted", bad.statistic
-
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_fewer_seeds_than_the_least_number_are_inconclusive(name):
-    least = FINDINGS[name].least_seeds
-    if least < 2:
-        pytest.skip("one seed is enough for it")
-    few = judged(name, WORLDS[name][0], seeds=least - 1)
-    assert few.judgement.verdict == "inconclusive"
-    assert f"needs {least}" in few.judgement.reason
+    least = finding.least_seeds
+    if least > 1:
+        few = conforming.frame[conforming.frame["seed"] < least - 1]
+        short = assess(finding, replace(conforming, frame=few), budget)
+        assert short.judgement.verdict == "inconclusive"
+        assert f"needs {least}" in short.judgement.reason
 
 
 def test_no_record_is_not_tested():
@@ -224,9 +222,7 @@ def test_latents_used_or_not(variances, verdict):
     ("curve", "verdict"), [([-26.0, -25.0, -24.8], "reproduced"), ([-24.0, -25.0], "contradicted")]
 )
 def test_bound_curve_rises(curve, verdict):
-    made = judged(
-        "bound-curve-rises", design(), arrays=lambda _: {"iw_curve": np.array(curve)}
-    )
+    made = judged("bound-curve-rises", design(), arrays=lambda _: {"iw_curve": np.array(curve)})
     assert made.judgement.verdict == verdict
 
 

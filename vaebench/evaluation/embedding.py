@@ -82,11 +82,10 @@ def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
     spread = float(codes.astype(np.float64).std(0).max())
     if spread < _SPREAD_LEAST:
         return Map(None, None, Metric.absent(name, "the posterior has collapsed: one code for all"))
-    if codes.shape[1] == 1:
-        # PCA starts the map in two dimensions; a code of one gets a second that is zero.
-        codes = np.concatenate((codes, np.zeros_like(codes)), axis=1)
+    # PCA starts the map in two dimensions, which a code of one does not have.
+    init = "pca" if codes.shape[1] > 1 else "random"
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500).fit_transform(
+    points = TSNE(perplexity=perplexity, init=init, random_state=0, max_iter=500).fit_transform(
         codes
     )
     trust = float(trustworthiness(codes, points, n_neighbors=NEIGHBOURS))

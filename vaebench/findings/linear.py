@@ -129,9 +129,10 @@ def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
         likelihood="gaussian",
         architecture="linear",
         latent_dim=_LATENT[budget],
-        learning_rate=5e-3 if budget == "quick" else 1e-3,
+        learning_rate=3e-2 if budget == "quick" else 1e-2,
         learning_rate_schedule="cosine",
-        epochs=60 if budget == "quick" else 30,
+        batch_size=128,
+        epochs=150 if budget == "quick" else 30,
         sigma=[*_SIGMAS[budget], "learned"],
         seed=[0, 1, 2],
     )

@@ -1,0 +1,225 @@
+"""From words to verdicts: choosing findings, one small real run, the page and the exit codes."""
+
+import math
+import re
+from dataclasses import replace
+from html import escape
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from planted import evidence
+
+import vaebench.runner.reproduce as reproducing
+from vaebench.analysis.findings_page import measured_text, write_findings_page
+from vaebench.cli_reproduce import reproduce, verdict_table
+from vaebench.findings.finding import Assessed, Finding, assess
+from vaebench.findings.registry import (
+    FINDINGS,
+    UnknownFinding,
+    families,
+    finding_lines,
+    select_findings,
+)
+from vaebench.findings.story import latent_story
+from vaebench.findings.verdict import Judgement, Margin, Statistic
+from vaebench.grid.cell import Cell
+from vaebench.records.store import Store
+
+
+def test_there_are_thirty_findings_with_a_rule_for_a_budget():
+    assert len(FINDINGS) >= 30
+    for finding in FINDINGS.values():
+        for budget in ("quick", "full"):
+            assert (budget in finding.margins) or (budget in finding.untested)
+        assert finding.source
+        assert finding.least_seeds >= 1
+
+
+def test_the_quick_budget_is_digits_alone_and_full_is_said_to_cost_more():
+    for finding in FINDINGS.values():
+        if "quick" not in finding.untested:
+            assert {cell.dataset for cell in finding.cells("quick")} <= {"digits"}
+    assert "minutes each" in FINDINGS["latent-three"].cost
+    assert FINDINGS["mdl-bits"].cost == "mathematics, seconds, no cells"
+
+
+def test_the_full_latent_findings_run_the_packaged_grid():
+    sizes = {cell.latent_dim for cell in FINDINGS["latent-ten-thousand"].cells("full")}
+    assert {1, 2, 3, 4, 8, 16, 32, 100, 1000, 10_000} <= sizes
+
+
+def test_names_and_families_choose_findings():
+    assert [f.name for f in select_findings(["mdl-bits"])] == ["mdl-bits"]
+    assert {f.family for f in select_findings(["latent-dim"])} == {"latent-dim"}
+    assert len(select_findings()) == len(FINDINGS)
+    assert len(select_findings(["sigma", "sigma-lowers-rate"])) == len(select_findings(["sigma"]))
+    assert "latent-dim" in families()
+
+
+def test_all_unknown_words_are_named_with_what_was_meant():
+    with pytest.raises(UnknownFinding, match=r"'laten-dim' \(did you mean 'latent-dim'\?\), 'xyz'"):
+        select_findings(["laten-dim", "xyz"])
+
+
+def test_the_list_shows_source_and_cost():
+    lines = dict(line.split(maxsplit=1) for line in finding_lines())
+    assert set(lines) == set(FINDINGS)
+    assert "Doersch 2016, Sec. 4.1" in lines["latent-three"]
+    assert "mathematics, seconds" in lines["mdl-bits"]
+
+
+def tiny(low):
+    """A finding of two small cells: their squared error against a margin."""
+
+    def mean_error(evidence):
+        from vaebench.findings.evidence import by_seed, over_seeds
+
+        return over_seeds(by_seed(evidence.frame, "mse"), "pixel²")
+
+    def cells(budget):
+        base = {"train_size": 128, "test_size": 64, "hidden": (8,), "latent_dim": 2, "epochs": 1}
+        return tuple(Cell(**base, binarization="dynamic", seed=s, tsne_points=0) for s in (0, 1))
+
+    return Finding(
+        "tiny",
+        "latent-dim",
+        "A claim with <b>markup</b>",
+        "a source",
+        ("T0",),
+        "mean squared error",
+        {"quick": Margin(low=low)},
+        statistic=mean_error,
+        cells=cells,
+        least_seeds=2,
+        data=lambda _: ("digits",),
+        truncation={"quick": "two cells"},
+    )
+
+
+@pytest.fixture(scope="module")
+def small_store(tmp_path_factory):
+    return tmp_path_factory.mktemp("findings") / "store"
+
+
+def test_a_small_run_leaves_records_that_decide(small_store, monkeypatch, tmp_path):
+    true, false = tiny(0.0), replace(tiny(0.9), name="tiny-false")
+    chosen = (true, false, FINDINGS["mdl-bits"])
+    monkeypatch.setattr(reproducing, "select_findings", lambda _: chosen)
+    store = Store(small_store)
+    made = reproducing.reproduce((), "quick", store, jobs=1, echo=lambda _: None)
+    assert [row.judgement.verdict for row in made.rows] == [
+        "reproduced",
+        "contradicted",
+        "reproduced",
+    ]
+    assert made.summary.states() == {"done": 2}
+    assert store.read_fact("finding-mdl-bits").payload["finding"] == "mdl-bits"
+    facts = store.read_fact("data-digits").payload
+    assert len(facts["eigenvalues"]) <= 64
+    assert 0 < facts["bce_floor_test"] < facts["bce_blind_test"]
+
+    again = reproducing.reproduce((), "quick", store, jobs=1, echo=lambda _: None)
+    assert again.summary.trained == {}
+    assert [row.statistic for row in again.rows] == [row.statistic for row in made.rows]
+
+    _change_a_number(store)
+    changed = reproducing.reproduce((), "quick", store, jobs=1, echo=lambda _: None)
+    assert [row.judgement.verdict for row in changed.rows] == [
+        "reproduced",
+        "inconclusive",
+        "contradicted",
+    ]
+    page = write_findings_page(changed.rows, reproducing.collected(store), tmp_path).read_text()
+    assert "A claim with <b>markup</b>" not in page
+    assert escape("A claim with <b>markup</b>") in page
+    assert page.count("<strong>contradicted</strong>") == 1
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def _change_a_number(store):
+    """Write other numbers into a record and into a fact, as a whole new record each."""
+    with store.writing():
+        first = store.read_all()[0][0]
+        metrics = {**first.metrics, "mse": first.metrics["mse"].model_copy(update={"value": 1.6})}
+        store.write(first.model_copy(update={"metrics": metrics}))
+        fact = store.read_fact("finding-mdl-bits")
+        payload = {**fact.payload, "value": 3.0, "low": 3.0, "high": 3.0}
+        store.write(fact.model_copy(update={"payload": payload}))
+
+
+def test_data_that_cannot_be_had_leave_their_findings_untested(tmp_path, monkeypatch):
+    finding = replace(tiny(0.0), data=lambda _: ("mnist",))
+    monkeypatch.setattr(reproducing, "select_findings", lambda _: (finding,))
+
+    def missing(dataset, _):
+        raise reproducing.DataMissing(f"{dataset} is nowhere")
+
+    monkeypatch.setattr(reproducing, "locate", missing)
+    made = reproducing.reproduce((), "quick", Store(tmp_path / "s"), echo=lambda _: None)
+    assert made.rows[0].judgement == Judgement("not tested", "mnist is nowhere")
+    assert made.summary.states() == {}
+
+
+def row(verdict, statistic=None):
+    return Assessed(tiny(0.0), "quick", statistic, Judgement(verdict))
+
+
+@pytest.mark.parametrize(
+    ("rows", "states", "code"),
+    [
+        pytest.param([row("reproduced")], {"a": "done"}, 0, id="good"),
+        pytest.param([row("inconclusive")], {"a": "done"}, 0, id="inconclusive"),
+        pytest.param([row("contradicted")], {"a": "failed"}, 6, id="contradicted"),
+        pytest.param([row("not tested")], {"a": "diverged"}, 1, id="a cell failed"),
+    ],
+)
+def test_exit_codes(rows, states, code, monkeypatch, tmp_path):
+    summary = reproducing.RunSummary(trained=states)
+    made = reproducing.Reproduction(tuple(rows), summary)
+    monkeypatch.setattr(reproducing, "reproduce", lambda *_, **__: made)
+    result = CliRunner().invoke(reproduce, ["--no-report", "-o", str(tmp_path)])
+    assert result.exit_code == code
+
+
+def test_an_unknown_word_is_a_usage_error_before_anything_starts(tmp_path):
+    result = CliRunner().invoke(reproduce, ["latent-dimm", "-o", str(tmp_path / "s")])
+    assert result.exit_code == 2
+    assert "did you mean 'latent-dim'?" in result.output
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_table_says_number_interval_n_margin_and_truncation():
+    told = verdict_table([row("reproduced", Statistic(1.234, 1.1, 1.4, 3, "nats"))])
+    assert "1.23 [1.10, 1.40] nats, n = 3, margin at least 0; tested as: two cells" in told
+    assert told.endswith("1 findings: 1 reproduced")
+    assert measured_text(Statistic(1.5, math.nan, math.nan, 1, "nats")) == "1.5 nats"
+
+
+def latents(largest):
+    def numbers(cell):
+        lost = {1: 5.0, 2: 2.0, 3: 1.0, 1000: largest}.get(cell.latent_dim, 0.1)
+        return {"elbo": -18 - lost - cell.seed / 100 - 2 * (cell.epochs == 20)}
+
+    return numbers
+
+
+def test_the_story_is_made_from_the_numbers(tmp_path):
+    finding = FINDINGS["latent-ten-thousand"]
+    curve = {"kl_per_dimension": np.full(1000, 0.002, np.float32)}
+    told = {
+        largest: " ".join(latent_story(evidence(finding, latents(largest), arrays=lambda _: curve)))
+        for largest in (3.0, 7.0)
+    }
+    assert "2.9 nats below the best" in told[3.0]
+    assert "6.9 nats below the best" in told[7.0]
+    assert "all but the strongest 8 hold 1.984 nats" in told[3.0]
+    assert "does not mend that" in told[3.0]
+
+
+def test_the_page_shows_the_latent_story(tmp_path):
+    finding = FINDINGS["latent-ten-thousand"]
+    world = evidence(finding, latents(3.0))
+    page = write_findings_page([assess(finding, world, "quick")], world, tmp_path).read_text()
+    assert "2.9 nats below the best" in page
+    assert page.count("<img ") >= 3
