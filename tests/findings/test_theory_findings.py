@@ -96,7 +96,7 @@ PERTURBED = {
     "ppca-no-gap": (LinearVAE, "bound", lambda self, x: _Loose(exact_bound(self, x).elbo - 1)),
     "rotation-gap": (LinearVAE, "bound", lambda self, x: _Loose(exact_bound(self, x).elbo - 1)),
     "rotation-costs": (linear, "_rotation", np.eye),
-    "sigma-fixed-point": (Spectrum, "ml_sigma", lambda self, k: 1.01 * self.collapse_sigma),
+    "sigma-fixed-point": (Spectrum, "ml_sigma", lambda self, _: 1.01 * self.collapse_sigma),
     "envelope": (Spectrum, "rate", lambda *a: 1.01 * exact_rate(*a)),
     "bound-rises-with-k": (
         LinearVAE,

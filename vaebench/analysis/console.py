@@ -48,7 +48,10 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
     frame = load_results(store)
     main = {heading(name) for name in _METRICS_SHOWN}
     parts = []
-    for table in (overview.table for overview in result_tables(frame)):
+    for overview in result_tables(frame):
+        table = overview.table
+        if not overview.numbers[["elbo", "mse"]].notna().any(axis=None):
+            continue  # No cell of it has a result; the lines on states below say why.
         kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
         parts.append(f"{table.title}\n{aligned(_columns(table, kept), _width(), most_rows)}")
     return "\n\n".join([*parts, "\n".join([*_warnings(frame), *_states(frame)])])

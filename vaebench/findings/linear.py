@@ -83,24 +83,40 @@ def _envelope() -> Measured:
 
 def _bound_rises() -> Measured:
     """Smallest of the steps L_1, L_5, L_50, L_500, log p(x) in a linear model with a loose Q."""
-    rng = np.random.default_rng(10)
-    images = _images()[:60]
+    images, draws, blocks = _images()[:60], 500, 10
     model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
-    draws, deviation = 5000, np.sqrt(model.posterior_variance)
-    bounds: dict[int, float] = {}
-    noise = rng.standard_normal((len(images), draws, 4))
+    log_weights = _log_weights(model, images, draws * blocks)
+    exact = float(model.log_likelihood(images).mean())
+    # A curve a block of draws: their spread is the error of each step.
+    curves = np.array(
+        [[*_bounds(block).values(), exact] for block in np.split(log_weights, blocks, axis=1)]
+    )
+    steps = np.diff(curves, axis=1)
+    errors = steps.std(axis=0, ddof=1) / math.sqrt(blocks)
+    details: dict[str, JsonValue] = {"steps in nats": [float(step) for step in steps.mean(axis=0)]}
+    return Statistic.exact(float(np.min(steps.mean(axis=0) / errors)), "standard errors"), details
+
+
+def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
+    """log p(x, z) - log q(z|x) of codes from q, (N, draws)."""
+    noise = np.random.default_rng(10).standard_normal((len(images), draws, model.latent_dim))
+    deviation = np.sqrt(model.posterior_variance)
     z = model.encode(images)[:, None] + deviation * noise
-    decoded = z @ model.W.T + model.mu
-    square = np.sum((images[:, None] - decoded) ** 2, axis=2)
-    log_joint = -square / (2 * model.sigma**2) - 6 * math.log(2 * math.pi * model.sigma**2)
-    log_joint -= 0.5 * np.sum(z**2, axis=2)
-    weights = log_joint + 0.5 * np.sum(noise**2, axis=2) + np.sum(np.log(deviation))
+    square = np.sum((images[:, None] - z @ model.W.T - model.mu) ** 2, axis=2)
+    log_likelihood = -0.5 * square / model.sigma**2
+    log_likelihood -= 0.5 * model.dimension * math.log(2 * math.pi * model.sigma**2)
+    # The constants of prior and q cancel.
+    log_ratio = 0.5 * np.sum(noise**2 - z**2, axis=2) + np.sum(np.log(deviation))
+    return np.asarray(log_likelihood + log_ratio)
+
+
+def _bounds(log_weights: Floats) -> dict[int, float]:
+    """Mean of L_k over images, k = 1, 5, 50, 500, from disjoint groups of k draws."""
+    found = {}
     for k in (1, 5, 50, 500):
-        groups = weights.reshape(len(images), draws // k, k)
-        bounds[k] = float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
-    curve = [*bounds.values(), float(model.log_likelihood(images).mean())]
-    details: dict[str, JsonValue] = {f"L_{k}": value for k, value in bounds.items()}
-    return Statistic.exact(float(np.min(np.diff(curve))), "nats/image"), details
+        groups = log_weights.reshape(len(log_weights), -1, k)
+        found[k] = float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
+    return found
 
 
 def recorded_spectrum(evidence: Evidence, dataset: str) -> Spectrum:
@@ -265,8 +281,8 @@ LINEAR: tuple[Finding, ...] = (
         "The importance-weighted bound rises with k and stays below log P(X)",
         "Burda et al. 2016, Thm. 1",
         ("T10", "A17"),
-        "smallest step of L_1, L_5, L_50, L_500, log P(X) in a linear model",
-        Margin(low=0.0),
+        "smallest step of L_1, L_5, L_50, L_500, log P(X) in a linear model, in its own error",
+        Margin(low=-2.0),
         _bound_rises,
     ),
     _with_cells(
