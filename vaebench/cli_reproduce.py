@@ -29,6 +29,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="quick: digits and mathematics, minutes; full: MNIST, hours.",
 )
 @click.option("-o", "--output", type=_FOLDER, help="The store [default: results/reproduce-BUDGET].")
+@click.option("--device", default="cpu", show_default=True, help="Where to train the cells.")
+@click.option("--no-train", is_flag=True, help="Judge by the records that are there.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores].")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
@@ -43,6 +45,8 @@ def reproduce(
     findings: tuple[str, ...],
     budget: Budget,
     output: Path | None,
+    device: str,
+    no_train: bool,
     jobs: int | None,
     retry_failed: bool,
     wait: bool,
@@ -55,13 +59,19 @@ def reproduce(
     FINDING is a name or a family such as latent-dim (`vaebench list findings`); all by default.
     Running it again does only what is missing. Leaves with 6 where a claim is contradicted.
     """
+    from pydantic import ValidationError
+
     from vaebench.findings.registry import UnknownFinding, select_findings
+    from vaebench.grid.cell import Cell
     from vaebench.records.store import Store
 
     try:
         select_findings(findings)
+        Cell(device=device)
     except UnknownFinding as error:
         raise click.UsageError(str(error)) from error
+    except ValidationError as error:
+        raise click.UsageError(f"--device: {error.errors()[0]['msg']}") from error
 
     from vaebench.runner.reproduce import reproduce as run
 
@@ -71,6 +81,8 @@ def reproduce(
         budget,
         store,
         data_dir=data_dir,
+        device=device,
+        train=not no_train,
         jobs=jobs,
         retry_failed=retry_failed,
         wait=wait,

@@ -13,6 +13,7 @@ from planted import evidence
 import vaebench.runner.reproduce as reproducing
 from vaebench.analysis.findings_page import measured_text, write_findings_page
 from vaebench.cli_reproduce import reproduce, verdict_table
+from vaebench.findings.evidence import rows_of
 from vaebench.findings.finding import Assessed, Finding, assess
 from vaebench.findings.registry import (
     FINDINGS,
@@ -188,6 +189,30 @@ def test_an_unknown_word_is_a_usage_error_before_anything_starts(tmp_path):
     assert result.exit_code == 2
     assert "did you mean 'latent-dim'?" in result.output
     assert not (tmp_path / "s").exists()
+
+
+def test_a_malformed_device_is_a_usage_error(tmp_path):
+    result = CliRunner().invoke(reproduce, ["--device", "gpu", "-o", str(tmp_path / "s")])
+    assert result.exit_code == 2
+    assert "--device" in result.output
+
+
+def test_records_of_another_device_count_once():
+    finding = FINDINGS["sigma-lowers-rate"]
+    cells = finding.cells("quick")
+    on_gpu = [cell.model_copy(update={"device": "cuda"}) for cell in cells]
+    both = replace(finding, cells=lambda _: (*cells, *on_gpu))
+    frame = evidence(both, lambda _: {}).frame
+    assert len(frame) == 2 * len(cells)
+    assert len(rows_of(frame, cells)) == len(cells)
+    assert len(rows_of(frame[frame["device"] == "cuda"], cells)) == len(cells)
+
+
+def test_without_training_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproducing, "select_findings", lambda _: (tiny(0.0),))
+    made = reproducing.reproduce((), "quick", Store(tmp_path / "s"), train=False)
+    assert made.summary.states() == {}
+    assert made.rows[0].judgement.verdict == "not tested"
 
 
 def test_the_table_says_number_interval_n_margin_and_truncation():

@@ -57,18 +57,35 @@ class Evidence:
 
 
 def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
-    """The rows of these very cells, whatever state they ended in."""
+    """The rows of these cells, whatever state they ended in and whichever device trained them.
+
+    A cell that was trained on two devices counts once: the finished one, else the first.
+    """
     if frame.empty:
         return frame
     wanted = {(_design(cell), cell.seed) for cell in cells}
-    keys = zip(frame["design"], frame["seed"], strict=True)
-    return frame[[key in wanted for key in keys]]
+    pairs = zip(frame["design"], frame["seed"], strict=True)
+    keys = pd.Series([(_any_device(design), seed) for design, seed in pairs], index=frame.index)
+    kept = frame[[key in wanted for key in keys]].sort_values(
+        "status", key=lambda state: state != "done", kind="stable"
+    )
+    return kept[~keys[kept.index].duplicated()].sort_index()
+
+
+_DESIGN_AXES = tuple(name for name in AXIS_COLUMNS if name != "seed")
 
 
 def _design(cell: Cell) -> str:
-    """The column `design` of the tidy frame: every axis but the seed."""
-    names = (name for name in AXIS_COLUMNS if name != "seed")
-    return " ".join(value_text(getattr(cell, name)) for name in names)
+    """The column `design` of the tidy frame, every axis but the seed, of any device."""
+    return _any_device(" ".join(value_text(getattr(cell, name)) for name in _DESIGN_AXES))
+
+
+def _any_device(design: str) -> str:
+    words = design.split(" ")
+    # A path with a space in it has more words than there are axes; no finding asks for one.
+    if len(words) == len(_DESIGN_AXES):
+        words[_DESIGN_AXES.index("device")] = "any"
+    return " ".join(words)
 
 
 def select(frame: pd.DataFrame, **axes: object) -> pd.DataFrame:

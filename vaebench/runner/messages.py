@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import CellRecord
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.records.schema import CellRecord, Environment, Status
 
-__all__ = ["Arrays", "Finished", "Outcome", "Progressed", "Task"]
+__all__ = ["Arrays", "Finished", "Outcome", "Progressed", "Task", "unfinished"]
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -48,3 +49,22 @@ class Finished:
     """A pack is done; one outcome a cell."""
 
     outcomes: list[Outcome]
+
+
+def unfinished(task: Task, status: Status, environment: Environment | None = None) -> list[Outcome]:
+    """Records for cells that could not be trained to their end: no data, no numbers, a reason."""
+    return [
+        Outcome(
+            CellRecord(
+                cell_id=cell_id,
+                grid=task.grid,
+                cell=cell,
+                data=None,
+                status=status,
+                comparable=LIKELIHOODS[cell.likelihood].kind,
+                environment=environment or Environment(),
+            ),
+            {},
+        )
+        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,10 +126,8 @@ def _weights(cell: Cell, pixels: int, outputs: int) -> int:
     decoder = (cell.latent_dim, *reversed(hidden), outputs)
     if cell.architecture == "conv":
         # A channel pair costs sixteen weights, used once for each position of its map.
-        return 64 * sum(a * b for a, b in zip(hidden[:-1], hidden[1:], strict=True)) * 16
-    return sum(
-        a * b for chain in (encoder, decoder) for a, b in zip(chain, chain[1:], strict=False)
-    )
+        return 64 * sum(a * b for a, b in itertools.pairwise(hidden)) * 16
+    return sum(a * b for chain in (encoder, decoder) for a, b in itertools.pairwise(chain))
 
 
 _VARIES_IN_A_PACK = frozenset(

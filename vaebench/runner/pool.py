@@ -13,9 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
-from vaebench.grid.choices import LIKELIHOODS
-from vaebench.records.schema import CellRecord, Status
-from vaebench.runner.messages import Finished, Outcome, Progressed, Task
+from vaebench.records.schema import Status
+from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["Event", "Pool", "Running"]
 
@@ -118,7 +117,7 @@ class Pool:
             worker.process.kill()
             if worker.task is not None:
                 status = Status(state="interrupted", reason=reason)
-                outcomes += _ended(worker.task, status)
+                outcomes += unfinished(worker.task, status)
                 worker.task = None
         return outcomes
 
@@ -183,7 +182,7 @@ class Pool:
         if attempt < _ATTEMPTS:
             self._waiting.appendleft((task, attempt + 1))
             return []
-        return _ended(task, _death(worker.process.exitcode))
+        return unfinished(task, _death(worker.process.exitcode))
 
     def _running(self) -> tuple[Running, ...]:
         return tuple(
@@ -206,22 +205,5 @@ def _death(code: int | None) -> Status:
 def _singles(task: Task) -> list[Task]:
     return [
         Task((cell,), (cell_id,), task.grid, task.data_dir)
-        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
-    ]
-
-
-def _ended(task: Task, status: Status) -> list[Outcome]:
-    return [
-        Outcome(
-            CellRecord(
-                cell_id=cell_id,
-                grid=task.grid,
-                cell=cell,
-                data=None,
-                status=status,
-                comparable=LIKELIHOODS[cell.likelihood].kind,
-            ),
-            {},
-        )
         for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
     ]

@@ -41,6 +41,8 @@ def reproduce(
     store: Store | None = None,
     *,
     data_dir: Path | None = None,
+    device: str = "cpu",
+    train: bool = True,
     jobs: int | None = None,
     retry_failed: bool = False,
     wait: bool = False,
@@ -52,6 +54,8 @@ def reproduce(
         words: names or families of findings; all by default.
         budget: ``quick`` (digits) or ``full`` (MNIST).
         store: the results folder, by default ``results/reproduce-<budget>``.
+        device: where the cells are trained; in judging, records of any device count.
+        train: false judges by the records that are there and trains nothing.
         data_dir, jobs, retry_failed, wait, echo: as for a run.
 
     A data set that cannot be had leaves its findings `not tested`, with the reason.
@@ -66,8 +70,9 @@ def reproduce(
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
     cells = [cell for finding in wanted for cell in _cells(finding, budget)]
     summary = RunSummary()
-    if cells:
-        grid = Grid.of(f"reproduce-{budget}", cells, f"the cells of {len(wanted)} findings")
+    if cells and train:
+        placed = [cell.model_copy(update={"device": device}) for cell in cells]
+        grid = Grid.of(f"reproduce-{budget}", placed, f"the cells of {len(wanted)} findings")
         summary = run_grid(
             grid,
             store,

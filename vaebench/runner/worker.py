@@ -17,11 +17,10 @@ from multiprocessing.connection import Connection
 import torch
 
 from vaebench.data.faults import DataInvalid, DataMissing
-from vaebench.evaluation.guards import comparable_as
-from vaebench.records.schema import CellRecord, Status
+from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment
-from vaebench.runner.messages import Finished, Outcome, Progressed, Task
+from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["serve"]
 
@@ -60,18 +59,18 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
 
     absent = absent_device(task.cells[0].device)
     if absent is not None:
-        return _without_result(task, Status(state="unavailable", reason=absent))
+        return unfinished(task, Status(state="unavailable", reason=absent), environment("cpu"))
     rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
         return execute(task, report)
     except (DataMissing, DataInvalid) as error:
-        return _without_result(task, _failed("data", error))
+        return unfinished(task, _failed("data", error), environment("cpu"))
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return _without_result(task, _failed("oom", error))
+        return unfinished(task, _failed("oom", error), environment("cpu"))
     except SystemExit as error:
-        return _without_result(task, _failed("error", error))
+        return unfinished(task, _failed("error", error), environment("cpu"))
     except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
-        return _without_result(task, _failed("error", error))
+        return unfinished(task, _failed("error", error), environment("cpu"))
     finally:
         # A user's own network may have changed what the next cell relies on.
         torch.set_rng_state(rng)
@@ -85,22 +84,3 @@ def _failed(kind: str, error: BaseException) -> Status:
         reason=f"{type(error).__name__}: {error}",
         detail={"kind": kind, "traceback": "".join(lines)[-4000:]},
     )
-
-
-def _without_result(task: Task, status: Status) -> list[Outcome]:
-    """Records for cells that could not be trained."""
-    return [
-        Outcome(
-            CellRecord(
-                cell_id=cell_id,
-                grid=task.grid,
-                cell=cell,
-                data=None,
-                status=status,
-                comparable=comparable_as(cell, None if cell.binarization == "none" else 2),
-                environment=environment("cpu"),
-            ),
-            {},
-        )
-        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
-    ]
