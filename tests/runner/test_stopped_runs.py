@@ -1,6 +1,7 @@
 """Real processes that are stopped or killed in the middle of a run."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,8 +39,9 @@ seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 ENDLESS = SHORT.replace("epochs = 15", "epochs = 1000000").partition("[axes]")[0]
 # Makes standard input the controlling terminal, so that typing Ctrl-C there is a SIGINT.
 ON_A_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, struct, sys, termios
 os.setsid()
+fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
@@ -77,7 +79,9 @@ def marked() -> Iterator[Marked]:
     for number in made.alive():
         os.kill(number, signal.SIGKILL)
     for process in made.started:
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def command(folder: Path, grid: str, jobs: int) -> list[str]:
@@ -116,7 +120,7 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     assert 1 <= len(states) < 12
     assert f"cells: {len(states)} done, {12 - len(states)} left: run it again" in out
     assert "\r" not in out, "no terminal, no bar"
-    assert sum(line.startswith("[") for line in out.splitlines()) == len(states)
+    assert len(re.findall(r"^\[\d+/12\] ", out, re.MULTILINE)) == len(states)
     assert marked.alive() == []
 
 

@@ -11,8 +11,9 @@ from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split
 from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
-from vaebench.analysis.summary import summarise, summary_text
+from vaebench.analysis.summary import number, summarise, summary_text
 from vaebench.analysis.tables import Table
+from vaebench.auditing.peers import hidden_sigmas
 
 __all__ = [
     "Overview",
@@ -47,6 +48,8 @@ _COST: Final = (
     "step_ms_median",
     "step_ms_p95",
     "train_seconds",
+    "evaluation_seconds",
+    "tsne_seconds",
     "peak_memory_mib",
 )
 
@@ -144,11 +147,11 @@ def result_tables(frame: pd.DataFrame) -> list[Overview]:
 def cost_tables(frame: pd.DataFrame) -> list[Overview]:
     """Time and memory of training, one table a machine."""
     made = []
-    for number, group in enumerate(_timed(frame), 1):
+    for place, group in enumerate(_timed(frame), 1):
         measured = [m for m in _COST if group.frame[m].notna().any()]
         axes = _design_axes(group.frame, ("device", "likelihood", "latent_dim"))
         title = f"Cost of training on {group.label}"
-        made.append(_overview(group.frame, axes, measured, f"cost-{number}", title))
+        made.append(_overview(group.frame, axes, measured, f"cost-{place}", title))
     return made
 
 
@@ -197,3 +200,28 @@ def overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool | None:
     if any(math.isnan(end) for end in ends):
         return None
     return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+
+
+def hidden_sigma_table() -> Table:
+    """The sigma that well-known code bases set by how they reduce and weigh their loss.
+
+    Computed by the audit from each one's own words (`vaebench audit --peers`).
+    """
+    rows = tuple(
+        (
+            each.peer,
+            each.setting,
+            each.formula,
+            number(each.sigma),
+            ", ".join(each.moves_with) or "-",
+        )
+        for each in hidden_sigmas()
+    )
+    return Table(
+        name="hidden-sigma",
+        title="The sigma you did not choose",
+        header=("code base", "setting", "loss per image", "σ", "moves with"),
+        units=("", "", "", "pixel", ""),
+        rows=rows,
+        numeric=(False, False, False, True, False),
+    )

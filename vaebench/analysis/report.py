@@ -24,6 +24,7 @@ from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     Overview,
     cost_tables,
+    hidden_sigma_table,
     once,
     result_tables,
     unfinished,
@@ -395,6 +396,14 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
     nats = groups(frame, "elbo")
     _latent_section(build, nats)
     _sigma_section(build, nats)
+    if frame["sigma"].notna().any():
+        build.section(
+            "hidden-sigma",
+            "The sigma you did not choose",
+            "A loss a·SSE + b·KL is the bound of a Gaussian decoder with σ² = b/(2a). What well-"
+            "known code sets σ to by its reductions and weights alone, computed from these:",
+            tables=build.plain_table(hidden_sigma_table()),
+        )
     _likelihood_section(build, frame)
     _plane_section(build, nats, results)
     _code_section(build, frame, results)
