@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vaebench import __version__
-from vaebench.terminal import adapt
+from vaebench.cli_reproduce import reproduce
+from vaebench.terminal import adapt, printable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,6 +33,7 @@ EXIT_BUSY, EXIT_SIGNAL, EXIT_BROKEN_PIPE = 75, 128, 141
 _EXIT_CODES = {
     "vaebench.grid.problems.GridError": EXIT_USAGE,
     "vaebench.auditing.form.AuditError": EXIT_USAGE,
+    "vaebench.findings.registry.UnknownFinding": EXIT_USAGE,
     "vaebench.analysis.comparability.NotComparable": EXIT_USAGE,
     "vaebench.records.files.StorageError": EXIT_USAGE,
     "vaebench.data.faults.DataMissing": EXIT_DATA,
@@ -56,22 +58,34 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("vaebench: stopped", err=True)
+        _say("vaebench: stopped", err=True)
         sys.exit(EXIT_SIGNAL + signal.SIGINT)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
-        # The reader of our output has left, as in `vaebench list axes | head -1`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BROKEN_PIPE)
+        _leave_unread()
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        click.echo(f"vaebench: {_told(error)}", err=True)
+        _say(f"vaebench: {_told(error)}", err=True)
         sys.exit(code)
     sys.exit(0)
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Print a line, in ASCII where the terminal has no more."""
+    try:
+        click.echo(printable(text), err=err)
+    except BrokenPipeError:
+        _leave_unread()
+
+
+def _leave_unread() -> NoReturn:
+    """The reader of our output has left, as in `vaebench list axes | head -1`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_BROKEN_PIPE)
 
 
 @contextmanager
@@ -194,10 +208,10 @@ def run(
     if dry_run:
         workers = jobs or default_jobs()
         for line in preview(loaded, store, data_dir, retry_failed=retry_failed, jobs=workers):
-            click.echo(line)
+            _say(line)
         return
     for note in loaded.notes:
-        click.echo(f"note: {note}")
+        _say(f"note: {note}")
     summary = run_grid(
         loaded,
         store,
@@ -206,7 +220,7 @@ def run(
         retry_failed=retry_failed,
         wait=wait,
         largest_pack=pack or LARGEST_PACK,
-        echo=click.echo,
+        echo=_say,
     )
     _print_summary(summary, store.root)
     if not no_report and summary.signal is None and summary.storage_error is None:
@@ -221,7 +235,7 @@ def _write_report(stores: Sequence[Path], folder: Path) -> None:
         page = write_report(stores, folder)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"report: {page}")
+    _say(f"report: {page}")
 
 
 def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
@@ -243,19 +257,19 @@ def _print_summary(summary: RunSummary, root: Path) -> None:
     from vaebench.preview import duration
 
     if not summary.trained and summary.left == 0:
-        click.echo(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
+        _say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
     else:
-        click.echo(f"{len(summary.trained)} cells run in {duration(summary.seconds)}")
+        _say(f"{len(summary.trained)} cells run in {duration(summary.seconds)}")
     if summary.storage_error is None and summary.states():
-        click.echo(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
+        _say(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
     left = f", {summary.left} left: run it again to go on" if summary.left else ""
-    click.echo(f"cells: {states or 'none'}{left}")
+    _say(f"cells: {states or 'none'}{left}")
     if set(summary.states()) & {"failed", "diverged", "timeout"}:
-        click.echo("  try failed and diverged cells again with --retry-failed")
+        _say("  try failed and diverged cells again with --retry-failed")
     if summary.storage_error is not None:
-        click.echo(f"vaebench: {summary.storage_error}", err=True)
-    click.echo(f"records: {root}")
+        _say(f"vaebench: {summary.storage_error}", err=True)
+    _say(f"records: {root}")
 
 
 def _leave_after(summary: RunSummary, root: Path) -> None:
@@ -273,7 +287,7 @@ def _unused(*roots: Path) -> bool:
 
     damages = [str(damage) for root in roots for damage in Store(root).check()]
     for line in damages:
-        click.echo(f"vaebench: not used: {line}", err=True)
+        _say(f"vaebench: not used: {line}", err=True)
     return bool(damages)
 
 
@@ -324,7 +338,7 @@ def compare(a: str, b: str, metric: str) -> None:
 
     with _usage_errors():
         _must_exist(*(parse_side(side)[0] for side in (a, b)))
-        click.echo(comparison_text(compared(a, b, metric), (a, b)))
+        _say(comparison_text(compared(a, b, metric), (a, b)))
 
 
 @cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
@@ -344,13 +358,13 @@ def export(store: Path, output: Path) -> None:
     _must_exist(store)
     frame = load_results(store)
     if frame.empty:
-        click.echo(f"vaebench: there is no record in {store}", err=True)
+        _say(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     try:
         written = write_table(frame, output)
     except (ValueError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"{len(frame)} rows: {written}")
+    _say(f"{len(frame)} rows: {written}")
 
 
 _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
@@ -363,7 +377,7 @@ def list_(what: str) -> None:
     from vaebench.listing import lines_of
 
     for line in lines_of(what):
-        click.echo(line)
+        _say(line)
 
 
 @cli.command(short_help="A store's state, or one record, to read.")
@@ -380,10 +394,10 @@ def show(store: Path, cell: str | None) -> None:
     _must_exist(store)
     states = Store(store).states()
     if not states:
-        click.echo(f"vaebench: there is no record in {store}", err=True)
+        _say(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if cell is None:
-        click.echo(store_text(store))
+        _say(store_text(store))
         if _unused(store):
             sys.exit(EXIT_DAMAGED)
         return
@@ -393,7 +407,7 @@ def show(store: Path, cell: str | None) -> None:
     if len(matching) != 1:
         found = ", ".join(matching[:5]) if matching else "none"
         raise click.UsageError(f"CELL must name one record of {store}; {cell!r} fits: {found}")
-    click.echo(record_text(Store(store).read(matching[0])))
+    _say(record_text(Store(store).read(matching[0])))
 
 
 @cli.group(cls=_Group)
@@ -409,7 +423,7 @@ def data_list(data_dir: Path | None) -> None:
 
     for state in listing(data_dir):
         where = f" ({state.folder})" if state.folder else ""
-        click.echo(f"{state.name:<16} {state.state}{where}  {state.summary}")
+        _say(f"{state.name:<16} {state.state}{where}  {state.summary}")
 
 
 @data.command("fetch", short_help="Download one, checked by SHA-256.")
@@ -420,7 +434,7 @@ def data_fetch(name: str, data_dir: Path | None) -> None:
     from vaebench.data.acquire import fetch
 
     with _usage_errors():
-        click.echo(f"{name}: {fetch(name, data_dir, click.echo)}")
+        _say(f"{name}: {fetch(name, data_dir, _say)}")
 
 
 @data.command("add", short_help="Take its IDX files from a folder or archive.")
@@ -432,7 +446,7 @@ def data_add(name: str, path: Path, data_dir: Path | None) -> None:
     from vaebench.data.acquire import add
 
     with _usage_errors():
-        click.echo(f"{name}: {add(name, path, data_dir, click.echo)}")
+        _say(f"{name}: {add(name, path, data_dir, _say)}")
 
 
 @data.command("verify", short_help="Read its files and compare their SHA-256.")
@@ -445,7 +459,7 @@ def data_verify(name: str, data_dir: Path | None) -> None:
     with _usage_errors():
         checks = verify(name, data_dir)
     for check in checks:
-        click.echo(f"{check.path}: {check.fault or 'as it should be'}")
+        _say(f"{check.path}: {check.fault or 'as it should be'}")
     if any(check.fault for check in checks):
         sys.exit(EXIT_DATA)
 
@@ -471,14 +485,14 @@ def doctor(store: Path | None) -> None:
 
         damages = Store(store).check()
         for damage in damages:
-            click.echo(str(damage))
-        click.echo(f"{store}: " + (f"{len(damages)} damaged" if damages else "nothing is damaged"))
+            _say(str(damage))
+        _say(f"{store}: " + (f"{len(damages)} damaged" if damages else "nothing is damaged"))
         if damages:
             sys.exit(EXIT_DAMAGED)
         return
     machine = importlib.import_module("vaebench.runner.machine")
     for line in machine.description():
-        click.echo(line)
+        _say(line)
 
 
 @cli.command(short_help="The sigma and beta that a VAE loss hides.")
@@ -504,16 +518,16 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text
 
-        click.echo(zoo_text(run_zoo()))
+        _say(zoo_text(run_zoo()))
         return
     if peers:
         from vaebench.analysis.console import peers_table
 
-        click.echo(peers_table())
+        _say(peers_table())
         return
     from vaebench.auditing.options import audit_options
 
-    click.echo(audit_options(x_shape=_shape(x_shape), **words).text())  # type: ignore[arg-type]  # click types each option
+    _say(audit_options(x_shape=_shape(x_shape), **words).text())  # type: ignore[arg-type]  # click types each option
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
@@ -523,3 +537,6 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise click.UsageError(f"--x-shape is whole numbers with commas; got {text!r}") from error
+
+
+cli.add_command(reproduce)

@@ -67,7 +67,7 @@ def reproduce(
 
     try:
         select_findings(findings)
-        Cell(device=device)
+        Cell.model_validate({"device": device})
     except UnknownFinding as error:
         raise click.UsageError(str(error)) from error
     except ValidationError as error:

@@ -57,7 +57,10 @@ def _metrics() -> Iterator[str]:
 
 
 def _findings() -> Iterator[str]:
-    yield "none yet"
+    # The findings bring scipy with them, which no other list needs.
+    from vaebench.findings.registry import finding_lines
+
+    yield from finding_lines()
 
 
 _LISTS: dict[str, Callable[[], Iterator[str]]] = {

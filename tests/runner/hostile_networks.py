@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,22 +23,22 @@ def sound(image_shape: Shape, latent_dim: int, encoder_width: int, decoder_width
 
 
 class _Doing(nn.Module):
-    """Passes its input on, and does something at its fifth batch."""
+    """Passes its input on, and does something at one of its batches."""
 
-    def __init__(self, act: Callable[[], None]) -> None:
+    def __init__(self, act: Callable[[], None], batch: int) -> None:
         super().__init__()
-        self._act, self._calls = act, 0
+        self._act, self._batch, self._calls = act, batch, 0
 
     def forward(self, x: Tensor) -> Tensor:
         self._calls += 1
-        if self._calls == 5:
+        if self._calls == self._batch:
             self._act()
         return x
 
 
-def _doing(act: Callable[[], None], sizes: dict[str, object]) -> Networks:
+def _doing(act: Callable[[], None], sizes: dict[str, object], batch: int = 5) -> Networks:
     encoder, decoder = sound(**sizes)  # type: ignore[arg-type]  # what the caller gives all
-    return nn.Sequential(_Doing(act), encoder), decoder
+    return nn.Sequential(_Doing(act, batch), encoder), decoder
 
 
 def killed_once(**sizes: object) -> Networks:
@@ -73,6 +74,11 @@ def exits(**sizes: object) -> Networks:
 
 def exits_hard(**sizes: object) -> Networks:
     return _doing(lambda: os._exit(7), sizes)
+
+
+def hangs(**sizes: object) -> Networks:
+    """Fall silent after an epoch of ten batches."""
+    return _doing(lambda: time.sleep(10_000), sizes, batch=15)
 
 
 def meddles(**sizes: object) -> Networks:

@@ -466,7 +466,9 @@ def _size_palette(frames: Sequence[pd.DataFrame]) -> dict[Any, Colour]:
 
 def _sorted_kl(axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str = "o") -> None:
     table = np.vstack([np.sort(curve)[::-1] for curve in curves])
-    rank = np.arange(1, table.shape[1] + 1)
+    # A logarithmic axis has no room for more: ten thousand points would only be a large file.
+    rank = np.unique(np.geomspace(1, table.shape[1], 200).round().astype(int))
+    table = table[:, rank - 1]
     mean = table.mean(axis=0)
     axes.plot(rank, mean, color=colour)
     axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5)

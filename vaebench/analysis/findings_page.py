@@ -28,7 +28,7 @@ from vaebench.findings.verdict import VERDICTS, Margin, Statistic, Untested
 __all__ = ["counted", "measured_text", "write_findings_page"]
 
 _SHOWN_SIZES = (2, 8, 100, 10_000)
-_COLOUR = {"reproduced": 2, "contradicted": 3, "inconclusive": 1}
+_COLOUR = {"reproduced": 2, "contradicted": 3}
 _FAMILY_TITLES = {
     "latent-dim": "The size of the latent space",
     "sigma": "Sigma",
@@ -121,6 +121,12 @@ def _span(statistic: Statistic, margin: Margin) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _colour(each: Assessed) -> tuple[float, float, float] | str:
+    """Green or red for a verdict that decides, grey for one that does not."""
+    place = _COLOUR.get(each.judgement.verdict)
+    return FADED if place is None else colours(4)[place]
+
+
 def _strips(rows: Sequence[Assessed]) -> Figure | None:
     """A strip a finding: the interval as a bar, the margin where the claim holds shaded."""
     shown = [each for each in rows if each.statistic is not None and each.margin is not None]
@@ -128,7 +134,6 @@ def _strips(rows: Sequence[Assessed]) -> Figure | None:
         return None
     figure = Figure(figsize=(WIDTH, 0.5 + 0.52 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False).ravel()
-    palette = colours(4)
     for axes, each in zip(panels, shown, strict=True):
         statistic, margin = each.statistic, each.margin
         if statistic is None or margin is None:
@@ -136,7 +141,7 @@ def _strips(rows: Sequence[Assessed]) -> Figure | None:
         low, high = _span(statistic, margin)
         inside = max(low, margin.low), min(high, margin.high)
         axes.axvspan(*inside, color="#dcebdc", lw=0)
-        colour = palette[_COLOUR.get(each.judgement.verdict, 0)]
+        colour = _colour(each)
         if math.isfinite(statistic.low) and math.isfinite(statistic.high):
             axes.plot([statistic.low, statistic.high], [0, 0], color=colour, lw=3)
         axes.plot([statistic.value], [0], marker="o", color=colour)

@@ -30,8 +30,8 @@ def _curve(rows: pd.DataFrame) -> str:
     lost = float(best["mean"]) - float(last["mean"])
     return (
         f"After {int(rows['epochs'].iloc[0]):,} epochs ({rows['seed'].nunique()} seeds) the ELBO "
-        f"goes from {_told(first)} with {first['latent_dim']:,} latent dimensions to its highest, "
-        f"{_told(best)}, with {best['latent_dim']:,}; with {last['latent_dim']:,} it is "
+        f"goes from {_told(first)} at latent size {first['latent_dim']:,} to its highest, "
+        f"{_told(best)}, at {best['latent_dim']:,}; at {last['latent_dim']:,} it is "
         f"{_told(last)}, {number(lost)} nats below the best."
     )
 
@@ -89,20 +89,27 @@ def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
 
 
 def _by_training(frame: pd.DataFrame) -> str:
-    budgets = sorted(set(frame["epochs"]))
-    if len(budgets) < 2:
-        return ""
-    losses = []
-    for epochs in (budgets[0], budgets[-1]):
-        table = summarise(frame[frame["epochs"] == epochs], ["latent_dim"], "elbo")
-        last = table.iloc[-1]
-        losses.append(float(table["mean"].max()) - float(last["mean"]))
-    change = "wins back part of that" if losses[1] < losses[0] else "does not mend that"
+    """What the largest size loses against the plateau, after the shortest and longest training."""
+    epochs = sorted(set(frame["epochs"]))
     size = int(frame["latent_dim"].max())
+    sizes = {*plateau_of(frame), size}
+    parts = [frame[frame["epochs"] == count] for count in (epochs[0], epochs[-1])]
+    if len(epochs) < 2 or any(not sizes <= set(rows["latent_dim"]) for rows in parts):
+        return ""
+    tables = [summarise(rows, ["latent_dim"], "elbo") for rows in parts]
+    losses = [_lost(table, plateau_of(frame), size) for table in tables]
+    mended = losses[0] - losses[1]
+    change = f"wins back {mended:.1f} of them" if mended > 0 else "does not mend that"
     return (
-        f"It is a matter of training: with {size:,} latents {losses[0]:.1f} nats are lost after "
-        f"{budgets[0]} epochs and {losses[1]:.1f} after {budgets[-1]}; longer training {change}."
+        f"Against the mean of the plateau {losses[0]:.1f} nats are lost with {size:,} latents "
+        f"after {epochs[0]} epochs and {losses[1]:.1f} after {epochs[-1]}: longer training "
+        f"{change}."
     )
+
+
+def _lost(table: pd.DataFrame, plateau: tuple[int, ...], size: int) -> float:
+    best = [float(_row(table, each)["mean"]) for each in plateau]
+    return float(np.mean(best)) - float(_row(table, size)["mean"])
 
 
 def latent_story(evidence: Evidence) -> tuple[str, ...]:
