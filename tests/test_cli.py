@@ -193,7 +193,6 @@ def test_an_unreadable_results_folder_is_2(
         assert "cannot list the results folder: Permission denied (EACCES)" in answer.err
 
 
-@pytest.mark.xfail(strict=True, reason="a run does not look for data files before it trains")
 def test_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
     answer = ask(*RUN, "--set", "dataset=mnist", "--no-report")
     assert answer.code == 3

@@ -170,7 +170,7 @@ class Cell(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _settle(cls, given: object) -> object:
-        """Give sigma and a conv's channels their defaults and drop what the linear architecture has no use for."""
+        """Give sigma and a conv's channels their defaults, and drop what a linear map lacks."""
         if not isinstance(given, Mapping):
             return given
         values = dict(given)

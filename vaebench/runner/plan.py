@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaebench.data.catalog import fingerprint
+from vaebench.data.catalog import FILE_SETS, fingerprint, locate
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.grid.choices import DATASETS
 from vaebench.grid.spec import Grid
@@ -90,6 +90,8 @@ def make_plan(
             todo.append(Planned(cell, name))
         else:
             finished[name] = state
+    for dataset in {planned.cell.dataset for planned in todo} & set(FILE_SETS):
+        locate(dataset, data_dir)
     return Plan(tuple(todo), finished, tuple(newer))
 
 

@@ -241,7 +241,7 @@ class _Display:
 
     def _line(self, outcome: Outcome) -> None:
         record = outcome.record
-        what = record.status.state
+        what: str = record.status.state
         if record.status.reason:
             what += f" ({record.status.reason})"
         elbo = record.metrics.get("elbo")
