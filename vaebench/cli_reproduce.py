@@ -19,7 +19,7 @@ _SOME_FAILED, _DAMAGED, _CONTRADICTED, _SIGNAL = 1, 4, 6, 128
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("findings", nargs=-1, metavar="[FINDING]...")
 @click.option(
     "--budget",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -216,6 +217,8 @@ class _Display:
         self._bar = tqdm(
             total=round(self._price, 3),
             disable=not sys.stderr.isatty(),
+            # A terminal that does not tell its width gets the usual 80 columns, not none.
+            ncols=shutil.get_terminal_size().columns,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
 

@@ -6,6 +6,7 @@ cell's record; a worker that dies takes only its own pack with it.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -49,7 +50,8 @@ def _leave_with_parent(parent: int) -> None:
 
 def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     """Execute a task; whatever goes wrong becomes the record of its cells."""
-    last = time.monotonic()
+    # The first epoch is told at once: a long silence may follow it.
+    last = -math.inf
 
     def report(epoch: int, epochs: int, losses: Sequence[float]) -> None:
         nonlocal last
