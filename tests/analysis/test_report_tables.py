@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from synthetic import cells, diverged, failed, record
 from vaebench.analysis.export import export
 from vaebench.analysis.frame import tidy
 from vaebench.analysis.narrative import sentences
-from vaebench.analysis.overview import cost_tables, result_tables, unfinished, warnings_table
+from vaebench.analysis.overview import (
+    code_tables,
+    cost_tables,
+    hidden_sigma_table,
+    result_tables,
+    unfinished,
+    warnings_table,
+)
 from vaebench.analysis.tables import Table, csv_text, latex, markdown
 from vaebench.grid.cell import Cell
 
@@ -90,6 +98,30 @@ def test_cost_needs_one_machine_a_table() -> None:
     other = record(second).environment.model_copy(update={"processor": "M4"})
     frame = tidy([(record(first), "s"), (record(second, environment=other), "s")])
     assert len(cost_tables(frame)) == 2
+
+
+def test_the_two_parts_of_the_code_add_up_to_the_bits_of_the_image() -> None:
+    frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], [2, 8], 1)])
+    (table,) = code_tables(frame)
+    assert table.units[-3:] == ("bits/image",) * 3
+    for line, row in zip(table.rows, frame.sort_values("latent_dim").itertuples(), strict=True):
+        z, x_given_z, x = (float(entry) for entry in line[-3:])
+        assert z == pytest.approx(row.kl / math.log(2), rel=1e-3)
+        assert x == pytest.approx(row.bits_per_dim * row.data_pixels, rel=1e-3)
+        assert z + x_given_z == pytest.approx(x, rel=2e-3)
+
+
+def test_a_delta_posterior_has_no_code() -> None:
+    frame = tidy([(record(Cell(likelihood="gaussian", posterior="delta")), "s")])
+    frame["bits_per_dim"] = math.nan
+    assert code_tables(frame) == []
+
+
+def test_the_hidden_sigmas_are_those_of_the_audit() -> None:
+    table = hidden_sigma_table()
+    found = {(row[0], row[1]): row[3] for row in table.rows}
+    assert found["PyTorch-VAE", "64x64 colour, training"] == "1.239"
+    assert table.units[3] == "pixel"
 
 
 def test_unfinished_cells_and_warnings_are_listed() -> None:

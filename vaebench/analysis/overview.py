@@ -1,7 +1,7 @@
 """The tables of a report: one row a design, one table for what may be compared."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,13 +11,15 @@ from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split
 from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
-from vaebench.analysis.summary import number, summarise, summary_text
+from vaebench.analysis.summary import interval, number, summarise, summary_text
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
 
 __all__ = [
     "Overview",
+    "code_tables",
     "cost_tables",
+    "hidden_sigma_table",
     "once",
     "overlap",
     "result_tables",
@@ -225,3 +227,42 @@ def hidden_sigma_table() -> Table:
         rows=rows,
         numeric=(False, False, False, True, False),
     )
+
+
+_CODE: Final = ("bits for z", "bits for x given z", "bits for x")
+
+
+def code_tables(frame: pd.DataFrame) -> list[Table]:
+    """The two-part code of an image (Doersch 2016, 2.4.2): bits for z, then for x given z.
+
+    The image is the discrete one, at the precision of its own grey levels; so only designs with a
+    `bits_per_dim` have a code, and one table holds what may be compared in it.
+    """
+    coded = frame[frame["bits_per_dim"].notna() & frame["kl"].notna()]
+    made = []
+    for group in groups(once(coded, "data_checksum"), "bits_per_dim"):
+        axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
+        rows = []
+        for key, same in split(group.frame, axes):
+            design = tuple(value_text(value) for value in key)
+            rows.append((*design, str(len(same)), *_code_lengths(same)))
+        made.append(
+            Table(
+                name=f"code-{group.slug}",
+                title=f"Two-part code of an image of {group.label}",
+                header=(*map(heading, axes), "seeds", *_CODE),
+                units=(*("" for _ in axes), "", *("bits/image" for _ in _CODE)),
+                rows=tuple(rows),
+                numeric=(*(axis == "latent_dim" for axis in axes), *(True,) * 4),
+            )
+        )
+    return made
+
+
+def _code_lengths(rows: pd.DataFrame) -> Iterator[str]:
+    """Rate, distortion and their sum in bits, with intervals over seeds."""
+    rate = rows["kl"] / math.log(2)
+    total = rows["bits_per_dim"] * rows["data_pixels"]
+    for bits in (rate, total - rate, total):
+        found = interval(bits.to_numpy(dtype=float))
+        yield summary_text(found.mean, found.low, found.high, found.n, len(rows), 0)

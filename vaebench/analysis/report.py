@@ -23,6 +23,7 @@ from vaebench.analysis.labels import ordered, plain, value_text
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     Overview,
+    code_tables,
     cost_tables,
     hidden_sigma_table,
     once,
@@ -416,6 +417,13 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
         "One row a design, one table for what may be compared. ± is half the 95 % Student t "
         "interval over seeds; “div. 1/5”: one of five seeds diverged and has no value.",
         tables=build.overviews(result_tables(frame)),
+    )
+    build.section(
+        "code",
+        "Code lengths in bits",
+        "Rate and distortion as a two-part code of the discrete image: the bits that say z, and "
+        "those that say x once z is known. They add up to bits per dim times the number of pixels.",
+        tables=tuple(part for table in code_tables(frame) for part in build.plain_table(table)),
     )
     build.section(
         "unfinished",
