@@ -14,7 +14,7 @@ from vaebench.data import idx
 from vaebench.data.catalog import DataInvalid, DataMissing, fingerprint, locate
 from vaebench.data.linear_gaussian import linear_gaussian_draw, linear_gaussian_truth
 from vaebench.data.sources import Split, load
-from vaebench.data.vision import torchvision_datasets
+from vaebench.data.vision import torchvision_module
 from vaebench.grid.choices import DATASETS
 
 
@@ -200,7 +200,7 @@ def test_the_real_files_are_read_as_torchvision_reads_them(
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         (raw / file.name).write_bytes(content)
     classes = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-    theirs = getattr(torchvision_datasets(), classes[name])(tmp_path, train=False)
+    theirs = getattr(torchvision_module("datasets"), classes[name])(tmp_path, train=False)
     ours = load(name, real_data)
     assert ours.shape == DATASETS[name].shape
     assert len(ours.train) == DATASETS[name].train_images

@@ -53,7 +53,7 @@ def test_on_matching_builds_nothing_is_declared(
 ) -> None:
     imports = Imports()
     monkeypatch.setattr(importlib, "import_module", imports)
-    assert vision.torchvision_datasets() is imports.module
+    assert vision.torchvision_module("datasets") is imports.module
     assert not declared
 
 
@@ -62,7 +62,7 @@ def test_the_known_failure_is_mended_and_the_schemas_are_kept(
 ) -> None:
     imports = Imports(KNOWN)
     monkeypatch.setattr(importlib, "import_module", imports)
-    assert vision.torchvision_datasets() is imports.module
+    assert vision.torchvision_module("datasets") is imports.module
     assert [(library.namespace, library.kind) for library in declared] == [("torchvision", "DEF")]
     assert declared[0].schemas == ["nms", "qnms"]
     assert vision._schemas == declared
@@ -81,7 +81,7 @@ def test_any_other_failure_is_told(
 ) -> None:
     monkeypatch.setattr(importlib, "import_module", Imports(*errors))
     with pytest.raises(type(errors[-1]), match=str(errors[-1])):
-        vision.torchvision_datasets()
+        vision.torchvision_module("datasets")
 
 
 def test_loading_data_does_not_import_torchvision() -> None:

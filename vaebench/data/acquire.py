@@ -190,9 +190,11 @@ def _put(folder: Path, file: IdxFile, content: bytes) -> None:
 
 def _mirrors(facts: FileSet) -> list[str]:
     """Torchvision's addresses for this data set, those of https first."""
-    from vaebench.data.vision import torchvision_datasets
+    from vaebench.data.vision import torchvision_module
 
-    mirrors: list[str] = getattr(torchvision_datasets(), _TORCHVISION_CLASSES[facts.name]).mirrors
+    mirrors: list[str] = getattr(
+        torchvision_module("datasets"), _TORCHVISION_CLASSES[facts.name]
+    ).mirrors
     return sorted(mirrors, key=lambda address: not address.startswith("https:"))
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["torchvision_datasets"]
+__all__ = ["torchvision_module"]
 
 _NO_OPERATORS = "operator torchvision::nms does not exist"
 _OPERATORS = ("nms", "qnms")
@@ -14,14 +14,14 @@ _schemas: list[torch.library.Library] = []
 """Keeps the schemas below alive: torch forgets them with their library."""
 
 
-def torchvision_datasets() -> ModuleType:
-    """The module `torchvision.datasets`.
+def torchvision_module(name: str) -> ModuleType:
+    """The submodule `torchvision.<name>`, such as `datasets`.
 
     Raises:
         ImportError, RuntimeError: torchvision is not there, or does not fit the installed torch.
     """
     try:
-        return importlib.import_module("torchvision.datasets")
+        return importlib.import_module(f"torchvision.{name}")
     except RuntimeError as error:
         if _NO_OPERATORS not in str(error) or _schemas:
             raise
@@ -31,8 +31,8 @@ def torchvision_datasets() -> ModuleType:
     # builds that match, the import above succeeds and nothing is declared.
     # torch.library carries no annotations, hence the two ignores.
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for name in _OPERATORS:
-        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for operator in _OPERATORS:
+        schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(schema)  # type: ignore[no-untyped-call]
     _schemas.append(library)
-    return importlib.import_module("torchvision.datasets")
+    return importlib.import_module(f"torchvision.{name}")

@@ -67,23 +67,28 @@ def _uniform(generators: Generators, shape: tuple[int, ...], fan_in: int) -> nn.
 
 
 class _MemberwiseAffine(torch.autograd.Function):
-    """``x (P, N, in)`` to ``(P, N, out)`` by one matrix product a member.
+    """``x (P, N, in)`` to ``(P, N, out)`` by one matrix product a member, and a relu if asked for.
 
     A batched product sums in another order than a single one. Products of exactly the shapes that
     a cell has alone keep its numbers bitwise the same in a pack, and cost no more on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
         output = x.new_empty(*x.shape[:2], weight.shape[1])
         for member in range(len(x)):
             torch.addmm(bias[member], x[member], weight[member].t(), out=output[member])
+        if relu:
+            output.relu_()
+        ctx.relu = relu  # type: ignore[attr-defined]  # a context holds what it is given
+        ctx.save_for_backward(x, weight, *([output] if relu else []))
         return output
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]  # set by save_for_backward
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *outputs = ctx.saved_tensors  # type: ignore[attr-defined]  # set by save_for_backward
+        for output in outputs:
+            gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
         of_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
         of_weight = torch.empty_like(weight)
         of_bias = gradient.new_empty(len(x), weight.shape[1])
@@ -92,7 +97,7 @@ class _MemberwiseAffine(torch.autograd.Function):
                 torch.mm(gradient[member], weight[member], out=of_x[member])
             torch.mm(gradient[member].t(), x[member], out=of_weight[member])
             torch.sum(gradient[member], 0, out=of_bias[member])
-        return of_x, of_weight, of_bias
+        return of_x, of_weight, of_bias, None
 
 
 class _Linear(nn.Module):
@@ -103,15 +108,20 @@ class _Linear(nn.Module):
         self.weight = _uniform(generators, (size_out, size_in), size_in)
         self.bias = _uniform(generators, (size_out,), size_in)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         if x.shape[0] == 1:
             # The same product by the faster route: squeezing is a view in both directions.
             flat = F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))
-            return flat.unsqueeze(0)
+            return _activated(flat.unsqueeze(0), activation)
         if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            affine = _MemberwiseAffine.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]  # as torch's stub has it
-            return cast(Tensor, affine)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+            relu = activation == "relu"
+            affine = _MemberwiseAffine.apply(x, self.weight, self.bias, relu)  # type: ignore[no-untyped-call]  # as torch's stub has it
+            return cast(Tensor, affine) if relu else _activated(affine, activation)
+        return _activated(torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT), activation)
+
+
+def _activated(x: Tensor, activation: str | None) -> Tensor:
+    return x if activation is None else _ACTIVATIONS[activation](x)
 
 
 class _Mlp(nn.Module):
@@ -120,12 +130,12 @@ class _Mlp(nn.Module):
     def __init__(self, generators: Generators, sizes: Sequence[int], activation: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_Linear(generators, a, b) for a, b in pairwise(sizes))
-        self._activation = _ACTIVATIONS[activation]
+        self._activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         *inner, last = self.layers
         for layer in inner:
-            x = self._activation(layer(x))
+            x = layer(x, self._activation)
         return cast(Tensor, last(x))
 
 

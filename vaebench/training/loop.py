@@ -81,28 +81,27 @@ def train(
     return _Loop(vae, cells, pixels, generators).run(progress)
 
 
-@dataclass
 class _EpochSums:
-    """Sums over an epoch's images, ``(P,)`` each; the last batch may be short."""
+    """Sums over an epoch's images; the last batch may be short.
 
-    loss: Tensor
-    reconstruction_error: Tensor
-    kl: Tensor
-    images: int = 0
+    One small tensor, ``(3, P)``, since each operation on it costs as much as one on a small layer.
+    """
 
-    @classmethod
-    def zero(cls, members: int, device: torch.device) -> _EpochSums:
-        loss, reconstruction_error, kl = torch.zeros(
-            3, members, dtype=torch.float64, device=device
-        ).unbind()
-        return cls(loss, reconstruction_error, kl)
+    def __init__(self, members: int, device: torch.device) -> None:
+        self._sums = torch.zeros(3, members, dtype=torch.float64, device=device)
+        self._images = 0
 
     def add(self, terms: StepTerms, images: int) -> None:
-        self.loss += terms.loss.detach() * images
-        self.reconstruction_error += terms.reconstruction_error.detach() * images
-        if terms.kl is not None:
-            self.kl += terms.kl.detach() * images
-        self.images += images
+        """Add a batch's means, each times its images."""
+        kl = torch.zeros_like(terms.loss) if terms.kl is None else terms.kl
+        stacked = torch.stack((terms.loss, terms.reconstruction_error, kl)).detach()
+        self._sums.add_(stacked, alpha=images)
+        self._images += images
+
+    def means(self) -> tuple[list[float], list[float], list[float]]:
+        """Loss, reconstruction error and KL: a number a member, nats per image."""
+        loss, error, kl = (self._sums / max(self._images, 1)).tolist()
+        return loss, error, kl
 
 
 @dataclass
@@ -138,7 +137,7 @@ class _Loop:
         return Training(self.step_seconds, self.images, self.series, self.divergence)
 
     def _epoch(self, factor: float) -> list[float]:
-        sums = _EpochSums.zero(len(self.cells), self.device)
+        sums = _EpochSums(len(self.cells), self.device)
         size = self.cells[0].batch_size
         count = len(self.pixels)
         order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
@@ -217,10 +216,7 @@ class _Loop:
 
     def _book(self, sums: _EpochSums, factor: float) -> list[float]:
         """Write an epoch's means into each member's series; returns the losses."""
-        images = max(sums.images, 1)
-        error = (sums.reconstruction_error / images).tolist()
-        kl = (sums.kl / images).tolist()
-        losses: list[float] = (sums.loss / images).tolist()
+        losses, error, kl = sums.means()
         for member, cell in enumerate(self.cells):
             numbers: dict[str, float | None] = {
                 "train_loss": losses[member],

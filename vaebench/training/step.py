@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from vaebench.grid.cell import Cell
 from vaebench.model.objective import Draw, draw, importance_weighted_bound
@@ -79,71 +80,113 @@ def learning_rate_factor(schedule: str, progress: float) -> float:
 class PackOptimizer:
     """Fused Adam over the members of a pack, each with its own learning rate and weight decay.
 
-    The stacked weights stay the tensors that the network computes with; the optimiser sees one
-    view a member. A member whose loss is no longer finite is dropped and stays as it is, and the
-    others never notice. Weight decay is coupled (added to the gradient) and leaves biases and
-    scales alone.
+    The stacked weights stay the tensors that the network computes with. Members that share rate
+    and decay are updated by one call; a member whose loss is no longer finite is dropped and stays
+    as it is, and the others never notice. Weight decay is coupled (added to the gradient) and
+    leaves biases and scales alone. This is the functional form of `torch.optim.Adam` with its
+    defaults: the class's own bookkeeping adds a third to the update of a small VAE.
     """
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
-        self._stacked = [p for p in vae.parameters() if p.requires_grad]
-        self._single = len(cells) == 1
-        self._views = [
-            [_member(p, i, single=self._single) for p in self._stacked] for i in range(len(cells))
-        ]
-        decayed = [_decays(name) for name, p in vae.named_parameters() if p.requires_grad]
-        scales = [
-            name.endswith("raw_scale") for name, p in vae.named_parameters() if p.requires_grad
-        ]
-        groups: dict[tuple[int, float, float], list[Tensor]] = {}
-        for member, cell in enumerate(cells):
-            for view, decays, is_scale in zip(self._views[member], decayed, scales, strict=True):
-                rate = cell.learning_rate * (_SCALE_RATE if is_scale else 1.0)
-                key = (member, rate, cell.weight_decay if decays else 0.0)
-                groups.setdefault(key, []).append(view)
-        self._adam = torch.optim.Adam(
-            [
-                {"params": views, "lr": rate, "weight_decay": decay, "member": member, "rate": rate}
-                for (member, rate, decay), views in groups.items()
-            ],
-            fused=True,
-        )
+        named = [(name, p) for name, p in vae.named_parameters() if p.requires_grad]
+        self._cells = cells
+        self._stacked = [p for _, p in named]
+        self._decays = [_decays(name) for name, _ in named]
+        self._rates = [_SCALE_RATE if name.endswith("raw_scale") else 1.0 for name, _ in named]
+        self._gradients: Sequence[Tensor | None] = [None for _ in named]
+        self._factor = 1.0
+        self._slots: dict[tuple[float, float], list[_Slot]] = {}
+        for member in range(len(cells)):
+            for key, slot in self._slots_of(member):
+                self._slots.setdefault(key, []).append(slot)
 
     def set_factor(self, factor: float) -> None:
         """Set every member's learning rate to its own times ``factor``."""
-        for group in self._adam.param_groups:
-            group["lr"] = group["rate"] * factor
+        self._factor = factor
 
     def step(self, loss: Tensor) -> None:
         """Differentiate the members' losses ``(P,)`` and update those that are still trained."""
-        for stacked in self._stacked:
-            stacked.grad = None
-        loss.sum().backward()  # type: ignore[no-untyped-call]  # torch's own stub lacks it
-        for member, views in enumerate(self._views):
-            for view, stacked in zip(views, self._stacked, strict=True):
-                gradient = stacked.grad
-                view.grad = gradient if gradient is None or self._single else gradient[member]
-        self._adam.step()
+        self._gradients = torch.autograd.grad(loss.sum(), self._stacked, allow_unused=True)
+        for (rate, decay), slots in self._slots.items():
+            used = [
+                (slot, _laid_out_as(slot.weight, self._of(gradient, slot.member)))
+                for slot in slots
+                if (gradient := self._gradients[slot.index]) is not None
+            ]
+            adam(
+                [slot.weight for slot, _ in used],
+                [gradient for _, gradient in used],
+                [slot.first_moment for slot, _ in used],
+                [slot.second_moment for slot, _ in used],
+                [],
+                [slot.steps for slot, _ in used],
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=rate * self._factor,
+                weight_decay=decay,
+                eps=1e-8,
+                maximize=False,
+            )
 
     def drop(self, member: int) -> None:
         """Train this member no longer."""
-        groups = self._adam.param_groups
-        groups[:] = [group for group in groups if group["member"] != member]
+        self._slots = {
+            key: [slot for slot in slots if slot.member != member]
+            for key, slots in self._slots.items()
+        }
 
     def is_finite(self, member: int) -> bool:
         """Whether all of a member's weights are finite."""
-        return all(bool(view.isfinite().all()) for view in self._views[member])
+        return all(bool(self._of(p, member).isfinite().all()) for p in self._stacked)
 
     def gradient_norm(self, member: int) -> float:
         """The Euclidean norm of a member's last gradient."""
-        gradients = [v.grad for v in self._views[member] if v.grad is not None]
+        gradients = [self._of(g, member) for g in self._gradients if g is not None]
         return float(nn.utils.get_total_norm(gradients))
 
+    def _of(self, stacked: Tensor, member: int) -> Tensor:
+        """One member's part; a single cell's weights need not be stacks: a user's own are not."""
+        return stacked if len(self._cells) == 1 else stacked[member]
 
-def _member(stacked: Tensor, member: int, *, single: bool) -> Tensor:
-    """One member's share of a stacked weight; the whole of it where there is one member."""
-    view = stacked.detach()
-    return view if single else view[member]
+    def _slots_of(self, member: int) -> Iterator[tuple[tuple[float, float], _Slot]]:
+        cell = self._cells[member]
+        for index, weight in enumerate(self._stacked):
+            rate, decay = cell.learning_rate * self._rates[index], self._decays[index]
+            part = self._of(weight.detach(), member)
+            slot = _Slot(
+                member,
+                index,
+                part,
+                torch.zeros_like(part),
+                torch.zeros_like(part),
+                torch.zeros((), device=part.device),
+            )
+            yield (rate, cell.weight_decay if decay else 0.0), slot
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """What Adam updates as one tensor: one member's part of a stacked weight.
+
+    Never the whole stack, though that were one tensor for many: the kernel on a CPU treats the
+    last few numbers of a tensor in another way, so a cell would not get the same bits as alone.
+    """
+
+    member: int
+    index: int
+    weight: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+    steps: Tensor
+
+
+def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the memory layout of the weight: Adam's kernel reads both in order."""
+    if gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def _decays(name: str) -> bool:

@@ -1,0 +1,66 @@
+"""pythae's VAE with its default network (784-512-20) in its own trainer."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+
+import numpy as np
+import torch
+from pythae.data.datasets import BaseDataset
+from pythae.models import VAE, VAEConfig
+from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+from benchmarks.peers.workload import LEARNING_RATE, Weights, Workload
+
+__all__ = ["HIDDEN", "train_pythae"]
+
+HIDDEN = 512
+"""Width of the hidden layers of pythae's default networks."""
+
+
+def train_pythae(work: Workload, seed: int) -> tuple[float, Weights]:
+    """Train by the trainer's own epochs; saving and the copies of the best model are left out.
+
+    Raises:
+        ValueError: the workload is not of the width that pythae's default network has.
+    """
+    if work.hidden != HIDDEN:
+        raise ValueError(f"pythae's default network has {HIDDEN} hidden units; got {work.hidden}")
+    logging.getLogger("pythae").setLevel(logging.ERROR)
+    torch.manual_seed(seed)
+    images = torch.from_numpy(work.train).unsqueeze(1) / 255
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=work.latent_dim, reconstruction_loss="bce")
+    model = VAE(config)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = BaseTrainerConfig(
+            output_dir=folder,
+            num_epochs=work.epochs,
+            per_device_train_batch_size=work.batch_size,
+            learning_rate=LEARNING_RATE,
+            no_cuda=True,
+            seed=seed,
+        )
+        trainer = BaseTrainer(model, BaseDataset(images, torch.zeros(len(images))), None, settings)
+        trainer.prepare_training()
+        begin = time.perf_counter()
+        for epoch in range(1, work.epochs + 1):
+            trainer.train_step(epoch)
+        seconds = time.perf_counter() - begin
+    return seconds, _weights(model)
+
+
+def _weights(model: VAE) -> Weights:
+    encoder, decoder = model.encoder, model.decoder
+    layers = (
+        (encoder.layers[0][0],),
+        (encoder.embedding, encoder.log_var),
+        (decoder.layers[0][0],),
+        (decoder.layers[1][0],),
+    )
+    joined = []
+    for parts in layers:
+        joined.append(np.concatenate([part.weight.detach().numpy() for part in parts]))
+        joined.append(np.concatenate([part.bias.detach().numpy() for part in parts]))
+    return joined

@@ -1,0 +1,27 @@
+"""vaebench's own training loop on the workload."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from benchmarks.peers.workload import Weights, Workload, as_cell
+from vaebench.data.pixels import TrainingPixels
+from vaebench.model.vae import VAE
+from vaebench.training.loop import Generators, train
+
+__all__ = ["train_vaebench"]
+
+
+def train_vaebench(work: Workload, seed: int) -> tuple[float, Weights]:
+    """Train one cell, a pack of one."""
+    cell = as_cell(work, seed)
+    images = torch.from_numpy(work.train).unsqueeze(1)
+    pixels = TrainingPixels(images, 256, "none", dequantize=False)
+    vae = VAE([cell], (1, 28, 28), 256, [torch.Generator().manual_seed(seed)], 1.0)
+    order, drawn, noise = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
+    begin = time.perf_counter()
+    train(vae, [cell], pixels, [Generators(order, drawn, noise)])
+    seconds = time.perf_counter() - begin
+    return seconds, [p.detach().squeeze(0).numpy() for p in vae.parameters()]

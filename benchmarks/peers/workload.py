@@ -1,0 +1,111 @@
+"""What every peer trains: the same network, batch, optimiser, data and number of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+
+from vaebench.grid.cell import Cell
+from vaebench.model.objective import draw
+from vaebench.model.vae import VAE
+
+__all__ = [
+    "LEARNING_RATE",
+    "Peer",
+    "Weights",
+    "Workload",
+    "as_cell",
+    "negative_elbo",
+    "workload",
+]
+
+LEARNING_RATE = 1e-3
+_TRAIN, _BATCH = 1536, 128
+
+Weights = list[NDArray[np.float32]]
+"""Weight ``(out, in)`` and bias of the hidden layer, the posterior's mean and log-variance as one
+layer, the decoder's hidden layer and the logits: eight arrays."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A VAE of one hidden layer a side on grey images with the cross entropy as loss.
+
+    Attributes:
+        train, test: grey levels ``(N, 28, 28)`` uint8.
+        hidden, latent_dim, batch_size: the network's and the batch's sizes.
+        epochs: passes over the training images; the last batch is never short.
+    """
+
+    train: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    hidden: int
+    latent_dim: int
+    batch_size: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of one training."""
+        return self.epochs * (len(self.train) // self.batch_size)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels an image."""
+        return math.prod(self.train.shape[1:])
+
+
+Peer = Callable[[Workload, int], tuple[float, Weights]]
+"""``(workload, seed)`` to the seconds that the steps took (making the model and what is compiled
+is left out) and the final weights."""
+
+
+@cache
+def _digits() -> NDArray[np.uint8]:
+    """scikit-learn's 1,797 digits enlarged to 28x28 pixels and 256 grey levels."""
+    small = torch.from_numpy(load_digits().images).to(torch.float32).unsqueeze(1)
+    large = F.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
+    shuffled = large[torch.randperm(len(large), generator=torch.Generator().manual_seed(0))]
+    return (shuffled.squeeze(1) * (255 / 16)).round().to(torch.uint8).numpy()
+
+
+def workload(hidden: int = 400, epochs: int = 2) -> Workload:
+    """The 784-hidden-20 network at batch 128 on enlarged digits."""
+    images = _digits()
+    return Workload(images[:_TRAIN], images[_TRAIN:], hidden, 20, _BATCH, epochs)
+
+
+def as_cell(work: Workload, seed: int) -> Cell:
+    """The design in vaebench's words."""
+    return Cell(
+        dataset="mnist",
+        hidden=(work.hidden,),
+        latent_dim=work.latent_dim,
+        batch_size=work.batch_size,
+        epochs=work.epochs,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def negative_elbo(work: Workload, weights: Weights) -> float:
+    """Mean of 16 draws of -ELBO on the test images, nats per image, by one and the same code."""
+    vae = VAE([as_cell(work, 0)], (1, 28, 28), 256, [torch.Generator()], 1.0)
+    parameters = list(vae.parameters())
+    if len(parameters) != len(weights):
+        raise ValueError(f"a peer gives {len(parameters)} arrays; it gave {len(weights)}")
+    for parameter, weight in zip(parameters, weights, strict=True):
+        parameter.copy_(torch.from_numpy(weight).reshape(parameter.shape))
+    x = torch.from_numpy(work.test).reshape(1, -1, work.pixels) / 255
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((1, 16, x.shape[1], work.latent_dim), generator=generator)
+    return -float(draw(vae, x, noise).elbo().mean())
