@@ -141,6 +141,17 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("doctor", "nosuch"), "there is no folder nosuch"),
     (("data", "verify", "mnits"), "only mnist and fashion-mnist are kept as files"),
     (("audit", "--x-shape", "1,b"), "--x-shape is whole numbers with commas; got '1,b'"),
+    (("time", "--device", "gpu"), "--device: must be one of cpu, cuda, mps, available"),
+    (("time", "--device", "cpu,cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
+    (("time", "--latent-dim", "2,b"), "--latent-dim takes whole numbers with commas"),
+    (("time", "--batch-size", "0"), "--batch-size takes numbers from 1; got '0'"),
+    (("time", "--width", "70000"), "--width: must be a list of at most 16 whole numbers"),
+    (("time", "--precision", "float16"), "--precision: must be one of float32, bfloat16"),
+    (("time", "--pack", "2000"), "a pack holds 1 to 1000 cells; got 2000"),
+    (("time", "--steps", "9"), "9 is not in the range x>=10"),
+    (("time", "--seconds", "inf"), "seconds must be above 0; got inf"),
+    (("time", "-o", "file"), "'file' is a file"),
+    (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
 
 
@@ -190,7 +201,7 @@ def test_an_unreadable_results_folder_is_2(
     for words in (("report", "store"), ("show", "store"), ("doctor", "store"), RUN):
         answer = ask(*words)
         assert answer.code == 2
-        assert "cannot list the results folder: Permission denied (EACCES)" in answer.err
+        assert "the results folder: Permission denied (EACCES)" in answer.err
 
 
 def test_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
@@ -345,6 +356,7 @@ def test_what_trains_nothing_works_without_torch(here: Path) -> None:
         ("rnu",): 2,
         ("run", "small.toml", "--set", "sigma=0"): 2,
         ("run", "small.toml", "--dry-run"): 0,
+        ("time", "--device", "gpu"): 2,
         **{("list", what): 0 for what in LISTS},
         ("report", "store"): 0,
         ("export", "store", "-o", "x.csv"): 0,
@@ -438,6 +450,70 @@ def test_lists_carry_units_and_defaults_as_a_grid_file_writes_them(ask: Ask) -> 
     axes = ask("list", "axes").out
     assert "default [400]" in axes
     assert "None" not in axes
+
+
+# --- timed training steps ------------------------------------------------------------------------
+
+TIME = ("time", "--latent-dim", "2", "--batch-size", "16", "--width", "8", "--steps", "10")
+
+
+def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None:
+    words = (*TIME, "--device", "cpu", "--threads", "1")
+    answer = ask(*words)
+    assert answer.code == 0
+    assert "[1/1] cpu, latent 2, batch 16, width 8, float32: " in answer.out
+    assert "no GPU was measured: only the CPU was timed." in answer.out
+    assert "timings: 1 done\nrecords: results/time\nreport: reports/time/index.html" in answer.out
+    assert "Training steps, timed" in Path("reports/time/index.html").read_text(encoding="utf-8")
+    (record,) = Path("results/time/facts").glob("*/record.json")
+    before = record.read_bytes()
+    assert ask(*words, "--no-report").out.startswith("nothing to time: all of it (1) has a record")
+    assert record.read_bytes() == before
+    assert "Training steps on " in ask("show", "results/time").out
+    assert ask("report").code == 0, "a store of timings is found under results/"
+    assert ask("doctor", "results/time").code == 0
+
+
+def test_a_device_that_is_absent_is_recorded_and_leaves_with_1(here: Path, ask: Ask) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    answer = ask(*TIME, "--device", "cuda", "-o", "gpu", "--no-report")
+    assert answer.code == 1
+    assert "timings: 1 unavailable" in answer.out
+    assert "no GPU was measured (cuda: " in answer.out
+    assert list(Path("gpu/facts").glob("timing-cuda-*/record.json"))
+    assert not Path("reports").exists()
+
+
+def test_timing_into_a_busy_store_is_75(here: Path, ask: Ask) -> None:
+    with Store(here / "store").writing():
+        assert ask(*TIME, "--device", "cpu", "-o", "store").code == 75
+
+
+def test_a_damaged_timing_is_set_aside_with_4_and_taken_again(here: Path, ask: Ask) -> None:
+    words = (*TIME, "--device", "cpu", "--threads", "1", "--no-report")
+    assert ask(*words).code == 0
+    (record,) = Path("results/time/facts").glob("*/record.json")
+    record.write_bytes(record.read_bytes()[:-9])
+    answer = ask(*words)
+    assert answer.code == 4
+    assert "set aside: " in answer.out
+    assert "timings: 1 done" in answer.out
+    assert ask(*words).code == 0
+
+
+def test_storage_that_fails_while_timing_is_4(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(files: Files, descriptor: int, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Files, "write", full)
+    answer = ask(*TIME, "--device", "cpu", "--threads", "1")
+    assert answer.code == 4
+    assert "(ENOSPC)" in answer.err
+    assert not list(Path("results").rglob("*.json"))
 
 
 # --- a store to read -----------------------------------------------------------------------------

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from vaebench.analysis.comparison import compare
     from vaebench.analysis.frame import load_results
     from vaebench.analysis.report import write_report
+    from vaebench.analysis.timing import load_timings
     from vaebench.auditing import audit
     from vaebench.grid.cell import Cell
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.api import run
+    from vaebench.runner.timing import time_steps
 
 __all__ = [
     "Cell",
@@ -27,7 +29,9 @@ __all__ = [
     "audit",
     "compare",
     "load_results",
+    "load_timings",
     "run",
+    "time_steps",
     "write_report",
 ]
 
@@ -40,7 +44,9 @@ _HOMES = {
     "audit": "vaebench.auditing",
     "compare": "vaebench.analysis.comparison",
     "load_results": "vaebench.analysis.frame",
+    "load_timings": "vaebench.analysis.timing",
     "run": "vaebench.runner.api",
+    "time_steps": "vaebench.runner.timing",
     "write_report": "vaebench.analysis.report",
 }
 

@@ -16,6 +16,7 @@ import click
 
 from vaebench import __version__
 from vaebench.cli_reproduce import reproduce
+from vaebench.cli_time import time_command
 from vaebench.terminal import adapt, printable
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def run(
     """
     from vaebench.preview import preview
     from vaebench.records.store import Store
-    from vaebench.runner.run import LARGEST_PACK, default_jobs, run_grid
+    from vaebench.runner.run import default_jobs, run_grid
 
     loaded = _grid(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
@@ -219,23 +220,26 @@ def run(
         jobs=jobs,
         retry_failed=retry_failed,
         wait=wait,
-        largest_pack=pack or LARGEST_PACK,
+        largest_pack=pack,
         echo=_say,
     )
-    _print_summary(summary, store.root)
+    # A run that finds nothing to do, and is asked for no report, answers without reading it all.
+    _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
     if not no_report and summary.signal is None and summary.storage_error is None:
         _write_report([store.root], report_dir or Path("reports") / loaded.name)
-    _leave_after(summary, store.root)
+    _leave_after(summary)
 
 
-def _write_report(stores: Sequence[Path], folder: Path) -> None:
-    from vaebench.analysis.report import write_report
+def _write_report(stores: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    """Make the report; a line for each file that could not be used."""
+    from vaebench.analysis.report import make_report
 
     try:
-        page = write_report(stores, folder)
+        made = make_report(stores, folder)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    _say(f"report: {page}")
+    _say(f"report: {made.page}")
+    return made.unused
 
 
 def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
@@ -252,15 +256,18 @@ def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
     return Grid.load(name, overrides)
 
 
-def _print_summary(summary: RunSummary, root: Path) -> None:
-    from vaebench.analysis.console import store_text
+def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
     from vaebench.preview import duration
 
     if not summary.trained and summary.left == 0:
         _say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
     else:
         _say(f"{len(summary.trained)} cells run in {duration(summary.seconds)}")
-    if summary.storage_error is None and summary.states():
+        if summary.worker_time is not None:
+            _say(summary.worker_time.text())
+    if table and summary.storage_error is None and summary.states():
+        from vaebench.analysis.console import store_text
+
         _say(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
     left = f", {summary.left} left: run it again to go on" if summary.left else ""
@@ -272,23 +279,27 @@ def _print_summary(summary: RunSummary, root: Path) -> None:
     _say(f"records: {root}")
 
 
-def _leave_after(summary: RunSummary, root: Path) -> None:
+def _leave_after(summary: RunSummary) -> None:
     if summary.signal is not None:
         sys.exit(EXIT_SIGNAL + summary.signal)
-    if summary.storage_error is not None or summary.damaged or _unused(root):
+    unused = _told_unused(summary.unused)
+    if summary.storage_error is not None or summary.damaged or unused:
         sys.exit(EXIT_DAMAGED)
     if set(summary.states()) - {"done"}:
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _unused(*roots: Path) -> bool:
-    """Print every file of the stores that is damaged, unreadable or newer; whether there is one."""
+def _unused(root: Path) -> bool:
+    """Print every file of a store that is damaged, unreadable or newer; whether there is one."""
     from vaebench.records.store import Store
 
-    damages = [str(damage) for root in roots for damage in Store(root).check()]
-    for line in damages:
+    return _told_unused(list(map(str, Store(root).check())))
+
+
+def _told_unused(lines: Sequence[str]) -> bool:
+    for line in lines:
         _say(f"vaebench: not used: {line}", err=True)
-    return bool(damages)
+    return bool(lines)
 
 
 @cli.command(short_help="Make tables, figures and a page from records.")
@@ -302,13 +313,13 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
     found = list(stores) or _stores_under(Path("results"))
     _must_exist(*stores)
     name = found[0].resolve().name if len(found) == 1 else "all"
-    _write_report(found, output or Path("reports") / name)
-    if _unused(*found):
+    if _told_unused(_write_report(found, output or Path("reports") / name)):
         sys.exit(EXIT_DAMAGED)
 
 
 def _stores_under(folder: Path) -> list[Path]:
-    return sorted(each.parent for each in folder.glob("*/cells")) if folder.exists() else []
+    rooms = [*folder.glob("*/cells"), *folder.glob("*/facts")] if folder.exists() else []
+    return sorted({each.parent for each in rooms})
 
 
 def _must_exist(*stores: Path) -> None:
@@ -388,16 +399,21 @@ def show(store: Path, cell: str | None) -> None:
 
     CELL may be the beginning of a cell's name.
     """
-    from vaebench.analysis.console import record_text, store_text
+    from vaebench.analysis.console import record_text, store_text, timings_text
+    from vaebench.analysis.timing import load_timings
     from vaebench.records.store import Store
 
     _must_exist(store)
     states = Store(store).states()
-    if not states:
+    timings = load_timings(store)
+    if not states and (cell is not None or timings.empty):
         _say(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if cell is None:
-        _say(store_text(store))
+        if states:
+            _say(store_text(store))
+        if not timings.empty:
+            _say(timings_text(timings))
         if _unused(store):
             sys.exit(EXIT_DAMAGED)
         return
@@ -540,3 +556,4 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 
 
 cli.add_command(reproduce)
+cli.add_command(time_command)

@@ -70,7 +70,8 @@ def _large(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
 
 
 def _plan(grid: Grid, store: Store, ask: _Ask) -> Plan:
-    return make_plan(grid, store, ask.data_dir, devices_of(grid), retry_failed=ask.retry_failed)
+    states = store.states() if store.root.exists() else {}
+    return make_plan(grid, states, ask.data_dir, devices_of(grid), retry_failed=ask.retry_failed)
 
 
 def _sample(grid: Grid) -> Iterator[Cell]:

@@ -21,7 +21,7 @@ from benchmarks.peers.jax_scan import train_jax
 from benchmarks.peers.pythae_default import HIDDEN, train_pythae
 from benchmarks.peers.pytorch_example import train_example
 from benchmarks.peers.vaebench_loop import train_vaebench
-from benchmarks.peers.workload import Peer, negative_elbo, workload
+from benchmarks.peers.workload import Peer, Weights, Workload, negative_elbo, workload
 
 _SEEDS = range(5)
 _EPOCHS = 5
@@ -37,8 +37,13 @@ def _differ(one: list[float], other: list[float]) -> bool:
     return bool(stats.ttest_ind(one, other, equal_var=False).pvalue < 0.001)
 
 
+def _compiled(work: Workload, seed: int) -> tuple[float, Weights]:
+    return train_vaebench(work, seed, compiled=True)
+
+
 @pytest.mark.parametrize(
-    ("peer", "hidden"), [(train_example, 400), (train_jax, 400), (train_pythae, HIDDEN)]
+    ("peer", "hidden"),
+    [(_compiled, 400), (train_example, 400), (train_jax, 400), (train_pythae, HIDDEN)],
 )
 def test_a_peer_reaches_the_same_bound_after_the_same_steps(peer: Peer, hidden: int) -> None:
     ours, theirs = _reached(train_vaebench, hidden), _reached(peer, hidden)

@@ -77,7 +77,7 @@ def _digits() -> NDArray[np.uint8]:
     return (shuffled.squeeze(1) * (255 / 16)).round().to(torch.uint8).numpy()
 
 
-def workload(hidden: int = 400, epochs: int = 2) -> Workload:
+def workload(hidden: int = 400, epochs: int = 5) -> Workload:
     """The 784-hidden-20 network at batch 128 on enlarged digits."""
     images = _digits()
     return Workload(images[:_TRAIN], images[_TRAIN:], hidden, 20, _BATCH, epochs)

@@ -110,6 +110,38 @@ def test_many_designs_are_spread_over_several_figures() -> None:
     assert drawn[0].get_suptitle() == "all (1/2)"
 
 
+def test_of_very_many_designs_some_are_drawn_and_the_title_says_so() -> None:
+    designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 41)]
+    frame = frame_of([record(c) for c in cells(designs, seeds=1)])
+    (figure,) = figures.against(frame, "latent_dim", ["elbo"], "all")
+    assert figure.get_suptitle() == "all (8 of 40 designs)"
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(named) == 8
+    assert (named[0], named[-1]) == ("σ 0.01", "σ 0.4")
+    plane = figures.rate_distortion(frame, "plane")
+    assert plane is not None
+    assert plane.get_suptitle() == "plane (15 of 40 designs)"
+
+
+def test_the_dots_of_a_cost_are_bounded_and_its_medians_are_of_all() -> None:
+    design = [{"likelihood": "gaussian", "sigma": 0.1}]
+    frame = frame_of([record(c) for c in cells(design, sizes=[2, 8], seeds=150)])
+    figure = figures.cost(frame)
+    assert figure is not None
+    axes = figure.get_axes()[1]
+    assert len(axes.collections[0].get_offsets()) == 200
+    medians = frame.groupby("latent_dim")["step_ms_median"].median()
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), medians)
+
+
+def test_kl_curves_are_read_of_the_cells_that_can_be_drawn() -> None:
+    sweeps = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 9)]
+    alone = [{"likelihood": "gaussian", "sigma": i / 10} for i in range(1, 13)]
+    made = cells(sweeps, sizes=[2, 8], seeds=1) + cells(alone, sizes=[4], seeds=1)
+    chosen = figures.curve_cells(groups(frame_of([record(c) for c in made]), "elbo"))
+    assert len(chosen) == 6 * 2 + 10
+
+
 def test_sigma_keeps_numbers_before_words_and_joins_numbers_only() -> None:
     kinds: list[float | str] = ["optimal", 1.0, 0.1, "learned"]
     designs = [{"likelihood": "gaussian", "sigma": kind} for kind in kinds]

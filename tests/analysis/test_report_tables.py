@@ -21,7 +21,7 @@ from vaebench.analysis.overview import (
     unfinished,
     warnings_table,
 )
-from vaebench.analysis.tables import Table, csv_text, latex, markdown
+from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
 from vaebench.grid.cell import Cell
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
@@ -91,6 +91,16 @@ def test_a_design_whose_seeds_all_diverged_keeps_its_row() -> None:
     (one,) = result_tables(tidy([(each, "s") for each in records]))
     assert one.table.rows[0][one.table.header.index("ELBO")] == "div. 2/2"
     assert one.numbers["elbo_n"].tolist() == [0, 2]
+
+
+def test_a_long_table_is_shown_in_part_with_the_notes_of_that_part() -> None:
+    rows = (("a", "n/a [1]"), ("b", "2"), ("c", "n/a [2]"))
+    made = Table("t", "T", ("x", "y"), ("", ""), rows, (False, True), ("[1] one", "[2] two"))
+    assert shortened(made, 3) is made
+    part = shortened(made, 2)
+    assert part.rows == rows[:2]
+    assert part.notes[1:] == ("[1] one",)
+    assert part.notes[0].startswith("The first 2 of 3 rows; all are in the CSV")
 
 
 def test_cost_needs_one_machine_a_table() -> None:

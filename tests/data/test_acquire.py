@@ -326,11 +326,16 @@ def test_torchvisions_addresses_are_asked_https_first(monkeypatch: pytest.Monkey
     from vaebench.data.catalog import FILE_SETS
     from vaebench.data.vision import torchvision_module
 
-    monkeypatch.setattr(torchvision_module("datasets").MNIST, "mirrors", ["http://a/", "https://b/"])
+    monkeypatch.setattr(
+        torchvision_module("datasets").MNIST, "mirrors", ["http://a/", "https://b/"]
+    )
     assert acquire._mirrors(FILE_SETS["mnist"]) == ["https://b/", "http://a/"]
     fashion = torchvision_module("datasets").FashionMNIST
     assert acquire._mirrors(FILE_SETS["fashion-mnist"]) == fashion.mirrors
-    for name, theirs in (("mnist", torchvision_module("datasets").MNIST), ("fashion-mnist", fashion)):
+    for name, theirs in (
+        ("mnist", torchvision_module("datasets").MNIST),
+        ("fashion-mnist", fashion),
+    ):
         files = {f"{file.name}.gz" for file in FILE_SETS[name].files}
         assert files == {resource for resource, _ in theirs.resources}
 

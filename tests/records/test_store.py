@@ -162,7 +162,7 @@ def test_damage_is_quarantined_with_its_reason_and_newer_is_not_touched(
     for number in (1, 2):
         paths["bad"].write_bytes(b"{" * number)
         with store.writing():
-            aside = store.quarantine_damaged()
+            aside = store.set_aside(store.check())
         assert [damage.name for damage in aside] == ["bad"]
         assert store.states() == {"newer": "newer"}
     assert paths["newer"].read_bytes() == newer

@@ -62,6 +62,28 @@ def test_a_pack_of_any_design_trains_as_its_members_alone(axes: dict[str, object
     assert_members_alone(run(*cells), cells)
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {},
+        {"importance_samples": 3, "weight_decay": 0.01},
+        {"architecture": "linear", "sigma": "learned"},
+        {"posterior": "delta", "sparsity": 0.3},
+    ],
+    ids=lambda axes: "-".join(str(value) for value in axes.values()),
+)
+def test_members_of_several_latent_sizes_train_as_alone(axes: dict[str, object]) -> None:
+    cells = [cell(seed=size, latent_dim=size, **axes) for size in (1, 3, 6)]
+    pack = run(*cells)
+    for index, each in enumerate(cells):
+        alone = run(each)
+        own = pack.vae.member(index).state_dict()
+        for name, value in alone.vae.state_dict().items():
+            torch.testing.assert_close(own[name], value, **TOLERANCE, msg=name)
+        expected = alone.training.series[0]["train_loss"]
+        assert pack.training.series[index]["train_loss"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_members_may_differ_in_their_numbers() -> None:
     cells = [
         cell(seed=5, sigma=0.1, beta=0.5, learning_rate=1e-3),

@@ -7,14 +7,22 @@ one score that may cross likelihood families.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.labels import is_missing, ordered, plain, slug, value_text
 
-__all__ = ["Group", "NotComparable", "basis", "groups", "refusal", "require_comparable"]
+__all__ = [
+    "Group",
+    "NotComparable",
+    "basis",
+    "groups",
+    "holds_one_value",
+    "refusal",
+    "require_comparable",
+]
 
 _DATA: Final = ("dataset", "data_checksum")
 _SUPPORT: Final = (*_DATA, "data_support")
@@ -79,7 +87,7 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
     Columns in `apart` keep rows apart already, so they may differ.
     """
     for column in basis(metric):
-        if column in apart:
+        if column in apart or holds_one_value(frame[column]):
             continue
         values = ordered(frame[column].dropna())
         if len(values) > 1:
@@ -98,6 +106,12 @@ def require_comparable(frame: pd.DataFrame, metric: str, apart: Sequence[str] = 
     reason = refusal(frame, metric, apart)
     if reason is not None:
         raise NotComparable(reason)
+
+
+def holds_one_value(column: "pd.Series[Any]") -> bool:
+    """Whether all entries are equal and none is missing; quicker than listing the values."""
+    entries = column.to_numpy()
+    return len(entries) > 0 and bool((entries == entries[0]).all())
 
 
 _SUPPORT_WORDS: Final = {

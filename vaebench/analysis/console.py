@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,12 +20,13 @@ from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.overview import result_tables, warnings_table
 from vaebench.analysis.summary import number
 from vaebench.analysis.tables import Table
+from vaebench.analysis.timing import Bench, benches, crossovers, timing_table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, Metric
 from vaebench.terminal import printable
 
-__all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text"]
+__all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text", "timings_text"]
 
 WIDEST = 110
 _METRICS_SHOWN = ("elbo", "kl", "bits_per_dim", "mse", "active_units")
@@ -142,6 +144,22 @@ def _states(frame: pd.DataFrame) -> list[str]:
         if len(reasons) > _REASONS_SHOWN:
             lines.append(f"  and {len(reasons) - _REASONS_SHOWN} other reasons")
     return lines
+
+
+def timings_text(frame: pd.DataFrame) -> str:
+    """Timed training steps, a table a machine, why some have no number, and where a GPU pays."""
+    return "\n\n".join(
+        [*map(_bench_text, benches(frame)), "\n".join(map(printable, crossovers(frame)))]
+    )
+
+
+def _bench_text(bench: Bench) -> str:
+    """The table with remarks of one word, and the reasons in full below."""
+    table = timing_table(bench, "timings")
+    rows = tuple((*row[:-1], row[-1].partition(":")[0]) for row in table.rows)
+    lines = [printable(table.title), aligned(replace(table, rows=rows), _width())]
+    remarks = dict.fromkeys(row[-1] for row in table.rows if ":" in row[-1])
+    return "\n".join([*lines, *map(printable, (*remarks, *table.notes))])
 
 
 def record_text(record: CellRecord) -> str:

@@ -16,6 +16,9 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with one type a column: numbers, booleans or text; nothing is left out."""
     flattened = frame.copy()
     for column in flattened:
+        # Any other type of column holds one type of value as it is.
+        if column != "sigma" and flattened[column].dtype != object:
+            continue
         values = [value for value in flattened[column] if not is_missing(value)]
         if len({type(value) for value in values} - {int, float}) > 1 or column == "sigma":
             flattened[column] = [

@@ -29,12 +29,13 @@ from vaebench.analysis.labels import (
     varying,
 )
 from vaebench.analysis.style import FADED, WIDTH, colours, ramp
-from vaebench.analysis.summary import summarise
+from vaebench.analysis.summary import design_summaries, summarise
 
 __all__ = [
     "against",
     "bits_ranking",
     "cost",
+    "curve_cells",
     "kl_by_design",
     "kl_per_dimension",
     "loss_curves",
@@ -46,6 +47,10 @@ Curve = NDArray[Any]
 Series = Mapping[str, Sequence[float | None]]
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
 MOST_DESIGNS: Final = 8
+_MOST_SPREAD: Final = 16
+_MOST_DOTS: Final = 200
+_MOST_CURVE_PANELS: Final = 6
+_MOST_CURVES: Final = 10
 _X_LABELS: Final = {
     "latent_dim": "latent dimension [count]",
     "sigma": "σ, scale of the likelihood [pixel]",
@@ -66,25 +71,44 @@ def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[tuple[Any, ...
     """The frame's parts of equal values in `axes`, ordered; one part where there are no axes."""
     if not axes:
         return [((), frame)]
-    keys = [
-        tuple(None if is_missing(v) else v for v in row)
-        for row in frame[list(axes)].itertuples(index=False, name=None)
-    ]
+    return [(key, frame.iloc[rows]) for key, rows in split_places(frame, axes)]
+
+
+def _with_none(column: "pd.Series[Any]") -> list[Any]:
+    """The values of a column, every missing one as None."""
+    values = column.tolist()
+    if not column.isna().any():
+        return values
+    return [None if is_missing(value) else value for value in values]
+
+
+def split_places(
+    frame: pd.DataFrame, axes: Sequence[str]
+) -> list[tuple[tuple[Any, ...], NDArray[np.intp]]]:
+    """The places of the rows of each part that `split` gives."""
+    if not axes:
+        return [((), np.arange(len(frame)))]
+    values = [_with_none(frame[axis]) for axis in axes]
     where: dict[tuple[Any, ...], list[int]] = {}
-    for position, key in enumerate(keys):
+    for position, key in enumerate(zip(*values, strict=True)):
         where.setdefault(key, []).append(position)
     columns = [ordered(frame[axis]) for axis in axes]
     keyed = sorted(where, key=lambda key: [c.index(v) for c, v in zip(columns, key, strict=True)])
-    return [(key, frame.iloc[where[key]]) for key in keyed]
+    return [(key, np.array(where[key])) for key in keyed]
 
 
-def _designs(frame: pd.DataFrame, x: str) -> list[Design]:
-    """The designs that have at least two values of x, one line each."""
+def _designs(frame: pd.DataFrame, x: str) -> tuple[list[Design], int]:
+    """Designs that have at least two values of x, one line each, and how many there are of them.
+
+    Of more than `_MOST_SPREAD` as many are drawn as fit into one figure, evenly spread.
+    """
     axes = varying(frame, without=[x])
-    parts = [(key, rows) for key, rows in split(frame, axes) if len(ordered(rows[x])) > 1]
+    every = [(key, rows) for key, rows in split(frame, axes) if len(ordered(rows[x])) > 1]
+    few = len(every) <= _MOST_SPREAD
+    parts = every if few else [every[i] for i in evenly(len(every), MOST_DESIGNS)]
     numeric = len(axes) == 1 and all(isinstance(key[0], (int, float)) for key, _ in parts)
     palette = ramp(len(parts)) if numeric else colours(len(parts))
-    return [
+    designs = [
         Design(
             drawable(design_label(axes, key)) or "all records",
             rows,
@@ -93,6 +117,12 @@ def _designs(frame: pd.DataFrame, x: str) -> list[Design]:
         )
         for i, (key, rows) in enumerate(parts)
     ]
+    return designs, len(every)
+
+
+def _shown_of(shown: int, every: int) -> str:
+    """What a title says where not all designs are drawn."""
+    return f" ({shown} of {every:,} designs)" if shown < every else ""
 
 
 def _thin(values: Sequence[float], most: int) -> list[float]:
@@ -102,7 +132,7 @@ def _thin(values: Sequence[float], most: int) -> list[float]:
     return [values[i] for i in evenly(len(values), most)]
 
 
-def _latent_axis(axes: Axes, values: Sequence[Any]) -> None:
+def size_axis(axes: Axes, values: Sequence[Any]) -> None:
     numbers = [float(value) for value in values]
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(_thin(numbers, 8)))
@@ -135,12 +165,14 @@ def _draw_design(axes: Axes, design: Design, x: str, metric: str, at: Mapping[An
     places = [at[None if is_missing(value) else value] for value in table[x]]
     mean = table["mean"].to_numpy(float)
     bars = np.vstack([mean - table["low"].to_numpy(float), table["high"].to_numpy(float) - mean])
-    axes.errorbar(places, mean, yerr=bars, color=design.colour, ls="", elinewidth=1.1, capsize=2.2)
+    axes.errorbar(places, mean, bars, fmt="none", ecolor=design.colour, elinewidth=1.1, capsize=2.2)
     # Words like 'learned' have no place on a scale, so no line runs through them.
     scaled = np.array([not isinstance(value, str) for value in table[x]])
     axes.plot(np.asarray(places)[scaled], mean[scaled], color=design.colour)
     whole = (table["n"] == table["cells"]).to_numpy()
     for full, face in ((whole, design.colour), (~whole, "white")):
+        if not full.any():
+            continue
         axes.plot(
             np.asarray(places)[full],
             mean[full],
@@ -170,7 +202,8 @@ def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
 def against(frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = "") -> list[Figure]:
     """Metrics, side by side, against `latent_dim`, `sigma` or another axis, a line a design.
 
-    At most `MOST_DESIGNS` lines stand in one figure: more are spread over several. Designs with
+    At most `MOST_DESIGNS` lines stand in one figure: more are spread over two. Of more than two
+    figures hold, one figure has some that are evenly spread, and its title says so. Designs with
     a single value of x are left out; where none is left there is no figure.
 
     Raises:
@@ -181,7 +214,8 @@ def against(frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = ""
     shown = _measured(frame, metrics)
     for metric in shown:
         require_comparable(frame, metric)
-    designs = _designs(frame, x) if shown else []
+    designs, every = _designs(frame, x) if shown else ([], 0)
+    title += _shown_of(len(designs), every)
     count = -(-len(designs) // MOST_DESIGNS)
     per = -(-len(designs) // count) if count else 1
     parts = [designs[i : i + per] for i in range(0, len(designs), per)]
@@ -199,14 +233,14 @@ def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: st
             place = i - (len(designs) - 1) / 2
             spread = place * 2 / max(len(designs), 4)
             _draw_design(axes, design, x, metric, _positions(x, values, spread))
-        (_latent_axis if x == "latent_dim" else _word_axis)(axes, values)
+        (size_axis if x == "latent_dim" else _word_axis)(axes, values)
         axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
         axes.set_ylabel(axis_label(metric))
-        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
         if metric == "active_units":
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     fixed = f" ({_fixed(designs[0].rows, x)})" if len(designs) == 1 else ""
-    _title(figure, title + fixed)
+    headed(figure, title + fixed)
     _legend(figure, designs)
     return figure
 
@@ -217,12 +251,12 @@ def _fixed(rows: pd.DataFrame, x: str) -> str:
     return design_label(axes, [rows[axis].iloc[0] for axis in axes])
 
 
-def _title(figure: Figure, title: str) -> None:
+def headed(figure: Figure, title: str) -> None:
     if title:
         figure.suptitle(drawable(title, 110), x=0.01, ha="left")
 
 
-def _tick(value: float, _position: int | None = None) -> str:
+def tick(value: float, _position: int | None = None) -> str:
     return f"{value + 0.0:,.10g}".replace("-", "−")
 
 
@@ -235,13 +269,15 @@ def _equal_elbo(axes: Axes) -> None:
         start = max(left, total - high)
         x = start + 0.02 * (right - left)
         if left <= x <= right and low < total - x < high and at > left:
-            axes.annotate(_tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
+            axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
 
 def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
     """Rate against distortion, a point a design, coloured by latent size; lines of equal ELBO.
+
+    Of more designs than there are markers those are drawn that are evenly spread.
 
     Raises:
         NotComparable: the rows may not be compared in nats.
@@ -250,11 +286,14 @@ def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
     kept = frame[frame["kl"].notna() & frame["reconstruction_error"].notna()]
     sizes = ordered(kept["latent_dim"])
     axes_names = varying(kept, without=["latent_dim"])
-    if len(split(kept, [*axes_names, "latent_dim"])) < 3:
+    if len(split_places(kept, [*axes_names, "latent_dim"])) < 3:
         return None
-    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    every = split(kept, axes_names)
+    parts = [every[i] for i in evenly(len(every), len(MARKERS))]
+    labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
+    below = max(0, -(-len(labels) // _legend_columns(labels)) - 5)
+    figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * below), layout="constrained")
     axes = figure.subplots()
-    parts = split(kept, axes_names)
     # With one latent size, colour is free to tell designs apart.
     several = len(sizes) > 1
     palette: dict[Any, Colour] = dict(zip(sizes, ramp(len(sizes)), strict=False))
@@ -267,12 +306,11 @@ def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
     axes.set_xlabel(axis_label("kl"))
     axes.set_ylabel(axis_label("reconstruction_error"))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(_tick))
+        axis.set_major_formatter(FuncFormatter(tick))
     _equal_elbo(axes)
     axes.grid(visible=False)
-    labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
     _rate_distortion_legends(figure, labels, shades, palette if several else {})
-    _title(figure, title)
+    headed(figure, title + _shown_of(len(parts), len(every)))
     return figure
 
 
@@ -297,6 +335,10 @@ def _rate_distortion_line(
         )
 
 
+def _legend_columns(labels: Sequence[str]) -> int:
+    return max(1, min(4, 130 // (max(map(len, labels)) + 6)))
+
+
 def _rate_distortion_legends(
     figure: Figure,
     labels: Sequence[str],
@@ -309,10 +351,7 @@ def _rate_distortion_legends(
         if label
     ]
     if len(handles) > 1:
-        longest = max(map(len, labels))
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=max(1, min(4, 130 // (longest + 6)))
-        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(labels))
     sizes = [
         Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
         for size, colour in palette.items()
@@ -333,15 +372,17 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
     Raises:
         NotComparable: the rows are of different data.
     """
-    if not _measured(frame, ["bits_per_dim"]):
+    metric = "bits_per_dim"
+    if not _measured(frame, [metric]):
         return None
     axes_names = varying(frame)
     if not axes_names:
         return None
-    parts = split(frame, axes_names)
-    table = pd.concat([summarise(rows, [], "bits_per_dim") for _, rows in parts])
+    parts = split_places(frame, axes_names)
+    found = design_summaries(frame, [rows for _, rows in parts], [metric])
+    table = pd.DataFrame([each[metric] for each in found])
     table["label"] = [drawable(design_label(axes_names, key), 70) for key, _ in parts]
-    table["family"] = [value_text(rows["likelihood"].iloc[0]) for _, rows in parts]
+    table["family"] = [value_text(frame["likelihood"].iloc[rows[0]]) for _, rows in parts]
     table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
     if len(table) < 2:
         return None
@@ -365,8 +406,8 @@ def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> 
     axes.set_yticks(range(len(table)), table["label"])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel(axis_label("bits_per_dim") + ", lower is better")
-    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
-    _title(figure, title)
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
+    headed(figure, title)
     return figure
 
 
@@ -383,7 +424,10 @@ def _facets(parts: Sequence[Group], most: int) -> list[tuple[str, pd.DataFrame]]
 
 
 def kl_per_dimension(
-    parts: Sequence[Group], found: Mapping[str, Curve], title: str = "", most: int = 6
+    parts: Sequence[Group],
+    found: Mapping[str, Curve],
+    title: str = "",
+    most: int = _MOST_CURVE_PANELS,
 ) -> Figure | None:
     """The KL of each latent dimension, sorted within a cell, a colour a latent size.
 
@@ -407,19 +451,37 @@ def kl_per_dimension(
         axes.set_title(name + marginal, fontsize=8)
         _rank_axis(axes, rows)
     _sizes_legend(figure, palette)
-    _title(figure, title)
+    headed(figure, title)
     return figure
+
+
+def curve_cells(parts: Sequence[Group]) -> list[str]:
+    """The cells that the figures of KL per dimension choose from, whose arrays they need.
+
+    Of each group the designs with most latent sizes, and evenly spread ones of one latent size.
+    """
+    found: list[str] = []
+    for group in parts:
+        frame = group.frame[group.frame["kl"].notna()]
+        designs = split(frame, varying(frame, without=["latent_dim"]))
+        sizes = [rows["latent_dim"].nunique() for _, rows in designs]
+        alone = [rows for (_, rows), count in zip(designs, sizes, strict=True) if count == 1]
+        sweeps = [each for each, count in zip(designs, sizes, strict=True) if count > 1]
+        shown = [rows for _, rows in widest(sweeps, _MOST_CURVE_PANELS)]
+        shown += [alone[i] for i in evenly(len(alone), _MOST_CURVES)]
+        found += [cell for rows in shown for cell in rows["cell_id"]]
+    return found
 
 
 def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
     top = max(2, int(rows["latent_dim"].max()))
-    _latent_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
+    size_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
     axes.set_xlabel("rank of the latent dimension [count]")
     axes.set_ylabel("KL [nats/image]")
 
 
 def kl_by_design(
-    frame: pd.DataFrame, found: Mapping[str, Curve], title: str = "", most: int = 10
+    frame: pd.DataFrame, found: Mapping[str, Curve], title: str = "", most: int = _MOST_CURVES
 ) -> Figure | None:
     """The sorted KL of each latent dimension, a line a design, for designs of one latent size.
 
@@ -447,7 +509,7 @@ def kl_by_design(
         _sorted_kl(axes, [found[c] for c in rows["cell_id"]], colour, made[-1].marker)
     _rank_axis(axes, shown)
     _legend(figure, made)
-    _title(figure, title)
+    headed(figure, title)
     return figure
 
 
@@ -526,9 +588,9 @@ def loss_curves(
         axes.set_xlabel("epoch [count]")
         axes.set_ylabel("training ELBO [nats/image]")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
     _sizes_legend(figure, palette)
-    _title(figure, title)
+    headed(figure, title)
     return figure
 
 
@@ -572,6 +634,8 @@ _COST_AXES: Final = (
 def cost(frame: pd.DataFrame, title: str = "") -> Figure | None:
     """Throughput, step time and peak memory against latent size: a dot a cell, a line of medians.
 
+    Of more than `_MOST_DOTS` cells in a line, evenly spread ones are drawn; the medians are of all.
+
     Raises:
         NotComparable: the rows are of different machines.
     """
@@ -601,7 +665,7 @@ def cost(frame: pd.DataFrame, title: str = "") -> Figure | None:
             for i, (key, rows) in enumerate(parts)
         ],
     )
-    _title(figure, title)
+    headed(figure, title)
     return figure
 
 
@@ -609,9 +673,10 @@ def _cost_line(axes: Axes, rows: pd.DataFrame, metric: str, colour: Colour, mark
     kept = rows[rows[metric].notna()]
     middle = kept.groupby("latent_dim")[metric].median()
     axes.plot(middle.index, middle, color=colour)
+    dots = kept.iloc[evenly(len(kept), _MOST_DOTS)]
     sns.scatterplot(
-        x=kept["latent_dim"].astype(float),
-        y=kept[metric],
+        x=dots["latent_dim"].astype(float),
+        y=dots[metric],
         ax=axes,
         color=colour,
         marker=marker,
@@ -623,12 +688,12 @@ def _cost_line(axes: Axes, rows: pd.DataFrame, metric: str, colour: Colour, mark
 
 
 def _cost_axes(axes: Axes, metric: str, sizes: Sequence[Any], values: "pd.Series[float]") -> None:
-    _latent_axis(axes, sizes)
+    size_axis(axes, sizes)
     axes.set_xlabel(_X_LABELS["latent_dim"])
     axes.set_ylabel(axis_label(metric))
-    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick))
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
     else:
         axes.set_ylim(bottom=0)

@@ -259,7 +259,7 @@ def write_findings_page(
         "findings.html.j2",
         title=title,
         lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
-        story=latent_story(told) if about_latents else (),
+        story=latent_story(told, rows) if about_latents else (),
         sections=sections,
     )
     folder.mkdir(parents=True, exist_ok=True)

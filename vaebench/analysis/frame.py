@@ -9,12 +9,12 @@ the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass',
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -23,12 +23,14 @@ from vaebench.analysis.labels import value_text
 from vaebench.grid.cell import Cell
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord, Environment, RecordError
-from vaebench.records.store import RecordMissing, Store
+from vaebench.records.store import Damage, RecordMissing, Store
 
 __all__ = ["Damaged", "Results", "load_results", "read_results", "tidy"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_KNOWN_METRICS: Final = frozenset(METRIC_COLUMNS)
+_KNOWN_AXES: Final = frozenset(AXIS_COLUMNS)
 _DATA_COLUMNS: Final = (
     "data_checksum",
     "data_support",
@@ -65,13 +67,15 @@ class Results:
         frame: the tidy frame, sorted by store and cell.
         series: for a cell its numbers an epoch, by name.
         arrays: reads a cell's arrays; empty where there are none.
-        damaged: the files that are no whole records.
+        damaged: the files that are no whole records, and arrays that are not their record's.
+        unused: a line for each of these with the file's path.
     """
 
     frame: pd.DataFrame
     series: Mapping[str, Mapping[str, Sequence[float | None]]]
     arrays: Callable[[str], Arrays]
     damaged: tuple[Damaged, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def _support(cell: Cell) -> str:
@@ -96,19 +100,26 @@ def _machine(environment: Environment) -> str | None:
 def _measured(record: CellRecord) -> dict[str, object]:
     found: dict[str, object] = {}
     why = None if record.status.state == "done" else f"the cell is {record.status.state}"
-    for name in (*METRIC_COLUMNS, *sorted(set(record.metrics) - set(METRIC_COLUMNS))):
+    for name in (*METRIC_COLUMNS, *sorted(record.metrics.keys() - _KNOWN_METRICS)):
         metric = record.metrics.get(name)
+        se, n, reason = _parts(name)
         # `iw_samples` is an axis too, and the axis is the same number.
-        if name not in AXIS_COLUMNS:
+        if name not in _KNOWN_AXES:
             found[name] = None if metric is None else metric.value
         if metric is None:
-            found.setdefault(f"{name}_reason", why or "not measured")
+            found.setdefault(reason, why or "not measured")
             continue
         # `elbo_se` and `iw_se` are metrics of their own and are not overwritten.
-        for part in ("se", "n", "reason"):
-            if found.get(f"{name}_{part}") is None:
-                found[f"{name}_{part}"] = getattr(metric, part)
+        for part, value in ((se, metric.se), (n, metric.n), (reason, metric.reason)):
+            if found.get(part) is None:
+                found[part] = value
     return found
+
+
+@functools.cache
+def _parts(metric: str) -> tuple[str, str, str]:
+    """The columns of a metric's standard error, count and reason."""
+    return f"{metric}_se", f"{metric}_n", f"{metric}_reason"
 
 
 def _data(record: CellRecord) -> dict[str, object]:
@@ -119,7 +130,7 @@ def _data(record: CellRecord) -> dict[str, object]:
         "data_checksum": facts.checksum,
         "data_support": facts.support,
         "data_levels": facts.levels,
-        "data_pixels": int(np.prod(facts.shape)),
+        "data_pixels": math.prod(facts.shape),
         "data_train": facts.n_train,
         "data_test": facts.n_test,
     }
@@ -175,10 +186,11 @@ def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
     return filled
 
 
-def tidy(records: Sequence[tuple[CellRecord, str]]) -> pd.DataFrame:
+def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
     """The frame of these records, each with the name of its store, in a fixed order.
 
-    A cell that is there twice on one machine counts once: the finished one, else the first.
+    A cell that is there twice on one machine counts once: the finished one, else the first. Of the
+    records nothing but their rows is kept, so that they need never all be in memory.
     """
     rows = sorted(
         (_row(record, store) for record, store in records),
@@ -216,18 +228,24 @@ def read_results(paths: Sequence[Path]) -> Results:
     Raises:
         StorageError: a folder cannot be listed.
     """
-    found: list[tuple[CellRecord, str]] = []
-    damaged: list[Damaged] = []
+    damages: list[Damage] = []
     homes: dict[str, Store] = {}
-    for path in paths:
-        store = Store(path)
-        for record in store.iter_records():
-            if isinstance(record, CellRecord):
-                found.append((record, path.name))
-                homes.setdefault(record.cell_id, store)
-        damaged += [Damaged(each.name, f"{each.kind}: {each.reason}") for each in store.check()]
-    series = {record.cell_id: record.series for record, _ in reversed(found)}
-    return Results(tidy(found), series, _reader(homes), tuple(damaged))
+    series: dict[str, Mapping[str, Sequence[float | None]]] = {}
+
+    def records() -> Iterator[tuple[CellRecord, str]]:
+        for path in paths:
+            store = Store(path)
+            for found in store.inspect():
+                if isinstance(found, Damage):
+                    damages.append(found)
+                elif isinstance(found, CellRecord):
+                    homes.setdefault(found.cell_id, store)
+                    series.setdefault(found.cell_id, found.series)
+                    yield found, path.name
+
+    frame = tidy(records())
+    damaged = tuple(Damaged(each.name, f"{each.kind}: {each.reason}") for each in damages)
+    return Results(frame, series, _reader(homes), damaged, tuple(map(str, damages)))
 
 
 def load_results(path: Path | str) -> pd.DataFrame:
@@ -237,5 +255,5 @@ def load_results(path: Path | str) -> pd.DataFrame:
         StorageError: the folder cannot be read.
     """
     root = Path(path)
-    records = [each for each in Store(root).iter_records() if isinstance(each, CellRecord)]
-    return tidy([(record, root.name) for record in records])
+    found = Store(root).iter_records()
+    return tidy((each, root.name) for each in found if isinstance(each, CellRecord))

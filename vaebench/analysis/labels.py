@@ -67,7 +67,8 @@ def order_key(value: object) -> tuple[int, float, str]:
 
 def ordered(values: Iterable[Hashable]) -> list[Hashable]:
     """The distinct values in `order_key`'s order; every missing value counts as one None."""
-    seen = {None if is_missing(value) else value for value in values}
+    distinct = values.unique().tolist() if isinstance(values, pd.Series) else values
+    seen = {None if is_missing(value) else value for value in distinct}
     return sorted(seen, key=order_key)
 
 
@@ -86,6 +87,8 @@ def value_text(value: object) -> str:
 def plain(text: object, limit: int = 80) -> str:
     """Text on one line without control, format or bidirectional characters, cut at `limit`."""
     spaced = re.sub(r"\s+", " ", str(text)).strip()
+    if spaced.isprintable():
+        return spaced if len(spaced) <= limit else spaced[: limit - 1] + "…"
     kept = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in spaced)
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
 

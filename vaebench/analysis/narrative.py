@@ -6,10 +6,10 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups
-from vaebench.analysis.figures import split, widest
+from vaebench.analysis.figures import split, split_places, widest
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.overview import overlap
-from vaebench.analysis.summary import summarise, summary_text
+from vaebench.analysis.summary import design_summaries, summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.metrics import METRICS
 
@@ -21,11 +21,10 @@ def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     axes = sorted(
         dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"]), key=reading_order
     )
-    made = []
-    for key, rows in split(frame, axes):
-        one = summarise(rows, [], metric).iloc[0]
-        made.append({**one.to_dict(), "label": plain(design_label(axes, key))})
-    table = pd.DataFrame(made)
+    parts = split_places(frame, axes)
+    found = design_summaries(frame, [rows for _, rows in parts], [metric])
+    table = pd.DataFrame([each[metric] for each in found])
+    table["label"] = [plain(design_label(axes, key)) for key, _ in parts]
     table = table[table["n"] > 0]
     rising = METRICS[metric].better != "higher"
     return table.sort_values("mean", ascending=rising, kind="stable")

@@ -1,17 +1,19 @@
 """The tables of a report: one row a design, one table for what may be compared."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
-from vaebench.analysis.figures import split
+from vaebench.analysis.figures import split_places
 from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
-from vaebench.analysis.summary import interval, number, summarise, summary_text
+from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
 
@@ -82,7 +84,7 @@ def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys([*varying(frame), *named]), key=reading_order)
 
 
-def _entry(row: "pd.Series[Any]", footnotes: _Footnotes) -> str:
+def _entry(row: Mapping[str, Any], footnotes: _Footnotes) -> str:
     text = summary_text(*(row[name] for name in ("mean", "low", "high", "n", "cells", "diverged")))
     reason = row["reason"]
     if text.startswith("n/a") and not is_missing(reason):
@@ -96,11 +98,12 @@ def _overview(
     footnotes = _Footnotes()
     texts: list[tuple[str, ...]] = []
     numbers: list[dict[str, object]] = []
-    for key, rows in split(frame, axes):
-        found = {metric: summarise(rows, [], metric).iloc[0] for metric in metrics}
+    parts = split_places(frame, axes)
+    summaries = design_summaries(frame, [rows for _, rows in parts], metrics)
+    for (key, rows), found in zip(parts, summaries, strict=True):
         design = tuple(value_text(value) for value in key)
         texts.append((*design, str(len(rows)), *(_entry(found[m], footnotes) for m in metrics)))
-        numbers.append(dict(zip(axes, key, strict=True)) | _numbers(rows, found))
+        numbers.append(dict(zip(axes, key, strict=True)) | _numbers(found))
     table = Table(
         name=name,
         title=title,
@@ -113,9 +116,9 @@ def _overview(
     return Overview(table, pd.DataFrame(numbers))
 
 
-def _numbers(rows: pd.DataFrame, found: dict[str, "pd.Series[Any]"]) -> dict[str, object]:
-    row: dict[str, object] = {"seeds": len(rows)}
-    row["diverged"] = int((rows["status"] == "diverged").sum())
+def _numbers(found: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
+    any_of = next(iter(found.values()))
+    row: dict[str, object] = {"seeds": any_of["cells"], "diverged": any_of["diverged"]}
     for metric, one in found.items():
         row[metric] = one["mean"]
         row[f"{metric}_low"] = one["low"]
@@ -130,7 +133,17 @@ def once(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     order = frame.assign(lost=frame["status"] != "done").sort_values(["lost", "cell_id", "store"])
     kept = order.drop_duplicates([*AXIS_COLUMNS, column]).index
-    return frame.loc[frame.index.isin(kept)]
+    return _in_one_block(frame.loc[frame.index.isin(kept)])
+
+
+def _in_one_block(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same frame with its text as plain objects, which pandas keeps as one table.
+
+    A selection of rows takes every column of pandas' own text type by itself, and a report makes
+    a selection for each of thousands of designs.
+    """
+    text = [name for name, of in frame.dtypes.items() if isinstance(of, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(text, object)).copy()
 
 
 def result_tables(frame: pd.DataFrame) -> list[Overview]:
@@ -242,10 +255,14 @@ def code_tables(frame: pd.DataFrame) -> list[Table]:
     made = []
     for group in groups(once(coded, "data_checksum"), "bits_per_dim"):
         axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
-        rows = []
-        for key, same in split(group.frame, axes):
-            design = tuple(value_text(value) for value in key)
-            rows.append((*design, str(len(same)), *_code_lengths(same)))
+        parts = split_places(group.frame, axes)
+        bits = [
+            _bits_texts([cells[rows] for _, rows in parts]) for cells in _code_lengths(group.frame)
+        ]
+        rows = [
+            (*map(value_text, key), str(len(same)), *texts)
+            for (key, same), *texts in zip(parts, *bits, strict=True)
+        ]
         made.append(
             Table(
                 name=f"code-{group.slug}",
@@ -259,10 +276,16 @@ def code_tables(frame: pd.DataFrame) -> list[Table]:
     return made
 
 
-def _code_lengths(rows: pd.DataFrame) -> Iterator[str]:
-    """Rate, distortion and their sum in bits, with intervals over seeds."""
-    rate = rows["kl"] / math.log(2)
-    total = rows["bits_per_dim"] * rows["data_pixels"]
-    for bits in (rate, total - rate, total):
-        found = interval(bits.to_numpy(dtype=float))
-        yield summary_text(found.mean, found.low, found.high, found.n, len(rows), 0)
+def _code_lengths(frame: pd.DataFrame) -> tuple[NDArray[np.float64], ...]:
+    """Rate, distortion and their sum in bits, a row a cell."""
+    rate = frame["kl"].to_numpy(dtype=np.float64) / math.log(2)
+    total = (frame["bits_per_dim"] * frame["data_pixels"]).to_numpy(dtype=np.float64)
+    return rate, total - rate, total
+
+
+def _bits_texts(designs: Sequence[NDArray[np.float64]]) -> list[str]:
+    """For each design the mean over seeds with its interval."""
+    return [
+        summary_text(found.mean, found.low, found.high, found.n, len(bits), 0)
+        for bits, found in zip(designs, intervals(designs), strict=True)
+    ]

@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page says."""
+    """All that the page says; without cells it has no metrics to explain."""
 
     title: str
     lead: str
@@ -61,6 +61,7 @@ class Page:
     sections: tuple[Section, ...]
     damaged: tuple[Damaged, ...] = ()
     notes: tuple[str, ...] = ()
+    has_cells: bool = True
 
 
 def _typeset(text: str) -> str:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.figures import evenly, split, widest
 from vaebench.analysis.labels import design_label, drawable, ordered, varying
 from vaebench.analysis.style import INK, WIDTH, colours
@@ -28,16 +29,18 @@ Arrays = Mapping[str, NDArray[Any]]
 ReadArrays = Callable[[str], Arrays]
 Image = NDArray[np.uint8]
 
+_SHOWN: Final = ("cell_id", "knn_accuracy", "tsne_trustworthiness")
 _GAP: Final = 1
 _PAPER: Final = 255
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One cell that is shown: its row and its arrays."""
+    """One cell that is shown: its latent size, what is said over its map, and its arrays."""
 
     size: int
-    row: Mapping[str, Any]
+    knn_accuracy: float
+    tsne_trustworthiness: float
     arrays: Arrays
 
 
@@ -53,10 +56,10 @@ class Block:
 def _cells(rows: pd.DataFrame, arrays: ReadArrays, needs: str, sizes: int) -> tuple[Shown, ...]:
     found = []
     for size, same in split(rows, ["latent_dim"]):
-        for row in same.sort_values("seed").to_dict("records"):
-            kept = arrays(str(row["cell_id"]))
+        for cell, accuracy, trust in same.sort_values("seed")[list(_SHOWN)].to_numpy().tolist():
+            kept = arrays(str(cell))
             if needs in kept:
-                found.append(Shown(int(size[0]), {str(k): v for k, v in row.items()}, kept))
+                found.append(Shown(int(size[0]), accuracy, trust, kept))
                 break
     return tuple(found[i] for i in evenly(len(found), sizes))
 
@@ -74,7 +77,7 @@ def blocks(
         sizes: latent sizes at most in such a block, evenly spread.
         alone: designs at most of one latent size each; those of one data support make a block.
     """
-    done = frame[frame["status"] == "done"]
+    done = frame.loc[frame["status"] == "done", [*AXIS_COLUMNS, "data_support", *_SHOWN]]
     axes_names = varying(done, without=["latent_dim"])
     parts = split(done, axes_names) if len(done) else []
     sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
@@ -333,10 +336,7 @@ def _map(axes: Axes, cell: Shown, name: str, colour: Mapping[Any, Any]) -> None:
     axes.set_adjustable("datalim")
     for spine in axes.spines.values():
         spine.set_visible(True)
-    accuracy, trust = (
-        _share(cell.row.get("knn_accuracy")),
-        _share(cell.row.get("tsne_trustworthiness")),
-    )
+    accuracy, trust = _share(cell.knn_accuracy), _share(cell.tsne_trustworthiness)
     axes.set_title(
         f"{name}\nkNN {accuracy}, trust {trust}",
         fontweight="normal",

@@ -4,6 +4,7 @@ A report is a pure function of the records. It is built in a new folder beside t
 takes its place when it is whole, so a report that is cut short leaves the old one as it was.
 """
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,10 +34,21 @@ from vaebench.analysis.overview import (
 )
 from vaebench.analysis.page import Page, Picture, Section, html
 from vaebench.analysis.style import drawing, save
-from vaebench.analysis.tables import Table, csv_text, latex, markdown
+from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
+from vaebench.analysis.timing import (
+    Timings,
+    benches,
+    counted,
+    crossovers,
+    device_label,
+    read_timings,
+    timing_table,
+)
+from vaebench.analysis.timing_figures import timing_figure
 
-__all__ = ["NothingToReport", "write_report"]
+__all__ = ["NothingToReport", "Report", "make_report", "write_report"]
 
+_MOST_ROWS: Final = 200
 _SEEDS: Final = (
     "Points are means over seeds with 95 % Student t intervals; a single seed has none. "
     "An open marker: a seed has no value there."
@@ -61,11 +73,12 @@ class _Builder:
         return Picture(name, title, caption, png.read_bytes(), width, height)
 
     def table(self, table: Table, numbers: pd.DataFrame) -> Table:
+        """Write the table whole; what the page shows of it."""
         folder = self.folder / "tables"
         written = {".md": markdown(table), ".tex": latex(table), ".csv": csv_text(flat(numbers))}
         for ending, text in written.items():
             _write_text(folder / f"{table.name}{ending}", text)
-        return table
+        return shortened(table, _MOST_ROWS)
 
     def overviews(self, made: Iterable[Overview]) -> tuple[Table, ...]:
         return tuple(self.table(each.table, each.numbers) for each in made)
@@ -191,7 +204,7 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
         f"between points join latent sizes of one design. {_SEEDS}",
         lambda group, heading: [figures.rate_distortion(group.frame, heading)],
     )
-    found = {cell: results.arrays(cell) for group in nats for cell in group.frame["cell_id"]}
+    found = {cell: results.arrays(cell) for cell in figures.curve_cells(nats)}
     curves = {c: of["kl_per_dimension"] for c, of in found.items() if "kl_per_dimension" in of}
     shares = _one(
         build,
@@ -372,25 +385,84 @@ def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _build(results: Results, folder: Path) -> None:
+def _timing_section(build: _Builder, timings: Timings) -> None:
+    pictures, tables = [], []
+    for place, bench in enumerate(benches(timings.frame), 1):
+        title = f"Training steps: {bench.label}"
+        pictures += _one(
+            build,
+            f"timings-{place}",
+            title,
+            "Top: images a second against batch size, latent dimension and width, a line a device, "
+            "all else fixed as said above each panel. Bottom, where a GPU was timed: how many "
+            "times as fast as the CPU; above the dashed line it pays. A bar is the range between "
+            "the quartiles of the blocks of steps; an open marker is a noisy timing (spread over "
+            "10 %), and one with a spread over 25 % is left out.",
+            timing_figure(bench, title),
+        )
+        tables.append(build.table(timing_table(bench, f"timings-{place}"), bench.frame))
+    build.section(
+        "timings",
+        "Training steps, timed",
+        f"{_TIMED_MODEL}. Each timing is taken alone in a fresh process, after a warm-up; a "
+        "step ends when the device has finished it. Machines are never compared with each other.",
+        pictures,
+        tuple(tables),
+    )
+
+
+_TIMED_MODEL: Final = (
+    "A Bernoulli VAE with one hidden layer on made-up, dynamically binarised images of 28×28 "
+    "pixels that lie in the device's memory"
+)
+
+
+def _timing_facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    devices = frame[["device", "device_name"]].drop_duplicates().itertuples(index=False)
+    return (
+        ("Records", counted(frame)),
+        ("Machine", "; ".join(map(plain, ordered(frame["machine"])))),
+        ("Device", ", ".join(sorted(device_label(*each) for each in devices))),
+    )
+
+
+def _build(results: Results, timings: Timings, folder: Path) -> None:
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     build = _Builder(folder)
-    frame = once(results.frame, "data_checksum")
     with drawing():
-        _sections(build, frame, results)
-    grids = _named(frame, "grid")
-    page = Page(
-        title=grids,
+        page = (_timing_page if results.frame.empty else _page)(build, results, timings)
+    _write_text(folder / "index.html", html(page))
+
+
+def _page(build: _Builder, results: Results, timings: Timings) -> Page:
+    frame = once(results.frame, "data_checksum")
+    _sections(build, frame, results)
+    _timing_section(build, timings)
+    _write_text(build.folder / "tables" / "results.csv", csv_text(flat(results.frame)))
+    return Page(
+        title=_named(frame, "grid"),
         lead=f"Design choices of a variational autoencoder, measured in {_counted(frame)}.",
         facts=_facts(results.frame),
-        sentences=tuple(sentences(frame)),
+        sentences=(*sentences(frame), *crossovers(timings.frame)),
         sections=tuple(build.sections),
-        damaged=results.damaged,
+        damaged=(*results.damaged, *timings.damaged),
         notes=_notes(results.frame, frame),
     )
-    _write_text(folder / "tables" / "results.csv", csv_text(flat(results.frame)))
-    _write_text(folder / "index.html", html(page))
+
+
+def _timing_page(build: _Builder, results: Results, timings: Timings) -> Page:
+    """The page of stores that hold timings alone."""
+    _timing_section(build, timings)
+    return Page(
+        title="Training steps, timed",
+        lead=f"What a training step costs on each device, in {counted(timings.frame)}.",
+        facts=_timing_facts(timings.frame),
+        sentences=tuple(crossovers(timings.frame)),
+        sections=tuple(build.sections),
+        damaged=(*results.damaged, *timings.damaged),
+        has_cells=False,
+    )
 
 
 def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
@@ -462,11 +534,19 @@ def _swap(fresh: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _empty(paths: Sequence[Path], results: Results) -> NothingToReport:
+def _empty(paths: Sequence[Path], damaged: int) -> NothingToReport:
     places = ", ".join(map(str, paths)) or "no folder"
-    lost = f"; {len(results.damaged)} files are damaged" if results.damaged else ""
+    lost = f"; {damaged} files are damaged" if damaged else ""
     run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
     return NothingToReport(f"there is no record to report on in {places}{lost}: run `{run}` first")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was made: its page, and a line for each file that could not be used."""
+
+    page: Path
+    unused: tuple[str, ...]
 
 
 def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
@@ -482,19 +562,27 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
         StorageError: a results folder cannot be read.
         OSError: the report cannot be written; an older one is left as it was.
     """
+    return make_report(paths, out).page
+
+
+def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Report:
+    """Make a report as `write_report` does, and say which files it could not use."""
     stores = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     name = stores[0].resolve().name if len(stores) == 1 else "all"
     target = Path("reports") / name if out is None else Path(out)
     _check_target(stores, target)
-    results = read_results(stores)
-    if results.frame.empty:
-        raise _empty(stores, results)
+    results, timings = read_results(stores), read_timings(stores)
+    if results.frame.empty and timings.frame.empty:
+        raise _empty(stores, len(results.damaged) + len(timings.damaged))
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    # What was read stays to the end: the collector need not look through it for each figure.
+    gc.freeze()
     try:
         fresh = work / "new"
-        _build(results, fresh)
+        _build(results, timings, fresh)
         _swap(fresh, target, work / "old")
     finally:
+        gc.unfreeze()
         shutil.rmtree(work, ignore_errors=True)
-    return target / "index.html"
+    return Report(target / "index.html", results.unused)

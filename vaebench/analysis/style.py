@@ -33,6 +33,8 @@ _STYLE: Final[Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    # No figure has ticks on top, so no draw need look for room between them and a title.
+    "axes.titley": 1.0,
     "axes.labelsize": 9.0,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#b8bec5",
@@ -91,7 +93,9 @@ def ramp(count: int) -> list[tuple[float, float, float]]:
 def _set_out(figure: Figure) -> None:
     """Work the layout out once; each format would otherwise do it again."""
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
 
 

@@ -5,19 +5,37 @@ and never enters it. One seed has no interval. A diverged or missing seed is cou
 never averaged away.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from vaebench.analysis.comparability import require_comparable
-from vaebench.analysis.labels import order_key, value_text, varying
+from vaebench.analysis.comparability import (
+    basis,
+    holds_one_value,
+    refusal,
+    require_comparable,
+)
+from vaebench.analysis.labels import is_missing, order_key, value_text, varying
 
-__all__ = ["Interval", "interval", "number", "summarise", "summary_text"]
+__all__ = [
+    "Interval",
+    "design_summaries",
+    "interval",
+    "intervals",
+    "number",
+    "summarise",
+    "summary_text",
+]
+
+Places = NDArray[np.intp]
+"""Which rows of a frame, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +55,40 @@ def interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95)
     >>> one.mean, one.n, math.isnan(one.low)
     (1.0, 1, True)
     """
-    finite = np.asarray([v for v in values if math.isfinite(v)], dtype=np.float64)
-    n = len(finite)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    mean = float(finite.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * finite.std(ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
+    (found,) = intervals([np.asarray(values, dtype=np.float64)], level)
+    return found
 
 
-def _require_one_design(rows: pd.DataFrame, by: Sequence[str]) -> None:
-    one = "design" in rows and rows["design"].nunique() == 1
-    others = () if one else varying(rows, without=by)
+def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> list[Interval]:
+    """The `interval` of each sample; samples of one size are worked out together."""
+    finite = [sample[np.isfinite(sample)] for sample in samples]
+    by_size: dict[int, list[int]] = {}
+    for place, sample in enumerate(finite):
+        by_size.setdefault(len(sample), []).append(place)
+    found = [Interval(math.nan, math.nan, math.nan, 0)] * len(samples)
+    for n, places in by_size.items():
+        if n == 0:
+            continue
+        table = np.stack([finite[place] for place in places])
+        mean = table.mean(axis=1)
+        half = np.full(len(places), math.nan)
+        if n > 1:
+            half = _quantile(0.5 + level / 2, n - 1) * table.std(axis=1, ddof=1) / math.sqrt(n)
+        ends = zip(mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), strict=True)
+        for place, (middle, low, high) in zip(places, ends, strict=True):
+            found[place] = Interval(middle, low, high, n)
+    return found
+
+
+@functools.cache
+def _quantile(probability: float, freedom: int) -> float:
+    """Student's t quantile; a table asks for the same few thousands of times."""
+    return float(stats.t.ppf(probability, freedom))
+
+
+def _require_one_design(rows: pd.DataFrame) -> None:
+    one = "design" in rows and holds_one_value(rows["design"])
+    others = () if one else varying(rows)
     if others:
         raise ValueError(
             f"an interval is over seeds alone, but the rows also differ in {', '.join(others)}: "
@@ -61,26 +99,81 @@ def _require_one_design(rows: pd.DataFrame, by: Sequence[str]) -> None:
         raise ValueError(f"a seed counts once, but seed {seed} is there twice: report one store")
 
 
-def _first_reason(rows: pd.DataFrame, metric: str) -> str | None:
-    column = f"{metric}_reason"
-    if column not in rows:
-        return None
-    missing = rows[rows[metric].isna() & rows[column].notna()]
-    done = missing[missing["status"] == "done"]
-    return min(map(str, (missing if done.empty else done)[column]), default=None)
+@dataclass(frozen=True)
+class _Columns:
+    """What a summary of one metric needs of a frame, as arrays: quick to select rows of."""
+
+    value: NDArray[np.float64]
+    reason: NDArray[Any] | None
+    status: NDArray[Any]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, metric: str) -> "_Columns":
+        reason = f"{metric}_reason"
+        return cls(
+            frame[metric].to_numpy(dtype=np.float64),
+            frame[reason].to_numpy(dtype=object) if reason in frame else None,
+            frame["status"].to_numpy(dtype=object),
+        )
+
+    def first_reason(self, rows: Places) -> str | None:
+        """The first reason in alphabetical order why a value is missing, of a finished cell if
+        one lacks it.
+        """
+        if self.reason is None:
+            return None
+        lacking = rows[np.isnan(self.value[rows])]
+        told = [(row, self.reason[row]) for row in lacking if not is_missing(self.reason[row])]
+        done = [reason for row, reason in told if self.status[row] == "done"]
+        return min(map(str, done or [reason for _, reason in told]), default=None)
+
+    def summaries(self, designs: Sequence[Places]) -> list[dict[str, Any]]:
+        """The row of `summarise` for each of the designs."""
+        results = intervals([self.value[rows] for rows in designs])
+        return [
+            {
+                "mean": result.mean,
+                "low": result.low,
+                "high": result.high,
+                "n": result.n,
+                "cells": len(rows),
+                "diverged": int((self.status[rows] == "diverged").sum()),
+                "reason": self.first_reason(rows) if result.n < len(rows) else None,
+            }
+            for rows, result in zip(designs, results, strict=True)
+        ]
 
 
-def _summary(rows: pd.DataFrame, metric: str) -> dict[str, object]:
-    result = interval(rows[metric].to_numpy(dtype=np.float64))
-    return {
-        "mean": result.mean,
-        "low": result.low,
-        "high": result.high,
-        "n": result.n,
-        "cells": len(rows),
-        "diverged": int((rows["status"] == "diverged").sum()),
-        "reason": _first_reason(rows, metric),
-    }
+def design_summaries(
+    frame: pd.DataFrame, designs: Sequence[Places], metrics: Sequence[str]
+) -> list[dict[str, dict[str, Any]]]:
+    """For each design and each metric what `summarise` tells of its rows.
+
+    Args:
+        frame: rows as `load_results` gives them.
+        designs: the places in the frame of the rows of each design, one row a seed.
+        metrics: the names of metric columns.
+
+    Raises:
+        NotComparable: the rows of a design may not be compared in one of the metrics.
+        ValueError: the rows of a design differ in more than the seed.
+    """
+    _require_designs(frame, designs)
+    for metric in {basis(metric): metric for metric in metrics}.values():
+        if refusal(frame, metric) is not None:
+            for rows in designs:
+                require_comparable(frame.iloc[rows], metric)
+    found = [_Columns.of(frame, metric).summaries(designs) for metric in metrics]
+    return [dict(zip(metrics, of_one, strict=True)) for of_one in zip(*found, strict=True)]
+
+
+def _require_designs(frame: pd.DataFrame, designs: Sequence[Places]) -> None:
+    seed = frame["seed"].to_numpy(dtype=object)
+    design = frame["design"].to_numpy(dtype=object) if "design" in frame else None
+    for rows in designs:
+        one = design is not None and len(set(design[rows])) == 1
+        if not one or len(set(seed[rows])) < len(rows):
+            _require_one_design(frame.iloc[rows])
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:
@@ -100,14 +193,16 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
         NotComparable: the rows may not be compared in this metric.
         ValueError: the rows of one combination differ in more than the seed.
     """
-    require_comparable(frame, metric, apart=by)
     if not by:
-        _require_one_design(frame, by)
-        return pd.DataFrame([_summary(frame, metric)])
-    found = []
-    for key, rows in frame.groupby(list(by), dropna=False, sort=False):
-        _require_one_design(rows, by)
-        found.append(dict(zip(by, key, strict=True)) | _summary(rows, metric))
+        (one,) = design_summaries(frame, [np.arange(len(frame))], [metric])
+        return pd.DataFrame([one[metric]])
+    require_comparable(frame, metric, apart=by)
+    parts = frame[list(by)].reset_index(drop=True).groupby(list(by), dropna=False, sort=False)
+    places = [same.index.to_numpy() for _, same in parts]
+    _require_designs(frame, places)
+    keys = (dict(zip(by, key, strict=True)) for key, _ in parts)
+    summaries = _Columns.of(frame, metric).summaries(places)
+    found = [key | summary for key, summary in zip(keys, summaries, strict=True)]
     found.sort(key=lambda row: tuple(order_key(row[column]) for column in by))
     return pd.DataFrame(found).astype(dict.fromkeys(by, object))
 

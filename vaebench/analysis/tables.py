@@ -5,9 +5,11 @@ in; nothing of it can become markup, a formula or a command.
 """
 
 import csv
+import dataclasses
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +18,7 @@ import pandas as pd
 
 from vaebench.analysis.labels import is_missing, plain, value_text
 
-__all__ = ["Table", "csv_text", "latex", "markdown"]
+__all__ = ["Table", "csv_text", "latex", "markdown", "shortened"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
     notes: tuple[str, ...] = ()
+
+
+_MARK: Final = re.compile(r"\[\d+\]")
+
+
+def shortened(table: Table, most: int) -> Table:
+    """The table's first `most` rows, the footnotes they refer to, and a note on where the rest is.
+
+    A table that is no longer is returned as it is.
+    """
+    if len(table.rows) <= most:
+        return table
+    rows = table.rows[:most]
+    marks = {mark for row in rows for entry in row for mark in _MARK.findall(entry)}
+    kept = [note for note in table.notes if note.partition(" ")[0] in marks]
+    rest = f"The first {most} of {len(table.rows):,} rows; all are in the CSV, Markdown and LaTeX."
+    return dataclasses.replace(table, rows=rows, notes=(rest, *kept))
 
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$])")
@@ -103,9 +122,12 @@ _LATEX: Final[dict[str, str]] = {
 }
 
 
+_LATEX_TABLE: Final = str.maketrans(_LATEX)
+
+
 def _latex_text(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in plain(text, 400))
-    return "".join(c if ord(c) < 0x250 else "?" for c in escaped)
+    escaped = plain(text, 400).translate(_LATEX_TABLE)
+    return escaped if escaped.isascii() else re.sub(r"[^\x00-\u024f]", "?", escaped)
 
 
 def latex(table: Table) -> str:
@@ -141,12 +163,29 @@ def _csv_entry(value: object) -> str:
     return f"'{unbroken}" if formula else unbroken
 
 
+def _csv_column(values: Iterable[object]) -> list[str]:
+    """The entries of a column; a text that stands there often is looked at once."""
+    texts: dict[str, str] = {}
+    entries = []
+    for value in values:
+        if type(value) is float:
+            entries.append("" if math.isnan(value) else repr(value))
+        elif isinstance(value, str):
+            if value not in texts:
+                texts[value] = _csv_entry(value)
+            entries.append(texts[value])
+        else:
+            entries.append(_csv_entry(value))
+    return entries
+
+
 def csv_text(frame: pd.DataFrame) -> str:
     """The frame as CSV with '.' decimals and '\\n' line ends in every locale."""
     columns: Sequence[str] = [str(column) for column in frame.columns]
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(_csv_entry(column) for column in columns)
-    for row in frame.itertuples(index=False, name=None):
-        writer.writerow(_csv_entry(value) for value in row)
+    writer.writerows(
+        zip(*(_csv_column(frame.iloc[:, i]) for i in range(len(columns))), strict=True)
+    )
     return sink.getvalue()

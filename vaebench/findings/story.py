@@ -1,12 +1,13 @@
 """The latent-dimension story in words that are made from the numbers of the records."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from vaebench.analysis.summary import number, summarise
 from vaebench.findings.evidence import Evidence, select
+from vaebench.findings.finding import Assessed
 from vaebench.findings.latent import plateau_of
 from vaebench.findings.verdict import Untested
 
@@ -29,7 +30,7 @@ def _curve(rows: pd.DataFrame) -> str:
     first, last = table.iloc[0], table.iloc[-1]
     lost = float(best["mean"]) - float(last["mean"])
     return (
-        f"After {int(rows['epochs'].iloc[0]):,} epochs ({rows['seed'].nunique()} seeds) the ELBO "
+        f"After {_epochs(int(rows['epochs'].iloc[0]))} ({rows['seed'].nunique()} seeds) the ELBO "
         f"goes from {_told(first)} at latent size {first['latent_dim']:,} to its highest, "
         f"{_told(best)}, at {best['latent_dim']:,}; at {last['latent_dim']:,} it is "
         f"{_told(last)}, {number(lost)} nats below the best."
@@ -88,7 +89,7 @@ def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
     )
 
 
-def _by_training(frame: pd.DataFrame) -> str:
+def _by_training(evidence: Evidence, frame: pd.DataFrame) -> str:
     """What the largest size loses against the plateau, after the shortest and longest training."""
     epochs = sorted(set(frame["epochs"]))
     size = int(frame["latent_dim"].max())
@@ -102,8 +103,23 @@ def _by_training(frame: pd.DataFrame) -> str:
     change = f"wins back {mended:.1f} of them" if mended > 0 else "does not mend that"
     return (
         f"Against the mean of the plateau {losses[0]:.1f} nats are lost with {size:,} latents "
-        f"after {epochs[0]} epochs and {losses[1]:.1f} after {epochs[-1]}: longer training "
-        f"{change}."
+        f"after {_epochs(epochs[0])} and {losses[1]:.1f} after {epochs[-1]}: longer training "
+        f"{change}.{_superfluous_over_training(evidence, parts, size)}"
+    )
+
+
+def _epochs(count: int) -> str:
+    return f"{count:,} epoch{'' if count == 1 else 's'}"
+
+
+def _superfluous_over_training(evidence: Evidence, parts: Sequence[pd.DataFrame], size: int) -> str:
+    held = [superfluous_kl(evidence, rows, size) for rows in parts]
+    early, late = held
+    if early is None or late is None:
+        return ""
+    return (
+        f" Meanwhile the KL outside the strongest {late[1]} codes went from {number(early[0])} to "
+        f"{number(late[0])} nats."
     )
 
 
@@ -112,9 +128,31 @@ def _lost(table: pd.DataFrame, plateau: tuple[int, ...], size: int) -> float:
     return float(np.mean(best)) - float(_row(table, size)["mean"])
 
 
-def latent_story(evidence: Evidence) -> tuple[str, ...]:
-    """Sentences about the sweep of latent sizes in these rows; none where there is no sweep."""
-    return tuple(text for text in _sentences(evidence) if text)
+def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[str, ...]:
+    """Sentences about the sweep of latent sizes in these rows; none where there is no sweep.
+
+    ``judged``: findings whose measured numbers tell what else was tried on the largest size.
+    """
+    sentences = tuple(text for text in _sentences(evidence) if text)
+    return (*sentences, *_tried(judged)) if sentences else ()
+
+
+_TRIED = {
+    "latent-lower-rate-mends": "Half the learning rate moves the ELBO of the largest size by",
+    "latent-tutorial-network": "With the tutorial's own network the largest size loses, against "
+    "the plateau,",
+}
+
+
+def _tried(judged: Sequence[Assessed]) -> Iterator[str]:
+    for each in judged:
+        words, statistic = _TRIED.get(each.finding.name), each.statistic
+        if words is not None and statistic is not None:
+            half = (statistic.high - statistic.low) / 2
+            value, low, high = (
+                number(each, half) for each in (statistic.value, statistic.low, statistic.high)
+            )
+            yield f"{words} {value} [{low}, {high}] nats ({statistic.n} seeds)."
 
 
 def _sentences(evidence: Evidence) -> Iterator[str]:
@@ -130,4 +168,4 @@ def _sentences(evidence: Evidence) -> Iterator[str]:
     yield _few(rows)
     yield _parts(rows)
     yield _where(evidence, rows)
-    yield _by_training(frame)
+    yield _by_training(evidence, frame)

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
@@ -29,6 +31,7 @@ __all__ = [
     "Rule",
     "Value",
     "cell_id",
+    "codes_may_be_padded",
     "default_sigma",
     "is_own_data",
 ]
@@ -178,23 +181,17 @@ class Cell(BaseModel):
             values.setdefault("hidden", _CONV_CHANNELS)
         if values.get("sigma") is None:
             values["sigma"] = default_sigma(values.get("likelihood", "bernoulli"))
-        for dependence in DEPENDENCES:
-            choice = values.get(dependence.on, _default(dependence.on))
-            if not dependence.refused and not dependence.applies(choice):
+        for dependence in _SETTLED:
+            if not dependence.applies(values.get(dependence.on, AXES[dependence.on].default)):
                 values[dependence.axis] = dependence.neutral
         return values
 
     @model_validator(mode="after")
     def _combine(self) -> "Cell":
-        problems = [rule.message(self) for rule in RULES if rule.broken(self)]
-        problems += [each.message(self) for each in DEPENDENCES if each.broken(self)]
+        problems = _problems(_judged_values(self))
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _default(axis: str) -> Value:
-    return cast(Value, Cell.model_fields[axis].default)
 
 
 def default_sigma(likelihood: object) -> Value:
@@ -223,7 +220,7 @@ def _axis(name: str) -> Axis:
     field = Cell.model_fields[name]
     (validator,) = (each for each in field.metadata if isinstance(each, BeforeValidator))
     check = cast(Check, validator.func)
-    return Axis(name, field.description or "", _default(name), check.text, check)
+    return Axis(name, field.description or "", cast(Value, field.default), check.text, check)
 
 
 AXES: Mapping[str, Axis] = MappingProxyType({name: _axis(name) for name in Cell.model_fields})
@@ -245,15 +242,14 @@ class Dependence:
     reason: str
     refused: bool = True
 
-    def broken(self, cell: Cell) -> bool:
-        """Whether the cell gives the axis a value that means nothing there."""
-        idle = not self.applies(getattr(cell, self.on))
-        return idle and getattr(cell, self.axis) != self.neutral
+    def broken(self, value: Value, choice: Value) -> bool:
+        """Whether the axis has a value that means nothing under this choice."""
+        return value != self.neutral and not self.applies(choice)
 
-    def message(self, cell: Cell) -> str:
-        """Say what is wrong with a cell that breaks this."""
-        came = f"{self.axis} = {shown(getattr(cell, self.axis))}"
-        return f"{came} means nothing with {self.on} {shown(getattr(cell, self.on))}: {self.reason}"
+    def explain(self, value: Value, choice: Value) -> str:
+        """Say what is wrong with this value under this choice."""
+        came = f"{self.axis} = {shown(value)}"
+        return f"{came} means nothing with {self.on} {shown(choice)}: {self.reason}"
 
 
 def _has_scale(likelihood: Value) -> bool:
@@ -315,6 +311,8 @@ DEPENDENCES = (
 )
 """No axis that others depend on depends on one itself."""
 
+_SETTLED = tuple(each for each in DEPENDENCES if not each.refused)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -327,14 +325,6 @@ class Rule:
     axes: tuple[str, ...]
     allows: Callable[..., bool]
     text: str
-
-    def broken(self, cell: Cell) -> bool:
-        """Whether the cell holds values that cannot stand together."""
-        return not self.allows(*(getattr(cell, axis) for axis in self.axes))
-
-    def message(self, cell: Cell) -> str:
-        """Say what is wrong with a cell that breaks this."""
-        return self.explain(tuple(getattr(cell, axis) for axis in self.axes))
 
     def explain(self, values: Sequence[object]) -> str:
         """Say what is wrong with these values of `axes`."""
@@ -425,6 +415,34 @@ RULES = (
 )
 """Impossible combinations; a Bernoulli on grey pixels is possible, and warned of in the record."""
 
+_JUDGED = tuple(
+    dict.fromkeys(
+        axis
+        for axes in (
+            *(rule.axes for rule in RULES),
+            *((each.axis, each.on) for each in DEPENDENCES),
+        )
+        for axis in axes
+    )
+)
+_judged_values = attrgetter(*_JUDGED)
+
+
+@lru_cache(maxsize=1024)
+def _problems(values: tuple[Value, ...]) -> tuple[str, ...]:
+    """Say what is wrong with values of `_JUDGED`, a text for each rule that they break.
+
+    Remembered, since the cells of a grid differ most in seeds and sizes, which no rule judges.
+    """
+    of = dict(zip(_JUDGED, values, strict=True))
+    found = []
+    for rule in RULES:
+        given = tuple(of[axis] for axis in rule.axes)
+        if not rule.allows(*given):
+            found.append(rule.explain(given))
+    pairs = [(each, of[each.axis], of[each.on]) for each in DEPENDENCES]
+    return (*found, *(each.explain(*pair) for each, *pair in pairs if each.broken(*pair)))
+
 
 def cell_id(cell: Cell, data_checksum: str) -> str:
     """Return the cell's identity: a readable slug and 12 hex digits of its content.
@@ -441,6 +459,15 @@ def cell_id(cell: Cell, data_checksum: str) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{_slug(cell)}-{digest}"
+
+
+def codes_may_be_padded(cell: Cell) -> bool:
+    """Whether codes that are always zero may stand beside a cell's own and change nothing.
+
+    With zero weights and zero noise such a code is the prior itself: no divergence, no gradient.
+    A prior of another scale has one; so has the importance-weighted bound, through log q(z|x).
+    """
+    return cell.posterior != "full" and cell.prior_scale == 1 and cell.objective == "elbo"
 
 
 def _slug(cell: Cell) -> str:

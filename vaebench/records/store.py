@@ -10,7 +10,7 @@ facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timin
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,18 +193,24 @@ class Store:
             ArraysDamaged: the arrays are missing or not those that the record names.
             RecordMissing, RecordError, StorageError: as `read`.
         """
-        packed = self._packed("cells", cell_id)
+        packed = self._packed("cells", self.read(cell_id))
         return {} if packed is None else unpack(packed)
+
+    def inspect(self) -> Iterator[CellRecord | FactRecord | Damage]:
+        """Yield every record, cells before facts, and everything that is damaged, arrays included.
+
+        One pass over the files. A record whose arrays are damaged comes before that damage.
+        """
+        for room, found in (("cells", self.iter_records()), ("facts", self.iter_facts())):
+            for each in found:
+                yield each
+                damage = None if isinstance(each, Damage) else self._array_damage(room, each)
+                if damage is not None:
+                    yield damage
 
     def check(self) -> list[Damage]:
         """Return everything in the folder that is damaged, arrays included; changes nothing."""
-        damages = []
-        for room, found in (("cells", self.iter_records()), ("facts", self.iter_facts())):
-            for each in found:
-                damage = each if isinstance(each, Damage) else self._array_damage(room, each)
-                if damage is not None:
-                    damages.append(damage)
-        return damages
+        return [each for each in self.inspect() if isinstance(each, Damage)]
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Move a file of this store into `.quarantine/`, its reason beside it; return its place.
@@ -225,13 +231,13 @@ class Store:
             self._files.sync_folder(folder)
         return target
 
-    def quarantine_damaged(self) -> list[Damage]:
-        """Set aside every record that is damaged or edited, and return what was found.
+    def set_aside(self, damages: Iterable[Damage]) -> list[Damage]:
+        """Quarantine those of the damages that no later reader could use, and return them.
 
-        Records of a newer vaebench, and files that can't be read, stay where they are.
+        Records of a newer vaebench, files that can't be read, and a record whose arrays are
+        damaged stay where they are.
         """
-        unused = [*self.read_all()[1], *self.read_facts()[1]]
-        aside = [damage for damage in unused if damage.kind in ("damaged", "edited")]
+        aside = [damage for damage in damages if damage.kind in ("damaged", "edited")]
         for damage in aside:
             self.quarantine(damage.path, damage.reason)
         return aside
@@ -328,7 +334,7 @@ class Store:
                 return []
 
     def _read(self, room: str, name: str) -> CellRecord | FactRecord:
-        path = self.root / room / _checked_name(name) / "record.json"
+        path = self.root.joinpath(room, _checked_name(name), "record.json")
         with storing("read the record", path):
             try:
                 text = self._files.read(path)
@@ -351,25 +357,30 @@ class Store:
 
     def _array_damage(self, room: str, record: CellRecord | FactRecord) -> Damage | None:
         try:
-            self._packed(room, record.record_id)
+            self._packed(room, record)
         except (RecordError, RecordMissing, StorageError) as error:
             path = self.root / room / record.record_id / "arrays.npz"
             return Damage(path, record.record_id, "arrays", str(error))
         return None
 
-    def _packed(self, room: str, name: str) -> bytes | None:
+    def _packed(self, room: str, record: CellRecord | FactRecord) -> bytes | None:
         """Return the bytes of the arrays that the record names, wherever they are just now."""
-        folder = self.root / room / name
-        places = (folder / "arrays.npz", self._pending(folder, "npz"), folder / "arrays.npz")
+        folder = self.root.joinpath(room, record.record_id)
         for _ in range(_LOOKS):
-            named = self._read(room, name).arrays_sha256
-            if named is None:
+            if record.arrays_sha256 is None:
                 return None
-            for path in places:
+            for path in self._array_places(folder):
                 packed = self._read_if_there(path)
-                if packed is not None and _sha256(packed) == named:
+                if packed is not None and _sha256(packed) == record.arrays_sha256:
                     return packed
+            # A writer may have replaced the record since it was read.
+            record = self._read(room, record.record_id)
         raise ArraysDamaged(f"{folder / 'arrays.npz'} is missing or not what the record names")
+
+    def _array_places(self, folder: Path) -> Iterator[Path]:
+        yield folder / "arrays.npz"
+        yield self._pending(folder, "npz")
+        yield folder / "arrays.npz"
 
     def _read_if_there(self, path: Path) -> bytes | None:
         with storing("read the arrays", path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
@@ -24,9 +22,10 @@ from vaebench.grid.cell import Cell, is_own_data
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
 from vaebench.runner.machine import environment
+from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task
-from vaebench.runner.seeding import generator
-from vaebench.training.loop import Divergence, Generators, Training, train
+from vaebench.runner.seeding import generator, training_generators
+from vaebench.training.loop import Divergence, Training, train
 
 __all__ = ["execute"]
 
@@ -107,7 +106,7 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
         design.device,
     )
     _fits(design, prepared)
-    memory = _Memory(design.device)
+    memory = PeakMemory(design.device)
     vae = VAE(
         task.cells,
         prepared.data.shape,
@@ -115,7 +114,7 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
         [generator(cell.seed, "weights") for cell in task.cells],
         prepared.initial_scale,
     ).to(design.device)
-    sources = [_generators(cell) for cell in task.cells]
+    sources = [training_generators(cell) for cell in task.cells]
     training = train(vae, task.cells, prepared.pixels, sources, report)
     speed = _speed(training, len(task.cells), memory.peak())
     return [_outcome(task, i, vae, prepared, training, speed) for i in range(len(task.cells))]
@@ -129,14 +128,6 @@ def _fits(cell: Cell, prepared: _Prepared) -> None:
         )
 
 
-def _generators(cell: Cell) -> Generators:
-    return Generators(
-        order=generator(cell.seed, "order"),
-        pixels=generator(cell.seed, "pixels", cell.device),
-        noise=generator(cell.seed, "noise", cell.device),
-    )
-
-
 def _outcome(
     task: Task, index: int, vae: VAE, prepared: _Prepared, training: Training, speed: _Speed
 ) -> Outcome:
@@ -146,7 +137,9 @@ def _outcome(
         measured = _evaluated(vae.member(index), cell, prepared)
         metrics |= measured.metrics
         arrays |= measured.arrays
-        warnings = measured.warnings
+        warnings = list(measured.warnings)
+    if training.note is not None:
+        warnings.append(training.note)
     record = CellRecord(
         cell_id=task.cell_ids[index],
         grid=task.grid,
@@ -221,7 +214,7 @@ class _Speed:
 def _speed(training: Training, pack_size: int, memory: Metric) -> _Speed:
     """Timings of training; in a pack a step's time is divided by the pack's size."""
     step_ms = np.array(training.step_seconds) * 1e3 / pack_size
-    seconds = math.fsum(training.step_seconds)
+    seconds = training.compile_seconds + math.fsum(training.step_seconds)
     count = len(step_ms)
     metrics = {
         "train_seconds": Metric.measured("train_seconds", seconds / pack_size, n=count),
@@ -242,47 +235,3 @@ def _thinned(step_ms: NDArray[np.float64]) -> NDArray[np.float32]:
     """At most 500 raw step times, evenly spaced: enough for a spread, small enough to keep."""
     stride = max(1, math.ceil(len(step_ms) / 500))
     return step_ms[::stride].astype(np.float32)
-
-
-class _Memory:
-    """Peak memory of training above its start: CUDA's allocator, or the resident set of Linux."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            self._start = torch.cuda.memory_allocated(device) / 2**20
-        else:
-            self._reason = _reset_resident_peak()
-            self._start = _resident("VmRSS") or 0.0
-
-    def peak(self) -> Metric:
-        name = "peak_memory_mib"
-        if self._device.startswith("cuda"):
-            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
-            return Metric.measured(name, peak - self._start)
-        if self._reason is not None:
-            return Metric.absent(name, self._reason)
-        peak_resident = _resident("VmHWM")
-        if peak_resident is None:
-            return Metric.absent(name, "this system does not tell a process its resident peak")
-        return Metric.measured(name, max(0.0, peak_resident - self._start))
-
-
-def _reset_resident_peak() -> str | None:
-    """Set the kernel's high-water mark of this process to its present size."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return "this system can't reset a process's resident peak"
-    return None
-
-
-def _resident(field: str) -> float | None:
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) / 1024 if found else None

@@ -12,7 +12,16 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.schema import CellRecord, Environment, Status
 
-__all__ = ["Arrays", "Finished", "Outcome", "Progressed", "Task", "unfinished"]
+__all__ = [
+    "Arrays",
+    "Bound",
+    "Finished",
+    "Outcome",
+    "Place",
+    "Progressed",
+    "Task",
+    "unfinished",
+]
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -46,9 +55,36 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Finished:
-    """A pack is done; one outcome a cell."""
+    """A pack is done; one outcome a cell, and how long the worker was at it."""
 
     outcomes: list[Outcome]
+    seconds: float
+
+
+_FEWEST_STEPS, _MOST_STEPS = 10, 2_000
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How long one timing lasts: a number of steps, or else as many as fit into some seconds."""
+
+    seconds: float
+    steps: int | None = None
+
+    def steps_of(self, step_seconds: float) -> int:
+        """How many steps to time where one takes so long: 10 to 2,000, or the number given."""
+        if self.steps is not None:
+            return self.steps
+        return min(max(int(self.seconds / step_seconds), _FEWEST_STEPS), _MOST_STEPS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device as this machine has it: its environment, and why it is absent, if it is."""
+
+    device: str
+    environment: Environment
+    absent: str | None
 
 
 def unfinished(task: Task, status: Status, environment: Environment | None = None) -> list[Outcome]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import ModuleType
 
 from vaebench.records.schema import Status
 from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.processes import without_the_script
 
 __all__ = ["Event", "Pool", "Running"]
 
@@ -58,27 +57,15 @@ def _serve(connection: Connection, threads: int) -> None:
     serve(connection, threads)
 
 
-@contextmanager
-def _nothing_of_the_script() -> Iterator[None]:
-    """Keep a new process from running the caller's script again.
-
-    Workers need nothing of it; a notebook, standard input or a script without a main guard would
-    otherwise end them before they start.
-    """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
 class Pool:
     """Worker processes as a context manager; on leaving it they are ended.
 
     Args:
         jobs: number of processes.
         threads: threads of each.
+
+    Attributes:
+        busy_seconds: what the workers spent on packs that ended, added up.
     """
 
     def __init__(self, jobs: int, threads: int) -> None:
@@ -88,6 +75,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Task, int]] = deque()
         self.stopping = False
+        self.busy_seconds = 0.0
 
     def __enter__(self) -> Pool:
         return self
@@ -124,7 +112,7 @@ class Pool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        with _nothing_of_the_script():
+        with without_the_script():
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -155,6 +143,7 @@ class Pool:
                 worker.share, worker.losses = message.epoch / message.epochs, message.losses
                 yield []
             elif isinstance(message, Finished):
+                self.busy_seconds += message.seconds
                 yield self._finish(worker, message.outcomes)
 
     def _finish(self, worker: _Worker, outcomes: list[Outcome]) -> list[Outcome]:

@@ -7,24 +7,23 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from tqdm import tqdm
 
 from vaebench.grid.spec import Grid
 from vaebench.records.files import StorageError
-from vaebench.records.store import Store
+from vaebench.records.schema import CellRecord
+from vaebench.records.store import Damage, Store
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Planned, estimate, make_plan, packs
 from vaebench.runner.pool import Pool, Running
+from vaebench.runner.processes import Stop
+from vaebench.runner.worker_time import WorkerTime
 
 __all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid"]
-
-GRACE_SECONDS = 30.0
-LARGEST_PACK = 6
 
 
 @dataclass
@@ -39,6 +38,9 @@ class RunSummary:
         storage_error: why a record could not be written, or None.
         left: cells not started.
         damaged: records that were set aside because they could not be used.
+        worker_time: where the time of the workers went; None if none was started.
+        unused: a line for each other file that is not used: damaged arrays, a record that can't be
+            read, or one of a newer vaebench.
     """
 
     trained: dict[str, str] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class RunSummary:
     storage_error: str | None = None
     left: int = 0
     damaged: int = 0
+    unused: list[str] = field(default_factory=list)
+    worker_time: WorkerTime | None = None
 
     def states(self) -> dict[str, int]:
         """How many cells of the grid are in each state."""
@@ -72,7 +76,7 @@ def run_grid(
     jobs: int | None = None,
     retry_failed: bool = False,
     wait: bool = False,
-    largest_pack: int = LARGEST_PACK,
+    largest_pack: int | None = None,
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train, evaluate and record every cell of a grid that has no record yet.
@@ -84,7 +88,8 @@ def run_grid(
         jobs: worker processes, one thread each; one a core by default.
         retry_failed: try cells again that failed, diverged or ran out of time.
         wait: wait for another run that holds the folder.
-        largest_pack: small cells that share all shapes are trained this many at a time.
+        largest_pack: cells that share all shapes are trained so many at a time, where that is
+            faster; by default 6 on a CPU and 64 on a GPU.
         echo: prints a line.
 
     Raises:
@@ -94,23 +99,42 @@ def run_grid(
     """
     begin = time.monotonic()
     devices = devices_of(grid)
-    make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
+    if not store.root.exists():
+        # Data that can't be had are told before a folder is made.
+        make_plan(grid, {}, data_dir, devices)
     with store.writing(wait=wait):
-        damages = store.quarantine_damaged()
-        for damage in damages:
+        states, damages = _surveyed(store)
+        aside = store.set_aside(damages)
+        for damage in aside:
             echo(f"set aside: {damage}")
-        plan = make_plan(grid, store, data_dir, devices, retry_failed=retry_failed)
-        summary = RunSummary(finished=dict(plan.finished), damaged=len(damages))
+        plan = make_plan(grid, states, data_dir, devices, retry_failed=retry_failed)
+        summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
             tasks = _tasks(plan.todo, grid.name, data_dir, largest_pack)
             _train_all(tasks, store, jobs or default_jobs(), summary, echo)
+    left = [each for each in damages if each not in aside and each.name not in summary.trained]
+    summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
     return summary
 
 
+def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage]]:
+    """The state of every cell's record and all that is damaged, in one pass over the files."""
+    states: dict[str, str] = {}
+    damages: list[Damage] = []
+    for each in store.inspect():
+        if isinstance(each, Damage):
+            damages.append(each)
+            if each.path.is_relative_to(store.root / "cells"):
+                states.setdefault(each.name, each.kind)
+        elif isinstance(each, CellRecord):
+            states[each.cell_id] = each.status.state
+    return states, damages
+
+
 def devices_of(grid: Grid) -> list[str]:
     """The devices that ``available`` stands for here; asks torch only if a cell says so."""
-    if not any(cell.device == "available" for cell in grid.iter_cells()):
+    if not any("available" in box["device"] for box in grid.boxes):
         return ["cpu"]
     from vaebench.runner.machine import available_devices
 
@@ -125,11 +149,14 @@ def _train_all(
     echo: Callable[[str], None],
 ) -> None:
     display = _Display(tasks, echo)
-    with Pool(min(jobs, len(tasks)), threads=1) as pool, _Stop() as stop, display:
+    begin = time.monotonic()
+    spent = summary.worker_time = WorkerTime(min(jobs, len(tasks)))
+    with Pool(min(jobs, len(tasks)), threads=1) as pool, Stop() as stop, display:
         for event in pool.run(tasks):
             for outcome in event.outcomes:
                 if not _keep(outcome, store, summary):
                     pool.stopping = True
+            spent.add(event.outcomes)
             display.show(event.outcomes, event.running)
             if stop.signal is not None:
                 pool.stopping = True
@@ -137,6 +164,7 @@ def _train_all(
                     break
             if summary.storage_error is not None:
                 break
+        spent.wall, spent.busy = time.monotonic() - begin, pool.busy_seconds
         summary.signal = stop.signal
         if summary.storage_error is None:
             reason = f"stopped by {signal.Signals(stop.signal).name}" if stop.signal else "stopped"
@@ -146,7 +174,7 @@ def _train_all(
 
 
 def _tasks(
-    todo: Sequence[Planned], grid: str, data_dir: Path | None, largest_pack: int
+    todo: Sequence[Planned], grid: str, data_dir: Path | None, largest_pack: int | None
 ) -> list[Task]:
     """The dearest packs first: a long one that starts last is waited for by all."""
     return [
@@ -169,39 +197,6 @@ def _keep(outcome: Outcome, store: Store, summary: RunSummary) -> bool:
         return False
     summary.trained[outcome.record.cell_id] = outcome.record.status.state
     return True
-
-
-class _Stop:
-    """Remembers SIGINT and SIGTERM: the first asks for an orderly end, the second for one now."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._deadline = float("inf")
-
-    def __enter__(self) -> _Stop:
-        self._before = {number: signal.getsignal(number) for number in self._numbers()}
-        for number in self._before:
-            signal.signal(number, self._heard)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def is_over(self) -> bool:
-        """Whether the time to end orderly is used up."""
-        return time.monotonic() >= self._deadline
-
-    def _heard(self, number: int, _: FrameType | None) -> None:
-        self._deadline = (
-            time.monotonic() + GRACE_SECONDS if self.signal is None else time.monotonic()
-        )
-        self.signal = self.signal or number
-
-    @staticmethod
-    def _numbers() -> Iterator[int]:
-        yield signal.SIGINT
-        yield signal.SIGTERM
 
 
 class _Display:

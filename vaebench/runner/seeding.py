@@ -6,7 +6,10 @@ import hashlib
 
 import torch
 
-__all__ = ["generator"]
+from vaebench.grid.cell import Cell
+from vaebench.training.loop import Generators
+
+__all__ = ["generator", "training_generators"]
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -16,3 +19,12 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
     """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def training_generators(cell: Cell) -> Generators:
+    """What training a cell draws from, each on the device where it is drawn."""
+    return Generators(
+        order=generator(cell.seed, "order"),
+        pixels=generator(cell.seed, "pixels", cell.device),
+        noise=generator(cell.seed, "noise", cell.device),
+    )

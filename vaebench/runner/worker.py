@@ -7,45 +7,39 @@ cell's record; a worker that dies takes only its own pack with it.
 from __future__ import annotations
 
 import math
-import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment
 from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.processes import serve_the_parent
 
 __all__ = ["serve"]
 
 
 def serve(connection: Connection, threads: int) -> None:
     """Work until the pipe is closed or the parent is gone."""
-    # Ctrl-C goes to the whole process group; what to do about it is the parent's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    serve_the_parent()
     torch.set_num_threads(threads)
+    # t-SNE and neighbours have thread pools of their own, which torch's setting does not reach.
+    threadpool_limits(threads)
     torch.set_flush_denormal(True)
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
-        connection.send(Finished(_attempt(task, connection)))
-
-
-def _leave_with_parent(parent: int) -> None:
-    """End this process within a second of its parent's end, even in the middle of a step."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+        begin = time.perf_counter()
+        outcomes = _attempt(task, connection)
+        connection.send(Finished(outcomes, time.perf_counter() - begin))
 
 
 def _attempt(task: Task, connection: Connection) -> list[Outcome]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,18 +14,17 @@ from torch import Tensor
 from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
-from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor, training_loss
+from vaebench.training.gradient import (
+    Gradient,
+    NotCompiled,
+    compiled_gradient,
+    eager_gradient,
+    worth_compiling,
+)
+from vaebench.training.replay import Generators, Record, ReplayedStep, can_be_recorded, cuda_graph
+from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor
 
 __all__ = ["Divergence", "Generators", "Progress", "Training", "train"]
-
-
-@dataclass(frozen=True)
-class Generators:
-    """One cell's sources of randomness: the order of the images, their pixels, the codes' noise."""
-
-    order: torch.Generator
-    pixels: torch.Generator
-    noise: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,17 @@ class Training:
         images: images each member has seen.
         series: for each member, name -> one number an epoch (nats per image; sigma in pixels).
         divergence: for each member, where it diverged, or None.
+        note: why steps on a GPU were not replayed as one graph, or those on a CPU not compiled
+            where it were worth it; None if all is as it should be.
+        compile_seconds: what compiling the step took, before the first.
     """
 
     step_seconds: list[float]
     images: int
     series: list[dict[str, list[float | None]]]
     divergence: list[Divergence | None]
+    note: str | None = None
+    compile_seconds: float = 0.0
 
 
 Progress = Callable[[int, int, Sequence[float]], None]
@@ -68,6 +73,8 @@ def train(
     pixels: TrainingPixels,
     generators: Sequence[Generators],
     progress: Progress | None = None,
+    record: Record | None = None,
+    compiled: bool | None = None,
 ) -> Training:
     """Train a pack in place.
 
@@ -77,8 +84,13 @@ def train(
         pixels: the training split, shared by the members.
         generators: one a member.
         progress: called after each epoch.
+        record: how a step is recorded to be replayed; by default as a CUDA graph on a GPU, and not
+            at all elsewhere.
+        compiled: whether the step is compiled; by default on a CPU where its steps repay that.
     """
-    return _Loop(vae, cells, pixels, generators).run(progress)
+    if record is None and vae.prior_scale.is_cuda:
+        record = cuda_graph
+    return _Loop(vae, cells, pixels, list(generators), record, compiled).run(progress)
 
 
 class _EpochSums:
@@ -109,7 +121,9 @@ class _Loop:
     vae: VAE
     cells: Sequence[Cell]
     pixels: TrainingPixels
-    generators: Sequence[Generators]
+    generators: list[Generators]
+    record: Record | None
+    compiled: bool | None = None
     step_seconds: list[float] = field(default_factory=list)
     images: int = 0
 
@@ -117,6 +131,13 @@ class _Loop:
         self.device = self.vae.prior_scale.device
         self.beta = torch.tensor([cell.beta for cell in self.cells], device=self.device)
         self.optimizer = PackOptimizer(self.vae, self.cells)
+        self.note: str | None = None
+        self._eager = eager_gradient(self.vae, self.cells, self.beta)
+        self._compiled: Gradient | None = None
+        self._replayed: ReplayedStep | None = None
+        if self.record is not None and can_be_recorded(self.cells):
+            state = [*self.vae.parameters(), *self.vae.buffers(), *self.optimizer.state()]
+            self._replayed = ReplayedStep(self._step, state, self.generators, self.record)
         self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]
         self.divergence: list[Divergence | None] = [None for _ in self.cells]
         self._last_loss: list[float | None] = [None for _ in self.cells]
@@ -124,6 +145,7 @@ class _Loop:
     def run(self, progress: Progress | None) -> Training:
         design = self.cells[0]
         self.vae.train()
+        compile_seconds = self._compile()
         for epoch in range(design.epochs):
             factor = learning_rate_factor(design.learning_rate_schedule, epoch / design.epochs)
             self.optimizer.set_factor(factor)
@@ -134,7 +156,16 @@ class _Loop:
                 break
         self._check_weights()
         self.vae.eval()
-        return Training(self.step_seconds, self.images, self.series, self.divergence)
+        if self._replayed is not None:
+            self.note = self._replayed.note
+        return Training(
+            self.step_seconds,
+            self.images,
+            self.series,
+            self.divergence,
+            self.note,
+            compile_seconds,
+        )
 
     def _epoch(self, factor: float) -> list[float]:
         sums = _EpochSums(len(self.cells), self.device)
@@ -142,9 +173,10 @@ class _Loop:
         count = len(self.pixels)
         order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
         order = order.to(self.device)
+        take_step = self._replayed or self._step
         for start in range(0, count, size):
             begin = time.perf_counter()
-            terms = self._step(order[:, start : start + size])
+            terms = take_step(order[:, start : start + size])
             finite = self._check(terms.loss)
             self.step_seconds.append(time.perf_counter() - begin)
             if not finite:
@@ -162,16 +194,48 @@ class _Loop:
         x = batches[0].unsqueeze(0) if len(batches) == 1 else torch.stack(batches)
         noise = self._noise(x.shape[1])
         with self._precision():
-            terms = training_loss(self.vae, self.cells, self.beta, x, noise)
-        self.optimizer.step(terms.loss)
+            terms, gradients = self._gradient_for(x)(x, noise)
+        self.optimizer.step(gradients)
         return terms
 
-    def _noise(self, images: int) -> Tensor:
+    def _gradient_for(self, x: Tensor) -> Gradient:
+        """The compiled gradient is for full batches."""
+        full = x.shape[1] == self.cells[0].batch_size
+        return self._eager if self._compiled is None or not full else self._compiled
+
+    def _worth_compiling(self) -> bool:
         design = self.cells[0]
-        shape = (len(self.cells), design.importance_samples, images, design.latent_dim)
-        noise = torch.empty(shape, device=self.device)
-        for member, generators in zip(noise, self.generators, strict=True):
-            member.normal_(generator=generators.noise)
+        steps = design.epochs * math.ceil(len(self.pixels) / design.batch_size)
+        on_cpu = self.device.type == "cpu" and design.precision == "float32"
+        return on_cpu and worth_compiling(steps) and can_be_recorded(self.cells)
+
+    def _compile(self) -> float:
+        """Compile the gradient where that is repaid; returns the seconds it took."""
+        design = self.cells[0]
+        if not (self._worth_compiling() if self.compiled is None else self.compiled):
+            return 0.0
+        begin = time.perf_counter()
+        # With generators of their own: what the cells draw in training stays what it is.
+        rows = torch.arange(design.batch_size)
+        x = torch.stack([self.pixels.visit(rows, torch.Generator()) for _ in self.cells])
+        shape = (len(self.cells), design.importance_samples, len(rows), self.vae.latent_dim)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        try:
+            self._compiled = compiled_gradient(self.vae, self.cells, self.beta, x, noise)
+        except NotCompiled as error:
+            self.note = f"the training step was not compiled: {error}"
+        return time.perf_counter() - begin
+
+    def _noise(self, images: int) -> Tensor:
+        samples, width = self.cells[0].importance_samples, self.vae.latent_dim
+        noise = torch.empty(len(self.cells), samples, images, width, device=self.device)
+        for member, cell, generators in zip(noise, self.cells, self.generators, strict=True):
+            if cell.latent_dim == width:
+                member.normal_(generator=generators.noise)
+            else:
+                # Zeros in the codes that a narrower member lacks keep them out of everything.
+                own = torch.empty(samples, images, cell.latent_dim, device=self.device)
+                member.zero_()[..., : cell.latent_dim] = own.normal_(generator=generators.noise)
         return noise
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -190,6 +254,8 @@ class _Loop:
                 continue
             self.divergence[member] = self._divergence(member, len(self.step_seconds) + 1)
             self.optimizer.drop(member)
+            if self._replayed is not None:
+                self._replayed.forget()
         return not all(self.divergence)
 
     def _check_weights(self) -> None:

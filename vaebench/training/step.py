@@ -94,20 +94,29 @@ class PackOptimizer:
         self._decays = [_decays(name) for name, _ in named]
         self._rates = [_SCALE_RATE if name.endswith("raw_scale") else 1.0 for name, _ in named]
         self._gradients: Sequence[Tensor | None] = [None for _ in named]
-        self._factor = 1.0
         self._slots: dict[tuple[float, float], list[_Slot]] = {}
         for member in range(len(cells)):
             for key, slot in self._slots_of(member):
                 self._slots.setdefault(key, []).append(slot)
+        # On a GPU a tensor, which a step that is replayed reads anew.
+        device = self._stacked[0].device
+        self._factored: dict[tuple[float, float], float | Tensor] = {
+            key: torch.tensor(key[0], device=device) if device.type == "cuda" else key[0]
+            for key in self._slots
+        }
 
     def set_factor(self, factor: float) -> None:
         """Set every member's learning rate to its own times ``factor``."""
-        self._factor = factor
+        for key, rate in self._factored.items():
+            if isinstance(rate, Tensor):
+                rate.fill_(key[0] * factor)
+            else:
+                self._factored[key] = key[0] * factor
 
-    def step(self, loss: Tensor) -> None:
-        """Differentiate the members' losses ``(P,)`` and update those that are still trained."""
-        self._gradients = torch.autograd.grad(loss.sum(), self._stacked, allow_unused=True)
-        for (rate, decay), slots in self._slots.items():
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """Update the members that are still trained by the stacked parameters' gradients."""
+        self._gradients = gradients
+        for key, slots in self._slots.items():
             used = [
                 (slot, _laid_out_as(slot.weight, self._of(gradient, slot.member)))
                 for slot in slots
@@ -124,8 +133,8 @@ class PackOptimizer:
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
-                lr=rate * self._factor,
-                weight_decay=decay,
+                lr=self._factored[key],
+                weight_decay=key[1],
                 eps=1e-8,
                 maximize=False,
             )
@@ -136,6 +145,11 @@ class PackOptimizer:
             key: [slot for slot in slots if slot.member != member]
             for key, slots in self._slots.items()
         }
+
+    def state(self) -> list[Tensor]:
+        """Every tensor besides the weights that a step changes."""
+        slots = [slot for slots in self._slots.values() for slot in slots]
+        return [t for slot in slots for t in (slot.first_moment, slot.second_moment, slot.steps)]
 
     def is_finite(self, member: int) -> bool:
         """Whether all of a member's weights are finite."""

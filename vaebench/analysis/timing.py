@@ -1,0 +1,441 @@
+"""Timed training steps: the tidy frame, what may be compared, the table, and where a GPU pays.
+
+A timing is compared with the CPU's of the same store, machine (processor, cores, threads, torch)
+and design, never with another machine's. Of a timing whose spread is above 10 % the number is
+marked; above 25 % none is given.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from vaebench.analysis.frame import Damaged
+from vaebench.analysis.labels import is_missing, order_key, plain, value_text
+from vaebench.analysis.summary import number
+from vaebench.analysis.tables import Table
+from vaebench.records.schema import Environment, FactRecord
+from vaebench.records.store import Store
+from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
+
+__all__ = [
+    "SIZES",
+    "Bench",
+    "Line",
+    "Timings",
+    "benches",
+    "counted",
+    "crossovers",
+    "device_label",
+    "lines",
+    "load_timings",
+    "read_timings",
+    "timing_frame",
+    "timing_table",
+]
+
+SIZES: Final = {"batch_size": "batch size", "latent_dim": "latent dimension", "width": "width"}
+"""The sizes that are swept, and their names."""
+
+_KINDS: Final = ("precision", "pack_size")
+_DESIGN: Final = (*SIZES, *_KINDS)
+_COLUMNS: Final = (
+    "record_id",
+    "store",
+    "machine",
+    "device",
+    "device_name",
+    "driver",
+    "state",
+    "reason",
+    "note",
+    "latent_dim",
+    "batch_size",
+    "width",
+    "precision",
+    "pack_size",
+    "likelihood",
+    "threads",
+    "steps",
+    "warm_up_steps",
+    "step_ms",
+    "step_ms_low",
+    "step_ms_high",
+    "spread",
+    "verdict",
+    "samples_per_second",
+    "peak_memory_mib",
+    "peak_memory_reason",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "ratio_noisy",
+)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The timings of some results folders as a frame, and the records that are none."""
+
+    frame: pd.DataFrame
+    damaged: tuple[Damaged, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The timings of one machine in one store: what may be compared with each other."""
+
+    label: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Line:
+    """One device over one size, the others fixed: rows in order of the size."""
+
+    device: str
+    axis: str
+    fixed: str
+    rows: pd.DataFrame
+
+
+def load_timings(path: Path | str) -> pd.DataFrame:
+    """The timings of one results folder: a row a record.
+
+    Columns: `step_ms` is the median over blocks of steps in ms, `step_ms_low` and `step_ms_high`
+    their quartiles, `spread` the interquartile range over the median, `verdict` what that makes
+    of the number (`steady`, `noisy`, `too noisy`, or the state of a timing without one), `ratio`
+    how many times as fast as the CPU of the same machine and design, NaN where that has no
+    answer, `ratio_low` and `ratio_high` the same from the quartiles, `ratio_noisy` whether either
+    side is noisy. Times of a timing that is too noisy are NaN.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    return read_timings([Path(path)]).frame
+
+
+def read_timings(paths: Sequence[Path]) -> Timings:
+    """Read the timings of whole results folders; what is no timing is listed, not used.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+    """
+    found: list[tuple[FactRecord, str]] = []
+    for path in paths:
+        facts = (each for each in Store(path).iter_facts() if isinstance(each, FactRecord))
+        found += [(fact, path.name) for fact in facts if fact.kind == "timing"]
+    return timing_frame(found)
+
+
+def timing_frame(records: Iterable[tuple[FactRecord, str]]) -> Timings:
+    """The frame of these records, each with the name of its store, in a fixed order."""
+    rows, damaged = [], []
+    for fact, store in records:
+        try:
+            timing = Timing.of(fact)
+        except ValueError as error:
+            damaged.append(Damaged(fact.record_id, str(error)))
+            continue
+        rows.append(_row(timing, fact, store))
+    frame = pd.DataFrame(rows).reindex(columns=list(_COLUMNS))
+    if frame.empty:
+        return Timings(frame, tuple(damaged))
+    frame = _numeric(_without_what_came_later(frame))
+    return Timings(_sorted(frame.assign(**_ratios(frame))), tuple(damaged))
+
+
+def _row(timing: Timing, fact: FactRecord, store: str) -> dict[str, object]:
+    row: dict[str, object] = {
+        "record_id": fact.record_id,
+        "store": store,
+        "machine": _machine(fact.environment),
+        "device_name": fact.environment.device_name,
+        "driver": fact.environment.driver,
+        "width": "-".join(map(str, timing.hidden)),
+        "verdict": timing.state,
+    }
+    same = ("device", "state", "reason", "latent_dim", "batch_size", "precision", "pack_size")
+    also = ("note", "likelihood", "threads", "steps", "warm_up_steps", "spread")
+    row |= {name: getattr(timing, name) for name in (*same, *also)}
+    if len(timing.hidden) == 1:
+        row["width"] = timing.hidden[0]
+    row["peak_memory_mib"] = timing.peak_memory_mib
+    row["peak_memory_reason"] = timing.peak_memory_reason
+    if timing.spread is not None:
+        row |= _measured(timing, timing.spread)
+    return row
+
+
+def _measured(timing: Timing, spread: float) -> dict[str, object]:
+    if spread > TOO_NOISY:
+        return {"verdict": "too noisy"}
+    low, _, high = quartiles(timing.block_ms)
+    return {
+        "verdict": "noisy" if spread > NOISY else "steady",
+        "step_ms": timing.step_ms_median,
+        "step_ms_low": low,
+        "step_ms_high": high,
+        "samples_per_second": timing.samples_per_second,
+    }
+
+
+def _machine(environment: Environment) -> str:
+    """One name for all that timings must share to be compared; no device, which is compared."""
+    parts = [
+        environment.processor or environment.platform or "unknown machine",
+        f"{environment.cores} cores" if environment.cores else "",
+        f"{environment.threads} threads" if environment.threads else "",
+        f"torch {environment.versions['torch']}" if "torch" in environment.versions else "",
+    ]
+    return ", ".join(part for part in parts if part).replace(" 1 threads", " 1 thread")
+
+
+def _without_what_came_later(frame: pd.DataFrame) -> pd.DataFrame:
+    """A device that was absent once and is there now is no longer unavailable."""
+    where = ["store", "machine", "device", *_DESIGN]
+    measured = frame[frame["state"] != "unavailable"].set_index(where).index
+    later = frame.set_index(where).index.isin(measured) & (frame["state"] == "unavailable")
+    return frame[~later]
+
+
+def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many times as fast as the CPU each other device is, also from the quartiles."""
+    key = ["store", "machine", *_DESIGN]
+    times = ["step_ms", "step_ms_low", "step_ms_high"]
+    cpu = frame[frame["device"] == "cpu"].drop_duplicates(key)[[*key, *times, "verdict"]]
+    both = frame[[*key, *times, "verdict"]].merge(cpu, "left", on=key, suffixes=("", "_cpu"))
+    both.index = frame.index
+    other = frame["device"] != "cpu"
+    noisy = (both[["verdict", "verdict_cpu"]] == "noisy").any(axis=1)
+    return pd.DataFrame(
+        {
+            "ratio": (both["step_ms_cpu"] / both["step_ms"]).where(other),
+            "ratio_low": (both["step_ms_low_cpu"] / both["step_ms_high"]).where(other),
+            "ratio_high": (both["step_ms_high_cpu"] / both["step_ms_low"]).where(other),
+            "ratio_noisy": noisy & other,
+        }
+    )
+
+
+def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of numbers hold numbers, also where every timing failed."""
+    names = ("step_ms", "step_ms_low", "step_ms_high", "spread", "samples_per_second")
+    return frame.astype(dict.fromkeys((*names, "peak_memory_mib"), "float64"))
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    sizes = ("latent_dim", "batch_size", "width")
+    by = ["store", "machine", *_KINDS, *sizes, "device", "device_name", "record_id"]
+    keys = [
+        tuple(order_key(value) for value in row)
+        for row in frame[by].itertuples(index=False, name=None)
+    ]
+    places = sorted(range(len(frame)), key=keys.__getitem__)
+    return frame.iloc[places].reset_index(drop=True)
+
+
+def benches(frame: pd.DataFrame) -> tuple[Bench, ...]:
+    """The frame by machine and store, in a fixed order; no two are ever in one comparison."""
+    if frame.empty:
+        return ()
+    several = frame["store"].nunique() > 1
+    made = []
+    for (store, machine), rows in frame.groupby(["store", "machine"]):
+        label = f"{machine} ({store})" if several else str(machine)
+        made.append(Bench(plain(label, 120), rows))
+    return tuple(made)
+
+
+def device_label(device: object, name: object) -> str:
+    """A device with its name, where it has one: 'cuda (NVIDIA A100)'."""
+    return plain(device if is_missing(name) else f"{device} ({name})")
+
+
+def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
+    """A line for each device, precision and pack size that was timed at two sizes or more.
+
+    Of the other two sizes those values are taken at which the bench has most sizes of `axis`.
+    """
+    others = [size for size in SIZES if size != axis]
+    kinds = [kind for kind in _KINDS if frame[kind].nunique() > 1]
+    widest = max(
+        frame.groupby(others, sort=True), key=lambda part: part[1][axis].nunique(), default=None
+    )
+    if widest is None or widest[1][axis].nunique() < 2:
+        return []
+    values, rows = widest
+    fixed = ", ".join(
+        f"{SIZES[other]} {_count(value)}" for other, value in zip(others, values, strict=True)
+    )
+    made = []
+    for key, part in rows.groupby(["device", "device_name", *_KINDS], dropna=False, sort=False):
+        words = [device_label(*key[:2])]
+        words += [_kind_text(kind, part[kind].iloc[0]) for kind in kinds]
+        if part[axis].nunique() > 1:
+            made.append(Line(", ".join(words), axis, fixed, part.sort_values(axis)))
+    return made
+
+
+def _kind_text(kind: str, value: object) -> str:
+    return value_text(value) if kind == "precision" else f"pack of {value_text(value)}"
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else value_text(value)
+
+
+def crossovers(frame: pd.DataFrame) -> list[str]:
+    """From which size on a GPU is faster than the CPU, in sentences; nothing is extrapolated.
+
+    A GPU counts as faster where three quarters of its blocks of steps are faster than three
+    quarters of the CPU's, and as slower the other way round.
+    """
+    made = []
+    for bench in benches(frame):
+        told = [_crossover(line) for axis in SIZES for line in lines(bench.frame, axis)]
+        found = [sentence for sentence in told if sentence]
+        made += [f"On {bench.label}: {sentence}" for sentence in found or [_no_gpu(bench.frame)]]
+    return made
+
+
+def _no_gpu(frame: pd.DataFrame) -> str:
+    others = frame[frame["device"] != "cpu"]
+    reasons = sorted({f"{row.device}: {plain(row.reason, 200)}" for row in _unmeasured(others)})
+    if reasons:
+        return f"no GPU was measured ({'; '.join(reasons[:3])})."
+    if others.empty:
+        return "no GPU was measured: only the CPU was timed."
+    return "no GPU was timed at two sizes beside the CPU with a spread of 25 % or less."
+
+
+def _unmeasured(frame: pd.DataFrame) -> Iterator[Any]:
+    return frame[frame["state"] != "done"].itertuples()
+
+
+def _crossover(line: Line) -> str | None:
+    """The sentence of one line of a GPU; None for the CPU's own, or without two ratios."""
+    rows = line.rows[line.rows["ratio"].notna()]
+    if len(rows) < 2:
+        return None
+    sizes = [int(size) for size in rows[line.axis]]
+    faster = list(rows["ratio_low"] > 1)
+    slower = list(rows["ratio_high"] < 1)
+    name = SIZES[line.axis]
+    ends = ", ".join(
+        f"{number(ratio, ratio / 10)} times as fast at {size:,}"
+        for ratio, size in zip(rows["ratio"].astype(float), sizes, strict=True)
+        if size in (sizes[0], sizes[-1])
+    )
+    lost = [f"{size:,}" for size in line.rows[line.axis] if size not in sizes]
+    told = f"({line.fixed}): {ends}" + (f"; no ratio at {', '.join(lost)}" if lost else "")
+    if all(faster):
+        return f"{line.device} is faster than the CPU at every {name} from {sizes[0]:,} {told}."
+    if all(slower):
+        return f"{line.device} is slower than the CPU at every {name} to {sizes[-1]:,} {told}."
+    if not any(faster):
+        return f"{line.device} is shown to be faster than the CPU at no {name} {told}."
+    start = _onset(faster)
+    if start is None:
+        at = ", ".join(f"{size:,}" for size, is_ in zip(sizes, faster, strict=True) if is_)
+        return f"{line.device} is faster than the CPU at {name} {at} alone {told}."
+    return (
+        f"{line.device} begins to pay between {name} {sizes[start - 1]:,} and {sizes[start]:,} "
+        f"{told}."
+    )
+
+
+def _onset(faster: Sequence[bool]) -> int | None:
+    """Where a run of True begins that lasts to the end, with nothing but False before it."""
+    changes = [i for i, (a, b) in enumerate(itertools.pairwise(faster), 1) if a != b]
+    return changes[0] if len(changes) == 1 and faster[-1] else None
+
+
+def counted(frame: pd.DataFrame) -> str:
+    """How many timings there are, and how they ended: '26 timings (25 done, 1 failed)'."""
+    counts = frame["state"].value_counts()
+    named = sorted(counts.index, key=lambda state: (state != "done", state))
+    told = ", ".join(f"{counts[state]} {state}" for state in named)
+    return f"{len(frame)} timing{'s' * (len(frame) != 1)} ({told})"
+
+
+def timing_table(bench: Bench, name: str) -> Table:
+    """The timings of one machine, a row a design and device."""
+    frame = bench.frame
+    kinds = [kind for kind in _KINDS if frame[kind].nunique() > 1]
+    several = frame["device"].nunique() > 1
+    names = _names(frame)
+    header = ["device", "latent dim", "batch", "width", *(_KIND_HEADS[kind] for kind in kinds)]
+    units = ["" for _ in header]
+    measured = ["step, median", "spread", "throughput", "peak memory"]
+    header += [*measured, *(["speed-up"] if several else []), "remark"]
+    units += ["ms", "% of median", "images/s", "MiB", *(["× CPU"] if several else []), ""]
+    return Table(
+        name=name,
+        title=f"Training steps on {bench.label}" + "".join(f"; {each}" for each in names.values()),
+        header=tuple(header),
+        units=tuple(units),
+        rows=tuple(_entries(row, kinds, several, names) for _, row in frame.iterrows()),
+        numeric=tuple(head not in ("device", "precision", "remark") for head in header),
+        notes=(
+            f"spread: interquartile range over blocks of steps; above {NOISY:.0%} marked †, "
+            f"above {TOO_NOISY:.0%} no number is given",
+            "peak memory: of the timing's own process, the images apart; on CUDA of the allocator",
+        ),
+    )
+
+
+_KIND_HEADS: Final = {"precision": "precision", "pack_size": "pack"}
+
+
+def _names(frame: pd.DataFrame) -> dict[str, str]:
+    """What each device is that has one name here: it is said once, over the table."""
+    found = frame.groupby("device")["device_name"].unique()
+    known = {
+        str(device): [n for n in names if not is_missing(n)] for device, names in found.items()
+    }
+    return {
+        device: plain(f"{device} is {names[0]}")
+        for device, names in known.items()
+        if len(names) == 1
+    }
+
+
+def _entries(
+    row: "pd.Series[Any]", kinds: Sequence[str], several: bool, named: Mapping[str, str]
+) -> tuple[str, ...]:
+    sizes = [_count(row[size]) for size in ("latent_dim", "batch_size", "width")]
+    mark = " †" if row["verdict"] == "noisy" else ""
+    half = (row["step_ms_high"] - row["step_ms_low"]) / 2
+    rate = row["samples_per_second"]
+    device, name = row["device"], row["device_name"]
+    entries = [plain(device) if device in named else device_label(device, name), *sizes]
+    entries += [value_text(row[kind]) for kind in kinds]
+    entries += [
+        _entry(row["step_ms"], half, mark),
+        "n/a" if is_missing(row["spread"]) else f"{100 * row['spread']:.1f}",
+        _entry(rate, rate * row["spread"] / 2, mark),
+        _entry(row["peak_memory_mib"], 1.0),
+    ]
+    if several:
+        width = (row["ratio_high"] - row["ratio_low"]) / 2
+        unsure = " †" if row["ratio_noisy"] else ""
+        ratio = "" if device == "cpu" else _entry(row["ratio"], width, unsure)
+        entries.append(ratio)
+    return (*entries, _remark(row))
+
+
+def _entry(value: float, spread: float, mark: str = "") -> str:
+    return "n/a" if is_missing(value) else f"{number(value, spread)}{mark}"
+
+
+def _remark(row: "pd.Series[Any]") -> str:
+    if row["state"] != "done":
+        return f"{row['state']}: {plain(row['reason'], 200)}"
+    if row["verdict"] == "too noisy":
+        return "too noisy"
+    told = (("note", row["note"]), ("memory", row["peak_memory_reason"]))
+    return "; ".join(f"{word}: {plain(text, 200)}" for word, text in told if not is_missing(text))

@@ -1,0 +1,111 @@
+"""What to time: one training step of a fixed model in which sizes, device and arithmetic vary.
+
+The model is the Bernoulli VAE on dynamically binarised images of MNIST's shape, with one hidden
+layer; the images themselves are made up, so no data set is needed.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vaebench.grid.cell import Cell
+from vaebench.grid.choices import DATASETS
+
+__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "sweep"]
+
+IMAGE_SHAPE = DATASETS["mnist"].shape
+LEVELS = 256
+"""Grey levels of the made-up images, before they are binarised."""
+
+_SWEPT: dict[str, tuple[int, ...]] = {
+    "latent_dim": (2, 8, 32, 128, 512, 2048, 10_000),
+    "batch_size": (20, 128, 512, 2048, 8192),
+    "width": (100, 400, 1600),
+}
+_LARGEST_PACK = 1_000
+_CENTRE = {"latent_dim": 32, "batch_size": 128, "width": 400}
+
+
+@dataclass(frozen=True)
+class TimedStep:
+    """A training step to be timed: where, of which sizes, in which arithmetic, of how many cells.
+
+    Raises:
+        ValueError: a value that no cell can have, or a pack of none or of too many.
+    """
+
+    device: str
+    latent_dim: int
+    batch_size: int
+    width: int
+    precision: str = "float32"
+    pack_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pack_size <= _LARGEST_PACK:
+            raise ValueError(f"a pack holds 1 to {_LARGEST_PACK} cells; got {self.pack_size}")
+        self.cells()
+
+    def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
+        """The pack that is trained: cells that differ in their seeds."""
+        design = {
+            "dataset": "mnist",
+            "binarization": "dynamic",
+            "device": self.device,
+            "latent_dim": self.latent_dim,
+            "batch_size": self.batch_size,
+            "hidden": (self.width,),
+            "precision": self.precision,
+            "epochs": epochs,
+        }
+        return tuple(
+            Cell.model_validate({**design, "seed": seed}) for seed in range(self.pack_size)
+        )
+
+
+def sweep(
+    devices: Sequence[str],
+    latent_dims: Sequence[int] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
+    precisions: Sequence[str] = ("float32",),
+    pack_sizes: Sequence[int] = (1,),
+) -> tuple[TimedStep, ...]:
+    """One-dimensional sweeps of the three sizes through a common centre, each step once.
+
+    The centre is latent dimension 32, batch 128 and width 400, or of the sizes given the one
+    nearest to it by ratio. Where some sizes are given, the others stay at the centre; where none
+    is, all three are swept. Precisions, pack sizes and devices multiply the sweeps; the devices
+    of one design follow each other.
+
+    Raises:
+        ValueError: a value that no cell can have.
+    """
+    given = dict(zip(_SWEPT, (latent_dims, batch_sizes, widths), strict=True))
+    none = not any(given.values())
+    axes = {
+        axis: tuple(values or (_SWEPT[axis] if none else (_CENTRE[axis],)))
+        for axis, values in given.items()
+    }
+    return tuple(
+        dict.fromkeys(
+            TimedStep(device, *sizes, precision, pack_size)
+            for precision, pack_size, sizes, device in itertools.product(
+                precisions, pack_sizes, _through_the_centre(axes), devices
+            )
+        )
+    )
+
+
+def _through_the_centre(axes: dict[str, tuple[int, ...]]) -> Iterator[tuple[int, int, int]]:
+    centre = {axis: _nearest(values, _CENTRE[axis]) for axis, values in axes.items()}
+    for axis, values in axes.items():
+        for value in values:
+            latent_dim, batch_size, width = (centre | {axis: value}).values()
+            yield latent_dim, batch_size, width
+
+
+def _nearest(values: Sequence[int], wanted: int) -> int:
+    """The size nearest by ratio; a size below 1 is refused later, with the rest."""
+    return min(values, key=lambda value: abs(math.log(max(value, 1) / wanted)))

@@ -1,0 +1,188 @@
+"""What a timing holds: the payload of a fact of kind "timing", and its identity."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+
+from vaebench.grid.timed_step import IMAGE_SHAPE, TimedStep
+from vaebench.records.schema import Environment, FactRecord
+
+__all__ = [
+    "MOST_BLOCKS",
+    "NOISY",
+    "REVISION",
+    "TOO_NOISY",
+    "Timing",
+    "blocks",
+    "quartiles",
+    "timing_id",
+]
+
+REVISION = 1
+"""Raised when what is timed changes: timings of an older revision are then measured anew."""
+
+MOST_BLOCKS = 100
+
+NOISY, TOO_NOISY = 0.10, 0.25
+"""A timing whose spread is above the first is marked; above the second no number is given."""
+
+
+class Timing(BaseModel):
+    """A timed training step, or why there is none.
+
+    Attributes:
+        state: `done`; `failed` and `unavailable` say their reason and have no numbers.
+        note: what training said of its steps, such as why a GPU did not replay them as a graph.
+        hidden: sizes of the hidden layers.
+        pack_size: cells trained as one program; times are divided by it.
+        steps: training steps that were timed.
+        warm_up_steps: steps before them that were not.
+        block_ms: mean step time of each block of `steps_a_block` consecutive steps, in order;
+            at most `MOST_BLOCKS`.
+        step_ms_median: median over the blocks, ms.
+        spread: interquartile range over the blocks divided by the median.
+        samples_per_second: training images a second at the median step, over all of the pack.
+        peak_memory_mib: peak of the process that timed, above its level with the images loaded;
+            on CUDA that of the allocator. Without it, `peak_memory_reason` says why.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    revision: int = REVISION
+    state: Literal["done", "failed", "unavailable"]
+    reason: str | None = None
+    note: str | None = None
+    device: str
+    latent_dim: int
+    batch_size: int
+    hidden: list[int]
+    likelihood: str = "bernoulli"
+    binarization: str = "dynamic"
+    image_shape: list[int] = list(IMAGE_SHAPE)
+    precision: str
+    pack_size: int
+    threads: int | None = None
+    steps: int = 0
+    warm_up_steps: int = 0
+    steps_a_block: int = 0
+    block_ms: list[float] = []
+    step_ms_median: float | None = None
+    spread: float | None = None
+    samples_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    peak_memory_reason: str | None = None
+
+    @model_validator(mode="after")
+    def _numbers_or_reason(self) -> Self:
+        if self.state != "done" and not self.reason:
+            raise ValueError(f"a timing that is {self.state!r} needs a reason in words")
+        if self.state == "done" and not (self.block_ms and self.step_ms_median):
+            raise ValueError("a timing that is done has its block times and their median")
+        return self
+
+    @classmethod
+    def absent(cls, step: TimedStep, state: Literal["failed", "unavailable"], reason: str) -> Self:
+        """A timing without numbers, and why it has none."""
+        return cls(state=state, reason=reason, **_design(step))
+
+    @classmethod
+    def measured(cls, step: TimedStep, seconds: Sequence[float], **facts: Any) -> Self:
+        """A timing from the seconds of each step of the pack, at least one."""
+        steps_a_block, block_ms = blocks([1e3 * each / step.pack_size for each in seconds])
+        low, median, high = quartiles(block_ms)
+        return cls(
+            state="done",
+            **_design(step),
+            steps=len(seconds),
+            steps_a_block=steps_a_block,
+            block_ms=block_ms,
+            step_ms_median=median,
+            spread=(high - low) / median,
+            samples_per_second=1e3 * step.batch_size / median,
+            **facts,
+        )
+
+    @classmethod
+    def of(cls, fact: FactRecord) -> Self:
+        """The timing in a record.
+
+        Raises:
+            ValueError: the payload is no timing that this version knows.
+        """
+        try:
+            return cls.model_validate(fact.payload)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "payload"
+            raise ValueError(
+                f"no timing of revision {REVISION}: {where}: {first['msg']}"
+            ) from error
+
+    def payload(self) -> dict[str, JsonValue]:
+        """The timing as the payload of its record."""
+        return self.model_dump(mode="json")
+
+
+def _design(step: TimedStep) -> dict[str, Any]:
+    return {
+        "device": step.device,
+        "latent_dim": step.latent_dim,
+        "batch_size": step.batch_size,
+        "hidden": [step.width],
+        "precision": step.precision,
+        "pack_size": step.pack_size,
+    }
+
+
+def blocks(step_ms: Sequence[float]) -> tuple[int, list[float]]:
+    """Steps a block, and the mean of each block; a last block that would be shorter is left out.
+
+    >>> blocks([1.0, 2.0, 6.0])
+    (1, [1.0, 2.0, 6.0])
+    """
+    size = -(-len(step_ms) // MOST_BLOCKS)
+    count = len(step_ms) // size
+    means = np.asarray(step_ms[: count * size], dtype=np.float64).reshape(count, size).mean(1)
+    return size, [float(each) for each in means]
+
+
+def quartiles(block_ms: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile of the blocks' step times.
+
+    >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
+    (2.0, 3.0, 4.0)
+    """
+    low, median, high = np.percentile(np.asarray(block_ms, dtype=np.float64), [25, 50, 75])
+    return float(low), float(median), float(high)
+
+
+def timing_id(step: TimedStep, environment: Environment) -> str:
+    """The identity of a timing: its design, its device, and the machine, as a safe folder name.
+
+    Of the machine count the processor, its cores, the threads, the platform, the device's name
+    and torch's version; the same design on another machine is another timing.
+    """
+    machine = {
+        name: getattr(environment, name)
+        for name in ("processor", "cores", "threads", "platform", "device_name")
+    }
+    content = {
+        "step": _design(step),
+        "machine": machine,
+        "torch": environment.versions.get("torch"),
+        "revision": REVISION,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    words = [
+        f"timing-{step.device.replace(':', '')}-z{step.latent_dim}-b{step.batch_size}",
+        f"w{step.width}",
+        step.precision if step.precision != "float32" else "",
+        f"p{step.pack_size}" if step.pack_size > 1 else "",
+        digest,
+    ]
+    return "-".join(word for word in words if word)

@@ -1,0 +1,57 @@
+"""Peak memory of training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from vaebench.records.schema import Metric
+
+__all__ = ["PeakMemory"]
+
+
+class PeakMemory:
+    """Peak memory of training above its start: CUDA's allocator, or the resident set of Linux."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self._start = torch.cuda.memory_allocated(device) / 2**20
+        else:
+            self._reason = _reset_resident_peak()
+            self._start = _resident("VmRSS") or 0.0
+
+    def peak(self) -> Metric:
+        """The highest level since this was made, in MiB above that of then; or why not."""
+        name = "peak_memory_mib"
+        if self._device.startswith("cuda"):
+            peak = torch.cuda.max_memory_allocated(self._device) / 2**20
+            return Metric.measured(name, peak - self._start)
+        if self._reason is not None:
+            return Metric.absent(name, self._reason)
+        peak_resident = _resident("VmHWM")
+        if peak_resident is None:
+            return Metric.absent(name, "this system does not tell a process its resident peak")
+        return Metric.measured(name, max(0.0, peak_resident - self._start))
+
+
+def _reset_resident_peak() -> str | None:
+    """Set the kernel's high-water mark of this process to its present size."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return "this system can't reset a process's resident peak"
+    return None
+
+
+def _resident(field: str) -> float | None:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else None

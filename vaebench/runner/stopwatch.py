@@ -1,0 +1,138 @@
+"""Time the training step in this process: `train` itself, on made-up images held on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+import torch
+
+from vaebench.data.pixels import TrainingPixels
+from vaebench.grid.timed_step import IMAGE_SHAPE, LEVELS, TimedStep
+from vaebench.model.vae import VAE
+from vaebench.records.timing import Timing
+from vaebench.runner.machine import absent_device, available_devices, environment
+from vaebench.runner.memory import PeakMemory
+from vaebench.runner.messages import Bound, Place
+from vaebench.runner.processes import serve_the_parent
+from vaebench.runner.seeding import generator, training_generators
+from vaebench.training.loop import Training, train
+
+__all__ = ["send_places", "send_timing", "time_step"]
+
+_IMAGES = 16_384
+"""Images on the device, where the batch is no larger: 50 MB, more than a cache holds."""
+
+_WARM_UP_STEPS = 8
+_SETTLING_STEPS = 5
+"""Steps at the start of the timed call that are not counted: its optimiser starts anew, and a GPU
+records its fourth step to replay it from then on."""
+
+
+def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
+    """Answer with the place of each device; `available` stands for each kind that is there."""
+    _settle(threads)
+    named = [
+        d for word in devices for d in (available_devices() if word == "available" else [word])
+    ]
+    connection.send([_place(device) for device in dict.fromkeys(named)])
+
+
+def _place(device: str) -> Place:
+    absent = absent_device(device)
+    return Place(device, environment("cpu" if absent else device), absent)
+
+
+def send_timing(connection: Connection, threads: int, step: TimedStep, bound: Bound) -> None:
+    """Answer with a timing; what the step raises becomes the reason why it failed."""
+    _settle(threads)
+    try:
+        timing = time_step(step, bound)
+    except Exception as error:  # noqa: BLE001 -- a device may fail in any way; others are timed on
+        timing = Timing.absent(step, "failed", _told(error)[:500])
+    connection.send(timing)
+
+
+def _told(error: Exception) -> str:
+    # torch's allocator on the CPU raises a plain RuntimeError.
+    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    full = full or "can't allocate memory" in str(error)
+    return f"{'out of memory' if full else type(error).__name__}: {error}"
+
+
+def _settle(threads: int) -> None:
+    serve_the_parent()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def time_step(step: TimedStep, bound: Bound) -> Timing:
+    """Time the training step; peak memory is that of this process, so it should be a fresh one.
+
+    Each step's time ends when the device has finished it, because the loop reads every loss.
+
+    Raises:
+        ArithmeticError: the loss was not finite.
+        torch.OutOfMemoryError: the device's memory does not hold the step.
+    """
+    _first_use(step)
+    images = _made_up_images(max(step.batch_size, _IMAGES))
+    warm_up = _Work(step, images, _WARM_UP_STEPS)
+    memory = PeakMemory(step.device)
+    vae = _model(step)
+    first = warm_up.done_by(vae)
+    peak = memory.peak()
+    steps = bound.steps_of(min(first.step_seconds[1:]))
+    timed = _Work(step, images, _SETTLING_STEPS + steps).done_by(vae)
+    unsettled = len(timed.step_seconds) - steps
+    return Timing.measured(
+        step,
+        timed.step_seconds[unsettled:],
+        warm_up_steps=len(first.step_seconds) + unsettled,
+        note=timed.note,
+        threads=torch.get_num_threads(),
+        peak_memory_mib=peak.value,
+        peak_memory_reason=peak.reason,
+    )
+
+
+class _Work:
+    """At least so many training steps on full batches, in as many epochs as the images need."""
+
+    def __init__(self, step: TimedStep, images: torch.Tensor, steps: int) -> None:
+        epochs = -(-steps // min(steps, len(images) // step.batch_size))
+        taken = -(-steps // epochs) * step.batch_size
+        self._cells = step.cells(epochs)
+        design = self._cells[0]
+        self._pixels = TrainingPixels(
+            images[:taken], LEVELS, design.binarization, design.dequantize, device=step.device
+        )
+
+    def done_by(self, vae: VAE) -> Training:
+        """Train; raises ArithmeticError where a member's loss is not finite."""
+        training = train(
+            vae, self._cells, self._pixels, [training_generators(cell) for cell in self._cells]
+        )
+        if any(training.divergence):
+            raise ArithmeticError("the loss was not finite")
+        return training
+
+
+def _model(step: TimedStep) -> VAE:
+    cells = step.cells()
+    weights = [generator(cell.seed, "weights") for cell in cells]
+    # Binarised images have two levels; a likelihood without a scale has no use for its start.
+    return VAE(cells, IMAGE_SHAPE, 2, weights, initial_scale=0.3).to(step.device)
+
+
+def _made_up_images(count: int) -> torch.Tensor:
+    """Grey levels drawn uniformly from a fixed seed, `(N, C, H, W)` uint8."""
+    source = generator(0, "made-up images")
+    return torch.randint(LEVELS, (count, *IMAGE_SHAPE), dtype=torch.uint8, generator=source)
+
+
+def _first_use(step: TimedStep) -> None:
+    """Let torch and the device load on a tiny step what they load once, outside of any measure."""
+    tiny = replace(step, latent_dim=2, batch_size=2, width=2, pack_size=1)
+    _Work(tiny, _made_up_images(4), 2).done_by(_model(tiny))

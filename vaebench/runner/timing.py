@@ -1,0 +1,258 @@
+"""``vaebench.time_steps``: time training steps, each in a fresh process, and record them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from vaebench.grid.timed_step import TimedStep, sweep
+from vaebench.records.files import StorageError
+from vaebench.records.schema import FactRecord
+from vaebench.records.store import Store
+from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
+from vaebench.runner.messages import Bound, Place
+from vaebench.runner.processes import Stop, without_the_script
+from vaebench.runner.run import default_jobs
+
+__all__ = ["TimingSummary", "time_steps"]
+
+_PATIENCE = 0.1
+"""Seconds between two looks at whether a signal came."""
+
+_PRELOADED = ("vaebench.runner.stopwatch", "torch._dynamo")
+
+
+@dataclass
+class TimingSummary:
+    """How a round of timings ended.
+
+    Attributes:
+        measured: identity -> state, of what was timed now.
+        kept: identity -> state, of what had a record already.
+        seconds: wall time.
+        signal: number of the signal that stopped the round, or None.
+        storage_error: why a record could not be written, or None; the rest was then not timed.
+        damaged: records that were set aside because they could not be used.
+    """
+
+    measured: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    signal: int | None = None
+    storage_error: str | None = None
+    damaged: int = 0
+
+    def states(self) -> dict[str, int]:
+        """How many of the timings asked for are in each state."""
+        found = [*self.measured.values(), *self.kept.values()]
+        return {state: found.count(state) for state in sorted(set(found))}
+
+
+def time_steps(
+    output: Path | str | None = None,
+    *,
+    devices: Sequence[str] = ("available",),
+    latent_dims: Sequence[int] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
+    precisions: Sequence[str] = ("float32",),
+    pack_sizes: Sequence[int] = (1,),
+    seconds: float = 4.0,
+    steps: int | None = None,
+    threads: int | None = None,
+    again: bool = False,
+    wait: bool = False,
+    echo: Callable[[str], None] = print,
+) -> TimingSummary:
+    """Time training steps on each device, one at a time; what has a record is not timed again.
+
+    The sizes are swept one at a time through a common centre (`vaebench.grid.timed_step.sweep`).
+    SIGINT or SIGTERM ends the timing that is under way at once; those before it are kept.
+
+    Args:
+        output: the results folder, by default ``results/time``.
+        devices: as the axis ``device``; ``available`` stands for each kind that is there.
+        latent_dims, batch_sizes, widths: the sizes to sweep; without any, a default of all three.
+        precisions: as the axis ``precision``.
+        pack_sizes: numbers of cells that are trained as one program.
+        seconds: about how long the steps of one timing take; 10 to 2,000 steps.
+        steps: how many steps instead.
+        threads: of torch on the CPU, one a core by default.
+        again: time anew what has a record.
+        wait: wait for another process that holds the folder.
+        echo: prints a line.
+
+    Raises:
+        ValueError: a value that no cell can have.
+        StoreBusy, StorageError: the folder is held by another process, or can't be written.
+    """
+    begin = time.monotonic()
+    _positive("seconds", seconds)
+    for name, number in (("steps", steps), ("threads", threads)):
+        _positive(name, 1 if number is None else number)
+    # Checks every value before anything starts.
+    sweep(devices, latent_dims, batch_sizes, widths, precisions, pack_sizes)
+    store = Store(Path("results") / "time" if output is None else Path(output))
+    summary = TimingSummary()
+    with store.writing(wait=wait), Stop() as stop:
+        facts, damages = store.read_facts()
+        aside = store.set_aside(damages)
+        for damage in aside:
+            echo(f"set aside: {damage}")
+        summary.damaged = len(aside)
+        clock = _Clock(threads or default_jobs(), Bound(seconds, steps), stop)
+        places = {place.device: place for place in clock.places(devices)}
+        wanted = sweep(list(places), latent_dims, batch_sizes, widths, precisions, pack_sizes)
+        todo = _missing([(step, places[step.device]) for step in wanted], facts, summary, again)
+        try:
+            _time_all(todo, store, clock, summary, echo)
+        except StorageError as error:
+            summary.storage_error = str(error)
+        summary.signal = stop.signal
+    summary.seconds = time.monotonic() - begin
+    return summary
+
+
+def _positive(name: str, number: float) -> None:
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be above 0; got {number}")
+
+
+_Wanted = tuple[TimedStep, Place]
+
+
+def _missing(
+    wanted: Iterable[_Wanted], facts: Iterable[FactRecord], summary: TimingSummary, again: bool
+) -> list[_Wanted]:
+    """What has no record yet, or was unavailable; the rest is noted in the summary."""
+    states = {fact.record_id: fact.payload.get("state") for fact in facts if fact.kind == "timing"}
+    todo = []
+    for step, place in wanted:
+        name = timing_id(step, place.environment)
+        state = states.get(name)
+        if again or state not in ("done", "failed"):
+            todo.append((step, place))
+        else:
+            summary.kept[name] = str(state)
+    return todo
+
+
+def _time_all(
+    todo: Sequence[_Wanted],
+    store: Store,
+    clock: _Clock,
+    summary: TimingSummary,
+    echo: Callable[[str], None],
+) -> None:
+    for number, (step, place) in enumerate(todo, 1):
+        if place.absent is None:
+            timing = clock.time(step)
+        else:
+            timing = Timing.absent(step, "unavailable", place.absent)
+        if timing is None:
+            return
+        record = FactRecord(
+            kind="timing",
+            record_id=timing_id(step, place.environment),
+            payload=timing.payload(),
+            environment=place.environment,
+        )
+        store.write(record)
+        summary.measured[record.record_id] = timing.state
+        echo(f"[{number}/{len(todo)}] {_told(timing)}")
+
+
+def _told(timing: Timing) -> str:
+    """A timing in one line."""
+    design = (
+        f"{timing.device}, latent {timing.latent_dim:,}, batch {timing.batch_size:,}, "
+        f"width {timing.hidden[0]:,}, {timing.precision}"
+    )
+    if timing.pack_size > 1:
+        design += f", pack of {timing.pack_size}"
+    if timing.step_ms_median is None or timing.spread is None:
+        return f"{design}: {timing.state} ({timing.reason})"
+    spread = f"spread {timing.spread:.1%} over {timing.steps:,} steps"
+    if timing.spread > TOO_NOISY:
+        return f"{design}: too noisy for a number, {spread}"
+    noisy = ", noisy" if timing.spread > NOISY else ""
+    return f"{design}: {timing.step_ms_median:.3g} ms a step, {spread}{noisy}"
+
+
+class _Clock:
+    """Asks fresh processes, one at a time: what devices there are, and how long a step takes."""
+
+    def __init__(self, threads: int, bound: Bound, stop: Stop) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(_PRELOADED))
+        self._threads, self._bound, self._stop = threads, bound, stop
+
+    def places(self, devices: Sequence[str]) -> list[Place]:
+        """Each device as this machine has it; none when stopped."""
+        found = self._answer(_send_places, tuple(devices))
+        if isinstance(found, _Ended):
+            raise RuntimeError(f"the devices of this machine could not be asked for: {found}")
+        return [] if found is None else found  # type: ignore[return-value]  # of _send_places
+
+    def time(self, step: TimedStep) -> Timing | None:
+        """Time a step; a process that dies is a failed timing. None when stopped."""
+        found = self._answer(_send_timing, step, self._bound)
+        if isinstance(found, _Ended):
+            return Timing.absent(step, "failed", str(found))
+        return found  # type: ignore[return-value]  # what _send_timing sends
+
+    def _answer(self, target: Callable[..., None], *words: object) -> object:
+        """What a process sends, or how it ended; None when stopped."""
+        if self._stop.signal is not None:
+            return None
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=target, args=(theirs, self._threads, *words), daemon=True
+        )
+        with without_the_script():
+            process.start()
+        theirs.close()
+        try:
+            while not ours.poll(_PATIENCE):
+                if self._stop.signal is not None:
+                    return None
+            return ours.recv()
+        except (EOFError, OSError):
+            process.join()
+            return _Ended(process.exitcode)
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A process that ended without an answer."""
+
+    exit_code: int | None
+
+    def __str__(self) -> str:
+        if self.exit_code is not None and self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
+            killed = " (killed, likely out of memory)" if name == "SIGKILL" else ""
+            return f"the process was ended by {name}{killed}"
+        return f"the process left with exit code {self.exit_code}"
+
+
+def _send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
+    # The parent needs no torch; the fork server has it by the time a process starts.
+    from vaebench.runner.stopwatch import send_places
+
+    send_places(connection, threads, devices)
+
+
+def _send_timing(connection: Connection, threads: int, step: TimedStep, bound: Bound) -> None:
+    from vaebench.runner.stopwatch import send_timing
+
+    send_timing(connection, threads, step, bound)

@@ -1,0 +1,62 @@
+"""Where the time of a run's workers goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vaebench.runner.messages import Outcome
+
+__all__ = ["WorkerTime"]
+
+
+@dataclass
+class WorkerTime:
+    """Seconds of all workers together, by what they were spent on.
+
+    Attributes:
+        workers: processes.
+        wall: seconds from the start of the first to the end of the last.
+        busy: seconds that they had a pack to work on.
+        training, tsne, evaluation: of these, what the records tell (evaluation without the map).
+    """
+
+    workers: int
+    wall: float = 0.0
+    busy: float = 0.0
+    training: float = 0.0
+    tsne: float = 0.0
+    evaluation: float = 0.0
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what the records of a pack tell."""
+        for outcome in outcomes:
+            tsne = _seconds(outcome, "tsne_seconds")
+            self.training += _seconds(outcome, "train_seconds")
+            self.tsne += tsne
+            self.evaluation += _seconds(outcome, "evaluation_seconds") - tsne
+
+    def shares(self) -> dict[str, float]:
+        """The share of each kind of work in all the time that the workers were there."""
+        total = self.workers * self.wall
+        if total == 0:
+            return {}
+        kinds = {
+            "training": self.training,
+            "t-SNE": self.tsne,
+            "other evaluation": self.evaluation,
+            "data, models and records": self.busy - self.training - self.tsne - self.evaluation,
+            "starting and waiting": total - self.busy,
+        }
+        return {kind: max(0.0, seconds) / total for kind, seconds in kinds.items()}
+
+    def text(self) -> str:
+        """One line for a person."""
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in self.shares().items())
+        plural = "s" if self.workers > 1 else ""
+        return f"{self.workers} worker{plural} for {self.wall:.0f} s: {shares}"
+
+
+def _seconds(outcome: Outcome, name: str) -> float:
+    metric = outcome.record.metrics.get(name)
+    return 0.0 if metric is None or metric.value is None else metric.value
