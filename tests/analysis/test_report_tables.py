@@ -18,11 +18,13 @@ from vaebench.analysis.overview import (
     cost_tables,
     hidden_sigma_table,
     result_tables,
+    spent_table,
     unfinished,
     warnings_table,
 )
 from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
 from vaebench.grid.cell import Cell
+from vaebench.records.schema import Metric
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -108,6 +110,26 @@ def test_cost_needs_one_machine_a_table() -> None:
     other = record(second).environment.model_copy(update={"processor": "M4"})
     frame = tidy([(record(first), "s"), (record(second, environment=other), "s")])
     assert len(cost_tables(frame)) == 2
+
+
+def test_where_the_time_went_is_told_a_machine() -> None:
+    first, second, third = cells([GAUSSIAN], [2], 3)
+    spent = {"train_seconds": 6.0, "evaluation_seconds": 4.0, "tsne_seconds": 3.0}
+    metrics = {name: Metric.measured(name, value) for name, value in spent.items()}
+    other = record(third).environment.model_copy(update={"processor": "M4"})
+    records = [
+        record(first).model_copy(update={"metrics": metrics}),
+        record(second).model_copy(update={"metrics": metrics}),
+        record(third, environment=other).model_copy(update={"metrics": metrics}),
+    ]
+    table = spent_table(tidy([(each, "s") for each in records]))
+    assert table is not None
+    assert sorted(row[1:] for row in table.rows) == [
+        ("1", "6.0 (60%)", "3.0 (30%)", "1.0 (10%)"),
+        ("2", "12.0 (60%)", "6.0 (30%)", "2.0 (10%)"),
+    ]
+    untold = [each.model_copy(update={"metrics": {}}) for each in records]
+    assert spent_table(tidy([(each, "s") for each in untold])) is None
 
 
 def test_the_two_parts_of_the_code_add_up_to_the_bits_of_the_image() -> None:

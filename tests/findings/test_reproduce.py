@@ -241,6 +241,19 @@ def test_the_story_is_made_from_the_numbers(tmp_path):
     assert "6.9 nats below the best" in told[7.0]
     assert "all but the strongest 8 hold 1.984 nats" in told[3.0]
     assert "does not mend that" in told[3.0]
+    assert "KL outside the strongest 8 codes went from 1.984 to 1.984 nats" in told[3.0]
+
+
+def test_the_story_tells_what_else_was_tried_from_what_was_measured():
+    finding = FINDINGS["latent-lower-rate-mends"]
+    world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))
+    for moved in (-2.5, 4.5):
+        statistic = Statistic(moved, moved - 1, moved + 1, 3, "nats/image")
+        judged = Assessed(finding, "quick", statistic, Judgement("contradicted", ""))
+        told = latent_story(world, [judged])
+        assert f"moves the ELBO of the largest size by {moved:.1f} " in told[-1]
+    untested = Assessed(finding, "quick", None, Judgement("not tested", ""))
+    assert latent_story(world, [untested]) == latent_story(world)
 
 
 def test_the_page_shows_the_latent_story(tmp_path):

@@ -25,6 +25,7 @@ __all__ = [
     "once",
     "overlap",
     "result_tables",
+    "spent_table",
     "unfinished",
     "warnings_table",
 ]
@@ -168,6 +169,39 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
         title = f"Cost of training on {group.label}"
         made.append(_overview(group.frame, axes, measured, f"cost-{place}", title))
     return made
+
+
+def spent_table(frame: pd.DataFrame) -> Table | None:
+    """Where the time of the cells went, a row a machine; None where no record tells."""
+    told = [(group.label, _spent(group.frame)) for group in _timed(frame)]
+    rows = [(label, len(spent), spent.sum()) for label, spent in told if len(spent)]
+    if not rows:
+        return None
+    return Table(
+        name="where-the-time-went",
+        title="Where the time of the cells went",
+        header=("machine", "cells", *_SPENT),
+        units=("", "", *("s" for _ in _SPENT)),
+        rows=tuple((label, str(count), *_shares(seconds)) for label, count, seconds in rows),
+        numeric=(False, *(True for _ in range(1 + len(_SPENT)))),
+        notes=("Seconds of all cells added up; in a pack each has its share of the step.",),
+    )
+
+
+_SPENT: Final = ("training", "t-SNE", "other evaluation")
+
+
+def _spent(frame: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of each cell that tells all of them, a column a kind of work."""
+    known = frame.dropna(subset=["train_seconds", "evaluation_seconds", "tsne_seconds"])
+    rest = known["evaluation_seconds"] - known["tsne_seconds"]
+    parts = (known["train_seconds"], known["tsne_seconds"], rest)
+    return pd.DataFrame(dict(zip(_SPENT, parts, strict=True)))
+
+
+def _shares(seconds: "pd.Series[float]") -> tuple[str, ...]:
+    total = float(seconds.sum()) or 1.0
+    return tuple(f"{float(part):,.1f} ({float(part) / total:.0%})" for part in seconds)
 
 
 def _timed(frame: pd.DataFrame) -> tuple[Group, ...]:

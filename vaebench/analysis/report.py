@@ -29,6 +29,7 @@ from vaebench.analysis.overview import (
     hidden_sigma_table,
     once,
     result_tables,
+    spent_table,
     unfinished,
     warnings_table,
 )
@@ -325,7 +326,7 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         "Time and memory",
         "Timings are compared within one machine only.",
         shown,
-        build.overviews(cost_tables(timed)),
+        (*build.plain_table(spent_table(timed)), *build.overviews(cost_tables(timed))),
     )
 
 

@@ -54,7 +54,8 @@ def _parts(rows: pd.DataFrame) -> str:
     told = []
     for metric, words in (("kl", "rate"), ("reconstruction_error", "distortion")):
         table = summarise(rows, ["latent_dim"], metric)
-        told.append(f"the {words} from {_told(_row(table, plateau))} to {_told(_row(table, last))}")
+        low, high = _told(_row(table, plateau)), _told(_row(table, last))
+        told.append(f"the {words} goes from {low} to {high}")
     return f"From {plateau:,} to {last:,} latents {told[0]} and {told[1]}."
 
 
