@@ -259,9 +259,11 @@ def test_nothing_to_report_on_is_5(here: Path, ask: Ask, words: tuple[str, ...])
 def test_a_damaged_record_is_named_with_4_and_trained_again(here: Path, ask: Ask) -> None:
     record = record_of(here / "store")
     record.write_bytes(record.read_bytes()[:-9])
-    for words in (("doctor", "store"), ("report", "store"), ("show", "store")):
+    judged = ("reproduce", "latent-dim", "--no-train", "--no-report", "-o", "store")
+    written = ("export", "store", "-o", "table.csv")
+    for words in (("doctor", "store"), ("report", "store"), ("show", "store"), judged, written):
         answer = ask(*words)
-        assert answer.code == 4
+        assert answer.code == 4, words
         assert f"store/cells/{record.parent.name}/record.json: damaged" in answer.text
     assert ask("show", "store", record.parent.name).code == 4
     answer = ask(*RUN, "--no-report")

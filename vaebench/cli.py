@@ -174,7 +174,7 @@ def cli() -> None:
     "--pack",
     type=click.IntRange(1),
     metavar="N",
-    help="Train up to N small cells as one program; 1 gives the same bits in any company.",
+    help="Train up to N cells of equal shapes as one program [default: 6; 64 on a GPU].",
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
@@ -364,18 +364,20 @@ def compare(a: str, b: str, metric: str) -> None:
 def export(store: Path, output: Path) -> None:
     """Write the tidy table of a store: a row a cell, a column an axis or metric."""
     from vaebench.analysis.export import export as write_table
-    from vaebench.analysis.frame import load_results
+    from vaebench.analysis.frame import load_with_damage
 
     _must_exist(store)
-    frame = load_results(store)
-    if frame.empty:
-        _say(f"vaebench: there is no record in {store}", err=True)
+    frame, damages = load_with_damage(store)
+    if frame.empty and not damages:
+        _say(f"vaebench: there is no record of a cell in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     try:
         written = write_table(frame, output)
     except (ValueError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     _say(f"{len(frame)} rows: {written}")
+    if _told_unused(list(map(str, damages))):
+        sys.exit(EXIT_DAMAGED)
 
 
 _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")

@@ -36,7 +36,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the page out.")
 @click.option(
-    "--report-dir", type=_FOLDER, help="The page's folder [default: reports/findings-...]."
+    "--report-dir", type=_FOLDER, help="The page's folder [default: reports/findings-STORE]."
 )
 @click.option(
     "--data-dir", type=_FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
@@ -76,6 +76,8 @@ def reproduce(
     from vaebench.runner.reproduce import reproduce as run
 
     store = Store(output or Path("results") / f"reproduce-{budget}")
+    if no_train and not store.root.exists():
+        raise click.UsageError(f"there is no folder {store.root} to judge by")
     made = run(
         findings,
         budget,
@@ -91,8 +93,12 @@ def reproduce(
     click.echo(verdict_table(made.rows))
     click.echo(f"records: {store.root}")
     if not no_report and made.summary.signal is None and made.summary.storage_error is None:
-        _page(made.rows, store.root, report_dir or Path("reports") / f"findings-{budget}")
-    _leave(made)
+        folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
+        _page(made.rows, store.root, folder)
+    damages = store.check()
+    for damage in damages:
+        click.echo(f"vaebench: not used: {damage}", err=True)
+    _leave(made, damaged=bool(damages))
 
 
 def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:
@@ -121,14 +127,14 @@ def verdict_table(rows: Sequence[Assessed]) -> str:
     return "\n".join([*lines, "", counted(rows)])
 
 
-def _leave(made: Reproduction) -> None:
+def _leave(made: Reproduction, *, damaged: bool) -> None:
     """Exit codes, the most pressing first."""
     summary = made.summary
     if summary.signal is not None:
         sys.exit(_SIGNAL + summary.signal)
     if summary.storage_error is not None:
         click.echo(f"vaebench: {summary.storage_error}", err=True)
-    if summary.storage_error is not None or summary.damaged:
+    if summary.storage_error is not None or summary.damaged or damaged:
         sys.exit(_DAMAGED)
     if any(each.judgement.verdict == "contradicted" for each in made.rows):
         sys.exit(_CONTRADICTED)

@@ -191,6 +191,13 @@ def test_an_unknown_word_is_a_usage_error_before_anything_starts(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_there_is_nothing_to_judge_by_where_there_is_no_store(tmp_path):
+    result = CliRunner().invoke(reproduce, ["--no-train", "-o", str(tmp_path / "s")])
+    assert result.exit_code == 2
+    assert "there is no folder" in result.output
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_malformed_device_is_a_usage_error(tmp_path):
     result = CliRunner().invoke(reproduce, ["--device", "gpu", "-o", str(tmp_path / "s")])
     assert result.exit_code == 2

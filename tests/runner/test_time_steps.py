@@ -127,6 +127,49 @@ def test_an_absent_device_is_recorded_with_its_reason_and_tried_again(tmp_path: 
     assert found.step_ms_median is None
 
 
+def test_more_threads_than_cores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="threads must not exceed"):
+        time_steps(tmp_path / "time", devices=["cpu"], **{**TINY, "threads": 100_000})
+    assert not (tmp_path / "time").exists()
+
+
+def test_a_process_that_hears_an_interrupt_first_leaves_no_failed_timing() -> None:
+    stop = Stop()
+    clock = timing._Clock(1, Bound(1.0), stop)
+    clock._context = _Deaf(stop)
+    assert clock._answer(timing._send_places) is None
+
+
+class _Deaf:
+    """A context whose process ends without an answer, while the interrupt is on its way."""
+
+    exitcode = 1
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def Pipe(self) -> tuple["_Deaf", "_Deaf"]:
+        return self, self
+
+    def Process(self, **_: object) -> "_Deaf":
+        return self
+
+    def poll(self, _: float) -> bool:
+        return True
+
+    def recv(self) -> object:
+        self._stop.signal = signal.SIGINT
+        raise EOFError
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
 def test_available_stands_for_the_devices_that_are_there() -> None:
     places = timing._Clock(3, Bound(1.0), Stop()).places(["available", "cpu"])
     assert [place.device for place in places][:1] == ["cpu"]

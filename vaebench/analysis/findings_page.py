@@ -85,7 +85,7 @@ def counted(rows: Sequence[Assessed]) -> str:
     """How many findings have each verdict, in words."""
     found = [row.judgement.verdict for row in rows]
     told = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
-    return f"{len(rows)} findings: {', '.join(told) or 'none'}"
+    return f"{len(rows)} finding{'' if len(rows) == 1 else 's'}: {', '.join(told) or 'none'}"
 
 
 def _row(each: Assessed) -> _Row:

@@ -254,6 +254,22 @@ def load_results(path: Path | str) -> pd.DataFrame:
     Raises:
         StorageError: the folder cannot be read.
     """
-    root = Path(path)
-    found = Store(root).iter_records()
-    return tidy((each, root.name) for each in found if isinstance(each, CellRecord))
+    return load_with_damage(path)[0]
+
+
+def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
+    """The tidy frame of one results folder, and the records of cells that it could not use.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    root, damages = Path(path), list[Damage]()
+
+    def sound() -> Iterator[tuple[CellRecord, str]]:
+        for each in Store(root).iter_records():
+            if isinstance(each, Damage):
+                damages.append(each)
+            else:
+                yield each, root.name
+
+    return tidy(sound()), damages

@@ -318,7 +318,8 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         groups(timed, "train_seconds"),
         "cost",
         "Cost",
-        "A dot is a cell, the line runs through the medians. Training only, evaluation apart.",
+        "A dot is a cell (of more than 200 on a line, 200 are drawn), the line runs through the "
+        "medians. Training only, evaluation apart.",
         lambda group, heading: [figures.cost(group.frame, heading)],
     )
     build.section(

@@ -95,6 +95,11 @@ def time_steps(
     _positive("seconds", seconds)
     for name, number in (("steps", steps), ("threads", threads)):
         _positive(name, 1 if number is None else number)
+    if threads is not None and threads > default_jobs():
+        raise ValueError(
+            f"threads must not exceed the {default_jobs()} cores that this process may use; "
+            f"got {threads}"
+        )
     # Checks every value before anything starts.
     sweep(devices, latent_dims, batch_sizes, widths, precisions, pack_sizes)
     store = Store(Path("results") / "time" if output is None else Path(output))
@@ -224,7 +229,9 @@ class _Clock:
             return ours.recv()
         except (EOFError, OSError):
             process.join()
-            return _Ended(process.exitcode)
+            # An interrupt reaches the process too, and it may be the first to hear it.
+            time.sleep(_PATIENCE)
+            return None if self._stop.signal is not None else _Ended(process.exitcode)
         finally:
             process.kill()
             process.join()
