@@ -225,7 +225,7 @@ def test_without_training_nothing_is_run(tmp_path, monkeypatch):
 def test_the_table_says_number_interval_n_margin_and_truncation():
     told = verdict_table([row("reproduced", Statistic(1.234, 1.1, 1.4, 3, "nats"))])
     assert "1.23 [1.10, 1.40] nats, n = 3, margin at least 0; tested as: two cells" in told
-    assert told.endswith("1 findings: 1 reproduced")
+    assert told.endswith("1 finding: 1 reproduced")
     assert measured_text(Statistic(1.5, math.nan, math.nan, 1, "nats")) == "1.5 nats"
 
 
