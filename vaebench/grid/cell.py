@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 NUMERICS_VERSION = 1
-"""Raised when a change of the code moves results: records of an older version are then not reused.
+"""Raised when a change of the code moves results by more than rounding: records of an older version
+are then not reused. Rounding differs between machines anyway, which are no part of an identity.
 """
 
 Value = bool | int | float | str | tuple[int, ...] | None
