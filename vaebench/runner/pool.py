@@ -18,6 +18,7 @@ from vaebench.runner.processes import without_the_script
 __all__ = ["Event", "Pool", "Running"]
 
 _ATTEMPTS = 2
+_LEAVE_SECONDS = 5.0
 # Imported once, so that every worker starts with them; the first cell would import the others
 # (the optimiser needs torch._dynamo). Modules that are not there are passed over.
 _PRELOADED = ("vaebench.runner.worker", "torch._dynamo", "sklearn.datasets", "sklearn.neighbors")
@@ -82,9 +83,14 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
+            worker.connection.close()
+            if worker.task is not None:
+                worker.process.kill()
+        for worker in self._workers:
+            # An idle worker leaves by itself, and takes its locks with it, as its pipe has ended.
+            worker.process.join(timeout=_LEAVE_SECONDS)
             worker.process.kill()
             worker.process.join()
-            worker.connection.close()
         self._workers.clear()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
