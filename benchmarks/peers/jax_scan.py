@@ -95,4 +95,4 @@ def _start(work, seed):
 
 def _weights(weights) -> Weights:
     """Back to PyTorch's ``(out, in)``."""
-    return [np.ascontiguousarray(np.asarray(w).T) for w in weights]
+    return [np.array(w).T.copy() for w in weights]
