@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -53,7 +53,7 @@ class Compared:
 
 
 @contextmanager
-def one_core():  # type: ignore[no-untyped-def]  # contextmanager's return is what it is
+def one_core() -> Iterator[None]:
     """One core and one thread for every library in this process, where the system can do that."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

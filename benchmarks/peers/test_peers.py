@@ -6,9 +6,9 @@ Needs the extra `peers`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -68,9 +68,9 @@ def test_pythaes_network_is_not_another_one() -> None:
         train_pythae(replace(workload(), hidden=400), 0)
 
 
-def test_step_of_each_peer(benchmark: Callable[..., object]) -> None:
+def test_step_of_each_peer(benchmark: Any) -> None:
     with one_core():
-        compared = benchmark.pedantic(compare, args=(7,), rounds=1)  # type: ignore[attr-defined]
+        compared = benchmark.pedantic(compare, args=(7,), rounds=1)
     for row in compared:
-        benchmark.extra_info[row.name] = row.__dict__  # type: ignore[attr-defined]
+        benchmark.extra_info[row.name] = row.__dict__
     assert all(row.ratio > 0 for row in compared)

@@ -264,7 +264,8 @@ def test_what_a_step_raises_is_its_reason(
     def fails(step: TimedStep, bound: Bound) -> Timing:
         raise error
 
-    monkeypatch.setattr(stopwatch, "_settle", lambda _: None)
+    monkeypatch.setattr(stopwatch, "serve_the_parent", lambda: None)
+    monkeypatch.setattr(stopwatch, "settle", lambda _: None)
     monkeypatch.setattr(stopwatch, "time_step", fails)
     ear = Ear()
     stopwatch.send_timing(ear, 1, TimedStep("cpu", 2, 16, 8), Bound(1.0))  # type: ignore[arg-type]

@@ -80,7 +80,6 @@ class _MemberwiseAffine(torch.autograd.Function):
             torch.addmm(bias[member], x[member], weight[member].t(), out=output[member])
         if relu:
             output.relu_()
-        ctx.relu = relu  # type: ignore[attr-defined]  # a context holds what it is given
         ctx.save_for_backward(x, weight, *([output] if relu else []))
         return output
 

@@ -10,10 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from vaebench.records.schema import Environment
 
-__all__ = ["absent_device", "available_devices", "description", "environment"]
+__all__ = ["absent_device", "available_devices", "description", "environment", "settle"]
 
 _PACKAGES = ("vaebench", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy")
 
@@ -35,6 +36,14 @@ def environment(device: str) -> Environment:
         driver=_driver() if name else None,
         commit=_commit(),
     )
+
+
+def settle(threads: int) -> None:
+    """Make this process one that computes with so many threads and without denormal numbers."""
+    torch.set_num_threads(threads)
+    # t-SNE and neighbours have thread pools of their own, which torch's setting does not reach.
+    threadpool_limits(threads)
+    torch.set_flush_denormal(True)
 
 
 def available_devices() -> list[str]:

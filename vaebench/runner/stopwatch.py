@@ -12,7 +12,7 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.timed_step import IMAGE_SHAPE, LEVELS, TimedStep
 from vaebench.model.vae import VAE
 from vaebench.records.timing import Timing
-from vaebench.runner.machine import absent_device, available_devices, environment
+from vaebench.runner.machine import absent_device, available_devices, environment, settle
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Bound, Place
 from vaebench.runner.processes import serve_the_parent
@@ -32,7 +32,8 @@ records its fourth step to replay it from then on."""
 
 def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
     """Answer with the place of each device; `available` stands for each kind that is there."""
-    _settle(threads)
+    serve_the_parent()
+    settle(threads)
     named = [
         d for word in devices for d in (available_devices() if word == "available" else [word])
     ]
@@ -46,7 +47,8 @@ def _place(device: str) -> Place:
 
 def send_timing(connection: Connection, threads: int, step: TimedStep, bound: Bound) -> None:
     """Answer with a timing; what the step raises becomes the reason why it failed."""
-    _settle(threads)
+    serve_the_parent()
+    settle(threads)
     try:
         timing = time_step(step, bound)
     except Exception as error:  # noqa: BLE001 -- a device may fail in any way; others are timed on
@@ -59,12 +61,6 @@ def _told(error: Exception) -> str:
     full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     full = full or "can't allocate memory" in str(error)
     return f"{'out of memory' if full else type(error).__name__}: {error}"
-
-
-def _settle(threads: int) -> None:
-    serve_the_parent()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
 
 def time_step(step: TimedStep, bound: Bound) -> Timing:

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
-from vaebench.runner.machine import absent_device, environment
+from vaebench.runner.machine import absent_device, environment, settle
 from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
 from vaebench.runner.processes import serve_the_parent
 
@@ -28,10 +27,7 @@ __all__ = ["serve"]
 def serve(connection: Connection, threads: int) -> None:
     """Work until the pipe is closed or the parent is gone."""
     serve_the_parent()
-    torch.set_num_threads(threads)
-    # t-SNE and neighbours have thread pools of their own, which torch's setting does not reach.
-    threadpool_limits(threads)
-    torch.set_flush_denormal(True)
+    settle(threads)
     while True:
         try:
             task = connection.recv()
