@@ -68,7 +68,7 @@ def one_core() -> Iterator[None]:
             os.sched_setaffinity(0, cores)
 
 
-def compare(rounds: int, epochs: int = 5) -> list[Compared]:
+def compare(rounds: int, epochs: int = 20) -> list[Compared]:
     """Train each peer once a round, in turns, after one round that is thrown away."""
     small, large = workload(400, epochs), workload(HIDDEN, epochs)
     runs: dict[tuple[str, int], Callable[[], float]] = {

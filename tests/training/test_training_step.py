@@ -1,4 +1,4 @@
-"""The loss that is minimised, its gradient, and the update of each member."""
+"""The loss that is minimised, and the schedule of the learning rate."""
 
 import math
 
@@ -8,9 +8,8 @@ import torch
 from tiny_runs import SHAPE, cell, made
 from torch import Tensor
 
-from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
-from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor, training_loss
+from vaebench.training.step import StepTerms, learning_rate_factor, training_loss
 from vaebench.truth.ppca import LinearVAE
 
 PIXELS = math.prod(SHAPE)
@@ -139,104 +138,3 @@ def test_a_schedule_multiplies_the_learning_rate(
     schedule: str, progress: float, factor: float
 ) -> None:
     assert learning_rate_factor(schedule, progress) == pytest.approx(factor)
-
-
-def gradients_of(vae: VAE, loss: Tensor) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss.sum(), list(vae.parameters()), allow_unused=True)
-
-
-def stepped(cells: list[Cell], factor: float = 1.0) -> tuple[VAE, dict[str, Tensor]]:
-    """A pack after one update, and how each parameter moved."""
-    vae = made(cells)
-    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
-    optimizer = PackOptimizer(vae, cells)
-    optimizer.set_factor(factor)
-    x, noise = batch(len(cells))
-    optimizer.step(gradients_of(vae, terms_of(vae, x.float(), noise.float()).loss))
-    return vae, {name: (p - before[name]).detach() for name, p in vae.named_parameters()}
-
-
-def test_the_first_step_of_each_member_is_its_own_learning_rate() -> None:
-    rates = (1e-3, 4e-3)
-    cells = [cell(learning_rate=rate, sigma="learned") for rate in rates]
-    for factor in (1.0, 0.5):
-        for name, move in stepped(cells, factor)[1].items():
-            # Adam's first step is the rate in size; that of a learned scale ten times as large.
-            size = move.abs().flatten(1).max(1).values
-            faster = 10.0 if name == "raw_scale" else 1.0
-            expected = torch.tensor(rates) * factor * faster
-            torch.testing.assert_close(size, expected, rtol=1e-2, atol=0)
-
-
-def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
-    plain = [cell(sigma="learned", architecture=a) for a in ("mlp", "linear")]
-    for design in plain:
-        decayed = design.model_copy(update={"weight_decay": 1e6})
-        vae, moves = stepped([decayed])
-        for name, move in moves.items():
-            if name.endswith("weight"):
-                before = vae.get_parameter(name).detach() - move
-                # So strong a pull leaves the gradient's sign that of the weight.
-                assert (move.sign() == -before.sign()).float().mean() > 0.99, name
-            else:
-                torch.testing.assert_close(move, stepped([design])[1][name])
-
-
-def test_a_dropped_member_stays_and_the_others_go_on() -> None:
-    cells = [cell(seed=0), cell(seed=1)]
-    vae = made(cells)
-    optimizer = PackOptimizer(vae, cells)
-    optimizer.drop(0)
-    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
-    x, noise = batch(2)
-    optimizer.step(gradients_of(vae, terms_of(vae, x.float(), noise.float()).loss))
-    for name, parameter in vae.named_parameters():
-        assert torch.equal(parameter[0], before[name][0]), name
-        assert not torch.equal(parameter[1], before[name][1]), name
-
-
-def test_the_gradient_norm_is_that_of_one_member() -> None:
-    cells = [cell(seed=0), cell(seed=1)]
-    vae = made(cells)
-    x, noise = batch(2)
-    loss = terms_of(vae, x.float(), noise.float()).loss
-    gradients = torch.autograd.grad(loss.sum(), list(vae.parameters()))
-    optimizer = PackOptimizer(vae, cells)
-    optimizer.step(gradients)
-    squares = [gradient[1].square().sum() for gradient in gradients]
-    assert optimizer.gradient_norm(1) == pytest.approx(torch.stack(squares).sum().sqrt().item())
-
-
-@pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 4e-3)])
-def test_the_updates_are_those_of_torch_adam(rates: tuple[float, float]) -> None:
-    cells = [cell(seed=i, learning_rate=rate, weight_decay=0.1) for i, rate in enumerate(rates)]
-    vae, theirs = made(cells), made(cells)
-    decayed = [p for name, p in theirs.named_parameters() if name.endswith("weight")]
-    others = [p for name, p in theirs.named_parameters() if not name.endswith("weight")]
-    ours = PackOptimizer(vae, cells)
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others}]
-    adam = torch.optim.Adam(groups, lr=rates[1])
-    x, noise = batch(2)
-    for _ in range(3):
-        ours.step(gradients_of(vae, terms_of(vae, x.float(), noise.float()).loss))
-        adam.zero_grad()
-        terms_of(theirs, x.float(), noise.float()).loss.sum().backward()
-        adam.step()
-    for (name, p), q in zip(vae.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(p[1], q[1], rtol=1e-4, atol=1e-6, msg=name)
-        assert torch.allclose(p[0], q[0], rtol=1e-4, atol=1e-6) == (rates[0] == rates[1]), name
-
-
-def test_a_gradient_of_another_layout_is_still_the_right_one() -> None:
-    """Adam's kernel reads memory in order, so a transposed gradient has to be laid out anew."""
-    cells = [cell(seed=0)]
-    moves = []
-    for transpose in (False, True):
-        vae = made(cells)
-        weight = vae.get_parameter("decoder.layers.0.weight")
-        before = weight.detach().clone()
-        factor = torch.linspace(-1, 1, weight.numel()).reshape(weight.shape)
-        turned = (weight.mT * factor.mT).mT if transpose else weight * factor
-        PackOptimizer(vae, cells).step(gradients_of(vae, turned.sum(dim=(1, 2))))
-        moves.append(weight.detach() - before)
-    assert torch.equal(moves[0], moves[1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,15 +14,10 @@ from torch import Tensor
 from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
-from vaebench.training.gradient import (
-    Gradient,
-    NotCompiled,
-    compiled_gradient,
-    eager_gradient,
-    worth_compiling,
-)
+from vaebench.training.compiled import NotCompiled, compiled_step, worth_compiling
+from vaebench.training.optimizer import PackOptimizer
 from vaebench.training.replay import Generators, Record, ReplayedStep, can_be_recorded, cuda_graph
-from vaebench.training.step import PackOptimizer, StepTerms, learning_rate_factor
+from vaebench.training.step import Step, eager_step, learning_rate_factor
 
 __all__ = ["Divergence", "Generators", "Progress", "Training", "train"]
 
@@ -32,7 +27,8 @@ class Divergence:
     """Where a member's loss stopped being finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` is that step's, None if not finite; ``sigma`` is the scale in force.
+    none; ``gradient_norm`` is that step's, None if not finite or if the step was compiled;
+    ``sigma`` is the scale in force.
     """
 
     step: int
@@ -103,11 +99,9 @@ class _EpochSums:
         self._sums = torch.zeros(3, members, dtype=torch.float64, device=device)
         self._images = 0
 
-    def add(self, terms: StepTerms, images: int) -> None:
-        """Add a batch's means, each times its images."""
-        kl = torch.zeros_like(terms.loss) if terms.kl is None else terms.kl
-        stacked = torch.stack((terms.loss, terms.reconstruction_error, kl)).detach()
-        self._sums.add_(stacked, alpha=images)
+    def add(self, numbers: Tensor, images: int) -> None:
+        """Add a batch's means ``(3, P)``, each times its images."""
+        self._sums.add_(numbers, alpha=images)
         self._images += images
 
     def means(self) -> tuple[list[float], list[float], list[float]]:
@@ -132,11 +126,11 @@ class _Loop:
         self.beta = torch.tensor([cell.beta for cell in self.cells], device=self.device)
         self.optimizer = PackOptimizer(self.vae, self.cells)
         self.note: str | None = None
-        self._eager = eager_gradient(self.vae, self.cells, self.beta)
-        self._compiled: Gradient | None = None
+        self._eager: Step = partial(eager_step, self.vae, self.cells, self.beta, self.optimizer)
+        self._compiled: Step | None = None
         self._replayed: ReplayedStep | None = None
         if self.record is not None and can_be_recorded(self.cells):
-            state = [*self.vae.parameters(), *self.vae.buffers(), *self.optimizer.state()]
+            state = [*self.optimizer.state.tensors(), self.optimizer.steps, *self.vae.buffers()]
             self._replayed = ReplayedStep(self._step, state, self.generators, self.record)
         self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]
         self.divergence: list[Divergence | None] = [None for _ in self.cells]
@@ -176,30 +170,26 @@ class _Loop:
         take_step = self._replayed or self._step
         for start in range(0, count, size):
             begin = time.perf_counter()
-            terms = take_step(order[:, start : start + size])
-            finite = self._check(terms.loss)
+            numbers = take_step(order[:, start : start + size])
+            finite = self._check(numbers[0])
             self.step_seconds.append(time.perf_counter() - begin)
             if not finite:
                 break
             images = min(size, count - start)
-            sums.add(terms, images)
+            sums.add(numbers, images)
             self.images += images
         return self._book(sums, factor)
 
-    def _step(self, indices: Tensor) -> StepTerms:
+    def _step(self, indices: Tensor) -> Tensor:
         batches = [
             self.pixels.visit(row, g.pixels)
             for row, g in zip(indices, self.generators, strict=True)
         ]
         x = batches[0].unsqueeze(0) if len(batches) == 1 else torch.stack(batches)
-        noise = self._noise(x.shape[1])
-        with self._precision():
-            terms, gradients = self._gradient_for(x)(x, noise)
-        self.optimizer.step(gradients)
-        return terms
+        return self._step_for(x)(x, self._noise(x.shape[1]))
 
-    def _gradient_for(self, x: Tensor) -> Gradient:
-        """The compiled gradient is for full batches."""
+    def _step_for(self, x: Tensor) -> Step:
+        """The compiled step is for full batches."""
         full = x.shape[1] == self.cells[0].batch_size
         return self._eager if self._compiled is None or not full else self._compiled
 
@@ -210,7 +200,7 @@ class _Loop:
         return on_cpu and worth_compiling(steps) and can_be_recorded(self.cells)
 
     def _compile(self) -> float:
-        """Compile the gradient where that is repaid; returns the seconds it took."""
+        """Compile the step where that is repaid; returns the seconds it took."""
         design = self.cells[0]
         if not (self._worth_compiling() if self.compiled is None else self.compiled):
             return 0.0
@@ -221,7 +211,9 @@ class _Loop:
         shape = (len(self.cells), design.importance_samples, len(rows), self.vae.latent_dim)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         try:
-            self._compiled = compiled_gradient(self.vae, self.cells, self.beta, x, noise)
+            self._compiled = compiled_step(
+                self.vae, self.cells, self.beta, self.optimizer, x, noise
+            )
         except NotCompiled as error:
             self.note = f"the training step was not compiled: {error}"
         return time.perf_counter() - begin
@@ -237,11 +229,6 @@ class _Loop:
                 own = torch.empty(samples, images, cell.latent_dim, device=self.device)
                 member.zero_()[..., : cell.latent_dim] = own.normal_(generator=generators.noise)
         return noise
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.cells[0].precision == "bfloat16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
 
     def _check(self, loss: Tensor) -> bool:
         """Drop the members whose loss is not finite; false when none is left."""
@@ -269,7 +256,7 @@ class _Loop:
         return Divergence(
             step=step,
             loss=self._last_loss[member],
-            gradient_norm=norm if abs(norm) < float("inf") else None,
+            gradient_norm=norm if norm is not None and abs(norm) < float("inf") else None,
             sigma=self._sigma(member),
         )
 

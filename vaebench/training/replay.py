@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vaebench.grid.cell import Cell
-from vaebench.training.step import StepTerms
 
 __all__ = ["Generators", "Record", "ReplayedStep", "can_be_recorded", "cuda_graph"]
 
@@ -68,7 +67,7 @@ class ReplayedStep:
     where they differ, or nothing can be recorded, the step itself is used from then on.
 
     Args:
-        step: indices ``(P, B)`` of a batch to the terms of its loss; it updates ``state``.
+        step: indices ``(P, B)`` of a batch to the numbers of its loss; it updates ``state``.
         state: every tensor that a step changes.
         generators: of the members; replaced in place if a recording leaves them unusable.
         record: how to record.
@@ -79,7 +78,7 @@ class ReplayedStep:
 
     def __init__(
         self,
-        step: Callable[[Tensor], StepTerms],
+        step: Callable[[Tensor], Tensor],
         state: Sequence[Tensor],
         generators: list[Generators],
         record: Record,
@@ -90,8 +89,8 @@ class ReplayedStep:
         self._calls = 0
         self.note: str | None = None
 
-    def __call__(self, indices: Tensor) -> StepTerms:
-        """Take a step; the terms are overwritten by the next one."""
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Take a step; the numbers are overwritten by the next one."""
         if self._calls == 0:
             self._indices = indices.clone()
         self._calls += 1
@@ -102,13 +101,13 @@ class ReplayedStep:
             return self._checked(indices)
         self._indices.copy_(indices)
         self._replay()
-        return self._terms
+        return self._numbers
 
     def forget(self) -> None:
         """Record anew at the next step, because what a step does has changed."""
         self._replay = None
 
-    def _checked(self, indices: Tensor) -> StepTerms:
+    def _checked(self, indices: Tensor) -> Tensor:
         before = [tensor.detach().clone() for tensor in self._state]
         random_states = [source.get_state() for source in self._sources()]
         expected = self._outcome(self._step(indices), before)
@@ -117,8 +116,8 @@ class ReplayedStep:
         try:
             self._replay = self._record(self._run, self._sources())
             self._replay()
-            if torch.allclose(self._outcome(self._terms, before), expected, 1e-3, 1e-6, True):
-                return self._terms
+            if torch.allclose(self._outcome(self._numbers, before), expected, 1e-3, 1e-6, True):
+                return self._numbers
             self.note = "steps are not replayed as one graph: the first replay gave other numbers"
         except RuntimeError as error:
             self.note = f"steps are not replayed as one graph: {str(error).splitlines()[0]}"
@@ -127,17 +126,17 @@ class ReplayedStep:
         return self._step(indices)
 
     def _run(self) -> None:
-        self._terms = self._step(self._indices)
+        self._numbers = self._step(self._indices)
 
     @torch.no_grad()
-    def _outcome(self, terms: StepTerms, before: Sequence[Tensor]) -> Tensor:
-        """The losses, and size and sum of how each tensor moved: equal but for rounding.
+    def _outcome(self, numbers: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """The numbers, and size and sum of how each tensor moved: equal but for rounding.
 
         Numbers in the place of copies, since a large pack may hardly fit once.
         """
         moves = (now - then for now, then in zip(self._state, before, strict=True))
-        numbers = [each for move in moves for each in (move.norm(), move.mean())]
-        return torch.cat((terms.loss.detach().flatten(), torch.stack(numbers)))
+        sizes = [each for move in moves for each in (move.norm(), move.mean())]
+        return torch.cat((numbers.flatten(), torch.stack(sizes)))
 
     def _sources(self) -> list[torch.Generator]:
         return [each for g in self._generators for each in (g.pixels, g.noise)]

@@ -1,0 +1,135 @@
+"""A compiled step is the eager one up to rounding, and its absence changes nothing."""
+
+from __future__ import annotations
+
+import functools
+from typing import NoReturn
+
+import pytest
+import torch
+from tiny_runs import Run, cell, generator, made, pixels_of
+
+from vaebench.grid.cell import Cell
+from vaebench.training import compiled as module
+from vaebench.training.compiled import NotCompiled, compiled_step
+from vaebench.training.loop import Generators, train
+from vaebench.training.optimizer import PackOptimizer
+from vaebench.training.step import eager_step
+
+
+def trained(*cells: Cell, compiled: bool | None = None) -> Run:
+    pixels = pixels_of(cells[0])
+    vae = made(cells, pixels.levels)
+    sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
+    return Run(vae, train(vae, cells, pixels, sources, compiled=compiled))
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"},
+        {"sigma": "learned", "objective": "iwae", "importance_samples": 3},
+    ],
+    ids=lambda axes: str(axes["sigma"]),
+)
+def test_compiled_steps_train_as_the_operations_one_by_one(axes: dict[str, object]) -> None:
+    cells = [cell(seed=seed, **axes) for seed in (5, 6)]
+    eager, compiled = trained(*cells, compiled=False), trained(*cells, compiled=True)
+    assert compiled.training.note is None
+    assert compiled.training.compile_seconds > 0 == eager.training.compile_seconds
+    for member in range(2):
+        for name, value in eager.weights(member).items():
+            torch.testing.assert_close(
+                compiled.weights(member)[name], value, rtol=1e-3, atol=1e-5, msg=name
+            )
+        expected = eager.training.series[member]["train_loss"]
+        assert compiled.training.series[member]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def unable(*_: object, **__: object) -> NoReturn:
+    raise OSError("no C++ compiler was found\nand more")
+
+
+def test_without_a_compiler_training_is_the_same_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    eager = trained(cell(seed=5), compiled=False)
+    monkeypatch.setattr(torch._inductor, "compile", unable)
+    run = trained(cell(seed=5), compiled=True)
+    assert run.training.note == (
+        "the training step was not compiled: OSError: no C++ compiler was found"
+    )
+    for name, value in eager.weights().items():
+        assert torch.equal(run.weights()[name], value), name
+
+
+@pytest.mark.parametrize("spoilt", [0, -1])
+def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, spoilt: int) -> None:
+    """A weight or a term of the loss that comes out a percent off."""
+
+    def wrong(graph: torch.fx.GraphModule, *_: object, **__: object) -> object:
+        def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+            before = tensors[0].clone()
+            (numbers,) = graph(*tensors)
+            if spoilt == 0:
+                tensors[0].add_(tensors[0] - before, alpha=0.01)
+                return [numbers]
+            return [numbers * 1.01]
+
+        return run
+
+    monkeypatch.setattr(torch._inductor, "compile", wrong)
+    cells = [cell(seed=5)]
+    vae, x, noise = made(cells), torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    optimizer = PackOptimizer(vae, cells)
+    with pytest.raises(NotCompiled, match="not those of the same operations"):
+        compiled_step(vae, cells, torch.ones(1), optimizer, x, noise)
+    for name, value in vae.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert optimizer.steps == 0
+
+
+def test_a_traced_step_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are arguments: what is traced once holds for weights that training moved."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
+    cells = [cell(seed=5, posterior="delta", architecture="linear")]
+    x, noise = torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
+    outcomes = []
+    for compiled in (False, True):
+        vae = made(cells)
+        optimizer = PackOptimizer(vae, cells)
+        step = functools.partial(eager_step, vae, cells, torch.ones(1), optimizer)
+        if compiled:
+            step = compiled_step(vae, cells, torch.ones(1), optimizer, x, noise)  # type: ignore[assignment]  # one function or another
+        with torch.no_grad():
+            for parameter in vae.parameters():
+                parameter.mul_(1.5)
+        outcomes.append([*(step(x, noise) for _ in range(3)), *vae.state_dict().values()])
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other)
+    # A point has no KL, and its encoder's spread is never asked.
+    assert outcomes[1][0][2] == 0
+
+
+def test_a_diverging_member_of_a_compiled_pack_does_not_touch_the_others() -> None:
+    calm = [cell(seed=seed, sigma="learned") for seed in (5, 6)]
+    wild = [calm[0].model_copy(update={"learning_rate": 1e30}), calm[1]]
+    before, after = trained(*calm, compiled=True), trained(*wild, compiled=True)
+    divergence = after.training.divergence
+    assert divergence[0] is not None
+    assert divergence[0].step == 2
+    assert divergence[0].gradient_norm is None
+    assert divergence[1] is None
+    for name, value in before.weights(1).items():
+        torch.testing.assert_close(after.weights(1)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_compiling_is_for_long_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trained(cell()).training.note is None
+    monkeypatch.setattr(torch._inductor, "compile", unable)
+    monkeypatch.setattr(module, "_FEWEST_STEPS", 20)
+    # 5 epochs of 4 batches; a fitted scale writes to the model in each step, which stays eager.
+    assert trained(cell()).training.note is not None
+    assert trained(cell(sigma="optimal")).training.note is None
+    assert trained(cell(epochs=4)).training.note is None

@@ -1,0 +1,168 @@
+"""Adam over a pack: torch's own updates, each member by its own numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny_runs import SHAPE, cell, made
+from torch import Tensor
+
+from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
+from vaebench.training.optimizer import AdamState, PackOptimizer
+from vaebench.training.step import training_loss
+
+
+def gradients_of_a_batch(vae: VAE) -> tuple[Tensor | None, ...]:
+    source = torch.Generator().manual_seed(30)
+    x = torch.rand(len(vae.cells), 6, math.prod(SHAPE), generator=source)
+    noise = torch.randn(len(vae.cells), 4, 6, 3, generator=source)
+    return gradients_of(vae, training_loss(vae, vae.cells, torch.ones(1), x, noise).loss)
+
+
+def gradients_of(vae: VAE, loss: Tensor) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(loss.sum(), list(vae.parameters()), allow_unused=True)
+
+
+def stepped(cells: list[Cell], factor: float = 1.0) -> tuple[VAE, dict[str, Tensor]]:
+    """A pack after one update, and how each parameter moved."""
+    vae = made(cells)
+    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.set_factor(factor)
+    optimizer.step(gradients_of_a_batch(vae))
+    return vae, {name: (p - before[name]).detach() for name, p in vae.named_parameters()}
+
+
+def test_the_first_step_of_each_member_is_its_own_learning_rate() -> None:
+    rates = (1e-3, 4e-3)
+    cells = [cell(learning_rate=rate, sigma="learned") for rate in rates]
+    for factor in (1.0, 0.5):
+        for name, move in stepped(cells, factor)[1].items():
+            # Adam's first step is the rate in size; that of a learned scale ten times as large.
+            size = move.abs().flatten(1).max(1).values
+            faster = 10.0 if name == "raw_scale" else 1.0
+            expected = torch.tensor(rates) * factor * faster
+            torch.testing.assert_close(size, expected, rtol=1e-2, atol=0)
+
+
+def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
+    plain = [cell(sigma="learned", architecture=a) for a in ("mlp", "linear")]
+    for design in plain:
+        decayed = design.model_copy(update={"weight_decay": 1e6})
+        vae, moves = stepped([decayed])
+        for name, move in moves.items():
+            if name.endswith("weight"):
+                before = vae.get_parameter(name).detach() - move
+                # So strong a pull leaves the gradient's sign that of the weight.
+                assert (move.sign() == -before.sign()).float().mean() > 0.99, name
+            else:
+                torch.testing.assert_close(move, stepped([design])[1][name])
+
+
+def test_a_dropped_member_stays_and_the_others_go_on() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    vae = made(cells)
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.drop(0)
+    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
+    optimizer.step(gradients_of_a_batch(vae))
+    for name, parameter in vae.named_parameters():
+        assert torch.equal(parameter[0], before[name][0]), name
+        assert not torch.equal(parameter[1], before[name][1]), name
+
+
+def test_the_gradient_norm_is_that_of_one_member() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    vae = made(cells)
+    gradients = [g for g in gradients_of_a_batch(vae) if g is not None]
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.step(gradients)
+    squares = [gradient[1].square().sum() for gradient in gradients]
+    assert optimizer.gradient_norm(1) == pytest.approx(torch.stack(squares).sum().sqrt().item())
+
+
+@pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 4e-3)])
+def test_the_updates_are_those_of_torch_adam(rates: tuple[float, float]) -> None:
+    cells = [cell(seed=i, learning_rate=rate, weight_decay=0.1) for i, rate in enumerate(rates)]
+    vae, theirs = made(cells), made(cells)
+    decayed = [p for name, p in theirs.named_parameters() if name.endswith("weight")]
+    others = [p for name, p in theirs.named_parameters() if not name.endswith("weight")]
+    ours = PackOptimizer(vae, cells)
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others}]
+    adam = torch.optim.Adam(groups, lr=rates[1])
+    for _ in range(3):
+        ours.step(gradients_of_a_batch(vae))
+        for p, gradient in zip(theirs.parameters(), gradients_of_a_batch(theirs), strict=True):
+            p.grad = gradient
+        adam.step()
+    for (name, p), q in zip(vae.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p[1], q[1], rtol=1e-4, atol=1e-6, msg=name)
+        assert torch.allclose(p[0], q[0], rtol=1e-4, atol=1e-6) == (rates[0] == rates[1]), name
+
+
+def test_a_gradient_of_another_layout_is_still_the_right_one() -> None:
+    """Adam's kernel reads memory in order, so a transposed gradient has to be laid out anew."""
+    cells = [cell(seed=0)]
+    moves = []
+    for transpose in (False, True):
+        vae = made(cells)
+        weight = vae.get_parameter("decoder.layers.0.weight")
+        before = weight.detach().clone()
+        factor = torch.linspace(-1, 1, weight.numel()).reshape(weight.shape)
+        turned = (weight.mT * factor.mT).mT if transpose else weight * factor
+        PackOptimizer(vae, cells).step(gradients_of(vae, turned.sum(dim=(1, 2))))
+        moves.append(weight.detach() - before)
+    assert torch.equal(moves[0], moves[1])
+
+
+def test_the_update_that_is_compiled_is_the_kernel_s() -> None:
+    """The same arithmetic written twice: by torch's kernel and in operations of its own."""
+    numbers = ((1e-3, 0.1), (4e-3, 0.0), (2e-3, 0.3))
+    cells = [
+        cell(seed=i, sigma="learned", learning_rate=rate, weight_decay=decay)
+        for i, (rate, decay) in enumerate(numbers)
+    ]
+    theirs, ours = made(cells), made(cells)
+    kernel, traced = PackOptimizer(theirs, cells), PackOptimizer(ours, cells)
+    for factor in (1.0, 0.5, 0.5, 0.25):
+        for vae, optimizer in ((theirs, kernel), (ours, traced)):
+            optimizer.set_factor(factor)
+            gradients = gradients_of_a_batch(vae)
+            if optimizer is kernel:
+                optimizer.step(gradients)
+            else:
+                optimizer.traced_update(optimizer.state, gradients, optimizer.next_strides())
+        for optimizer in (kernel, traced):
+            optimizer.drop(1)
+    for one, other in zip(kernel.state.weights, traced.state.weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    # The two may take turns: they keep the same books.
+    assert kernel.steps == traced.steps == 4
+    for member in (0, 2):
+        for one, other in zip(kernel.state.tensors(), traced.state.tensors(), strict=True):
+            torch.testing.assert_close(one[member], other[member], rtol=1e-4, atol=1e-7)
+
+
+def test_a_dropped_member_s_gradient_may_be_anything() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    vae = made(cells)
+    optimizer = PackOptimizer(vae, cells)
+    optimizer.drop(0)
+    before = [weight.clone() for weight in optimizer.state.weights]
+    gradients = [torch.full_like(w, torch.nan) for w in before]
+    for gradient in gradients:
+        gradient[1] = 1
+    optimizer.traced_update(optimizer.state, gradients, optimizer.next_strides())
+    for weight, old in zip(optimizer.state.weights, before, strict=True):
+        assert torch.equal(weight[0], old[0])
+        assert not torch.equal(weight[1], old[1])
+
+
+def test_a_state_is_its_tensors() -> None:
+    state = PackOptimizer(made([cell()]), [cell()]).state
+    again = AdamState.of(state.tensors())
+    assert [len(part) for part in (again.weights, again.first_moments)] == [8, 8]
+    assert all(a is b for a, b in zip(state.tensors(), again.tensors(), strict=True))

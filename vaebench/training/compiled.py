@@ -1,0 +1,127 @@
+"""A training step compiled as a whole: loss, gradient and update as one program.
+
+Compiling takes some seconds a design and makes the step of a small VAE about twice as fast, of one
+of MNIST's size a third; `worth_compiling` says from how many steps on that is repaid. Results
+differ by rounding only, which is checked before a compiled step is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch._inductor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
+from vaebench.training.optimizer import AdamState, PackOptimizer
+from vaebench.training.step import Step, StepTerms, training_loss
+
+__all__ = ["NotCompiled", "compiled_step", "worth_compiling"]
+
+_FEWEST_STEPS = 10_000
+"""About a millisecond is saved a step, and some seconds are spent on compiling."""
+
+_OPTIONS = {
+    "compile_threads": 1,
+    # Python between the operations costs a small step a tenth.
+    "cpp_wrapper": True,
+}
+
+
+class NotCompiled(Exception):
+    """A step could not be compiled here, or its numbers were not those of the eager one."""
+
+
+def worth_compiling(steps: int) -> bool:
+    """Whether so many steps of training repay compiling."""
+    return steps >= _FEWEST_STEPS
+
+
+def compiled_step(
+    vae: VAE,
+    cells: Sequence[Cell],
+    beta: Tensor,
+    optimizer: PackOptimizer,
+    x: Tensor,
+    noise: Tensor,
+) -> Step:
+    """The training step as one program for batches of the shapes of ``x`` and ``noise``.
+
+    The operations of one step on this batch are written down and compiled together. Weights and
+    Adam's moments are arguments that it updates; everything else of the model is constant.
+
+    Raises:
+        NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
+    """
+    traced = _Traced(vae, cells, beta, optimizer)
+    arguments = [torch.ones(len(cells) + 1), x, noise]
+    try:
+        graph = make_fx(traced.step)(*_trial(optimizer), *arguments)
+        for node in graph.graph.nodes:
+            node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
+        program: Callable[..., Sequence[Tensor]] = torch._inductor.compile(
+            graph, [*_trial(optimizer), *arguments], options=_OPTIONS
+        )
+        outcome = _outcome(program, _trial(optimizer), arguments)
+    except Exception as error:  # whatever a compiler stumbles over, training goes on without it
+        raise NotCompiled(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    expected = _outcome(traced.step, _trial(optimizer), arguments)
+    for ours, theirs in zip(outcome, expected, strict=True):
+        if not float((ours - theirs).norm()) <= 1e-3 * float(theirs.norm()) + 1e-5:
+            raise NotCompiled("its numbers are not those of the same operations one by one")
+    state = optimizer.state.tensors()
+
+    def step(x: Tensor, noise: Tensor) -> Tensor:
+        (numbers,) = program(*state, optimizer.next_strides(), x, noise)
+        return numbers
+
+    return step
+
+
+class _Traced(nn.Module):
+    """A step as a function of the state and the batch, tensors in and tensors out."""
+
+    def __init__(
+        self, vae: VAE, cells: Sequence[Cell], beta: Tensor, optimizer: PackOptimizer
+    ) -> None:
+        super().__init__()
+        self.vae, self._cells, self._beta, self._optimizer = vae, cells, beta, optimizer
+        self._names = [f"vae.{name}" for name, p in vae.named_parameters() if p.requires_grad]
+
+    def forward(self, x: Tensor, noise: Tensor) -> StepTerms:
+        return training_loss(self.vae, self._cells, self._beta, x, noise)
+
+    def step(self, *tensors: Tensor) -> list[Tensor]:
+        """State, strides, pixels and noise to the stacked terms; updates the state."""
+        *state, strides, x, noise = tensors
+        adam = AdamState.of(state)
+        weights = [weight.detach().requires_grad_() for weight in adam.weights]
+        terms = functional_call(self, dict(zip(self._names, weights, strict=True)), (x, noise))
+        gradients = torch.autograd.grad(terms.loss.sum(), weights, allow_unused=True)
+        with torch.no_grad():
+            self._optimizer.traced_update(adam, gradients, strides)
+        return [terms.stacked()]
+
+
+def _trial(optimizer: PackOptimizer) -> list[Tensor]:
+    """A copy of the state with a second moment of one: an update smooth in the gradient.
+
+    From the zeros of the start Adam moves a weight by the sign of its gradient, which rounding may
+    turn where the gradient is all but zero.
+    """
+    state = optimizer.state
+    copies = [[t.clone() for t in part] for part in (state.weights, state.first_moments)]
+    return [*copies[0], *copies[1], *(torch.ones_like(t) for t in state.second_moments)]
+
+
+def _outcome(
+    program: Callable[..., Sequence[Tensor]], state: Sequence[Tensor], arguments: Sequence[Tensor]
+) -> list[Tensor]:
+    """What a step gives, and how it moves each tensor of a state."""
+    before = [tensor.clone() for tensor in state]
+    numbers = program(*state, *arguments)
+    return [*numbers, *(after - then for after, then in zip(state, before, strict=True))]
