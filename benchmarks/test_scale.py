@@ -1,7 +1,8 @@
 """A grid of 10,000 cells: to plan it, find nothing to do, load, export and report it.
 
 Each command runs in a fresh process. The limits are on its CPU time, not on the wall's: a machine
-that is busy with something else makes a command late, but hardly dearer.
+that is busy with something else makes a command late, but hardly dearer. A report's is on the
+wall's, since it is made by several processes at once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _measured(benchmark: Any, command: Sequence[str], folder: Path, rounds: int) -> Cost:
-    """The round that took the least CPU time: what disturbs a round only ever adds to it."""
+    """The round that took the least time: what disturbs a round only ever adds to it."""
     costs: list[Cost] = []
     benchmark.pedantic(lambda: costs.append(cost_of(command, folder)), rounds=rounds)
     least = min(costs, key=lambda cost: cost.cpu_seconds)
@@ -85,9 +86,10 @@ def test_export(benchmark: Any, folder: Path) -> None:
 
 def test_report(benchmark: Any, folder: Path) -> None:
     """The page stays one that a browser opens at once."""
-    cost = _measured(benchmark, vaebench("report", "store", "-o", "report"), folder, rounds=1)
+    cost = _measured(benchmark, vaebench("report", "store", "-o", "report"), folder, rounds=3)
     page = folder / "report" / "index.html"
     benchmark.extra_info["page_bytes"] = page.stat().st_size
     assert cost.code == 0
     assert page.stat().st_size < 5_000_000
-    _keeps_to(cost, 30)
+    assert cost.wall_seconds < 30
+    assert cost.peak_bytes < _GIGABYTE

@@ -14,12 +14,12 @@ import torch
 
 from vaebench.grid.cell import Cell
 from vaebench.grid.timed_step import TimedStep
+from vaebench.processes import Stop
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store, StoreBusy
 from vaebench.records.timing import Timing
 from vaebench.runner import stopwatch, timing
 from vaebench.runner.messages import Bound, Place
-from vaebench.runner.processes import Stop
 from vaebench.runner.timing import TimingSummary, time_steps
 from vaebench.training.loop import Divergence, Training, train
 

@@ -15,7 +15,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
@@ -28,7 +34,8 @@ from vaebench.analysis.labels import (
     value_text,
     varying,
 )
-from vaebench.analysis.style import FADED, WIDTH, colours, ramp
+from vaebench.analysis.palette import colours, ramp
+from vaebench.analysis.style import FADED, WIDTH, tick
 from vaebench.analysis.summary import design_summaries, summarise
 
 __all__ = [
@@ -137,7 +144,7 @@ def size_axis(axes: Axes, values: Sequence[Any]) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(_thin(numbers, 8)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if max(numbers) >= 1000:
         axes.tick_params(axis="x", labelrotation=35)
 
@@ -254,10 +261,6 @@ def _fixed(rows: pd.DataFrame, x: str) -> str:
 def headed(figure: Figure, title: str) -> None:
     if title:
         figure.suptitle(drawable(title, 110), x=0.01, ha="left")
-
-
-def tick(value: float, _position: int | None = None) -> str:
-    return f"{value + 0.0:,.10g}".replace("-", "−")
 
 
 def _equal_elbo(axes: Axes) -> None:

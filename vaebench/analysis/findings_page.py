@@ -7,17 +7,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from vaebench.analysis import figures, pictures
 from vaebench.analysis.comparability import groups
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.page import Picture, render
-from vaebench.analysis.style import FADED, WIDTH, colours, drawing, save
+from vaebench.analysis.palette import colours
+from vaebench.analysis.saving import save_png
+from vaebench.analysis.style import FADED, WIDTH, drawing
 from vaebench.analysis.summary import number
 from vaebench.findings.evidence import Evidence, rows_of, select
 from vaebench.findings.finding import Assessed
@@ -104,12 +105,16 @@ def _row(each: Assessed) -> _Row:
     )
 
 
-def _picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    with TemporaryDirectory() as folder:
-        path = save(figure, Path(folder), name)[0]
-        with Image.open(path) as image:
-            width, height = image.size
-        return Picture(name, title, caption, path.read_bytes(), width, height)
+@dataclass(frozen=True)
+class _Album:
+    """Saves the pictures of a page in a folder, from where the page takes them in."""
+
+    folder: Path
+
+    def picture(self, figure: Figure, name: str, title: str, caption: str) -> Picture:
+        path = Path(mkdtemp(dir=self.folder)) / f"{name}.png"
+        save_png(figure, path)
+        return Picture(name, title, caption, path)
 
 
 def _span(statistic: Statistic, margin: Margin) -> tuple[float, float]:
@@ -156,10 +161,10 @@ def _strips(rows: Sequence[Assessed]) -> Figure | None:
     return figure
 
 
-def _family_pictures(family: str, rows: Sequence[Assessed]) -> Iterator[Picture]:
+def _family_pictures(album: _Album, family: str, rows: Sequence[Assessed]) -> Iterator[Picture]:
     figure = _strips(rows)
     if figure is not None:
-        yield _picture(
+        yield album.picture(
             figure,
             f"verdicts-{family}",
             f"Measured against margins: {family}",
@@ -182,7 +187,7 @@ def _latent_frame(evidence: Evidence, budget: str) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _latent_pictures(evidence: Evidence, frame: pd.DataFrame) -> Iterator[Picture]:
+def _latent_pictures(album: _Album, evidence: Evidence, frame: pd.DataFrame) -> Iterator[Picture]:
     """The curve, rate and distortion, active units, KL by dimension, maps and samples."""
     if frame.empty:
         return
@@ -193,16 +198,16 @@ def _latent_pictures(evidence: Evidence, frame: pd.DataFrame) -> Iterator[Pictur
     ):
         for figure in figures.against(frame, "latent_dim", metrics, "Latent dimension"):
             caption = "Means over seeds with 95 % Student t intervals, a line a training budget."
-            yield _picture(figure, name, "Latent dimension", caption)
+            yield album.picture(figure, name, "Latent dimension", caption)
     rows = frame[frame["epochs"] == frame["epochs"].max()]
     plane = figures.rate_distortion(rows, "Rate and distortion, longest training")
     if plane is not None:
-        yield _picture(plane, "latent-plane", "Rate and distortion", "A point a latent size.")
+        yield album.picture(plane, "latent-plane", "Rate and distortion", "A point a latent size.")
     kept = rows[[size in _nearest(list(rows["latent_dim"])) for size in rows["latent_dim"]]]
-    yield from _latent_images(evidence, kept)
+    yield from _latent_images(album, evidence, kept)
 
 
-def _latent_images(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Picture]:
+def _latent_images(album: _Album, evidence: Evidence, rows: pd.DataFrame) -> Iterator[Picture]:
     arrays = {str(cell): evidence.arrays(str(cell)) for cell in rows["cell_id"]}
     curves = {c: of["kl_per_dimension"] for c, of in arrays.items() if "kl_per_dimension" in of}
     made = (
@@ -227,16 +232,18 @@ def _latent_images(evidence: Evidence, rows: pd.DataFrame) -> Iterator[Picture]:
     )
     for figure, name, title, caption in made:
         if figure is not None:
-            yield _picture(figure, name, title, caption)
+            yield album.picture(figure, name, title, caption)
 
 
-def _sections(rows: Sequence[Assessed], evidence: Evidence, latent: pd.DataFrame) -> list[_Section]:
+def _sections(
+    album: _Album, rows: Sequence[Assessed], evidence: Evidence, latent: pd.DataFrame
+) -> list[_Section]:
     made = []
     for family in dict.fromkeys(each.finding.family for each in rows):
         own = [each for each in rows if each.finding.family == family]
-        shown = list(_family_pictures(family, own))
+        shown = list(_family_pictures(album, family, own))
         if family == LATENT[0].family:
-            shown = [*_latent_pictures(evidence, latent), *shown]
+            shown = [*_latent_pictures(album, evidence, latent), *shown]
         title = _FAMILY_TITLES.get(family, family)
         made.append(_Section(family, title, tuple(map(_row, own)), tuple(shown)))
     return made
@@ -252,16 +259,15 @@ def write_findings_page(
     budget = rows[0].budget if rows else "quick"
     about_latents = any(each.finding.family == LATENT[0].family for each in rows)
     latent = _latent_frame(evidence, budget) if about_latents else pd.DataFrame()
-    with drawing():
-        sections = _sections(rows, evidence, latent)
     told = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
-    text = render(
-        "findings.html.j2",
-        title=title,
-        lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
-        story=latent_story(told, rows) if about_latents else (),
-        sections=sections,
-    )
+    with drawing(), TemporaryDirectory() as aside:
+        text = render(
+            "findings.html.j2",
+            title=title,
+            lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
+            story=latent_story(told, rows) if about_latents else (),
+            sections=_sections(_Album(Path(aside)), rows, evidence, latent),
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.html"
     path.write_text(text, encoding="utf-8", newline="")

@@ -9,10 +9,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib import metadata, resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
 from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain
@@ -24,19 +26,27 @@ __all__ = ["Page", "Picture", "Section", "html", "render"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its file name without an ending, its words and its PNG."""
+    """A figure on the page: its file name without an ending, its words and its PNG's path.
+
+    The file is read when the page is rendered.
+    """
 
     name: str
     title: str
     caption: str
-    png: bytes
-    width: int
-    height: int
+    png: Path
 
     @property
     def source(self) -> Markup:
         """The image itself as an address."""
-        return Markup("data:image/png;base64,") + base64.b64encode(self.png).decode("ascii")
+        data = base64.b64encode(self.png.read_bytes()).decode("ascii")
+        return Markup("data:image/png;base64,") + data
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        with Image.open(self.png) as image:
+            return image.size
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.figures import evenly, split, widest
 from vaebench.analysis.labels import design_label, drawable, ordered, varying
-from vaebench.analysis.style import INK, WIDTH, colours
+from vaebench.analysis.palette import colours
+from vaebench.analysis.style import INK, WIDTH
 
 __all__ = ["interpolations", "prior_samples", "reconstructions", "traversals", "tsne_maps"]
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from vaebench.analysis import figures, pictures
 from vaebench.analysis.comparability import Group, groups
@@ -34,7 +33,8 @@ from vaebench.analysis.overview import (
     warnings_table,
 )
 from vaebench.analysis.page import Page, Picture, Section, html
-from vaebench.analysis.style import drawing, save
+from vaebench.analysis.saving import Saver
+from vaebench.analysis.style import drawing
 from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
 from vaebench.analysis.timing import (
     Timings,
@@ -65,13 +65,11 @@ class _Builder:
     """Writes files into the new folder and keeps what the page needs of them."""
 
     folder: Path
+    saver: Saver
     sections: list[Section] = field(default_factory=list)
 
     def picture(self, figure: Figure, name: str, title: str, caption: str) -> Picture:
-        png = save(figure, self.folder / "figures", name)[0]
-        with Image.open(png) as image:
-            width, height = image.size
-        return Picture(name, title, caption, png.read_bytes(), width, height)
+        return Picture(name, title, caption, self.saver.save(figure, self.folder / "figures", name))
 
     def table(self, table: Table, numbers: pd.DataFrame) -> Table:
         """Write the table whole; what the page shows of it."""
@@ -431,8 +429,8 @@ def _timing_facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
 def _build(results: Results, timings: Timings, folder: Path) -> None:
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
-    build = _Builder(folder)
-    with drawing():
+    with drawing(), Saver() as saver:
+        build = _Builder(folder, saver)
         page = (_timing_page if results.frame.empty else _page)(build, results, timings)
     _write_text(folder / "index.html", html(page))
 

@@ -1,31 +1,21 @@
-"""One look for every figure, the same bytes from the same numbers, and how figures are saved.
+"""One look for every figure.
 
 Everything is set here and nothing is taken from the user's matplotlibrc, locale, fonts or display.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
-import numpy as np
-import seaborn as sns
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from PIL import Image
 
-__all__ = ["FADED", "INK", "WIDTH", "colours", "drawing", "ramp", "save"]
+__all__ = ["FADED", "INK", "WIDTH", "drawing", "tick"]
 
 WIDTH: Final = 9.6
 """Width of a figure in inches: a page's text width on the screen."""
 
 INK: Final = "#24292f"
 FADED: Final = "#8a929b"
-_PNG_DPI: Final = 120
-_RASTER_DPI: Final = 120
 
 _STYLE: Final[Any] = {
     "font.family": ["DejaVu Sans"],
@@ -80,47 +70,6 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def colours(count: int) -> list[tuple[float, float, float]]:
-    """Distinct colours that colour-blind readers can tell apart; they repeat after ten."""
-    return [tuple(c) for c in sns.color_palette("colorblind", count)]
-
-
-def ramp(count: int) -> list[tuple[float, float, float]]:
-    """Colours from dark to light for an ordered quantity, none too pale for white paper."""
-    return [tuple(c) for c in sns.color_palette("viridis", max(count + 1, 3))[:count]]
-
-
-def _set_out(figure: Figure) -> None:
-    """Work the layout out once; each format would otherwise do it again."""
-    FigureCanvasAgg(figure)
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-    figure.set_layout_engine("none")
-
-
-def _save_png(figure: Figure, path: Path) -> None:
-    """PNG with at most 256 colours, which keeps line art small and looks the same."""
-    figure.dpi = _PNG_DPI
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    small = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    small.save(path, format="PNG", optimize=True)
-
-
-def save(figure: Figure, folder: Path, name: str) -> Sequence[Path]:
-    """Save `name` as PNG, SVG and PDF, without dates or versions in them; the files' paths.
-
-    The canvases are called directly: `savefig` draws every figure twice.
-    """
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "pdf")]
-    _set_out(figure)
-    _save_png(figure, paths[0])
-    figure.dpi = _RASTER_DPI
-    svg: Any = FigureCanvasSVG(figure)
-    svg.print_svg(paths[1], metadata={"Date": None, "Creator": None})
-    figure.dpi = _RASTER_DPI
-    pdf: Any = FigureCanvasPdf(figure)
-    pdf.print_pdf(paths[2], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return paths
+def tick(value: float, _position: int | None = None) -> str:
+    """A number beside an axis, with a minus sign and commas in thousands."""
+    return f"{value + 0.0:,.10g}".replace("-", "−")

@@ -7,11 +7,10 @@ in; nothing of it can become markup, a formula or a command.
 import csv
 import dataclasses
 import io
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -163,19 +162,23 @@ def _csv_entry(value: object) -> str:
     return f"'{unbroken}" if formula else unbroken
 
 
-def _csv_column(values: Iterable[object]) -> list[str]:
-    """The entries of a column; a text that stands there often is looked at once."""
-    texts: dict[str, str] = {}
+def _csv_column(column: "pd.Series[Any]") -> list[str]:
+    """The entries of a column; a value that stands there often is looked at once."""
+    if column.isna().all():
+        return [""] * len(column)
+    if column.dtype == np.float64:
+        return ["" if value != value else repr(value) for value in column.tolist()]
+    known: dict[tuple[type, object], str] = {}
     entries = []
-    for value in values:
-        if type(value) is float:
-            entries.append("" if math.isnan(value) else repr(value))
-        elif isinstance(value, str):
-            if value not in texts:
-                texts[value] = _csv_entry(value)
-            entries.append(texts[value])
-        else:
+    for value in column.tolist():
+        # Zero and minus zero are equal, but not the same entry; nor are 1 and True.
+        if type(value) is float or not isinstance(value, Hashable):
             entries.append(_csv_entry(value))
+            continue
+        key = (type(value), value)
+        if key not in known:
+            known[key] = _csv_entry(value)
+        entries.append(known[key])
     return entries
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from vaebench.processes import without_the_script
 from vaebench.records.schema import Status
 from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
-from vaebench.runner.processes import without_the_script
 
 __all__ = ["Event", "Pool", "Running"]
 

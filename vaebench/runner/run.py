@@ -14,13 +14,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vaebench.grid.spec import Grid
+from vaebench.processes import Stop
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Planned, estimate, make_plan, packs
 from vaebench.runner.pool import Pool, Running
-from vaebench.runner.processes import Stop
 from vaebench.runner.worker_time import WorkerTime
 
 __all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid"]

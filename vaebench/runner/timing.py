@@ -11,12 +11,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from vaebench.grid.timed_step import TimedStep, sweep
+from vaebench.processes import Stop, without_the_script
 from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.messages import Bound, Place
-from vaebench.runner.processes import Stop, without_the_script
 from vaebench.runner.run import default_jobs
 
 __all__ = ["TimingSummary", "time_steps"]

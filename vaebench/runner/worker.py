@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection
 import torch
 
 from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.processes import serve_the_parent
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
 from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
-from vaebench.runner.processes import serve_the_parent
 
 __all__ = ["serve"]
 

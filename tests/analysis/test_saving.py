@@ -1,0 +1,54 @@
+"""Figures saved elsewhere are the figures that were made, and a failure is not lost."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vaebench.analysis.saving import Saver
+from vaebench.analysis.style import drawing
+
+
+def figure(height: float) -> Figure:
+    with drawing():
+        made = Figure((4, 3), layout="constrained")
+        axes = made.subplots()
+        axes.plot([0, 1, 2], [0, height, 1])
+        axes.set_title("a title")
+    return made
+
+
+def test_what_is_saved_is_the_figure_as_it_was_handed_over(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        with Saver() as saver:
+            for name, height in (("flat", 1.0), ("steep", 9.0)):
+                made = figure(height)
+                png = saver.save(made, tmp_path / folder, name)
+                made.axes[0].set_title("changed afterwards")
+        assert png == tmp_path / folder / "steep.png"
+    names = {f"{name}.{ending}" for name in ("flat", "steep") for ending in ("png", "svg", "pdf")}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == names
+    for name in names:
+        content = (tmp_path / "one" / name).read_bytes()
+        assert content == (tmp_path / "two" / name).read_bytes()
+    assert "a title" in (tmp_path / "one" / "flat.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "one" / "flat.png").read_bytes() != png.read_bytes()
+    with Image.open(png) as image:
+        assert image.size == (480, 360)
+
+
+def test_a_figure_that_cannot_be_saved_is_an_error_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), Saver() as saver:
+        saver.save(figure(1), tmp_path / "nowhere", "lost")
+
+
+def test_an_error_of_the_caller_is_the_one_that_is_told(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with Saver() as saver:
+            saver.save(figure(1), tmp_path / "nowhere", "lost")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
