@@ -168,6 +168,8 @@ def _print_summary(summary: TimingSummary, root: Path) -> None:
         click.echo(f"\n{timings_text(frame)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
     click.echo(f"timings: {states or 'none'}")
+    if not frame.empty and (frame["verdict"] == "too noisy").any():
+        click.echo("  time what was too noisy anew with --again, when the machine is quiet")
     if "failed" in summary.states():
         click.echo("  try failed timings again with --again")
     if summary.storage_error is not None:

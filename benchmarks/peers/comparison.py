@@ -12,6 +12,7 @@ from io import StringIO
 import torch
 
 from benchmarks.peers.jax_scan import train_jax
+from benchmarks.peers.plain import train_plain
 from benchmarks.peers.products import time_products
 from benchmarks.peers.pythae_default import HIDDEN, train_pythae
 from benchmarks.peers.pytorch_example import train_example
@@ -75,6 +76,7 @@ def compare(rounds: int, epochs: int = 20) -> list[Compared]:
         ("vaebench", 400): lambda: train_vaebench(small, 0, compiled=True)[0],
         ("vaebench, not compiled", 400): lambda: train_vaebench(small, 0)[0],
         ("PyTorch example's loop", 400): lambda: train_example(small, 0)[0],
+        ("plain PyTorch, data in memory", 400): lambda: train_plain(small, 0)[0],
         ("JAX, jit and scan", 400): lambda: train_jax(small, 0)[0],
         ("matrix products alone", 400): lambda: time_products(small),
         ("vaebench", HIDDEN): lambda: train_vaebench(large, 0, compiled=True)[0],

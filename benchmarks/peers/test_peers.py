@@ -18,9 +18,10 @@ pytest.importorskip("jax", reason="JAX is not installed: pip install 'vaebench[p
 
 from benchmarks.peers.comparison import compare, one_core
 from benchmarks.peers.jax_scan import train_jax
+from benchmarks.peers.plain import train_plain
 from benchmarks.peers.pythae_default import HIDDEN, train_pythae
 from benchmarks.peers.pytorch_example import train_example
-from benchmarks.peers.vaebench_loop import train_vaebench
+from benchmarks.peers.vaebench_loop import train_pack, train_vaebench
 from benchmarks.peers.workload import Peer, Weights, Workload, negative_elbo, workload
 
 _SEEDS = range(5)
@@ -41,9 +42,21 @@ def _compiled(work: Workload, seed: int) -> tuple[float, Weights]:
     return train_vaebench(work, seed, compiled=True)
 
 
+def _member_of_a_pack(work: Workload, seed: int) -> tuple[float, Weights]:
+    seconds, weights = train_pack(work, [seed + 100, seed + 200])
+    return seconds, weights[1]
+
+
 @pytest.mark.parametrize(
     ("peer", "hidden"),
-    [(_compiled, 400), (train_example, 400), (train_jax, 400), (train_pythae, HIDDEN)],
+    [
+        (_compiled, 400),
+        (_member_of_a_pack, 400),
+        (train_plain, 400),
+        (train_example, 400),
+        (train_jax, 400),
+        (train_pythae, HIDDEN),
+    ],
 )
 def test_a_peer_reaches_the_same_bound_after_the_same_steps(peer: Peer, hidden: int) -> None:
     ours, theirs = _reached(train_vaebench, hidden), _reached(peer, hidden)

@@ -11,18 +11,34 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.model.vae import VAE
 from vaebench.training.loop import Generators, train
 
-__all__ = ["train_vaebench"]
+__all__ = ["train_pack", "train_vaebench"]
 
 
 def train_vaebench(work: Workload, seed: int, *, compiled: bool = False) -> tuple[float, Weights]:
     """Train one cell, a pack of one; compiled, as trainings of 10,000 steps and more are."""
-    cell = as_cell(work, seed)
+    seconds, (weights,) = train_pack(work, [seed], compiled=compiled)
+    return seconds, weights
+
+
+def train_pack(
+    work: Workload, seeds: list[int], device: str = "cpu", *, compiled: bool = False
+) -> tuple[float, list[Weights]]:
+    """Train cells that differ by their seeds as one program; the seconds and each one's weights."""
+    cells = [as_cell(work, seed).model_copy(update={"device": device}) for seed in seeds]
     images = torch.from_numpy(work.train).unsqueeze(1)
-    pixels = TrainingPixels(images, 256, "none", dequantize=False)
-    vae = VAE([cell], (1, 28, 28), 256, [torch.Generator().manual_seed(seed)], 1.0)
-    order, drawn, noise = (torch.Generator().manual_seed(3 * seed + i) for i in range(3))
-    sources = [Generators(order, drawn, noise)]
+    pixels = TrainingPixels(images, 256, "none", dequantize=False, device=device)
+    starts = [torch.Generator().manual_seed(seed) for seed in seeds]
+    vae = VAE(cells, (1, 28, 28), 256, starts, 1.0).to(device)
+    sources = [
+        Generators(
+            torch.Generator().manual_seed(3 * seed),
+            *(torch.Generator(device).manual_seed(3 * seed + i) for i in (1, 2)),
+        )
+        for seed in seeds
+    ]
     begin = time.perf_counter()
-    training = train(vae, [cell], pixels, sources, compiled=compiled)
+    training = train(vae, cells, pixels, sources, compiled=compiled)
+    # The last step has ended: its loss was read.
     seconds = time.perf_counter() - begin - training.compile_seconds
-    return seconds, [p.detach().squeeze(0).numpy() for p in vae.parameters()]
+    stacks = [p.detach().cpu().numpy() for p in vae.parameters()]
+    return seconds, [[stack[member] for stack in stacks] for member in range(len(seeds))]

@@ -1,0 +1,44 @@
+"""What a GPU should make of it: a step as a graph and a pack of 64, against eager PyTorch there."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+
+from benchmarks.peers.plain import train_plain
+from benchmarks.peers.vaebench_loop import train_pack
+from benchmarks.peers.workload import Workload, workload
+from vaebench.runner.machine import absent_device
+
+_ROUNDS = 3
+
+
+def _ratio(work: Workload, members: int, device: str) -> float:
+    """How many times as fast cells train as one pack as one by one in a plain loop.
+
+    The plain loop trains one of them: the others would take as long. By turns, the median.
+    """
+    ratios = []
+    for _ in range(_ROUNDS + 1):
+        plain, _ = train_plain(work, 0, device)
+        pack, _ = train_pack(work, list(range(members)), device)
+        ratios.append(members * plain / pack)
+    return statistics.median(ratios[1:])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(
+    absent_device("cuda") is not None, reason=f"needs a GPU: {absent_device('cuda')}"
+)
+@pytest.mark.parametrize(("members", "target"), [(1, 4.0), (64, 20.0)])
+def test_against_eager_pytorch_on_the_same_gpu(benchmark: Any, members: int, target: float) -> None:
+    ratio = benchmark.pedantic(_ratio, args=(workload(400, epochs=100), members, "cuda"), rounds=1)
+    benchmark.extra_info["ratio"] = ratio
+    assert ratio >= target
+
+
+def test_a_pack_and_a_plain_loop_are_timed_on_the_cpu_too() -> None:
+    """That the comparison runs, where there is no GPU: no limit, since a CPU gains little."""
+    assert _ratio(workload(400, epochs=1), 2, "cpu") > 0.5
