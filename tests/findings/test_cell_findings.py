@@ -139,6 +139,14 @@ WORLDS = {
         design(iw_bound=("latent_dim", {50: -87.0})),
         design(iw_bound=("latent_dim", {50: -95.0})),
     ),
+    "iwae-whole-schedule": (
+        design(iw_bound=("epochs", {3280: -86.5})),
+        design(iw_bound=("epochs", {3280: -88.5})),
+    ),
+    "iwae-whole-schedule-units": (
+        design(active_units=("epochs", {3280: 19.0})),
+        design(active_units=("epochs", {3280: 25.0})),
+    ),
     "posterior-gap-remains": (
         design(posterior_gap=("latent_dim", {16: 0.8})),
         design(posterior_gap=("latent_dim", {16: 0.0})),

@@ -42,6 +42,9 @@ def test_the_quick_budget_is_digits_alone_and_full_is_said_to_cost_more():
         if "quick" not in finding.untested:
             assert {cell.dataset for cell in finding.cells("quick")} <= {"digits"}
     assert "minutes each" in FINDINGS["latent-three"].cost
+    assert FINDINGS["iwae-whole-schedule"].cost == (
+        "quick: not tested; full: 1 cell of mnist, hours each on a CPU"
+    )
     assert FINDINGS["mdl-bits"].cost == "mathematics, seconds, no cells"
 
 

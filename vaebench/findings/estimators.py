@@ -40,6 +40,16 @@ def _cells(budget: Budget, designs: tuple[tuple[str, int], ...] = _DESIGNS) -> t
     )
 
 
+def _whole_schedule(budget: Budget) -> tuple[Cell, ...]:
+    """The one-layer VAE of the paper's Table 1 over all eight stages: 9.84 million updates."""
+    if budget == "quick":
+        return ()
+    longer = {"epochs": 3280, "iw_samples": 5000, "iw_images": 10_000, "seed": 0}
+    return tuple(
+        cell.model_copy(update=longer) for cell in _cells(budget, (("elbo", 1),)) if cell.seed == 0
+    )
+
+
 def _design(objective: str, k: int) -> dict[str, object]:
     return {"objective": objective, "importance_samples": k}
 
@@ -70,6 +80,11 @@ def _more_units(evidence: Evidence) -> Statistic:
 def _table(evidence: Evidence) -> Statistic:
     rows = select(evidence.frame, **_design("elbo", 1))
     return over_seeds(-rows.set_index("seed")["iw_bound"], "nats/image")
+
+
+def _table_units(evidence: Evidence) -> Statistic:
+    rows = select(evidence.frame, **_design("elbo", 1))
+    return over_seeds(rows.set_index("seed")["active_units"], "units")
 
 
 def _curve_rises(evidence: Evidence) -> Statistic:
@@ -149,6 +164,32 @@ ESTIMATORS: tuple[Finding, ...] = (
         least_seeds=1,
         untested={"quick": "the published value is of MNIST"},
         truncation=_TRUNCATED,
+    ),
+    Finding(
+        "iwae-whole-schedule",
+        "iwae",
+        "On the paper's whole schedule of 3,280 epochs a one-layer VAE reaches an NLL of 86.76",
+        "Burda et al. 2016, Table 1; reproductions 86.35 to 87.78",
+        ("B01",),
+        "NLL of the VAE with k = 1",
+        {"full": Margin(85.66, 87.86)},
+        statistic=_table,
+        cells=_whole_schedule,
+        least_seeds=1,
+        untested={"quick": "the published value is of MNIST"},
+    ),
+    Finding(
+        "iwae-whole-schedule-units",
+        "iwae",
+        "On the paper's whole schedule a one-layer VAE uses 19 of its 50 latent dimensions",
+        "Burda et al. 2016, Table 1",
+        ("B01",),
+        "active units of the VAE with k = 1",
+        {"full": Margin(17, 22)},
+        statistic=_table_units,
+        cells=_whole_schedule,
+        least_seeds=1,
+        untested={"quick": "the published value is of MNIST"},
     ),
     Finding(
         "bound-curve-rises",

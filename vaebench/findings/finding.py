@@ -18,6 +18,9 @@ BUDGETS: tuple[Budget, ...] = get_args(Budget)
 Measured = tuple[Statistic, Mapping[str, JsonValue]]
 
 
+_EPOCHS_OF_HOURS = 1000
+
+
 def _no_cells(_: Budget) -> tuple[Cell, ...]:
     return ()
 
@@ -87,7 +90,10 @@ class Finding:
         cells = self.cells(budget)
         images = sorted({cell.dataset for cell in cells})
         each = "a second or two each" if images == ["digits"] else "minutes each"
-        return f"{len(cells)} cells of {' and '.join(images)}, {each}"
+        if max(cell.epochs for cell in cells) > _EPOCHS_OF_HOURS:
+            each = "hours each on a CPU"
+        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        return f"{count} of {' and '.join(images)}, {each}"
 
 
 @dataclass(frozen=True)
