@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import pytest
 import torch
+import torch._inductor
 from tiny_runs import Run, cell, generator, made, pixels_of
 
 from vaebench.grid.cell import Cell
@@ -61,6 +62,15 @@ def test_without_a_compiler_training_is_the_same_and_says_so(
     )
     for name, value in eager.weights().items():
         assert torch.equal(run.weights()[name], value), name
+
+
+def test_a_compiler_that_fails_without_a_word_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(torch._inductor, "compile", silent)
+    run = trained(cell(seed=5), compiled=True)
+    assert run.training.note == "the training step was not compiled: AssertionError: "
 
 
 @pytest.mark.parametrize("spoilt", [0, -1])

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch._inductor
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
@@ -57,6 +55,10 @@ def compiled_step(
     Raises:
         NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
     """
+    # Two seconds to import, which only a long training repays.
+    import torch._inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     traced = _Traced(vae, cells, beta, optimizer)
     arguments = [torch.ones(len(cells) + 1), x, noise]
     try:
@@ -68,7 +70,8 @@ def compiled_step(
         )
         outcome = _outcome(program, _trial(optimizer), arguments)
     except Exception as error:  # whatever a compiler stumbles over, training goes on without it
-        raise NotCompiled(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        first_line = str(error).partition("\n")[0]
+        raise NotCompiled(f"{type(error).__name__}: {first_line}") from error
     expected = _outcome(traced.step, _trial(optimizer), arguments)
     for ours, theirs in zip(outcome, expected, strict=True):
         if not float((ours - theirs).norm()) <= 1e-3 * float(theirs.norm()) + 1e-5:

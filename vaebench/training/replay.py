@@ -120,7 +120,8 @@ class ReplayedStep:
                 return self._numbers
             self.note = "steps are not replayed as one graph: the first replay gave other numbers"
         except RuntimeError as error:
-            self.note = f"steps are not replayed as one graph: {str(error).splitlines()[0]}"
+            first_line = str(error).partition("\n")[0]
+            self.note = f"steps are not replayed as one graph: {first_line}"
             self._renew_generators()
         self._restore(before, random_states)
         return self._step(indices)
