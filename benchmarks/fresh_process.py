@@ -28,7 +28,7 @@ open(sys.argv[1], "w").write(json.dumps(cost))
 class Cost:
     """A command's exit code, output and cost: seconds of wall and CPU time, peak bytes resident.
 
-    CPU time counts the command's own children too.
+    CPU time counts the command's own children too; the peak is that of the largest process.
     """
 
     code: int

@@ -40,5 +40,5 @@ def test_against_eager_pytorch_on_the_same_gpu(benchmark: Any, members: int, tar
 
 
 def test_a_pack_and_a_plain_loop_are_timed_on_the_cpu_too() -> None:
-    """That the comparison runs, where there is no GPU: no limit, since a CPU gains little."""
-    assert _ratio(workload(400, epochs=1), 2, "cpu") > 0.5
+    """That the comparison runs where there is no GPU."""
+    assert _ratio(workload(400, epochs=1), 2, "cpu") > 0

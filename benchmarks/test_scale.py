@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _measured(benchmark: Any, command: Sequence[str], folder: Path, rounds: int) -> Cost:
+def _measured(
+    benchmark: Any, command: Sequence[str], folder: Path, rounds: int, by: str = "cpu_seconds"
+) -> Cost:
     """The round that took the least time: what disturbs a round only ever adds to it."""
     costs: list[Cost] = []
     benchmark.pedantic(lambda: costs.append(cost_of(command, folder)), rounds=rounds)
-    least = min(costs, key=lambda cost: cost.cpu_seconds)
+    least = min(costs, key=attrgetter(by))
     benchmark.extra_info["cpu_seconds"] = [cost.cpu_seconds for cost in costs]
     benchmark.extra_info["wall_seconds"] = [cost.wall_seconds for cost in costs]
     benchmark.extra_info["peak_bytes"] = max(cost.peak_bytes for cost in costs)
@@ -86,7 +89,8 @@ def test_export(benchmark: Any, folder: Path) -> None:
 
 def test_report(benchmark: Any, folder: Path) -> None:
     """The page stays one that a browser opens at once."""
-    cost = _measured(benchmark, vaebench("report", "store", "-o", "report"), folder, rounds=3)
+    command = vaebench("report", "store", "-o", "report")
+    cost = _measured(benchmark, command, folder, rounds=3, by="wall_seconds")
     page = folder / "report" / "index.html"
     benchmark.extra_info["page_bytes"] = page.stat().st_size
     assert cost.code == 0

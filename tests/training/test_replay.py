@@ -12,7 +12,7 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.runner.machine import absent_device
 from vaebench.training.loop import Generators, train
-from vaebench.training.replay import Record, can_be_recorded
+from vaebench.training.replay import Record, ReplayedStep, can_be_recorded
 
 DYNAMIC = {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"}
 
@@ -97,6 +97,23 @@ def test_a_replay_that_gives_other_numbers_is_not_used(by: float) -> None:
     assert run.training.note is not None
     assert run.training.note.endswith("other numbers")
     assert_equal(trained(cells, None), run, 1)
+
+
+def test_it_tells_which_steps_were_replayed() -> None:
+    """Of a replayed step the gradient is not seen, so a diverging one may not report it."""
+    state = torch.zeros(2)
+
+    def step(indices: torch.Tensor) -> torch.Tensor:
+        state.add_(indices.float().mean())
+        return torch.zeros(3, 2)
+
+    replayed = ReplayedStep(step, [state], [], Recorder())
+    told = []
+    for size in (4, 4, 4, 4, 4, 2, 4):
+        replayed(torch.ones(2, size, dtype=torch.long))
+        told.append(replayed.was_replayed)
+    assert told == [False, False, False, True, True, False, True]
+    assert state.tolist() == [7.0, 7.0]
 
 
 def test_a_member_that_diverges_is_recorded_out() -> None:

@@ -31,7 +31,8 @@ class Saver:
     waits for the last of them.
 
     Raises:
-        OSError: on leaving, a figure could not be saved.
+        OSError: a figure could not be saved, which is told on leaving at the latest, or the other
+            processes could not be started or were ended.
     """
 
     def __enter__(self) -> "Saver":

@@ -106,7 +106,7 @@ def _gap(evidence: Evidence) -> Statistic:
 
 _TRUNCATED: dict[Budget, str] = {
     "quick": "8×8 digits, k up to 20 of 50, 30 epochs of 3,280, L_200 for L_5000",
-    "full": "k up to 20 of 50, 40 epochs of 3,280 (the first four of the eight stages), L_1000 "
+    "full": "k up to 20 of 50, 40 epochs of 3,280 with all eight stages in them, L_1000 "
     "for L_5000 on 1,000 test images",
 }
 

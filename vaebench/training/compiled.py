@@ -55,17 +55,18 @@ def compiled_step(
     Raises:
         NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
     """
-    # Two seconds to import, which only a long training repays.
-    import torch._inductor
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     traced = _Traced(vae, cells, beta, optimizer)
-    arguments = [torch.ones(len(cells) + 1), x, noise]
+    # Another stride for each member, so that none goes to the wrong one unseen.
+    arguments = [torch.linspace(0.5, 1.5, len(cells) + 1), x, noise]
     try:
+        # Two seconds to import, which only a long training repays.
+        from torch import _inductor
+        from torch.fx.experimental.proxy_tensor import make_fx
+
         graph = make_fx(traced.step)(*_trial(optimizer), *arguments)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
-        program: Callable[..., Sequence[Tensor]] = torch._inductor.compile(
+        program: Callable[..., Sequence[Tensor]] = _inductor.compile(
             graph, [*_trial(optimizer), *arguments], options=_OPTIONS
         )
         outcome = _outcome(program, _trial(optimizer), arguments)

@@ -27,8 +27,8 @@ class Divergence:
     """Where a member's loss stopped being finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` is that step's, None if not finite or if the step was compiled;
-    ``sigma`` is the scale in force.
+    none; ``gradient_norm`` is that step's, None if not finite, or if the step was compiled
+    or replayed; ``sigma`` is the scale in force.
     """
 
     step: int
@@ -252,7 +252,8 @@ class _Loop:
                 self.divergence[member] = self._divergence(member, len(self.step_seconds))
 
     def _divergence(self, member: int, step: int) -> Divergence:
-        norm = self.optimizer.gradient_norm(member)
+        unseen = self._replayed is not None and self._replayed.was_replayed
+        norm = None if unseen else self.optimizer.gradient_norm(member)
         return Divergence(
             step=step,
             loss=self._last_loss[member],

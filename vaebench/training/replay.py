@@ -74,6 +74,7 @@ class ReplayedStep:
 
     Attributes:
         note: why the step is not replayed; None while it is, or may yet be.
+        was_replayed: whether the last step was: no Python saw its gradient.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class ReplayedStep:
         self._replay: Callable[[], None] | None = None
         self._calls = 0
         self.note: str | None = None
+        self.was_replayed = False
 
     def __call__(self, indices: Tensor) -> Tensor:
         """Take a step; the numbers are overwritten by the next one."""
@@ -95,12 +97,14 @@ class ReplayedStep:
             self._indices = indices.clone()
         self._calls += 1
         usual = indices.shape == self._indices.shape  # an epoch's last batch may be short
+        self.was_replayed = False
         if self.note is not None or self._calls <= _EAGER_STEPS or not usual:
             return self._step(indices)
         if self._replay is None:
             return self._checked(indices)
         self._indices.copy_(indices)
         self._replay()
+        self.was_replayed = True
         return self._numbers
 
     def forget(self) -> None:
@@ -117,6 +121,7 @@ class ReplayedStep:
             self._replay = self._record(self._run, self._sources())
             self._replay()
             if torch.allclose(self._outcome(self._numbers, before), expected, 1e-3, 1e-6, True):
+                self.was_replayed = True
                 return self._numbers
             self.note = "steps are not replayed as one graph: the first replay gave other numbers"
         except RuntimeError as error:
