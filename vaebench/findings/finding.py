@@ -17,8 +17,8 @@ BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 Measured = tuple[Statistic, Mapping[str, JsonValue]]
 
-
 _EPOCHS_OF_HOURS = 1000
+"""A training of more epochs is one of hours on a CPU."""
 
 
 def _no_cells(_: Budget) -> tuple[Cell, ...]:

@@ -19,9 +19,9 @@ __all__ = ["Event", "Pool", "Running"]
 
 _ATTEMPTS = 2
 _LEAVE_SECONDS = 5.0
-# Imported once, so that every worker starts with them; the first cell would import the others
-# (the optimiser needs torch._dynamo). Modules that are not there are passed over.
-_PRELOADED = ("vaebench.runner.worker", "torch._dynamo", "sklearn.datasets", "sklearn.neighbors")
+# Imported once, so that every worker starts with them; the first cell would import the others.
+# Modules that are not there are passed over.
+_PRELOADED = ("vaebench.runner.worker", "sklearn.datasets", "sklearn.neighbors")
 
 
 @dataclass(frozen=True)
