@@ -8,7 +8,7 @@ from vaebench.runner.machine import environment
 with one_core():
     here = environment("cpu")
     print(
-        f"{here.processor}, one core, torch {here.versions['torch']}, float32, batch 128; "
+        f"{here.processor}, one core, torch {here.versions['torch']}, batch 128; "
         "medians over rounds, ratios within a round\n"
     )
     print(table(compare(int(sys.argv[1]) if len(sys.argv) > 1 else 15)))

@@ -16,7 +16,7 @@ from scipy import stats
 pytest.importorskip("pythae", reason="pythae is not installed: pip install 'vaebench[peers]'")
 pytest.importorskip("jax", reason="JAX is not installed: pip install 'vaebench[peers]'")
 
-from benchmarks.peers.comparison import compare, one_core
+from benchmarks.peers.comparison import compare, has_bfloat16, one_core
 from benchmarks.peers.jax_scan import train_jax
 from benchmarks.peers.plain import train_plain
 from benchmarks.peers.pythae_default import HIDDEN, train_pythae
@@ -42,6 +42,10 @@ def _compiled(work: Workload, seed: int) -> tuple[float, Weights]:
     return train_vaebench(work, seed, compiled=True)
 
 
+def _bfloat16(work: Workload, seed: int) -> tuple[float, Weights]:
+    return train_vaebench(work, seed, compiled=True, precision="bfloat16")
+
+
 def _member_of_a_pack(work: Workload, seed: int) -> tuple[float, Weights]:
     seconds, weights = train_pack(work, [seed + 100, seed + 200])
     return seconds, weights[1]
@@ -51,6 +55,7 @@ def _member_of_a_pack(work: Workload, seed: int) -> tuple[float, Weights]:
     ("peer", "hidden"),
     [
         (_compiled, 400),
+        (_bfloat16, 400),
         (_member_of_a_pack, 400),
         (train_plain, 400),
         (train_example, 400),
@@ -85,5 +90,6 @@ def test_step_of_each_peer(benchmark: Any) -> None:
     with one_core():
         compared = benchmark.pedantic(compare, args=(7,), rounds=1)
     for row in compared:
-        benchmark.extra_info[row.name] = row.__dict__
+        benchmark.extra_info[f"{row.name} / {row.ours_is}, {row.network}"] = row.__dict__
     assert all(row.ratio > 0 for row in compared)
+    assert any("bfloat16" in row.ours_is for row in compared) == has_bfloat16()

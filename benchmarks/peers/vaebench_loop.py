@@ -14,17 +14,29 @@ from vaebench.training.loop import Generators, train
 __all__ = ["train_pack", "train_vaebench"]
 
 
-def train_vaebench(work: Workload, seed: int, *, compiled: bool = False) -> tuple[float, Weights]:
+def train_vaebench(
+    work: Workload, seed: int, *, compiled: bool = False, precision: str = "float32"
+) -> tuple[float, Weights]:
     """Train one cell, a pack of one; compiled, as trainings of 10,000 steps and more are."""
-    seconds, (weights,) = train_pack(work, [seed], compiled=compiled)
+    seconds, (weights,) = train_pack(work, [seed], compiled=compiled, precision=precision)
     return seconds, weights
 
 
 def train_pack(
-    work: Workload, seeds: list[int], device: str = "cpu", *, compiled: bool = False
+    work: Workload,
+    seeds: list[int],
+    device: str = "cpu",
+    *,
+    compiled: bool = False,
+    precision: str = "float32",
 ) -> tuple[float, list[Weights]]:
-    """Train cells that differ by their seeds as one program; the seconds and each one's weights."""
-    cells = [as_cell(work, seed).model_copy(update={"device": device}) for seed in seeds]
+    """Train cells that differ by their seeds as one program; the seconds and each one's weights.
+
+    Raises:
+        RuntimeError: the step was to be compiled and was not.
+    """
+    update = {"device": device, "precision": precision}
+    cells = [as_cell(work, seed).model_copy(update=update) for seed in seeds]
     images = torch.from_numpy(work.train).unsqueeze(1)
     pixels = TrainingPixels(images, 256, "none", dequantize=False, device=device)
     starts = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -38,6 +50,8 @@ def train_pack(
     ]
     begin = time.perf_counter()
     training = train(vae, cells, pixels, sources, compiled=compiled)
+    if compiled and training.note:
+        raise RuntimeError(training.note)
     # The last step has ended: its loss was read.
     seconds = time.perf_counter() - begin - training.compile_seconds
     stacks = [p.detach().cpu().numpy() for p in vae.parameters()]

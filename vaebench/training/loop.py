@@ -196,7 +196,7 @@ class _Loop:
     def _worth_compiling(self) -> bool:
         design = self.cells[0]
         steps = design.epochs * math.ceil(len(self.pixels) / design.batch_size)
-        on_cpu = self.device.type == "cpu" and design.precision == "float32"
+        on_cpu = self.device.type == "cpu"
         return on_cpu and worth_compiling(steps) and can_be_recorded(self.cells)
 
     def _compile(self) -> float:

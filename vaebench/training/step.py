@@ -47,9 +47,8 @@ def eager_step(
     noise: Tensor,
 ) -> Tensor:
     """One update operation by operation, by torch's autograd: a `Step` of `x` and `noise`."""
-    with _precision(cells[0].precision, x.device.type):
-        terms = training_loss(vae, cells, beta, x, noise)
-        gradients = torch.autograd.grad(terms.loss.sum(), optimizer.weights, allow_unused=True)
+    terms = training_loss(vae, cells, beta, x, noise)
+    gradients = torch.autograd.grad(terms.loss.sum(), optimizer.weights, allow_unused=True)
     optimizer.step(gradients)
     return terms.stacked()
 
@@ -68,10 +67,12 @@ def training_loss(
     ``elbo``: reconstruction error + beta KL. ``iwae``: minus the importance-weighted bound over
     the S draws. With a delta posterior: reconstruction error + sparsity times the L1 norm of the
     code (the tutorial's sparse autoencoder, with L1 for the L0 that has no gradient).
+    With bfloat16 the networks are autocast; what they give is float32 again, and so is the rest.
     """
-    drawn = draw(vae, x, noise, fit_scale=True)
-    reconstruction_error = drawn.reconstruction_error().mean(-1)
     design = cells[0]
+    with _precision(design.precision, x.device.type):
+        drawn = draw(vae, x, noise, fit_scale=True)
+    reconstruction_error = drawn.reconstruction_error().mean(-1)
     if design.posterior == "delta":
         return StepTerms(
             _sparse_loss(drawn, cells, reconstruction_error), reconstruction_error, None
