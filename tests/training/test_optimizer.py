@@ -161,6 +161,13 @@ def test_a_dropped_member_s_gradient_may_be_anything() -> None:
         assert not torch.equal(weight[1], old[1])
 
 
+def test_a_traced_update_is_for_a_cpu() -> None:
+    """Its strides are written through memory that only a CPU shares."""
+    optimizer = PackOptimizer(made([cell()]).to("meta"), [cell()])
+    with pytest.raises(RuntimeError, match="only weights on a CPU"):
+        optimizer.next_strides()
+
+
 def test_a_state_is_its_tensors() -> None:
     state = PackOptimizer(made([cell()]), [cell()]).state
     again = AdamState.of(state.tensors())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,7 +52,7 @@ class Training:
         compile_seconds: what compiling the step took, before the first.
     """
 
-    step_seconds: list[float]
+    step_seconds: array[float]
     images: int
     series: list[dict[str, list[float | None]]]
     divergence: list[Divergence | None]
@@ -92,22 +93,24 @@ def train(
 class _EpochSums:
     """Sums over an epoch's images; the last batch may be short.
 
-    One small tensor, ``(3, P)``, since each operation on it costs as much as one on a small layer.
+    In Python's own numbers: a step's are read at its end anyhow, and a tensor's operation costs as
+    much as one on a small layer.
     """
 
-    def __init__(self, members: int, device: torch.device) -> None:
-        self._sums = torch.zeros(3, members, dtype=torch.float64, device=device)
+    def __init__(self, members: int) -> None:
+        self._sums = [[0.0] * members for _ in range(3)]
         self._images = 0
 
-    def add(self, numbers: Tensor, images: int) -> None:
-        """Add a batch's means ``(3, P)``, each times its images."""
-        self._sums.add_(numbers, alpha=images)
+    def add(self, numbers: Sequence[Sequence[float]], images: int) -> None:
+        """Add a batch's means, three a member, each times its images."""
+        for sums, means in zip(self._sums, numbers, strict=True):
+            for member, mean in enumerate(means):
+                sums[member] += images * mean
         self._images += images
 
-    def means(self) -> tuple[list[float], list[float], list[float]]:
+    def means(self) -> list[list[float]]:
         """Loss, reconstruction error and KL: a number a member, nats per image."""
-        loss, error, kl = (self._sums / max(self._images, 1)).tolist()
-        return loss, error, kl
+        return [[each / max(self._images, 1) for each in sums] for sums in self._sums]
 
 
 @dataclass
@@ -118,7 +121,8 @@ class _Loop:
     generators: list[Generators]
     record: Record | None
     compiled: bool | None = None
-    step_seconds: list[float] = field(default_factory=list)
+    # Ten million steps are 80 MB of numbers; as Python's own objects they would be four times that.
+    step_seconds: array[float] = field(default_factory=lambda: array("d"))
     images: int = 0
 
     def __post_init__(self) -> None:
@@ -162,7 +166,7 @@ class _Loop:
         )
 
     def _epoch(self, factor: float) -> list[float]:
-        sums = _EpochSums(len(self.cells), self.device)
+        sums = _EpochSums(len(self.cells))
         size = self.cells[0].batch_size
         count = len(self.pixels)
         order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
@@ -170,7 +174,7 @@ class _Loop:
         take_step = self._replayed or self._step
         for start in range(0, count, size):
             begin = time.perf_counter()
-            numbers = take_step(order[:, start : start + size])
+            numbers = take_step(order[:, start : start + size]).tolist()
             finite = self._check(numbers[0])
             self.step_seconds.append(time.perf_counter() - begin)
             if not finite:
@@ -221,6 +225,8 @@ class _Loop:
     def _noise(self, images: int) -> Tensor:
         samples, width = self.cells[0].importance_samples, self.vae.latent_dim
         noise = torch.empty(len(self.cells), samples, images, width, device=self.device)
+        if len(self.cells) == 1:
+            return noise.normal_(generator=self.generators[0].noise)
         for member, cell, generators in zip(noise, self.cells, self.generators, strict=True):
             if cell.latent_dim == width:
                 member.normal_(generator=generators.noise)
@@ -230,10 +236,9 @@ class _Loop:
                 member.zero_()[..., : cell.latent_dim] = own.normal_(generator=generators.noise)
         return noise
 
-    def _check(self, loss: Tensor) -> bool:
+    def _check(self, losses: Sequence[float]) -> bool:
         """Drop the members whose loss is not finite; false when none is left."""
-        values = loss.tolist()
-        for member, value in enumerate(values):
+        for member, value in enumerate(losses):
             if self.divergence[member] is not None:
                 continue
             if abs(value) < float("inf"):

@@ -63,8 +63,13 @@ class PackOptimizer:
         self._gradients: Sequence[Tensor | None] = ()
         self._members: Sequence[int] = range(len(cells))
         self._factor = 1.0
+        self._strides = torch.zeros(len(cells) + 1)
         # On a GPU the rate is a tensor, which a step that is replayed reads anew.
         self._on_gpu = self.steps.is_cuda
+        # The memory of both by numpy: after a product has emptied the caches, torch's scalars
+        # take four times as long.
+        on_cpu = self.steps.device.type == "cpu"
+        self._numbers = (self.steps.numpy(), self._strides.numpy()) if on_cpu else None
         self._groups: dict[tuple[float, float], _Group] = {}
         for member in self._members:
             for key, slot in self._slots_of(member):
@@ -111,21 +116,27 @@ class PackOptimizer:
             )
 
     def next_strides(self) -> Tensor:
-        """Begin a step that is taken by `traced_update`, and return what it needs.
+        """Begin a step on a CPU that is taken by `traced_update`, and return what it needs.
 
         Returns:
-            ``(P + 1,)`` float32: each member's learning rate over the first moment's bias
-            correction, 0 for one that was dropped; last 1 over the square root of the second's.
+            The same tensor at each call, ``(P + 1,)`` float32: each member's learning rate over
+            the first moment's bias correction, 0 for one that was dropped; last 1 over the square
+            root of the second's.
+
+        Raises:
+            RuntimeError: the weights are not on a CPU.
         """
+        if self._numbers is None:
+            raise RuntimeError("only weights on a CPU are updated by a traced step")
         self._gradients = ()
-        self.steps.add_(1)
-        count = self.steps.item()
+        steps, strides = self._numbers
+        steps += 1
+        count = float(steps)
         scale = self._factor / (1 - _BETA1**count)
-        strides = [
-            cell.learning_rate * scale if member in self._members else 0.0
-            for member, cell in enumerate(self._cells)
-        ]
-        return torch.tensor([*strides, (1 - _BETA2**count) ** -0.5])
+        for member in self._members:
+            strides[member] = self._cells[member].learning_rate * scale
+        strides[-1] = (1 - _BETA2**count) ** -0.5
+        return self._strides
 
     def traced_update(
         self, state: AdamState, gradients: Sequence[Tensor | None], strides: Tensor
@@ -164,6 +175,7 @@ class PackOptimizer:
     def drop(self, member: int) -> None:
         """Train this member no longer."""
         self._members = [each for each in self._members if each != member]
+        self._strides[member] = 0
         for group in self._groups.values():
             group.slots = [slot for slot in group.slots if slot.member != member]
 
