@@ -125,7 +125,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("report", "store", "-o", "store/report"), "store"),
     (("report", "store", "-o", "file/report"), "file"),
     (("export", "store", "-o", "x.txt"), "a .csv or .parquet file; got 'x.txt'"),
-    (("export", "store", "-o", "nosuch/x.csv"), "No such file or directory"),
+    (("export", "store", "-o", "nosuch/x.csv"), "there is no folder nosuch to write x.csv to"),
     (("export", "nosuch", "-o", "x.csv"), "there is no folder nosuch"),
     (("compare", "store", "nosuch"), "there is no folder nosuch"),
     (("compare", "store:sigma=0.1", "store:sigma=0.2"), "there sigma is 0.1, 0.3"),
@@ -150,6 +150,10 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("time", "--pack", "2000"), "a pack holds 1 to 1000 cells; got 2000"),
     (("time", "--steps", "9"), "9 is not in the range x>=10"),
     (("time", "--seconds", "inf"), "seconds must be above 0; got inf"),
+    (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both say how long"),
+    (("time", "--no-report", "--report-dir", "r"), "--report-dir says where the report goes"),
+    ((*RUN, "--no-report", "--report-dir", "r"), "--report-dir says where the report goes"),
+    (("reproduce", "--no-report", "--report-dir", "r"), "--report-dir says where the page goes"),
     (("time", "-o", "file"), "'file' is a file"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
@@ -261,17 +265,47 @@ def test_a_damaged_record_is_named_with_4_and_trained_again(here: Path, ask: Ask
     record.write_bytes(record.read_bytes()[:-9])
     judged = ("reproduce", "latent-dim", "--no-train", "--no-report", "-o", "store")
     written = ("export", "store", "-o", "table.csv")
-    for words in (("doctor", "store"), ("report", "store"), ("show", "store"), judged, written):
+    against = ("compare", "store:sigma=0.1", "store:sigma=0.3")
+    read = [("doctor", "store"), ("report", "store"), ("show", "store"), judged, written, against]
+    for words in read:
         answer = ask(*words)
         assert answer.code == 4, words
         assert f"store/cells/{record.parent.name}/record.json: damaged" in answer.text
     assert ask("show", "store", record.parent.name).code == 4
     answer = ask(*RUN, "--no-report")
     assert answer.code == 4
-    assert "1 cells run" in answer.out
+    assert "1 cell run" in answer.out
     assert list((here / "store/.quarantine").glob("*record.json"))
     assert ask("doctor", "store").code == 0
     assert ask(*RUN, "--no-report").code == 0
+
+
+def test_damage_alone_is_4_and_not_the_5_of_an_empty_store(here: Path, ask: Ask) -> None:
+    for record in (here / "store/cells").glob("*/record.json"):
+        record.write_bytes(b"")
+    for words in (("report", "store"), ("export", "store", "-o", "table.csv")):
+        assert ask(*words).code == 4, words
+    assert not Path("table.csv").exists()
+
+
+def test_reports_lie_as_results_do(here: Path, ask: Ask) -> None:
+    """Two stores of one name never share a report."""
+    for home in ("results/mine", "results/reference/mine", "apart/mine"):
+        shutil.copytree(here / "store", home)
+        assert ask("report", home).code == 0
+    found = {str(page.parent) for page in Path("reports").rglob("index.html")}
+    assert found == {"reports/mine", "reports/reference/mine"}
+
+
+def test_a_folder_that_can_hold_no_report_is_2_before_anything_is_trained(
+    here: Path, ask: Ask
+) -> None:
+    Path("notes").mkdir()
+    Path("notes/mine.txt").write_text("keep", encoding="utf-8")
+    answer = ask("run", "small.toml", "-o", "fresh", "--report-dir", "notes")
+    assert answer.code == 2
+    assert "holds something else" in answer.err
+    assert not Path("fresh").exists()
 
 
 def test_damaged_arrays_are_found(here: Path, ask: Ask) -> None:
@@ -457,6 +491,14 @@ def test_lists_carry_units_and_defaults_as_a_grid_file_writes_them(ask: Ask) -> 
 # --- timed training steps ------------------------------------------------------------------------
 
 TIME = ("time", "--latent-dim", "2", "--batch-size", "16", "--width", "8", "--steps", "10")
+
+
+def test_timings_are_exported_where_there_are_no_cells(here: Path, ask: Ask) -> None:
+    sizes = ("--latent-dim", "2", "--batch-size", "16", "--width", "8", "--steps", "12")
+    assert ask("time", *sizes, "-o", "timed", "--no-report").code == 0
+    assert ask("export", "timed", "-o", "timed.CSV").code == 0
+    (row,) = pd.read_csv("timed.CSV").to_dict("records")
+    assert (row["latent_dim"], row["batch_size"], row["device"]) == (2, 16, "cpu")
 
 
 def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.api import run
+    from vaebench.runner.reproduce import reproduce
     from vaebench.runner.timing import time_steps
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "load_results",
     "load_timings",
+    "reproduce",
     "run",
     "time_steps",
     "write_report",
@@ -45,6 +47,7 @@ _HOMES = {
     "compare": "vaebench.analysis.comparison",
     "load_results": "vaebench.analysis.frame",
     "load_timings": "vaebench.analysis.timing",
+    "reproduce": "vaebench.runner.reproduce",
     "run": "vaebench.runner.api",
     "time_steps": "vaebench.runner.timing",
     "write_report": "vaebench.analysis.report",

@@ -43,6 +43,7 @@ _EXIT_CODES = {
     "vaebench.records.store.RecordMissing": EXIT_USAGE,
     "vaebench.records.schema.RecordError": EXIT_DAMAGED,
     "vaebench.records.arrays.ArraysDamaged": EXIT_DAMAGED,
+    "vaebench.analysis.report.OnlyDamaged": EXIT_DAMAGED,
     "vaebench.analysis.report.NothingToReport": EXIT_NOTHING,
     # A file or folder that can't be read or written.
     "builtins.OSError": EXIT_USAGE,
@@ -179,7 +180,7 @@ def cli() -> None:
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the report out.")
-@click.option("--report-dir", type=_FOLDER, help="The report's folder [default: reports/GRID].")
+@click.option("--report-dir", type=_FOLDER, help="The report's folder [default: reports/STORE].")
 @_DATA_DIR
 def run(
     grid: str,
@@ -206,6 +207,7 @@ def run(
 
     loaded = _grid(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
+    folder = _report_folder(store.root, report_dir, wanted=not no_report)
     if dry_run:
         workers = jobs or default_jobs()
         for line in preview(loaded, store, data_dir, retry_failed=retry_failed, jobs=workers):
@@ -225,12 +227,28 @@ def run(
     )
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.
     _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
-    if not no_report and summary.signal is None and summary.storage_error is None:
-        _write_report([store.root], report_dir or Path("reports") / loaded.name)
+    if folder is not None and summary.signal is not None:
+        _say(f"stopped, so there is no report: `vaebench report {store.root}` makes one")
+    elif folder is not None and summary.storage_error is None:
+        _write_report([store.root], folder)
     _leave_after(summary)
 
 
-def _write_report(stores: Sequence[Path], folder: Path) -> tuple[str, ...]:
+def _report_folder(store: Path, given: Path | None, *, wanted: bool) -> Path | None:
+    """Where the report goes, None for none; a folder that can't have it is refused at once."""
+    if not wanted:
+        if given is not None:
+            raise click.UsageError("--report-dir says where the report goes; --no-report, none")
+        return None
+    from vaebench.analysis.target import check_target, default_target
+
+    folder = given or default_target([store])
+    with _usage_errors():
+        check_target([store], folder)
+    return folder
+
+
+def _write_report(stores: Sequence[Path], folder: Path | None) -> tuple[str, ...]:
     """Make the report; a line for each file that could not be used."""
     from vaebench.analysis.report import make_report
 
@@ -262,8 +280,10 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
     if not summary.trained and summary.left == 0:
         _say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
     else:
-        _say(f"{len(summary.trained)} cells run in {duration(summary.seconds)}")
-        if summary.worker_time is not None:
+        count = len(summary.trained)
+        _say(f"{count} {'cell' if count == 1 else 'cells'} run in {duration(summary.seconds)}")
+        # What cells were at when they were stopped is in no record.
+        if summary.worker_time is not None and summary.signal is None:
             _say(summary.worker_time.text())
     if table and summary.storage_error is None and summary.states():
         from vaebench.analysis.console import store_text
@@ -304,7 +324,7 @@ def _told_unused(lines: Sequence[str]) -> bool:
 
 @cli.command(short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=_FOLDER, metavar="[DIR]...")
-@click.option("-o", "--output", type=_FOLDER, help="The report's folder [default: reports/NAME].")
+@click.option("-o", "--output", type=_FOLDER, help="The report's folder [default: reports/DIR].")
 def report(stores: tuple[Path, ...], output: Path | None) -> None:
     """Make tables, figures and a page from the records in DIR, and from nothing else.
 
@@ -312,8 +332,7 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
     """
     found = list(stores) or _stores_under(Path("results"))
     _must_exist(*stores)
-    name = found[0].resolve().name if len(found) == 1 else "all"
-    if _told_unused(_write_report(found, output or Path("reports") / name)):
+    if _told_unused(_write_report(found, output)):
         sys.exit(EXIT_DAMAGED)
 
 
@@ -349,7 +368,10 @@ def compare(a: str, b: str, metric: str) -> None:
 
     with _usage_errors():
         _must_exist(*(parse_side(side)[0] for side in (a, b)))
-        _say(comparison_text(compared(a, b, metric), (a, b)))
+        found = compared(a, b, metric)
+    _say(comparison_text(found, (a, b)))
+    if _told_unused(found.unused):
+        sys.exit(EXIT_DAMAGED)
 
 
 @cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
@@ -362,15 +384,24 @@ def compare(a: str, b: str, metric: str) -> None:
     help="The file to write: .csv or .parquet.",
 )
 def export(store: Path, output: Path) -> None:
-    """Write the tidy table of a store: a row a cell, a column an axis or metric."""
+    """Write the tidy table of a store: a row a cell, a column an axis or metric.
+
+    Of a store that holds no cells, but what `vaebench time` measured: a row a timing.
+    """
     from vaebench.analysis.export import export as write_table
     from vaebench.analysis.frame import load_with_damage
+    from vaebench.analysis.timing import load_timings
 
     _must_exist(store)
     frame, damages = load_with_damage(store)
     if frame.empty and not damages:
-        _say(f"vaebench: there is no record of a cell in {store}", err=True)
+        frame = load_timings(store)
+    if frame.empty and not damages:
+        _say(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
+    if frame.empty:
+        _told_unused(list(map(str, damages)))
+        sys.exit(EXIT_DAMAGED)
     try:
         written = write_table(frame, output)
     except (ValueError, ModuleNotFoundError) as error:

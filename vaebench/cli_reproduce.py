@@ -59,6 +59,9 @@ def reproduce(
     FINDING is a name or a family such as latent-dim (`vaebench list findings`); all by default.
     Running it again does only what is missing. Leaves with 6 where a claim is contradicted.
     """
+    if no_report and report_dir is not None:
+        raise click.UsageError("--report-dir says where the page goes; --no-report, none")
+
     from pydantic import ValidationError
 
     from vaebench.findings.registry import UnknownFinding, select_findings

@@ -95,6 +95,7 @@ def time_command(
     from vaebench.records.store import Store
     from vaebench.runner.timing import time_steps
 
+    _refuse_contradictions(no_report=no_report, report_dir=report_dir)
     root = output or Path("results") / "time"
     try:
         summary = time_steps(
@@ -119,7 +120,7 @@ def time_command(
         click.echo(f"vaebench: stopped; what was timed is kept in {root}", err=True)
         sys.exit(_SIGNAL + summary.signal)
     if not no_report and summary.storage_error is None:
-        _report(root, report_dir or Path("reports") / root.resolve().name)
+        _report(root, report_dir)
     damages = Store(root).check()
     for damage in damages:
         click.echo(f"vaebench: not used: {damage}", err=True)
@@ -127,6 +128,16 @@ def time_command(
         sys.exit(_DAMAGED)
     if set(summary.states()) - {"done"}:
         sys.exit(_SOME_FAILED)
+
+
+def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:
+    """What is bounded twice, or both wanted and not, is a slip that nobody should have to guess."""
+    given = click.get_current_context().get_parameter_source
+    typed = click.core.ParameterSource.COMMANDLINE
+    if given("seconds") is typed and given("steps") is typed:
+        raise click.UsageError("--seconds and --steps both say how long a timing lasts: give one")
+    if no_report and report_dir is not None:
+        raise click.UsageError("--report-dir says where the report goes; --no-report, none")
 
 
 def _misuse(error: ValueError) -> Exception:
@@ -177,7 +188,7 @@ def _print_summary(summary: TimingSummary, root: Path) -> None:
     click.echo(f"records: {root}")
 
 
-def _report(root: Path, folder: Path) -> None:
+def _report(root: Path, folder: Path | None) -> None:
     from vaebench.analysis.report import NothingToReport, write_report
 
     try:

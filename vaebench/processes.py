@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 
-__all__ = ["Stop", "serve_the_parent", "without_the_script"]
+__all__ = ["GRACE_SECONDS", "Stop", "serve_the_parent", "without_the_script"]
 
 GRACE_SECONDS = 30.0
+"""How long work that was begun may go on after the first signal to stop."""
 
 
 @contextmanager

@@ -94,6 +94,29 @@ def test_one_seed_has_no_interval() -> None:
     assert "one seed: no interval" in comparison_text(found, ("a", "b"))
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "n", "difference"),
+    [
+        ({0: 2.0, 1: 2.0, 2: 2.0}, {0: 5.0, 1: 5.0, 2: 5.0}, 1, 3.0),
+        ({0: 2.0, 1: 2.0, 2: 4.0}, {0: 5.0, 1: 5.0, 2: 6.0}, 2, 2.5),
+        ({0: 2.0, 1: 2.0, 2: 2.0}, {0: 4.0, 1: 5.0, 2: 6.0}, 1, 3.0),
+    ],
+    ids=["two packs", "two packs and two alone", "one pack against three alone"],
+)
+def test_a_timing_that_seeds_share_is_one_measurement(
+    a: dict[int, float | None], b: dict[int, float | None], n: int, difference: float
+) -> None:
+    found = paired(frame(a), frame(b, sigma=0.3), "train_seconds")
+    (row,) = found.frame.to_dict("records")
+    assert (row["n"], row["cells"]) == (n, 3)
+    assert row["difference"] == pytest.approx(difference)
+    assert np.isnan(row["low"]) == (n == 1)
+    assert ("one measurement: no interval" in comparison_text(found, ("a", "b"))) == (n == 1)
+    # Equal values of what a model is are as many measurements: nothing was shared.
+    (nats,) = paired(frame(a), frame(b, sigma=0.3)).frame.to_dict("records")
+    assert nats["n"] == 3
+
+
 def test_designs_are_paired_where_they_are_equal_in_all_else() -> None:
     one = pd.concat([frame(A, latent_dim=z) for z in (2, 4, 8)])
     other = pd.concat([frame(B, latent_dim=z, sigma=0.3) for z in (4, 8, 16)])

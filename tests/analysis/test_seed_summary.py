@@ -54,6 +54,14 @@ def test_the_estimators_error_never_enters_the_interval() -> None:
     assert summarise(frame, ["latent_dim"], "elbo").equals(summarise(wide, ["latent_dim"], "elbo"))
 
 
+def test_seeds_that_share_a_timing_have_no_interval_of_it() -> None:
+    frame = frame_of(GAUSSIAN, sizes=(2,)).assign(train_seconds=1.5, elbo=-100.0)
+    time, nats = (summarise(frame, ["latent_dim"], m).iloc[0] for m in ("train_seconds", "elbo"))
+    assert (time["mean"], time["n"], time["cells"]) == (1.5, 1, 3)
+    assert math.isnan(time["low"])
+    assert (nats["n"], nats["low"]) == (3, -100.0)
+
+
 def test_a_diverged_seed_is_counted_and_not_averaged() -> None:
     first, *others = cells([GAUSSIAN], sizes=[2], seeds=3)
     frame = tidy([(diverged(first), "s"), *((record(cell), "s") for cell in others)])

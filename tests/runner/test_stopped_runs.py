@@ -119,6 +119,7 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, out
     assert "Traceback" not in out
+    assert out.count("a second signal ends it now") == 1
     states = Store(tmp_path / "store").states()
     assert set(states.values()) == {"done"}
     assert 1 <= len(states) < 12
@@ -153,6 +154,7 @@ def test_ctrl_c_waits_for_a_cell_and_a_second_one_does_not(tmp_path: Path, marke
     os.write(ours, b"\x03")
     time.sleep(1.5)
     assert process.poll() is None, "the first Ctrl-C waits for the cell"
+    assert b"has 30 s to end; a second signal ends it now" in read(), "and says so"
     os.write(ours, b"\x03")
     until(lambda: (read(), process.poll())[1] is not None, "the run to end", 20)
     read()

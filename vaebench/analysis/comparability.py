@@ -20,6 +20,7 @@ __all__ = [
     "basis",
     "groups",
     "holds_one_value",
+    "is_timing",
     "refusal",
     "require_comparable",
 ]
@@ -70,6 +71,11 @@ def _family(metric: str) -> str:
         if of.startswith(family):
             return family
     return "other"
+
+
+def is_timing(metric: str) -> bool:
+    """Whether a metric is time or memory: what a machine did, not what a model is."""
+    return _family(metric) == "time"
 
 
 def basis(metric: str) -> tuple[str, ...]:

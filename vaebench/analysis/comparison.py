@@ -7,7 +7,7 @@ seeds, so what a seed does to both sides alike falls out of it.
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
-from vaebench.analysis.comparability import basis, require_comparable
-from vaebench.analysis.frame import load_results
+from vaebench.analysis.comparability import basis, is_timing, require_comparable
+from vaebench.analysis.frame import load_with_damage
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval
 from vaebench.grid.cell import AXES
@@ -38,15 +38,18 @@ class Comparison:
         apart: what is compared: axis -> its value in a, and in b.
         frame: a row a design. The axes in which the designs differ; `a` and `b`, the means over
             the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
-            Student t interval (NaN for one seed); `n`, the seeds with a value on both sides;
-            `cells`, the seeds with a record on both sides.
+            Student t interval (NaN for one seed); `n`, the seeds with a value on both sides, of
+            a timing the pairs measured apart from each other; `cells`, the seeds with a record on
+            both sides.
         alone: how many records of a, and of b, have no partner on the other side.
+        unused: a line for each record of the two folders that could not be used.
     """
 
     metric: str
     apart: Mapping[str, tuple[Hashable, Hashable]]
     frame: pd.DataFrame
     alone: tuple[int, int]
+    unused: tuple[str, ...] = ()
 
 
 def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
@@ -55,9 +58,12 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
     Raises:
         NotComparable: the values mean different things; the text says which.
         ValueError: there is no such metric, axis or value, or no cell has a partner.
+        FileNotFoundError: there is no such folder.
         StorageError: a folder can't be read.
     """
-    return paired(_selected(str(a)), _selected(str(b)), metric)
+    sides = _selected(str(a)), _selected(str(b))
+    found = paired(sides[0].frame, sides[1].frame, metric)
+    return replace(found, unused=tuple(dict.fromkeys(sides[0].unused + sides[1].unused)))
 
 
 def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
@@ -88,16 +94,22 @@ def _choice(word: str) -> tuple[str, Hashable]:
         raise ValueError(f"{axis}: {error}") from error
 
 
-def _selected(text: str) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Side:
+    frame: pd.DataFrame
+    unused: tuple[str, ...]
+
+
+def _selected(text: str) -> _Side:
     store, chosen = parse_side(text)
-    frame = load_results(store)
+    frame, damages = load_with_damage(store)
     for axis, value in chosen.items():
         kept = frame[[value_text(each) == value_text(value) for each in frame[axis]]]
         if kept.empty:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
         frame = kept
-    return frame
+    return _Side(frame, tuple(map(str, damages)))
 
 
 def _values_text(values: "pd.Series[Any]") -> str:
@@ -193,11 +205,14 @@ def _difference(
 ) -> dict[str, Any]:
     require_comparable(pd.concat([one, other]), metric)
     whole = one[metric].notna() & other[metric].notna()
-    before, after = one.loc[whole, metric], other.loc[whole, metric]
-    result = interval((after - before).to_numpy(dtype="float64"))
+    pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
+    if is_timing(metric):
+        # Seeds that were trained as one pack share one measurement, which counts once.
+        pairs = pairs.groupby("a", as_index=False).mean().groupby("b", as_index=False).mean()
+    result = interval((pairs["b"] - pairs["a"]).to_numpy(dtype="float64"))
     return {axis: one[axis].iloc[0] for axis in varying} | {
-        "a": float(before.mean()),
-        "b": float(after.mean()),
+        "a": float(pairs["a"].mean()),
+        "b": float(pairs["b"].mean()),
         "difference": result.mean,
         "low": result.low,
         "high": result.high,

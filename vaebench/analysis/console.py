@@ -1,12 +1,13 @@
 """What a terminal shows of records: a store, one record, a comparison, the hidden sigmas.
 
-Plain text in aligned columns, without colour and at most `WIDEST` characters wide.
+Plain text in aligned columns, without colour; on a terminal at most `WIDEST` characters wide.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.frame import load_results
 from vaebench.analysis.labels import plain, value_text
@@ -37,7 +39,11 @@ _MARK = re.compile(r" ?\[(\d+)\]")
 
 
 def _width() -> int:
-    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    """As wide as the terminal, at most `WIDEST`; what is no terminal has room for all columns."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if columns == 0 and not sys.stdout.isatty():
+        return sys.maxsize
+    return min(WIDEST, columns or WIDEST)
 
 
 def store_text(store: Path | str, most_rows: int | None = None) -> str:
@@ -215,7 +221,8 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
         for side, count in zip("AB", found.alone, strict=True)
         if count
     ]
-    lines.append("B - A: mean over paired seeds with its 95 % Student t interval; n: paired seeds")
+    of = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
+    lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {of}")
     if METRICS[found.metric].better is not None:
         lines.append(f"{found.metric}: {METRICS[found.metric].better} is better")
     return "\n".join(lines)
@@ -252,7 +259,7 @@ def _verdict(row: dict[Hashable, float], metric: str) -> str:
     if row["n"] == 0:
         return "no seed has a value on both sides"
     if row["n"] == 1:
-        return "one seed: no interval"
+        return f"one {'measurement' if is_timing(metric) else 'seed'}: no interval"
     if row["low"] <= 0 <= row["high"]:
         return "equal" if row["low"] == row["high"] else "no difference shown"
     higher = row["low"] > 0

@@ -31,11 +31,13 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
     """Write the frame to a `.csv` or `.parquet` file, whole or not at all; the file's path.
 
     Raises:
-        ValueError: another ending, or Parquet without pyarrow.
+        ValueError: another ending, a folder that is not there, or Parquet without pyarrow.
         OSError: the file cannot be written.
     """
-    if file.suffix not in (".csv", ".parquet"):
+    if file.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"a table is exported to a .csv or .parquet file; got {file.name!r}")
+    if not file.parent.is_dir():
+        raise ValueError(f"there is no folder {file.parent} to write {file.name} to")
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".export-", suffix=file.suffix)
     os.close(handle)
     fresh = Path(name)
@@ -49,7 +51,7 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
 
 
 def _write(frame: pd.DataFrame, file: Path) -> None:
-    if file.suffix == ".csv":
+    if file.suffix.lower() == ".csv":
         file.write_text(csv_text(frame), encoding="utf-8", newline="")
         return
     try:

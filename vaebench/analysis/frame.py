@@ -8,6 +8,7 @@ the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass',
 `warnings` and the `store` that the record came from.
 """
 
+import errno
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -252,6 +253,7 @@ def load_results(path: Path | str) -> pd.DataFrame:
     """The tidy frame of one results folder: a row a record; see the module for the columns.
 
     Raises:
+        FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
     return load_with_damage(path)[0]
@@ -261,9 +263,13 @@ def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
     """The tidy frame of one results folder, and the records of cells that it could not use.
 
     Raises:
+        FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
     root, damages = Path(path), list[Damage]()
+    if not root.exists():
+        # Not an empty frame, which would make a slip of the pen look like no results.
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(root))
 
     def sound() -> Iterator[tuple[CellRecord, str]]:
         for each in Store(root).iter_records():

@@ -36,6 +36,7 @@ from vaebench.analysis.page import Page, Picture, Section, html
 from vaebench.analysis.saving import Saver
 from vaebench.analysis.style import drawing
 from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
+from vaebench.analysis.target import check_target, default_target
 from vaebench.analysis.timing import (
     Timings,
     benches,
@@ -47,7 +48,13 @@ from vaebench.analysis.timing import (
 )
 from vaebench.analysis.timing_figures import timing_figure
 
-__all__ = ["NothingToReport", "Report", "make_report", "write_report"]
+__all__ = [
+    "NothingToReport",
+    "OnlyDamaged",
+    "Report",
+    "make_report",
+    "write_report",
+]
 
 _MOST_ROWS: Final = 200
 _SEEDS: Final = (
@@ -58,6 +65,10 @@ _SEEDS: Final = (
 
 class NothingToReport(RuntimeError):
     """There is no record that a report could be made from; the message says what to run."""
+
+
+class OnlyDamaged(NothingToReport):
+    """There are records, and none can be used; the message says how many are damaged."""
 
 
 @dataclass
@@ -505,24 +516,6 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
     )
 
 
-def _is_report(folder: Path) -> bool:
-    index = folder / "index.html"
-    return index.is_file() and b'name="generator" content="vaebench' in index.read_bytes()[:4000]
-
-
-def _check_target(paths: Sequence[Path], out: Path) -> None:
-    target = out.resolve()
-    for path in paths:
-        store = path.resolve()
-        if target.is_relative_to(store) or store.is_relative_to(target):
-            raise ValueError(f"a report stays apart from the results; got {out} and {path}")
-    if out.exists() and not (out.is_dir() and (_is_report(out) or not any(out.iterdir()))):
-        raise ValueError(
-            f"a report replaces its whole folder, and {out} holds something else: "
-            "choose a new or empty folder with -o"
-        )
-
-
 def _swap(fresh: Path, out: Path, old: Path) -> None:
     if out.exists():
         out.replace(old)
@@ -538,7 +531,8 @@ def _empty(paths: Sequence[Path], damaged: int) -> NothingToReport:
     places = ", ".join(map(str, paths)) or "no folder"
     lost = f"; {damaged} files are damaged" if damaged else ""
     run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
-    return NothingToReport(f"there is no record to report on in {places}{lost}: run `{run}` first")
+    kind = OnlyDamaged if damaged else NothingToReport
+    return kind(f"there is no record to report on in {places}{lost}: run `{run}` first")
 
 
 @dataclass(frozen=True)
@@ -554,7 +548,7 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
 
     Args:
         paths: a results folder or several; they are only read.
-        out: the report's folder, made or replaced as a whole; `reports/NAME` if it is not given.
+        out: the report's folder, made or replaced as a whole; `default_target` if not given.
 
     Raises:
         NothingToReport: the folders hold no record that can be used.
@@ -568,9 +562,8 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
 def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Report:
     """Make a report as `write_report` does, and say which files it could not use."""
     stores = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-    name = stores[0].resolve().name if len(stores) == 1 else "all"
-    target = Path("reports") / name if out is None else Path(out)
-    _check_target(stores, target)
+    target = default_target(stores) if out is None else Path(out)
+    check_target(stores, target)
     results, timings = read_results(stores), read_timings(stores)
     if results.frame.empty and timings.frame.empty:
         raise _empty(stores, len(results.damaged) + len(timings.damaged))

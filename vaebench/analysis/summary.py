@@ -19,6 +19,7 @@ from scipy import stats
 from vaebench.analysis.comparability import (
     basis,
     holds_one_value,
+    is_timing,
     refusal,
     require_comparable,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "design_summaries",
     "interval",
     "intervals",
+    "measurements",
     "number",
     "summarise",
     "summary_text",
@@ -80,6 +82,18 @@ def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> li
     return found
 
 
+def measurements(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values that were measured apart from each other, one or more of `values`.
+
+    Cells of a pack are timed together, and each has its share: one and the same number, to the
+    last bit, which is one measurement however many seeds carry it.
+
+    >>> measurements("step_ms_median", np.array([0.93, 0.93, 0.95])).tolist()
+    [0.93, 0.95]
+    """
+    return np.unique(values) if is_timing(metric) else values
+
+
 @functools.cache
 def _quantile(probability: float, freedom: int) -> float:
     """Student's t quantile; a table asks for the same few thousands of times."""
@@ -103,6 +117,7 @@ def _require_one_design(rows: pd.DataFrame) -> None:
 class _Columns:
     """What a summary of one metric needs of a frame, as arrays: quick to select rows of."""
 
+    metric: str
     value: NDArray[np.float64]
     reason: NDArray[Any] | None
     status: NDArray[Any]
@@ -111,6 +126,7 @@ class _Columns:
     def of(cls, frame: pd.DataFrame, metric: str) -> "_Columns":
         reason = f"{metric}_reason"
         return cls(
+            metric,
             frame[metric].to_numpy(dtype=np.float64),
             frame[reason].to_numpy(dtype=object) if reason in frame else None,
             frame["status"].to_numpy(dtype=object),
@@ -129,7 +145,7 @@ class _Columns:
 
     def summaries(self, designs: Sequence[Places]) -> list[dict[str, Any]]:
         """The row of `summarise` for each of the designs."""
-        results = intervals([self.value[rows] for rows in designs])
+        results = intervals([measurements(self.metric, self.value[rows]) for rows in designs])
         return [
             {
                 "mean": result.mean,
@@ -186,8 +202,8 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
 
     Returns:
         One row a combination: the columns of `by`, `mean`, `low`, `high` (95 % Student t over
-        seeds; NaN for one seed), `n` (seeds with a value), `cells` (seeds with a record),
-        `diverged`, and `reason` (why a value is missing, or None).
+        seeds; NaN for one seed), `n` (seeds with a value; of a timing the `measurements`), `cells`
+        (seeds with a record), `diverged`, and `reason` (why a value is missing, or None).
 
     Raises:
         NotComparable: the rows may not be compared in this metric.

@@ -21,6 +21,7 @@ def run(
     jobs: int | None = None,
     retry_failed: bool = False,
     wait: bool = False,
+    largest_pack: int | None = None,
 ) -> RunSummary:
     """Run a grid; what has a record already is not run again.
 
@@ -32,6 +33,7 @@ def run(
         jobs: worker processes, one a core by default.
         retry_failed: try again what failed or diverged.
         wait: wait for another run that holds the folder.
+        largest_pack: how many cells of equal shapes are trained as one program at most.
 
     Raises:
         GridError: the grid is wrong; it carries all problems at once.
@@ -50,4 +52,5 @@ def run(
         jobs=jobs,
         retry_failed=retry_failed,
         wait=wait,
+        largest_pack=largest_pack,
     )

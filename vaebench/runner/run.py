@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vaebench.grid.spec import Grid
-from vaebench.processes import Stop
+from vaebench.processes import GRACE_SECONDS, Stop
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
@@ -159,6 +159,11 @@ def _train_all(
             spent.add(event.outcomes)
             display.show(event.outcomes, event.running)
             if stop.signal is not None:
+                if not pool.stopping:
+                    display.say(
+                        f"stopping: what is in training has {GRACE_SECONDS:.0f} s to end; "
+                        "a second signal ends it now"
+                    )
                 pool.stopping = True
                 if stop.is_over():
                     break
@@ -250,6 +255,10 @@ class _Display:
         text = (
             f"[{self._done}/{self._total}] {record.cell_id}: {what}; about {remaining:.0f} s left"
         )
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar where there is one."""
         if self._bar.disable:
             self._echo(text)
         else:
