@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -278,6 +279,96 @@ def test_a_damaged_record_is_named_with_4_and_trained_again(here: Path, ask: Ask
     assert list((here / "store/.quarantine").glob("*record.json"))
     assert ask("doctor", "store").code == 0
     assert ask(*RUN, "--no-report").code == 0
+
+
+def test_lost_arrays_are_made_anew_by_the_next_run(here: Path, ask: Ask) -> None:
+    lost = record_of(here / "store").with_name("arrays.npz")
+    lost.unlink()
+    told = ask("doctor", "store")
+    assert told.code == 4
+    assert "the next `vaebench run` makes it anew" in told.text
+    answer = ask(*RUN, "--no-report")
+    assert (answer.code, "1 cell run" in answer.out) == (0, True)
+    assert lost.exists()
+    assert ask("doctor", "store").code == 0
+
+
+def wrong_mnist(folder: Path) -> None:
+    """Files of MNIST's names, and of nothing else of it."""
+    raw = folder / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte").write_bytes(b"junk")
+
+
+def test_files_of_the_wrong_content_are_3_before_anything_starts(here: Path, ask: Ask) -> None:
+    wrong_mnist(here / "data")
+    small = ("--set", "latent_dim=2", "--set", "seed=0")
+    answer = ask("run", "latent-dim", *small, "-o", "mnist", "--data-dir", "data")
+    assert answer.code == 3
+    assert answer.err.count("it holds 4\n") == 4, "all four files at once"
+    assert "`vaebench data fetch mnist` downloads the right files" in answer.err
+    assert not Path("mnist").exists()
+
+
+def test_a_plan_needs_no_images_and_says_that_a_run_does(here: Path, ask: Ask) -> None:
+    answer = ask("run", "latent-dim", "--dry-run")
+    assert answer.code == 0
+    assert "to do: " in answer.out
+    assert "data mnist: not found, and a run needs it: `vaebench data fetch mnist`" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "code", "words"),
+    [
+        ({"train": np.zeros((9, 4, 4), np.uint8)}, {}, 3, "must hold an array 'test'"),
+        ({"test": np.ones((9, 5, 4), np.uint8)}, {}, 3, "test"),
+        ({}, {"test_size": 10}, 2, "test_size: asks for 10, and own.npz has 9 images"),
+        ({}, {"train_size": 21}, 2, "train_size: train_size and valid_size ask for more"),
+        ({}, {"batch_size": 30}, 2, "batch_size: must not exceed the 20 training images"),
+    ],
+    ids=["no test", "another shape", "test size", "train size", "batch size"],
+)
+def test_own_data_are_checked_with_the_plan(
+    here: Path,
+    ask: Ask,
+    arrays: dict[str, object],
+    settings: dict[str, object],
+    code: int,
+    words: str,
+) -> None:
+    draw = np.random.default_rng(0)
+    sound = {
+        name: draw.integers(0, 256, (count, 4, 4), dtype=np.uint8)
+        for name, count in (("train", 20), ("test", 9))
+    }
+    kept = {} if "train" in arrays else sound
+    np.savez("own.npz", **(kept | arrays))  # type: ignore[arg-type]  # numpy's stub: allow_pickle
+    sizes = {"dataset": "own.npz", "train_size": 20, "test_size": 9, "batch_size": 5} | settings
+    options = [word for axis, value in sizes.items() for word in ("--set", f"{axis}={value}")]
+    answer = ask("run", "small.toml", "-o", "own", *options, "--dry-run")
+    assert answer.code == code, answer.text
+    assert words in answer.err
+
+
+OWN = """
+from torch import nn
+
+def networks(image_shape, latent_dim, encoder_width, decoder_width):
+    flat = image_shape[0] * image_shape[1] * image_shape[2]
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(flat, encoder_width))
+    return encoder, nn.Linear(latent_dim, decoder_width)
+"""
+
+
+def test_a_network_of_ones_own_is_found_in_the_working_folder(here: Path, ask: Ask) -> None:
+    Path("mine_of_test_cli.py").write_text(OWN, encoding="utf-8")
+    one = ("--set", "seed=0", "--set", "likelihood=bernoulli", "-o", "own", "--no-report")
+    own = ("--set", "architecture=mine_of_test_cli:networks")
+    assert ask("run", "small.toml", *one, *own).code == 0
+    absent = ask("run", "small.toml", *one, "--set", "architecture=nomod:networks", "--dry-run")
+    assert absent.code == 2
+    assert "architecture: there is no module 'nomod' in the working folder" in absent.err
 
 
 def test_damage_alone_is_4_and_not_the_5_of_an_empty_store(here: Path, ask: Ask) -> None:

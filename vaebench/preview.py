@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vaebench.data.catalog import locate, remedy
+from vaebench.data.faults import DataMissing
 from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
@@ -38,7 +40,8 @@ def preview(
     A grid of more than 20,000 cells is counted and priced from a sample, in constant memory.
 
     Raises:
-        DataMissing, DataInvalid: a data set can't be had.
+        DataMissing, DataInvalid: a data set of the user's own can't be had.
+        GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
     ask = _Ask(data_dir, retry_failed, jobs)
     about = f" ({grid.description})" if grid.description else ""
@@ -55,6 +58,7 @@ def _whole(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
     for name in plan.newer:
         yield f"  {name}: its record was written by a newer vaebench and is left alone"
     yield from _absent_devices({planned.cell.device for planned in plan.todo})
+    yield from _absent_data(plan, ask.data_dir)
     prices = [estimate(planned.cell) for planned in plan.todo]
     yield _price(prices, len(prices), ask.jobs) if prices else "to do: nothing"
 
@@ -71,7 +75,7 @@ def _large(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
 
 def _plan(grid: Grid, store: Store, ask: _Ask) -> Plan:
     states = store.states() if store.root.exists() else {}
-    return make_plan(grid, states, ask.data_dir, devices_of(grid), retry_failed=ask.retry_failed)
+    return make_plan(grid, states, devices_of(grid), retry_failed=ask.retry_failed)
 
 
 def _sample(grid: Grid) -> Iterator[Cell]:
@@ -105,6 +109,15 @@ def _absent_devices(devices: set[str]) -> Iterator[str]:
         why = absent_device(device)
         if why is not None:
             yield f"  device {device}: unavailable, {why}"
+
+
+def _absent_data(plan: Plan, data_dir: Path | None) -> Iterator[str]:
+    """A plan needs no images; a run does."""
+    for name in plan.data_sets():
+        try:
+            locate(name, data_dir)
+        except DataMissing:
+            yield f"  data {name}: not found, and a run needs it: {remedy(name)}"
 
 
 def _price(prices: Sequence[Estimate], count: int, jobs: int) -> str:

@@ -79,7 +79,7 @@ def calls_of(action: Callable[[], object]) -> int:
 
 
 def test_a_plan_grows_with_its_cells() -> None:
-    few, many = (calls_of(lambda c=c: make_plan(grid_of(c), {}, None)) for c in (FEW, MANY))
+    few, many = (calls_of(lambda c=c: make_plan(grid_of(c), {})) for c in (FEW, MANY))
     assert many < MOST * few
 
 

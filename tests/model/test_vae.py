@@ -193,6 +193,11 @@ class TestUsersOwnNetworks:
         with pytest.raises(ValueError, match=message):
             vae.decode(codes(1))
 
+    def test_anything_but_two_modules_is_refused(self) -> None:
+        message = "users_networks:nothing must return two torch modules.*; it returned None"
+        with pytest.raises(ValueError, match=message):
+            made(cell(architecture="users_networks:nothing"))
+
     def test_they_are_not_packed(self) -> None:
         design = cell(architecture="users_networks:factory")
         with pytest.raises(ValueError, match="trains one cell at a time"):

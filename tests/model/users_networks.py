@@ -28,6 +28,10 @@ def factory(
     return encoder, nn.Linear(latent_dim, decoder_width)
 
 
+def nothing(**_: object) -> None:
+    """What a factory without a return statement gives."""
+
+
 def too_narrow(
     image_shape: Shape, latent_dim: int, encoder_width: int, decoder_width: int
 ) -> tuple[nn.Module, nn.Module]:

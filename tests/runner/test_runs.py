@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from stored_numbers import numbers
+from stored_numbers import SECOND_TRY, numbers
 
 import vaebench
 from vaebench.grid.spec import Grid
@@ -97,7 +97,7 @@ def _hostile(monkeypatch: pytest.MonkeyPatch) -> None:
         ("exits", "SystemExit: 3"),
         ("exits_hard", "the worker left twice with exit code 7"),
         ("killed_always", r"ended by SIGKILL twice \(killed, likely out of memory\)"),
-        ("no_such_factory", "has no attribute 'no_such_factory'"),
+        ("no_such_factory", "has no function 'no_such_factory'"),
     ],
 )
 def test_a_network_that_fails_takes_only_its_own_cell_with_it(
@@ -130,6 +130,10 @@ def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
     assert summary.states() == {"done": 1}
     run(made, tmp_path / "unbroken")
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "unbroken")
+    told = [Store(tmp_path / name).read_all()[0][0].warnings for name in ("killed", "unbroken")]
+    told = [[each for each in warnings if each.startswith(SECOND_TRY)] for warnings in told]
+    words = "the first worker was ended by SIGKILL (killed, likely out of memory)"
+    assert told == [[SECOND_TRY + words], []]
 
 
 class _Serving:

@@ -1,12 +1,10 @@
 """From words on a command line to an audit: reductions, or the name of a Python function."""
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaebench.auditing.form import Audit, AuditError
 from vaebench.auditing.words import audit_reductions
+from vaebench.users_code import UsersCodeError, load_function
 
 if TYPE_CHECKING:
     from vaebench.auditing.probe import Loss
@@ -65,21 +63,8 @@ def load_loss(name: str) -> "Loss":
     Raises `AuditError` when the name is malformed, the module cannot be imported or has no such
     function.
     """
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise AuditError(f"A loss is named module:function; got {name!r}.")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise AuditError(
-            f"{module_name} cannot be imported ({type(error).__name__}: {error})."
-        ) from error
-    finally:
-        sys.path.remove(here)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise AuditError(f"{module_name} has no function {function_name!r}.")
-    loss: Loss = function
+        loss: Loss = load_function(name)
+    except UsersCodeError as error:
+        raise AuditError(f"The loss can't be had: {error}.") from error
     return loss

@@ -24,12 +24,20 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Literal, cast
 from urllib.parse import urlsplit
 
-from vaebench.data.catalog import FILE_SETS, FileSet, Located, locate, present, storage_folder
+from vaebench.data.catalog import (
+    FILE_SETS,
+    FileSet,
+    Located,
+    locate,
+    present,
+    remedy,
+    storage_folder,
+)
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
 from vaebench.grid.choices import DATASETS
 
-__all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "verify"]
+__all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "require", "verify"]
 
 Say = Callable[[str], None]
 
@@ -89,6 +97,18 @@ def verify(name: str, data_dir: Path | None = None) -> tuple[FileCheck, ...]:
         ValueError: `name` is not a data set of files.
     """
     return _checks(locate(name, data_dir))
+
+
+def require(name: str, data_dir: Path | None = None) -> None:
+    """Hold the files of `mnist` or `fashion-mnist` to their pinned SHA-256.
+
+    Raises:
+        DataMissing: the files are in none of the places.
+        DataInvalid: a file is not what it should be; the text names all such, and the way out.
+    """
+    faults = [check.fault for check in verify(name, data_dir) if check.fault is not None]
+    if faults:
+        raise DataInvalid("\n".join([*faults, remedy(name)]))
 
 
 def _checks(located: Located) -> tuple[FileCheck, ...]:

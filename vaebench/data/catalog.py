@@ -15,7 +15,7 @@ from typing import Literal
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import IdxFile
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
-from vaebench.data.user_sets import folder_fingerprint, npz_fingerprint
+from vaebench.data.user_sets import folder_fingerprint, npz_fingerprint, read_folder, read_npz
 from vaebench.grid.choices import DATASETS
 
 __all__ = [
@@ -25,11 +25,14 @@ __all__ = [
     "DataMissing",
     "FileSet",
     "Located",
+    "SetFacts",
+    "facts_of",
     "fingerprint",
     "kind_of",
     "locate",
     "places",
     "present",
+    "remedy",
     "storage_folder",
 ]
 
@@ -213,6 +216,45 @@ def kind_of(dataset: str) -> Literal["packaged", "npz", "folder"]:
     raise DataMissing(
         f"a data set is one of {', '.join(DATASETS)}, or the path of an .npz file or of an image "
         f"folder; there is no {dataset!r}.{meant}"
+    )
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What a plan needs of a data set: its `fingerprint` and the sizes of its splits.
+
+    `train_images` counts those that a validation split may still be taken from, which one that
+    brings its own has not: `brings_valid`.
+    """
+
+    checksum: str
+    train_images: int
+    test_images: int
+    brings_valid: bool = False
+
+
+def facts_of(dataset: str, *, channels: int = 1) -> SetFacts:
+    """The facts of a data set; a user's own is read and checked as a whole.
+
+    Raises:
+        DataMissing: there is no such set.
+        DataInvalid: an .npz or image folder is not what it must be.
+    """
+    kind = kind_of(dataset)
+    if kind == "packaged":
+        known = DATASETS[dataset]
+        return SetFacts(fingerprint(dataset), known.train_images, known.test_images)
+    path = Path(dataset)
+    own = read_npz(path) if kind == "npz" else read_folder(path, channels)
+    sizes = len(own.train.images), len(own.test.images)
+    return SetFacts(own.checksum, *sizes, brings_valid=own.valid is not None)
+
+
+def remedy(dataset: str) -> str:
+    """How a person gets the files of a packaged data set that are absent or wrong."""
+    return (
+        f"`vaebench data fetch {dataset}` downloads the right files; "
+        f"`vaebench data add {dataset} PATH` takes them from a folder or archive"
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate
+from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate, remedy
 from vaebench.data.faults import DataInvalid
 from vaebench.data.idx import read_idx
 from vaebench.data.linear_gaussian import linear_gaussian_draw
@@ -155,10 +155,7 @@ def _idx_files(dataset: str, data_dir: Path | None) -> ArraySplits:
     try:
         images, labels, test_images, test_labels = (read_idx(path, file) for path, file in pairs)
     except DataInvalid as error:
-        raise DataInvalid(
-            f"{error}\n`vaebench data fetch {dataset}` downloads the right files; "
-            f"`vaebench data add {dataset} PATH` takes them from a folder or archive"
-        ) from error
+        raise DataInvalid(f"{error}\n{remedy(dataset)}") from error
     return ArraySplits(
         train=ArraySplit(images[:, None], labels.astype(np.int64)),
         test=ArraySplit(test_images[:, None], test_labels.astype(np.int64)),

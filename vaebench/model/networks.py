@@ -10,7 +10,6 @@ uniform within 1/sqrt(fan_in).
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+
+from vaebench.users_code import load_function
 
 __all__ = ["Sizes", "build_networks"]
 
@@ -261,22 +262,32 @@ class _Single(nn.Module):
         return cast(Tensor, output.unsqueeze(0))
 
 
+def _two_modules(architecture: str, made: object) -> tuple[nn.Module, nn.Module]:
+    match made:
+        case (nn.Module() as encoder, nn.Module() as decoder):
+            return encoder, decoder
+    raise ValueError(
+        f"{architecture} must return two torch modules, encoder and decoder; "
+        f"it returned {made!r:.80}"
+    )
+
+
 def _users_own(
     architecture: str, sizes: Sizes, generators: Generators
 ) -> tuple[nn.Module, nn.Module]:
     """Call ``package.module:factory(image_shape, latent_dim, encoder_width, decoder_width)``."""
-    module_name, _, factory_name = architecture.partition(":")
     if len(generators) != 1:
         raise ValueError("a network of your own trains one cell at a time")
-    factory = getattr(importlib.import_module(module_name), factory_name)
+    factory = load_function(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generators[0])))
-        encoder, decoder = factory(
+        made = factory(
             image_shape=sizes.image_shape,
             latent_dim=sizes.latent_dim,
             encoder_width=sizes.posterior_width,
             decoder_width=sizes.decoder_width,
         )
+    encoder, decoder = _two_modules(architecture, made)
     return (
         _Single(encoder, sizes.image_shape, sizes.posterior_width),
         _Single(decoder, (sizes.latent_dim,), sizes.decoder_width),

@@ -375,7 +375,10 @@ class Store:
                     return packed
             # A writer may have replaced the record since it was read.
             record = self._read(room, record.record_id)
-        raise ArraysDamaged(f"{folder / 'arrays.npz'} is missing or not what the record names")
+        raise ArraysDamaged(
+            f"{folder / 'arrays.npz'} is missing or not what the record names; "
+            "the next `vaebench run` makes it anew"
+        )
 
     def _array_places(self, folder: Path) -> Iterator[Path]:
         yield folder / "arrays.npz"

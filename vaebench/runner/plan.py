@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from vaebench.data.catalog import FILE_SETS, fingerprint, locate
+from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
 from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
 from vaebench.grid.choices import DATASETS
+from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.spec import Grid
+from vaebench.users_code import lack_of_module
 
 __all__ = ["Estimate", "Plan", "Planned", "estimate", "make_plan"]
 
@@ -49,6 +50,10 @@ class Plan:
     finished: Mapping[str, str]
     newer: tuple[str, ...]
 
+    def data_sets(self) -> list[str]:
+        """The data sets of files that the cells to do are trained on."""
+        return sorted({planned.cell.dataset for planned in self.todo} & set(FILE_SETS))
+
 
 def expanded(cells: Iterable[Cell], devices: Iterable[str]) -> Iterator[Cell]:
     """Cells with device ``available`` become one cell for each device that is there."""
@@ -64,23 +69,25 @@ def expanded(cells: Iterable[Cell], devices: Iterable[str]) -> Iterator[Cell]:
 def make_plan(
     grid: Grid,
     states: Mapping[str, str],
-    data_dir: Path | None,
     devices: Iterable[str] = ("cpu",),
     *,
     retry_failed: bool = False,
 ) -> Plan:
     """Match the cells of a grid with the states of a store's records, by identity.
 
+    The files of a packaged data set are not looked for: `Plan.data_sets` names what has to be.
+
     Raises:
-        DataMissing, DataInvalid: a data set can't be had.
+        DataMissing, DataInvalid: a data set of the user's own can't be had.
+        GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
-    checksums: dict[tuple[str, int], str] = {}
+    known: dict[tuple[str, int], SetFacts] = {}
     todo, finished, newer = [], {}, []
     for cell in expanded(grid.iter_cells(), devices):
         source = (cell.dataset, cell.channels)
-        if source not in checksums:
-            checksums[source] = fingerprint(cell.dataset, data_dir, channels=cell.channels)
-        name = cell_id(cell, checksums[source])
+        if source not in known:
+            known[source] = facts_of(cell.dataset, channels=cell.channels)
+        name = cell_id(cell, known[source].checksum)
         state = states.get(name)
         if state == "newer":
             newer.append(name)
@@ -88,9 +95,36 @@ def make_plan(
             todo.append(Planned(cell, name))
         else:
             finished[name] = state
-    for dataset in {planned.cell.dataset for planned in todo} & set(FILE_SETS):
-        locate(dataset, data_dir)
+    _require_room(todo, known)
     return Plan(tuple(todo), finished, tuple(newer))
+
+
+def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFacts]) -> None:
+    """Refuse sizes that a data set has not, and networks that nobody can find, all at once."""
+    problems: dict[Problem, None] = {}
+    for cell in (planned.cell for planned in todo):
+        facts = known[cell.dataset, cell.channels]
+        problems |= dict.fromkeys(_problems(cell, facts))
+    for name in dict.fromkeys(planned.cell.architecture for planned in todo):
+        lack = lack_of_module(name) if ":" in name else None
+        if lack is not None:
+            problems[Problem("architecture", f"{lack}; got {name!r}")] = None
+    if problems:
+        raise GridError(problems)
+
+
+def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
+    rest = facts.train_images - (0 if facts.brings_valid else cell.valid_size)
+    if (cell.train_size or 1) > rest:
+        wanted = f"train_size and valid_size ask for more than the {facts.train_images:,} images"
+        yield Problem("train_size", f"{wanted} of {cell.dataset} to train on")
+    elif cell.batch_size > (images := cell.train_size or rest):
+        yield Problem(
+            "batch_size", f"must not exceed the {images:,} training images; got {cell.batch_size:,}"
+        )
+    if (cell.test_size or 1) > facts.test_images:
+        asked = f"asks for {cell.test_size:,}, and {cell.dataset} has {facts.test_images:,}"
+        yield Problem("test_size", f"{asked} images to test on")
 
 
 def _again(state: str, retry_failed: bool) -> bool:

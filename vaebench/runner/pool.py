@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -75,6 +75,7 @@ class Pool:
         self._jobs, self._threads = jobs, threads
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Task, int]] = deque()
+        self._deaths: dict[str, str] = {}
         self.stopping = False
         self.busy_seconds = 0.0
 
@@ -157,7 +158,7 @@ class Pool:
         task, worker.task = worker.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
         if task is None or not failed or len(task.cells) == 1:
-            return outcomes
+            return [self._with_history(outcome) for outcome in outcomes]
         self._waiting.extendleft((single, 1) for single in _singles(task))
         return []
 
@@ -171,6 +172,8 @@ class Pool:
             self._workers[self._workers.index(worker)] = self._start()
         if task is None:
             return []
+        ended = _ended(worker.process.exitcode)
+        self._deaths |= dict.fromkeys(task.cell_ids, ended)
         if len(task.cells) > 1:
             self._waiting.extendleft((single, 1) for single in _singles(task))
             return []
@@ -178,6 +181,14 @@ class Pool:
             self._waiting.appendleft((task, attempt + 1))
             return []
         return unfinished(task, _death(worker.process.exitcode))
+
+    def _with_history(self, outcome: Outcome) -> Outcome:
+        """A record that came at a second try says so: no death of a worker stays silent."""
+        ended = self._deaths.get(outcome.record.cell_id)
+        if ended is None:
+            return outcome
+        warnings = [*outcome.record.warnings, f"trained at a second try: the first worker {ended}"]
+        return replace(outcome, record=outcome.record.model_copy(update={"warnings": warnings}))
 
     def _running(self) -> tuple[Running, ...]:
         return tuple(
@@ -187,13 +198,16 @@ class Pool:
         )
 
 
+def _ended(code: int | None, times: str = "") -> str:
+    """How a worker ended, in words that follow "the worker"."""
+    if code is None or code >= 0:
+        return f"left{times} with exit code {code}"
+    killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{times}{killed}"
+
+
 def _death(code: int | None) -> Status:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
-        reason = f"the worker was ended by {name} twice{killed}"
-    else:
-        reason = f"the worker left twice with exit code {code}"
+    reason = f"the worker {_ended(code, ' twice')}"
     return Status(state="failed", reason=reason, detail={"kind": "worker", "exit_code": code})
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vaebench.data.acquire import require
 from vaebench.grid.spec import Grid
 from vaebench.processes import GRACE_SECONDS, Stop
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
 from vaebench.runner.messages import Outcome, Task
-from vaebench.runner.plan import Planned, estimate, make_plan, packs
+from vaebench.runner.plan import Plan, Planned, estimate, make_plan, packs
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 
@@ -101,13 +102,14 @@ def run_grid(
     devices = devices_of(grid)
     if not store.root.exists():
         # Data that can't be had are told before a folder is made.
-        make_plan(grid, {}, data_dir, devices)
+        _require_data(make_plan(grid, {}, devices), data_dir)
     with store.writing(wait=wait):
         states, damages = _surveyed(store)
         aside = store.set_aside(damages)
         for damage in aside:
             echo(f"set aside: {damage}")
-        plan = make_plan(grid, states, data_dir, devices, retry_failed=retry_failed)
+        plan = make_plan(grid, states, devices, retry_failed=retry_failed)
+        _require_data(plan, data_dir)
         summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
             tasks = _tasks(plan.todo, grid.name, data_dir, largest_pack)
@@ -118,6 +120,12 @@ def run_grid(
     return summary
 
 
+def _require_data(plan: Plan, data_dir: Path | None) -> None:
+    """Hold the files to be trained on to their checksums, so that no cell fails for them later."""
+    for name in plan.data_sets():
+        require(name, data_dir)
+
+
 def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage]]:
     """The state of every cell's record and all that is damaged, in one pass over the files."""
     states: dict[str, str] = {}
@@ -126,7 +134,8 @@ def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage]]:
         if isinstance(each, Damage):
             damages.append(each)
             if each.path.is_relative_to(store.root / "cells"):
-                states.setdefault(each.name, each.kind)
+                # In the place of its record's own state, where only its arrays are damaged.
+                states[each.name] = each.kind
         elif isinstance(each, CellRecord):
             states[each.cell_id] = each.status.state
     return states, damages
