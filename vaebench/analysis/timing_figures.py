@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from vaebench.analysis.figures import MARKERS, Colour, headed, size_axis
+from vaebench.analysis.figures import headed, size_axis
+from vaebench.analysis.keys import MARKERS
 from vaebench.analysis.labels import drawable
-from vaebench.analysis.palette import colours
+from vaebench.analysis.palette import Colour, colours
 from vaebench.analysis.style import FADED, WIDTH, tick
 from vaebench.analysis.timing import SIZES, Bench, Line, lines
 
