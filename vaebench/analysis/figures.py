@@ -143,7 +143,7 @@ def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
 
 
 def design_name(
-    axes: Sequence[str], key: Sequence[object], rows: pd.DataFrame, limit: int = 60
+    axes: Sequence[str], key: Sequence[object], rows: pd.DataFrame, limit: int = 90
 ) -> str:
     """The name of a design: what tells it from the others, or what it is where it is alone."""
     return drawable(design_label(axes, key) or fixed_label(rows), limit)

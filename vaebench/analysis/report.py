@@ -524,7 +524,10 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
         "unfinished",
         "What did not finish, and warnings",
         "A cell without a result keeps its record, and its reason.",
-        tables=(*build.plain_table(unfinished(frame)), *build.plain_table(warnings_table(frame))),
+        tables=(
+            *build.plain_table(unfinished(frame)),
+            *build.plain_table(warnings_table(frame, named=True)),
+        ),
     )
 
 
