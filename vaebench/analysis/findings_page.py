@@ -96,7 +96,7 @@ def _row(each: Assessed) -> _Row:
     return _Row(
         name=finding.name,
         claim=finding.claim,
-        source=f"{finding.source} ({', '.join(finding.statements)})",
+        source=finding.source,
         measure=finding.measure,
         measured=measured_text(statistic),
         n="-" if statistic is None else str(statistic.n),

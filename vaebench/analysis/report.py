@@ -47,7 +47,7 @@ from vaebench.analysis.timing import (
     read_timings,
     timing_table,
 )
-from vaebench.analysis.timing_figures import timing_figure
+from vaebench.analysis.timing_figures import timing_caption, timing_figure
 
 __all__ = ["NothingToReport", "Report", "make_report", "write_report"]
 
@@ -200,16 +200,20 @@ def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
 
 
 def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
-    plane = _each(
-        build,
-        nats,
-        "rate-distortion",
-        "Rate and distortion",
-        "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
-        "between points join latent sizes of one design. Where far points would press the others "
-        f"together, these have a panel of their own. {_SEEDS}",
-        lambda group, heading: [plane_figures.rate_distortion(group.frame, heading, build.keys)],
-    )
+    planes = [
+        *_each(
+            build,
+            nats,
+            "rate-distortion",
+            "Rate and distortion",
+            "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
+            "between points join latent sizes of one design. Where far points would press the "
+            f"others together, these have a panel of their own. {_SEEDS}",
+            lambda group, heading: [
+                plane_figures.rate_distortion(group.frame, heading, build.keys)
+            ],
+        )
+    ]
     found = {cell: results.arrays(cell) for cell in figures.curve_cells(nats)}
     curves = {c: of["kl_per_dimension"] for c, of in found.items() if "kl_per_dimension" in of}
     shares = _one(
@@ -233,10 +237,12 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
     )
     build.section(
         "rate-distortion",
-        "The rate-distortion plane",
+        "The rate-distortion plane" if planes else "KL per dimension",
         "One ELBO can be had by many divisions into rate and distortion: where a design stands "
-        "says what it spends its nats on.",
-        [*plane, *shares, *lines],
+        "says what it spends its nats on."
+        if planes
+        else "Which latent dimensions the rate is spent on.",
+        [*planes, *shares, *lines],
     )
 
 
@@ -273,18 +279,20 @@ _IMAGES: Final = (
     (
         pictures.reconstructions,
         "Reconstructions",
-        "Test images and their reconstructions (the mean of p(x|z)), a row a latent size.",
+        "Test images and their reconstructions (the mean of p(x|z)), a row a latent size or "
+        "design.",
     ),
     (pictures.prior_samples, "Samples", "Means of p(x|z) for codes z drawn from the prior."),
     (
         pictures.interpolations,
         "Interpolations",
-        "Straight lines between the codes of two test images, two pairs a latent size.",
+        "Straight lines between the codes of two test images, two pairs a latent size or design.",
     ),
     (
         pictures.traversals,
         "Traversals",
-        "The two latent dimensions of highest KL are varied, all others are 0.",
+        "The two latent dimensions of highest KL go from −1.53 to 1.53 standard deviations of the "
+        "prior (its quantiles 1/16 to 15/16), all others are 0.",
     ),
 )
 
@@ -414,11 +422,7 @@ def _timing_section(build: _Builder, timings: Timings) -> None:
             build,
             f"timings-{place}",
             title,
-            "Top: images a second against batch size, latent dimension and width, a line a device, "
-            "all else fixed as said above each panel. Bottom, where a GPU was timed: how many "
-            "times as fast as the CPU; above the dashed line it pays. A bar is the range between "
-            "the quartiles of the blocks of steps; an open marker is a noisy timing (spread over "
-            "10 %), and one with a spread over 25 % is left out.",
+            timing_caption(bench),
             timing_figure(bench, title),
         )
         tables.append(build.table(timing_table(bench, f"timings-{place}"), bench.frame))
