@@ -4,15 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from synthetic import arrays, cells, diverged, record, series
+from synthetic import CHECKSUM, arrays, cells, diverged, record, series
 
-from vaebench.analysis import figures, pictures
+from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import NotComparable, groups
 from vaebench.analysis.frame import tidy
+from vaebench.analysis.keys import Keys, family_colours
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.style import drawing
 from vaebench.analysis.summary import summarise
-from vaebench.records.schema import CellRecord
+from vaebench.grid.cell import cell_id
+from vaebench.records.schema import CellRecord, Status
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": "learned"}
 LAPLACE = {"likelihood": "laplace", "sigma": "learned"}
@@ -63,7 +65,7 @@ def test_one_axis_never_holds_a_density_and_a_mass(frame: pd.DataFrame) -> None:
     )
     for draw in (
         lambda: figures.against(mixed, "latent_dim", ["elbo"]),
-        lambda: figures.rate_distortion(mixed),
+        lambda: plane_figures.rate_distortion(mixed),
     ):
         with pytest.raises(NotComparable):
             draw()
@@ -76,7 +78,7 @@ def test_what_the_records_lack_is_not_drawn(frame: pd.DataFrame) -> None:
     assert figures.against(frame[frame["latent_dim"] == 2], "latent_dim", ["elbo"]) == []
     assert figures.bits_ranking(frame.assign(bits_per_dim=np.nan)) is None
     assert (
-        figures.cost(
+        cost_figures.cost(
             frame.assign(samples_per_second=np.nan, step_ms_median=np.nan, peak_memory_mib=np.nan)
         )
         is None
@@ -118,7 +120,7 @@ def test_of_very_many_designs_some_are_drawn_and_the_title_says_so() -> None:
     named = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(named) == 8
     assert (named[0], named[-1]) == ("σ 0.01", "σ 0.4")
-    plane = figures.rate_distortion(frame, "plane")
+    plane = plane_figures.rate_distortion(frame, "plane")
     assert plane is not None
     assert plane.get_suptitle() == "plane (15 of 40 designs)"
 
@@ -126,12 +128,153 @@ def test_of_very_many_designs_some_are_drawn_and_the_title_says_so() -> None:
 def test_the_dots_of_a_cost_are_bounded_and_its_medians_are_of_all() -> None:
     design = [{"likelihood": "gaussian", "sigma": 0.1}]
     frame = frame_of([record(c) for c in cells(design, sizes=[2, 8], seeds=150)])
-    figure = figures.cost(frame)
-    assert figure is not None
-    axes = figure.get_axes()[1]
+    drawn = cost_figures.cost(frame)
+    assert drawn is not None
+    axes = drawn.figure.get_axes()[1]
     assert len(axes.collections[0].get_offsets()) == 200
     medians = frame.groupby("latent_dim")["step_ms_median"].median()
     np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), medians)
+
+
+def test_a_line_of_costs_is_of_one_design_and_of_finished_cells() -> None:
+    """Medians of each design alone; one size has rows of its own; a diverged cell has no time."""
+    designs = [{"likelihood": "bernoulli"}, {"likelihood": "gaussian", "sigma": 0.1}]
+    sweeps, alone = cells(designs, sizes=[2, 8], seeds=3), cells([{"likelihood": "laplace"}], [8])
+    frame = frame_of([record(cell) for cell in [*sweeps, *alone]])
+    slow = (frame["likelihood"] == "laplace") & (frame["seed"] == 0)
+    stopped = (frame["likelihood"] == "bernoulli") & (frame["seed"] == 0)
+    frame.loc[slow, "samples_per_second"] = 7.0
+    frame.loc[stopped, ["samples_per_second", "status"]] = [0.5, "diverged"]
+    drawn = cost_figures.cost(frame)
+    assert drawn is not None
+    axes = drawn.figure.get_axes()[0]
+    named = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    assert named == ["bernoulli", "gaussian, σ 0.1"]
+    for name, line, dots in zip(named, axes.get_lines(), axes.collections, strict=True):
+        own = frame[(frame["likelihood"] == name.split(",")[0]) & (frame["status"] == "done")]
+        medians = own.groupby("latent_dim")["samples_per_second"].median()
+        np.testing.assert_array_equal(line.get_ydata(), medians)
+        assert len(dots.get_offsets()) == len(own)
+    rows = cost_figures.cost_by_design(frame)
+    assert rows is not None
+    (left, *_) = rows.figure.get_axes()
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["laplace, σ learned, z 8"]
+    assert sorted(left.collections[0].get_offsets()[:, 0]) == pytest.approx(
+        sorted(frame.loc[frame["likelihood"] == "laplace", "samples_per_second"])
+    )
+
+
+def test_a_device_without_results_takes_no_room() -> None:
+    made = cells([GAUSSIAN], sizes=[2, 4], seeds=2)
+    lost = [c.model_copy(update={"device": d}) for c in made for d in ("cuda", "mps")]
+    absent = Status(state="unavailable", reason="no such device")
+    gone = [record(cell, status=absent, metrics={}, series={}) for cell in lost]
+    frame = frame_of([*map(record, made), *gone])
+    (figure,) = figures.against(frame, "latent_dim", ["elbo"])
+    assert not figure.legends
+    axes = figure.get_axes()[0]
+    drawn = [line for line in axes.get_lines() if line.get_linestyle() == "-"]
+    assert [line.get_xdata().tolist() for line in drawn] == [[2.0, 4.0]]
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert shown == [2.0, 4.0]
+    ranking = figures.bits_ranking(frame)
+    assert ranking is not None
+    assert [tick.get_text() for tick in ranking.get_axes()[0].get_yticklabels()] == ["z 4", "z 2"]
+    costs = cost_figures.cost(frame)
+    assert costs is not None
+    assert not costs.figure.legends
+
+
+def test_every_tick_is_in_sight_beside_lines_that_are_set_apart() -> None:
+    """The first of the lines stands left of its sizes; the others have no value in this panel."""
+    designs = [{"likelihood": "gaussian", "sigma": i / 10} for i in range(1, 9)]
+    frame = frame_of([record(c) for c in cells(designs, sizes=[2, 4], seeds=1)])
+    frame.loc[frame["sigma"] != 0.1, "elbo"] = np.nan
+    (figure,) = figures.against(frame, "latent_dim", ["elbo", "kl"])
+    low, high = figure.get_axes()[0].get_xlim()
+    assert low < 2
+    assert high > 4
+
+
+def test_a_figure_says_how_many_designs_it_leaves_out_and_by_which_rule() -> None:
+    designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 13)]
+    sweeps, alone = cells(designs, sizes=[2, 8], seeds=1), cells(designs, sizes=[4], seeds=1)
+    curves = {cell_id(c, CHECKSUM): series(c) for c in sweeps}
+    parts = groups(frame_of([record(c) for c in sweeps]), "elbo")
+    kl = {cell_id(c, CHECKSUM): arrays(c)["kl_per_dimension"] for c in [*sweeps, *alone]}
+    by_design = figures.kl_by_design(frame_of([record(c) for c in alone]), kl)
+    told = (figures.loss_curves(parts, curves), figures.kl_per_dimension(parts, kl), by_design)
+    said = [drawn.left_out for drawn in told if drawn is not None]
+    assert [text.split(":")[0] for text in said] == [
+        " 9 of 12 designs are shown",
+        " 6 of 12 designs of several latent sizes are shown",
+        " 10 of 12 designs of one latent size are shown",
+    ]
+    assert all(":" in text for text in said)
+
+
+def test_curves_that_were_not_read_count_as_left_out() -> None:
+    designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 13)]
+    frame = frame_of([record(c) for c in cells(designs, sizes=[4], seeds=1)])
+    read = figures.curve_cells(groups(frame, "elbo"))
+    drawn = figures.kl_by_design(frame, dict.fromkeys(read, np.ones(4)))
+    assert drawn is not None
+    assert drawn.left_out.startswith(" 10 of 12 designs")
+
+
+def keyed(figure: Figure) -> dict[str, tuple[object, object]]:
+    """Colour and marker of each name in the legend below a figure."""
+    handles = figure.legends[0].legend_handles
+    return {line.get_label(): (line.get_color(), line.get_marker()) for line in handles}
+
+
+def test_a_design_has_one_colour_and_marker_in_all_figures() -> None:
+    kinds: list[float | str] = [0.05, 0.1, 0.3, 1.0, "learned", "optimal", "per_pixel"]
+    designs = [{"likelihood": "gaussian", "sigma": kind} for kind in kinds]
+    designs += [{"likelihood": name} for name in ("continuous_bernoulli", "laplace", "logistic")]
+    frame = frame_of([record(c) for c in cells(designs, sizes=[8], seeds=1)])
+    some = frame[~frame["sigma"].isin([0.05, "learned"])]
+    keys = Keys()
+    plane = plane_figures.rate_distortion(frame, keys=keys)
+    lines = figures.kl_by_design(some, dict.fromkeys(frame["cell_id"], np.ones(8)), keys=keys)
+    assert plane is not None
+    assert lines is not None
+    first, second = keyed(plane), keyed(lines.figure)
+    assert len(set(first.values())) == len(designs)
+    assert set(second) < set(first)
+    assert {name: first[name] for name in second} == second
+
+
+def test_sixty_designs_are_told_apart() -> None:
+    names = [f"design {i}" for i in range(60)]
+    assert len(set(Keys().designs(names))) == 60
+
+
+def test_a_family_and_a_latent_size_keep_their_colours() -> None:
+    assert family_colours(["laplace"])["laplace"] == family_colours(["gaussian"])["laplace"]
+    keys = Keys([2, 4, 8, 16])
+    assert keys.sizes([4, 16])[4] == keys.sizes([2, 4])[4]
+    assert len(set(keys.sizes([2, 4, 8, 16]).values())) == 4
+
+
+def test_a_far_point_leaves_the_others_a_panel() -> None:
+    kinds: list[float | str] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    designs = [{"likelihood": "gaussian", "sigma": kind} for kind in kinds]
+    frame = frame_of([record(c) for c in cells(designs, sizes=[8], seeds=1)])
+    close = plane_figures.rate_distortion(frame)
+    assert close is not None
+    assert len(close.get_axes()) == 1
+    values = np.linspace(-40, -38, 6)
+    values[2] = 689.0
+    frame["reconstruction_error"] = values
+    far = plane_figures.rate_distortion(frame)
+    assert far is not None
+    near, every = far.get_axes()
+    assert near.get_title() == "without 1 far point"
+    low, high = near.get_ylim()
+    assert high - low < 4
+    assert every.get_ylim()[1] > 689
 
 
 def test_kl_curves_are_read_of_the_cells_that_can_be_drawn() -> None:
@@ -162,14 +305,17 @@ def test_the_other_figures_are_drawn(frame: pd.DataFrame, made: list[CellRecord]
     parts = groups(frame, "elbo")
     kl = {each.cell_id: arrays(each.cell)["kl_per_dimension"] for each in made}
     curves = {each.cell_id: series(each.cell) for each in made}
-    for figure in (
-        figures.rate_distortion(frame),
+    for drawn in (
         figures.kl_per_dimension(parts, kl),
         figures.loss_curves(parts, curves),
-        figures.cost(frame),
+        cost_figures.cost(frame),
     ):
-        assert figure is not None
-        assert all("[" in label for label in labels(figure))
+        assert drawn is not None
+        assert drawn.left_out == ""
+        assert all("[" in label for label in labels(drawn.figure))
+    plane = plane_figures.rate_distortion(frame)
+    assert plane is not None
+    assert all("[" in label for label in labels(plane))
 
 
 def test_an_image_grid_holds_the_images_themselves() -> None:

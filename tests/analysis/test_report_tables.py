@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -84,7 +85,7 @@ def test_a_missing_metric_is_na_with_its_reason_below() -> None:
     (one,) = result_tables(tidy([(record(cell), "s") for cell in cells([{}], [2])]))
     entry = one.table.rows[0][one.table.header.index("bits per dim")]
     assert entry == "n/a [1]"
-    assert one.table.notes == ("[1] a Bernoulli on grey pixels is not a likelihood of these data",)
+    assert one.table.notes[0] == "[1] a Bernoulli on grey pixels is not a likelihood of these data"
 
 
 def test_a_design_whose_seeds_all_diverged_keeps_its_row() -> None:
@@ -162,10 +163,73 @@ def test_unfinished_cells_and_warnings_are_listed() -> None:
     frame = tidy([(each, "s") for each in made])
     lost, warned = unfinished(frame), warnings_table(frame)
     assert lost is not None
-    assert lost.rows == ((made[0].cell_id, "failed", "out of memory"),)
+    assert lost.rows == (("failed", "out of memory", "1", "gaussian, σ 0.1, z 2"),)
     assert warned is not None
     assert warned.rows == (("odd", "2"),)
+    named = warnings_table(frame, named=True)
+    assert named is not None
+    assert named.rows == (("odd", "2", "gaussian, σ 0.1, z 2"),)
     assert unfinished(tidy([(record(Cell()), "s")])) is None
+
+
+def test_texts_that_differ_in_numbers_alone_are_one_kind() -> None:
+    designs = [{"likelihood": "gaussian", "sigma": i / 10} for i in range(1, 8)]
+    made = cells(designs, sizes=[2], seeds=1)
+    texts = [f"error of {100 + i / 7:.3f} nats above 120.1" for i in range(len(made))]
+    warned = [record(c, warnings=[t, "odd"]) for c, t in zip(made, texts, strict=True)]
+    table = warnings_table(tidy([(each, "s") for each in warned]), named=True)
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [
+        ("error of … nats above 120.1", "7"),
+        ("odd", "7"),
+    ]
+    assert table.rows[0][2].startswith("gaussian, σ 0.1, z 2; gaussian, σ 0.2, z 2; ")
+    assert table.rows[0][2].endswith("; and 2 more")
+    stopped = [diverged(c, f"not finite at step 2; after {i}.5") for i, c in enumerate(made)]
+    lost = unfinished(
+        tidy([(each, "s") for each in [*stopped, failed(made[0].model_copy(update={"seed": 9}))]])
+    )
+    assert lost is not None
+    assert [row[:3] for row in lost.rows] == [
+        ("diverged", "not finite at step 2; after …", "7"),
+        ("failed", "out of memory", "1"),
+    ]
+
+
+def test_collapsed_designs_are_counted_and_not_ranked() -> None:
+    made = cells([GAUSSIAN], sizes=[1, 4, 16], seeds=3)
+    frame = tidy([(record(cell), "s") for cell in made])
+    best = frame.groupby("latent_dim")["elbo"].mean().idxmax()
+    words = ["collapsed: the reconstruction error of 9.000 nats is above that of a decoder"]
+    first = (frame["latent_dim"] == best) & (frame["seed"] == 0)
+    frame.loc[first, "warnings"] = f"odd | {words[0]}"
+    told = sentences(frame)
+    assert f"z {best}:" not in told[0]
+    assert "(2 designs compared)" in told[0]
+    (sentence,) = [text for text in told if "collapsed" in text]
+    assert sentence.startswith("1 of 9 finished cells collapsed")
+    assert f"(gaussian, σ 0.1, z {best})" in sentence
+    every = sentences(frame.assign(warnings=words[0]))
+    assert not [text for text in every if "highest" in text or "fewest" in text]
+
+
+def test_a_cell_that_diverged_has_no_part_in_the_cost() -> None:
+    made = cells([GAUSSIAN], [2], 3)
+    frame = tidy([(record(cell), "s") for cell in made])
+    frame.loc[0, ["samples_per_second", "status"]] = [0.01, "diverged"]
+    (one,) = cost_tables(frame)
+    expected = frame.loc[1:, "samples_per_second"].mean()
+    assert one.numbers["samples_per_second"].tolist() == pytest.approx([expected])
+
+
+def test_results_say_over_how_many_images_they_are() -> None:
+    frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], [2])])
+    frame = frame.assign(iw_bound=-1.0, iw_bound_n=100.0, posterior_gap=0.5, posterior_gap_n=100.0)
+    (one,) = result_tables(frame)
+    note = one.table.notes[-1]
+    assert "ELBO, distortion, rate (KL): 360; IW bound, posterior gap: 100" in note
+    long = replace(one.table, rows=one.table.rows * 3)
+    assert note in shortened(long, 1).notes
 
 
 def test_sentences_name_the_best_design_with_its_interval() -> None:

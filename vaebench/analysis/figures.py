@@ -6,12 +6,11 @@ takes rows that may be compared (see `comparability`) and refuses others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import Group, require_comparable
+from vaebench.analysis.keys import Key, Keys, family_colours
 from vaebench.analysis.labels import (
     design_label,
     drawable,
@@ -34,30 +34,30 @@ from vaebench.analysis.labels import (
     value_text,
     varying,
 )
-from vaebench.analysis.palette import colours, ramp
-from vaebench.analysis.style import FADED, WIDTH, tick
+from vaebench.analysis.palette import Colour
+from vaebench.analysis.style import WIDTH, tick
 from vaebench.analysis.summary import design_summaries, summarise
 
 __all__ = [
+    "Drawn",
     "against",
     "bits_ranking",
-    "cost",
     "curve_cells",
     "kl_by_design",
     "kl_per_dimension",
     "loss_curves",
-    "rate_distortion",
 ]
 
-Colour = tuple[float, float, float] | str
 Curve = NDArray[Any]
+Part = tuple[tuple[Any, ...], pd.DataFrame]
 Series = Mapping[str, Sequence[float | None]]
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
 MOST_DESIGNS: Final = 8
 _MOST_SPREAD: Final = 16
 _MOST_DOTS: Final = 200
 _MOST_CURVE_PANELS: Final = 6
 _MOST_CURVES: Final = 10
+_MOST_SIZES: Final = "those with most latent sizes, of equals the first in the results' order"
+_EVENLY: Final = "evenly spread over the results' order"
 _X_LABELS: Final = {
     "latent_dim": "latent dimension [count]",
     "sigma": "σ, scale of the likelihood [pixel]",
@@ -70,11 +70,32 @@ class Design:
 
     label: str
     rows: pd.DataFrame
-    colour: Colour
-    marker: str
+    key: Key
 
 
-def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that may leave designs out, and a sentence that says so; '' where all are in it."""
+
+    figure: Figure
+    left_out: str = ""
+
+
+def left_out(shown: int, every: int, of: str, rule: str = _EVENLY) -> str:
+    """The sentence that a caption ends with where not all designs are in a figure."""
+    return f" {shown} of {every:,} {of} are shown: {rule}." if shown < every else ""
+
+
+def measured(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The rows of designs of which at least one seed has one of the metrics.
+
+    A design without any value, as one of a device that is absent, takes no room in a figure.
+    """
+    has = frame[list(metrics)].notna().any(axis=1)
+    return frame[frame["design"].isin(set(frame.loc[has, "design"]))]
+
+
+def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[Part]:
     """The frame's parts of equal values in `axes`, ordered; one part where there are no axes."""
     if not axes:
         return [((), frame)]
@@ -104,7 +125,7 @@ def split_places(
     return [(key, np.array(where[key])) for key in keyed]
 
 
-def _designs(frame: pd.DataFrame, x: str) -> tuple[list[Design], int]:
+def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
     """Designs that have at least two values of x, one line each, and how many there are of them.
 
     Of more than `_MOST_SPREAD` as many are drawn as fit into one figure, evenly spread.
@@ -114,20 +135,21 @@ def _designs(frame: pd.DataFrame, x: str) -> tuple[list[Design], int]:
     few = len(every) <= _MOST_SPREAD
     parts = every if few else [every[i] for i in evenly(len(every), MOST_DESIGNS)]
     numeric = len(axes) == 1 and all(isinstance(key[0], (int, float)) for key, _ in parts)
-    palette = ramp(len(parts)) if numeric else colours(len(parts))
-    designs = [
-        Design(
-            drawable(design_label(axes, key)) or "all records",
-            rows,
-            palette[i],
-            MARKERS[i % len(MARKERS)],
-        )
-        for i, (key, rows) in enumerate(parts)
-    ]
-    return designs, len(every)
+    names = [design_name(axes, key, rows) for key, rows in parts]
+    shades = keys.designs(names, numeric)
+    return [
+        Design(name, rows, key) for name, (_, rows), key in zip(names, parts, shades, strict=True)
+    ], len(every)
 
 
-def _shown_of(shown: int, every: int) -> str:
+def design_name(
+    axes: Sequence[str], key: Sequence[object], rows: pd.DataFrame, limit: int = 90
+) -> str:
+    """The name of a design: what tells it from the others, or what it is where it is alone."""
+    return drawable(design_label(axes, key) or fixed_label(rows), limit)
+
+
+def shown_of(shown: int, every: int) -> str:
     """What a title says where not all designs are drawn."""
     return f" ({shown} of {every:,} designs)" if shown < every else ""
 
@@ -147,6 +169,12 @@ def size_axis(axes: Axes, values: Sequence[Any]) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if max(numbers) >= 1000:
         axes.tick_params(axis="x", labelrotation=35)
+
+
+def spread_sizes(axes: Axes, values: Sequence[Any]) -> None:
+    """A size axis that holds its first and last tick, whatever is drawn beside them."""
+    size_axis(axes, values)
+    axes.set_xlim(float(values[0]) / 1.25, float(values[-1]) * 1.25)
 
 
 def _word_axis(axes: Axes, values: Sequence[Any]) -> None:
@@ -172,28 +200,29 @@ def _draw_design(axes: Axes, design: Design, x: str, metric: str, at: Mapping[An
     places = [at[None if is_missing(value) else value] for value in table[x]]
     mean = table["mean"].to_numpy(float)
     bars = np.vstack([mean - table["low"].to_numpy(float), table["high"].to_numpy(float) - mean])
-    axes.errorbar(places, mean, bars, fmt="none", ecolor=design.colour, elinewidth=1.1, capsize=2.2)
+    colour, marker = design.key.colour, design.key.marker
+    axes.errorbar(places, mean, bars, fmt="none", ecolor=colour, elinewidth=1.1, capsize=2.2)
     # Words like 'learned' have no place on a scale, so no line runs through them.
     scaled = np.array([not isinstance(value, str) for value in table[x]])
-    axes.plot(np.asarray(places)[scaled], mean[scaled], color=design.colour)
+    axes.plot(np.asarray(places)[scaled], mean[scaled], color=colour)
     whole = (table["n"] == table["cells"]).to_numpy()
-    for full, face in ((whole, design.colour), (~whole, "white")):
+    for full, face in ((whole, colour), (~whole, "white")):
         if not full.any():
             continue
         axes.plot(
             np.asarray(places)[full],
             mean[full],
             linestyle="none",
-            marker=design.marker,
+            marker=marker,
             markerfacecolor=face,
-            markeredgecolor=design.colour,
+            markeredgecolor=colour,
         )
     return True
 
 
-def _legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -> None:
+def design_legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -> None:
     handles = [
-        Line2D([], [], color=design.colour, marker=design.marker, label=design.label)
+        Line2D([], [], color=design.key.colour, marker=design.key.marker, label=design.label)
         for design in designs
     ]
     if len(handles) > 1:
@@ -206,7 +235,13 @@ def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     return [m for m in metrics if m in frame and frame[m].notna().any()]
 
 
-def against(frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = "") -> list[Figure]:
+def against(
+    frame: pd.DataFrame,
+    x: str,
+    metrics: Sequence[str],
+    title: str = "",
+    keys: Keys | None = None,
+) -> list[Figure]:
     """Metrics, side by side, against `latent_dim`, `sigma` or another axis, a line a design.
 
     At most `MOST_DESIGNS` lines stand in one figure: more are spread over two. Of more than two
@@ -221,8 +256,9 @@ def against(frame: pd.DataFrame, x: str, metrics: Sequence[str], title: str = ""
     shown = _measured(frame, metrics)
     for metric in shown:
         require_comparable(frame, metric)
-    designs, every = _designs(frame, x) if shown else ([], 0)
-    title += _shown_of(len(designs), every)
+    frame = measured(frame, shown) if shown else frame
+    designs, every = swept(frame, x, keys or Keys()) if shown else ([], 0)
+    title += shown_of(len(designs), every)
     count = -(-len(designs) // MOST_DESIGNS)
     per = -(-len(designs) // count) if count else 1
     parts = [designs[i : i + per] for i in range(0, len(designs), per)]
@@ -240,133 +276,27 @@ def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: st
             place = i - (len(designs) - 1) / 2
             spread = place * 2 / max(len(designs), 4)
             _draw_design(axes, design, x, metric, _positions(x, values, spread))
-        (size_axis if x == "latent_dim" else _word_axis)(axes, values)
+        (spread_sizes if x == "latent_dim" else _word_axis)(axes, values)
         axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
         axes.set_ylabel(axis_label(metric))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
         if metric == "active_units":
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    fixed = f" ({_fixed(designs[0].rows, x)})" if len(designs) == 1 else ""
+    fixed = f" ({fixed_label(designs[0].rows)})" if len(designs) == 1 else ""
     headed(figure, title + fixed)
-    _legend(figure, designs)
+    design_legend(figure, designs)
     return figure
 
 
-def _fixed(rows: pd.DataFrame, x: str) -> str:
-    """What a lone line is of: with no other line there is no legend to say it."""
-    axes = [axis for axis in ("likelihood", "sigma", "latent_dim") if axis != x]
+def fixed_label(rows: pd.DataFrame) -> str:
+    """What a lone design is: likelihood, sigma and latent size, those of them that it fixes."""
+    axes = [axis for axis in ("likelihood", "sigma", "latent_dim") if len(ordered(rows[axis])) == 1]
     return design_label(axes, [rows[axis].iloc[0] for axis in axes])
 
 
 def headed(figure: Figure, title: str) -> None:
     if title:
         figure.suptitle(drawable(title, 110), x=0.01, ha="left")
-
-
-def _equal_elbo(axes: Axes) -> None:
-    """Faint lines of equal ELBO; the axes' limits stay as they are."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    for total in MaxNLocator(7).tick_values(low + left, high + right):
-        axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
-        at = min(right, total - low)
-        start = max(left, total - high)
-        x = start + 0.02 * (right - left)
-        if left <= x <= right and low < total - x < high and at > left:
-            axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
-    axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
-
-
-def rate_distortion(frame: pd.DataFrame, title: str = "") -> Figure | None:
-    """Rate against distortion, a point a design, coloured by latent size; lines of equal ELBO.
-
-    Of more designs than there are markers those are drawn that are evenly spread.
-
-    Raises:
-        NotComparable: the rows may not be compared in nats.
-    """
-    require_comparable(frame, "elbo")
-    kept = frame[frame["kl"].notna() & frame["reconstruction_error"].notna()]
-    sizes = ordered(kept["latent_dim"])
-    axes_names = varying(kept, without=["latent_dim"])
-    if len(split_places(kept, [*axes_names, "latent_dim"])) < 3:
-        return None
-    every = split(kept, axes_names)
-    parts = [every[i] for i in evenly(len(every), len(MARKERS))]
-    labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
-    below = max(0, -(-len(labels) // _legend_columns(labels)) - 5)
-    figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * below), layout="constrained")
-    axes = figure.subplots()
-    # With one latent size, colour is free to tell designs apart.
-    several = len(sizes) > 1
-    palette: dict[Any, Colour] = dict(zip(sizes, ramp(len(sizes)), strict=False))
-    shades: list[Colour] = ["#57606a"] * len(parts)
-    if not several:
-        shades = [*colours(len(parts))]
-    for i, (_, rows) in enumerate(parts):
-        of = palette if several else dict.fromkeys(sizes, shades[i])
-        _rate_distortion_line(axes, rows, MARKERS[i % len(MARKERS)], of)
-    axes.set_xlabel(axis_label("kl"))
-    axes.set_ylabel(axis_label("reconstruction_error"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(tick))
-    _equal_elbo(axes)
-    axes.grid(visible=False)
-    _rate_distortion_legends(figure, labels, shades, palette if several else {})
-    headed(figure, title + _shown_of(len(parts), len(every)))
-    return figure
-
-
-def _rate_distortion_line(
-    axes: Axes, rows: pd.DataFrame, marker: str, palette: Mapping[Any, Colour]
-) -> None:
-    rate = summarise(rows, ["latent_dim"], "kl")
-    distortion = summarise(rows, ["latent_dim"], "reconstruction_error")
-    axes.plot(rate["mean"], distortion["mean"], color="#b8bec5", lw=1.0, zorder=1)
-    for x, y in zip(rate.to_dict("records"), distortion.to_dict("records"), strict=True):
-        axes.errorbar(
-            x["mean"],
-            y["mean"],
-            xerr=(x["high"] - x["low"]) / 2,
-            yerr=(y["high"] - y["low"]) / 2,
-            color=palette[x["latent_dim"]],
-            marker=marker,
-            markersize=6,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            elinewidth=1.0,
-        )
-
-
-def _legend_columns(labels: Sequence[str]) -> int:
-    return max(1, min(4, 130 // (max(map(len, labels)) + 6)))
-
-
-def _rate_distortion_legends(
-    figure: Figure,
-    labels: Sequence[str],
-    shades: Sequence[Colour],
-    palette: Mapping[Any, Colour],
-) -> None:
-    handles = [
-        Line2D([], [], color=shades[i], marker=MARKERS[i % len(MARKERS)], lw=0, label=label)
-        for i, label in enumerate(labels)
-        if label
-    ]
-    if len(handles) > 1:
-        figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(labels))
-    sizes = [
-        Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
-        for size, colour in palette.items()
-    ]
-    if not sizes:
-        return
-    figure.axes[0].legend(
-        handles=sizes,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        title="latent\ndimension\n[count]",
-    )
 
 
 def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure | None:
@@ -376,8 +306,7 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
         NotComparable: the rows are of different data.
     """
     metric = "bits_per_dim"
-    if not _measured(frame, [metric]):
-        return None
+    frame = measured(frame, [metric])
     axes_names = varying(frame)
     if not axes_names:
         return None
@@ -389,8 +318,7 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
     table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
     if len(table) < 2:
         return None
-    families = ordered(table["family"])
-    return _ranking(table, dict(zip(families, colours(len(families)), strict=True)), title)
+    return _ranking(table, family_colours(table["family"]), title)
 
 
 def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> Figure:
@@ -414,16 +342,16 @@ def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> 
     return figure
 
 
-def _facets(parts: Sequence[Group], most: int) -> list[tuple[str, pd.DataFrame]]:
-    """Designs of all groups that have most latent sizes, with a name each; at most `most`."""
-    named: list[tuple[tuple[Any, ...], pd.DataFrame]] = []
+def _facets(parts: Sequence[Group]) -> list[Part]:
+    """The designs of all groups with a name each."""
+    named: list[Part] = []
     for group in parts:
         axes = varying(group.frame, without=["latent_dim"])
         label = "" if len(parts) == 1 else f"\n{drawable(group.label, 46)}"
         for key, rows in split(group.frame, axes):
-            name = design_label(axes, key) or _fixed(rows, "latent_dim")
+            name = design_label(axes, key) or fixed_label(rows)
             named.append(((drawable(name, 40) + label,), rows))
-    return [(key[0], rows) for key, rows in widest(named, most)]
+    return named
 
 
 def kl_per_dimension(
@@ -431,7 +359,8 @@ def kl_per_dimension(
     found: Mapping[str, Curve],
     title: str = "",
     most: int = _MOST_CURVE_PANELS,
-) -> Figure | None:
+    keys: Keys | None = None,
+) -> Drawn | None:
     """The KL of each latent dimension, sorted within a cell, a colour a latent size.
 
     Args:
@@ -440,14 +369,17 @@ def kl_per_dimension(
         title: what the figure is.
         most: panels at most; those designs that have most latent sizes are kept. A design of one
             latent size is in `kl_by_design`.
+        keys: the colours of the report.
     """
+    every = sum(len(_by_sizes(group.frame)[0]) for group in parts)
     kept = _with(parts, lambda cell: cell in found)
-    facets = [each for each in _facets(kept, most) if each[1]["latent_dim"].nunique() > 1]
+    several = [each for each in _facets(kept) if each[1]["latent_dim"].nunique() > 1]
+    facets = widest(several, most)
     if not facets:
         return None
-    palette = _size_palette([rows for _, rows in facets])
+    palette = _size_palette([rows for _, rows in facets], keys)
     figure, panels = _grid(len(facets), 3, 2.5)
-    for axes, (name, rows) in zip(panels, facets, strict=True):
+    for axes, ((name,), rows) in zip(panels, facets, strict=True):
         for size, same in reversed(split(rows, ["latent_dim"])):
             _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
         marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
@@ -455,7 +387,19 @@ def kl_per_dimension(
         _rank_axis(axes, rows)
     _sizes_legend(figure, palette)
     headed(figure, title)
-    return figure
+    of = "designs of several latent sizes"
+    return Drawn(figure, left_out(len(facets), every, of, _MOST_SIZES))
+
+
+def _by_sizes(frame: pd.DataFrame) -> tuple[list[Part], list[Part]]:
+    """The designs with a KL that have several latent sizes, and those that have one."""
+    kept = frame[frame["kl"].notna()]
+    designs = split(kept, varying(kept, without=["latent_dim"])) if len(kept) else []
+    several = [rows["latent_dim"].nunique() > 1 for _, rows in designs]
+    return (
+        [each for each, many in zip(designs, several, strict=True) if many],
+        [each for each, many in zip(designs, several, strict=True) if not many],
+    )
 
 
 def curve_cells(parts: Sequence[Group]) -> list[str]:
@@ -465,14 +409,10 @@ def curve_cells(parts: Sequence[Group]) -> list[str]:
     """
     found: list[str] = []
     for group in parts:
-        frame = group.frame[group.frame["kl"].notna()]
-        designs = split(frame, varying(frame, without=["latent_dim"]))
-        sizes = [rows["latent_dim"].nunique() for _, rows in designs]
-        alone = [rows for (_, rows), count in zip(designs, sizes, strict=True) if count == 1]
-        sweeps = [each for each, count in zip(designs, sizes, strict=True) if count > 1]
-        shown = [rows for _, rows in widest(sweeps, _MOST_CURVE_PANELS)]
+        sweeps, alone = _by_sizes(group.frame)
+        shown = [*widest(sweeps, _MOST_CURVE_PANELS)]
         shown += [alone[i] for i in evenly(len(alone), _MOST_CURVES)]
-        found += [cell for rows in shown for cell in rows["cell_id"]]
+        found += [cell for _, rows in shown for cell in rows["cell_id"]]
     return found
 
 
@@ -484,36 +424,50 @@ def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def kl_by_design(
-    frame: pd.DataFrame, found: Mapping[str, Curve], title: str = "", most: int = _MOST_CURVES
-) -> Figure | None:
+    frame: pd.DataFrame,
+    found: Mapping[str, Curve],
+    title: str = "",
+    most: int = _MOST_CURVES,
+    keys: Keys | None = None,
+) -> Drawn | None:
     """The sorted KL of each latent dimension, a line a design, for designs of one latent size.
 
     Raises:
         NotComparable: the rows may not be compared in nats.
     """
     require_comparable(frame, "kl")
-    kept = frame[frame["cell_id"].isin(list(found))]
-    designs = split(kept, varying(kept, without=["latent_dim"]))
-    alone = [rows for _, rows in designs if rows["latent_dim"].nunique() == 1]
+    every = len(_by_sizes(frame)[1])
+    alone = [rows for _, rows in _by_sizes(frame[frame["cell_id"].isin(list(found))])[1]]
     if len(alone) < 2:
         return None
     alone = [alone[i] for i in evenly(len(alone), most)]
     shown = pd.concat(alone)
-    axes_names = varying(shown)
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    made = []
-    for i, ((key, rows), colour) in enumerate(
-        zip(split(shown, axes_names), colours(len(alone)), strict=True)
-    ):
-        marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
-        label = drawable(design_label(axes_names, key) + marginal)
-        made.append(Design(label, rows, colour, MARKERS[i % len(MARKERS)]))
-        _sorted_kl(axes, [found[c] for c in rows["cell_id"]], colour, made[-1].marker)
+    made = _named(shown, keys or Keys())
+    for design in made:
+        of = [found[cell] for cell in design.rows["cell_id"]]
+        _sorted_kl(axes, of, design.key.colour, design.key.marker)
     _rank_axis(axes, shown)
-    _legend(figure, made)
+    design_legend(figure, [_of_marginals(design) for design in made])
     headed(figure, title)
-    return figure
+    return Drawn(figure, left_out(len(alone), every, "designs of one latent size"))
+
+
+def _named(frame: pd.DataFrame, keys: Keys) -> list[Design]:
+    """Every design of the frame, latent sizes apart, with its key."""
+    axes = varying(frame)
+    parts = split(frame, axes)
+    names = [drawable(design_label(axes, key)) for key, _ in parts]
+    shades = keys.designs(names)
+    return [
+        Design(name, rows, key) for name, (_, rows), key in zip(names, parts, shades, strict=True)
+    ]
+
+
+def _of_marginals(design: Design) -> Design:
+    full = (design.rows["posterior"] == "full").any()
+    return replace(design, label=f"{design.label} (marginals)") if full else design
 
 
 def _with(parts: Sequence[Group], has: Callable[[str], bool]) -> list[Group]:
@@ -524,9 +478,8 @@ def _with(parts: Sequence[Group], has: Callable[[str], bool]) -> list[Group]:
     return [group for group in kept if not group.frame.empty]
 
 
-def _size_palette(frames: Sequence[pd.DataFrame]) -> dict[Any, Colour]:
-    sizes = ordered(pd.concat([rows["latent_dim"] for rows in frames]))
-    return dict(zip(sizes, ramp(len(sizes)), strict=True))
+def _size_palette(frames: Sequence[pd.DataFrame], keys: Keys | None) -> dict[Any, Colour]:
+    return (keys or Keys()).sizes(pd.concat([rows["latent_dim"] for rows in frames]))
 
 
 def _sorted_kl(axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str = "o") -> None:
@@ -545,9 +498,7 @@ def evenly(count: int, most: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
-def widest(
-    parts: Sequence[tuple[tuple[Any, ...], pd.DataFrame]], most: int
-) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+def widest(parts: Sequence[Part], most: int) -> list[Part]:
     """The designs with most latent sizes, at most `most`, in their old order."""
     count = {i: len(ordered(rows["latent_dim"])) for i, (_, rows) in enumerate(parts)}
     best = sorted(count, key=lambda i: (-count[i], i))[:most]
@@ -572,20 +523,24 @@ def _sizes_legend(figure: Figure, palette: Mapping[Any, Colour]) -> None:
 
 
 def loss_curves(
-    parts: Sequence[Group], series: Mapping[str, Series], title: str = "", most: int = 9
-) -> Figure | None:
+    parts: Sequence[Group],
+    series: Mapping[str, Series],
+    title: str = "",
+    most: int = 9,
+    keys: Keys | None = None,
+) -> Drawn | None:
     """The training ELBO by epoch, a thin line a cell; a cross where a cell diverged.
 
     The vertical range leaves out the lowest twentieth of the values: the first epochs would
     otherwise hide the rest. Each design has a panel and an axis of its own.
     """
-    kept = _with(parts, lambda cell: len(series.get(cell, {}).get("train_elbo", ())) > 1)
-    facets = _facets(kept, most)
+    every = _facets(_with(parts, lambda cell: len(series.get(cell, {}).get("train_elbo", ())) > 1))
+    facets = widest(every, most)
     if not facets:
         return None
-    palette = _size_palette([rows for _, rows in facets])
+    palette = _size_palette([rows for _, rows in facets], keys)
     figure, panels = _grid(len(facets), 3, 2.4)
-    for axes, (name, rows) in zip(panels, facets, strict=True):
+    for axes, ((name,), rows) in zip(panels, facets, strict=True):
         _training(axes, rows, series, palette)
         axes.set_title(name, fontsize=8)
         axes.set_xlabel("epoch [count]")
@@ -594,7 +549,7 @@ def loss_curves(
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
     _sizes_legend(figure, palette)
     headed(figure, title)
-    return figure
+    return Drawn(figure, left_out(len(facets), len(every), "designs", _MOST_SIZES))
 
 
 def _training(
@@ -619,84 +574,3 @@ def _training(
         low, high = np.quantile(seen, [0.05, 1.0])
         margin = 0.06 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
-
-
-_COST_AXES: Final = (
-    "device",
-    "precision",
-    "architecture",
-    "hidden",
-    "dataset",
-    "batch_size",
-    "posterior",
-    "objective",
-    "importance_samples",
-)
-
-
-def cost(frame: pd.DataFrame, title: str = "") -> Figure | None:
-    """Throughput, step time and peak memory against latent size: a dot a cell, a line of medians.
-
-    Of more than `_MOST_DOTS` cells in a line, evenly spread ones are drawn; the medians are of all.
-
-    Raises:
-        NotComparable: the rows are of different machines.
-    """
-    metrics = ("samples_per_second", "step_ms_median", "peak_memory_mib")
-    shown = _measured(frame, metrics)
-    if not shown:
-        return None
-    require_comparable(frame, shown[0])
-    axes_names = tuple(axis for axis in varying(frame) if axis in _COST_AXES)
-    parts = split(frame, axes_names)
-    palette = colours(len(parts))
-    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False)[0]
-    for axes, metric in zip(panels, shown, strict=True):
-        for i, (_, rows) in enumerate(parts):
-            _cost_line(axes, rows, metric, palette[i], MARKERS[i % len(MARKERS)])
-        _cost_axes(axes, metric, ordered(frame["latent_dim"]), frame[metric])
-    _legend(
-        figure,
-        [
-            Design(
-                drawable(design_label(axes_names, key)) or "all",
-                rows,
-                palette[i],
-                MARKERS[i % len(MARKERS)],
-            )
-            for i, (key, rows) in enumerate(parts)
-        ],
-    )
-    headed(figure, title)
-    return figure
-
-
-def _cost_line(axes: Axes, rows: pd.DataFrame, metric: str, colour: Colour, marker: str) -> None:
-    kept = rows[rows[metric].notna()]
-    middle = kept.groupby("latent_dim")[metric].median()
-    axes.plot(middle.index, middle, color=colour)
-    dots = kept.iloc[evenly(len(kept), _MOST_DOTS)]
-    sns.scatterplot(
-        x=dots["latent_dim"].astype(float),
-        y=dots[metric],
-        ax=axes,
-        color=colour,
-        marker=marker,
-        s=22,
-        alpha=0.65,
-        legend=False,
-        linewidth=0.3,
-    )
-
-
-def _cost_axes(axes: Axes, metric: str, sizes: Sequence[Any], values: "pd.Series[float]") -> None:
-    size_axis(axes, sizes)
-    axes.set_xlabel(_X_LABELS["latent_dim"])
-    axes.set_ylabel(axis_label(metric))
-    axes.yaxis.set_major_formatter(FuncFormatter(tick))
-    if values.min() > 0 and values.max() > 20 * values.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(tick))
-    else:
-        axes.set_ylim(bottom=0)

@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vaebench.analysis import figures, pictures
+from vaebench.analysis import figures, pictures, plane_figures
 from vaebench.analysis.comparability import groups
+from vaebench.analysis.figures import Drawn
+from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.page import Picture, render
 from vaebench.analysis.palette import colours
@@ -94,7 +96,7 @@ def _row(each: Assessed) -> _Row:
     return _Row(
         name=finding.name,
         claim=finding.claim,
-        source=f"{finding.source} ({', '.join(finding.statements)})",
+        source=finding.source,
         measure=finding.measure,
         measured=measured_text(statistic),
         n="-" if statistic is None else str(statistic.n),
@@ -110,11 +112,13 @@ class _Album:
     """Saves the pictures of a page in a folder, from where the page takes them in."""
 
     folder: Path
+    keys: Keys
 
-    def picture(self, figure: Figure, name: str, title: str, caption: str) -> Picture:
+    def picture(self, drawn: Figure | Drawn, name: str, title: str, caption: str) -> Picture:
         path = Path(mkdtemp(dir=self.folder)) / f"{name}.png"
-        save_png(figure, path)
-        return Picture(name, title, caption, path)
+        of = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
+        save_png(of.figure, path)
+        return Picture(name, title, caption + of.left_out, path)
 
 
 def _span(statistic: Statistic, margin: Margin) -> tuple[float, float]:
@@ -196,11 +200,11 @@ def _latent_pictures(album: _Album, evidence: Evidence, frame: pd.DataFrame) -> 
         (curve, "latent-curve"),
         (["active_units", "knn_accuracy"], "latent-units"),
     ):
-        for figure in figures.against(frame, "latent_dim", metrics, "Latent dimension"):
+        for figure in figures.against(frame, "latent_dim", metrics, "Latent dimension", album.keys):
             caption = "Means over seeds with 95 % Student t intervals, a line a training budget."
             yield album.picture(figure, name, "Latent dimension", caption)
     rows = frame[frame["epochs"] == frame["epochs"].max()]
-    plane = figures.rate_distortion(rows, "Rate and distortion, longest training")
+    plane = plane_figures.rate_distortion(rows, "Rate and distortion, longest training", album.keys)
     if plane is not None:
         yield album.picture(plane, "latent-plane", "Rate and distortion", "A point a latent size.")
     kept = rows[[size in _nearest(list(rows["latent_dim"])) for size in rows["latent_dim"]]]
@@ -212,7 +216,9 @@ def _latent_images(album: _Album, evidence: Evidence, rows: pd.DataFrame) -> Ite
     curves = {c: of["kl_per_dimension"] for c, of in arrays.items() if "kl_per_dimension" in of}
     made = (
         (
-            figures.kl_per_dimension(groups(rows, "elbo"), curves, "Where the KL goes"),
+            figures.kl_per_dimension(
+                groups(rows, "elbo"), curves, "Where the KL goes", keys=album.keys
+            ),
             "latent-kl",
             "Where the KL goes",
             "Latent dimensions sorted by their KL.",
@@ -260,13 +266,15 @@ def write_findings_page(
     about_latents = any(each.finding.family == LATENT[0].family for each in rows)
     latent = _latent_frame(evidence, budget) if about_latents else pd.DataFrame()
     told = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
+    keys = Keys(() if latent.empty else latent["latent_dim"])
     with drawing(), TemporaryDirectory() as aside:
+        album = _Album(Path(aside), keys)
         text = render(
             "findings.html.j2",
             title=title,
             lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
             story=latent_story(told, rows) if about_latents else (),
-            sections=_sections(_Album(Path(aside)), rows, evidence, latent),
+            sections=_sections(album, rows, evidence, latent),
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.html"

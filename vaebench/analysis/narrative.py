@@ -7,6 +7,7 @@ import pandas as pd
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split, split_places, widest
+from vaebench.analysis.kinds import collapsed, named_designs
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.overview import overlap
 from vaebench.analysis.summary import design_summaries, summarise, summary_text
@@ -103,6 +104,18 @@ def _bits(frame: pd.DataFrame) -> list[str]:
     return made
 
 
+def _collapse(done: pd.DataFrame, lost: "pd.Series[bool]") -> list[str]:
+    count = int(lost.sum())
+    if not count:
+        return []
+    cells = "cell" if len(done) == 1 else "cells"
+    return [
+        f"{count} of {len(done)} finished {cells} collapsed: the decoder reconstructs no better "
+        f"than one that ignores the code ({named_designs(done, done[lost])}). Designs with such a "
+        "cell are not ranked here."
+    ]
+
+
 def _warnings(frame: pd.DataFrame) -> list[str]:
     made = []
     counts = frame["status"].value_counts()
@@ -126,7 +139,11 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     done = frame[frame["status"] == "done"]
     if done.empty:
         return ["No cell finished, so there is no result to compare.", *_warnings(frame)]
+    lost = collapsed(done)
+    # Seeds of a design are kept or left out together: the lucky ones alone would mislead.
+    ranked = done[~done["design"].isin(set(done.loc[lost, "design"]))]
     made: list[str | None] = []
-    for group in groups(done, "elbo"):
+    for group in groups(ranked, "elbo"):
         made += [_best(group), _latent(group)]
-    return [text for text in made if text] + _bits(done) + _warnings(frame)
+    told = [text for text in made if text] + _bits(ranked)
+    return told + _collapse(done, lost) + _warnings(frame)

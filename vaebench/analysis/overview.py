@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split_places
+from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
 from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.analysis.tables import Table
@@ -156,8 +157,30 @@ def result_tables(frame: pd.DataFrame) -> list[Overview]:
         measured = [m for m in _IF_MEASURED if group.frame[m].notna().any()]
         axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
         name, title = f"results-{group.slug}", f"Results on {group.label}"
-        made.append(_overview(group.frame, axes, [*_ALWAYS, *measured], name, title))
+        found = _overview(group.frame, axes, [*_ALWAYS, *measured], name, title)
+        notes = (*found.table.notes, *_images(group.frame, [*_ALWAYS, *measured]))
+        made.append(replace(found, table=replace(found.table, notes=notes)))
     return made
+
+
+_OF_IMAGES: Final = frozenset({"elbo", "reconstruction_error", "kl", "iw_bound", "posterior_gap"})
+
+
+def _images(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[str, ...]:
+    """A note on how many test images the nats are means over, where that is recorded."""
+    by_count: dict[tuple[int, ...], list[str]] = {}
+    for metric in metrics:
+        counts = tuple(sorted(set(frame[f"{metric}_n"].dropna().astype(int))))
+        if metric in _OF_IMAGES and counts:
+            by_count.setdefault(counts, []).append(heading(metric))
+    told = [
+        f"{', '.join(names)}: {' or '.join(f'{count:,}' for count in counts)}"
+        for counts, names in by_count.items()
+    ]
+    if not told:
+        return ()
+    apart = "; a posterior gap is over its own images, so it is not IW bound − ELBO of this table"
+    return (f"Test images that are averaged over: {'; '.join(told)}{apart * (len(told) > 1)}.",)
 
 
 def cost_tables(frame: pd.DataFrame) -> list[Overview]:
@@ -167,7 +190,10 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
         measured = [m for m in _COST if group.frame[m].notna().any()]
         axes = _design_axes(group.frame, ("device", "likelihood", "latent_dim"))
         title = f"Cost of training on {group.label}"
-        made.append(_overview(group.frame, axes, measured, f"cost-{place}", title))
+        # A cell that diverged stopped early: its time is none of a training.
+        done = group.frame["status"] == "done"
+        finished = group.frame.assign(**{m: group.frame[m].where(done) for m in measured})
+        made.append(_overview(finished, axes, measured, f"cost-{place}", title))
     return made
 
 
@@ -209,37 +235,63 @@ def _timed(frame: pd.DataFrame) -> tuple[Group, ...]:
 
 
 def unfinished(frame: pd.DataFrame) -> Table | None:
-    """The cells that are not done, each with its reason; None where all are."""
+    """Why cells are not done, a row a status and kind of reason; None where all are."""
     rows = frame[frame["status"] != "done"]
     if rows.empty:
         return None
+    made = []
+    for (status, _), same in rows.groupby(["status", rows["status_reason"].map(_kind)]):
+        told = common_text([_words(reason) for reason in same["status_reason"]])
+        made.append((value_text(status), told, str(len(same)), named_designs(frame, same)))
     return Table(
         name="unfinished",
         title="Cells that did not finish",
-        header=("cell", "status", "reason"),
-        units=("", "", ""),
-        rows=tuple(
-            (plain(row.cell_id, 130), value_text(row.status), plain(row.status_reason, 300))
-            for row in rows.sort_values(["status", "cell_id"]).itertuples()
-        ),
-        numeric=(False, False, False),
+        header=("status", "reason", "cells", "designs"),
+        units=("", "", "", ""),
+        rows=tuple(sorted(made)),
+        numeric=(False, False, True, False),
+        notes=(f"{_OWN_WORDS} status_reason.",),
     )
 
 
-def warnings_table(frame: pd.DataFrame) -> Table | None:
-    """What cells warned of, and how many did; None where none did."""
-    said = frame["warnings"].dropna().str.split(" | ", regex=False).explode()
+_OWN_WORDS: Final = (
+    "“…” stands for numbers that differ from cell to cell; each cell's own words are in "
+    "tables/results.csv, column"
+)
+
+
+def _words(text: object) -> str:
+    return plain(text, 300)
+
+
+def _kind(text: object) -> str:
+    return kind(_words(text))
+
+
+def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
+    """What cells warned of, a row a kind, and how many did; None where none did.
+
+    Args:
+        frame: rows as `load_results` gives them.
+        named: with a column that names the designs.
+    """
+    said = frame["warnings"].dropna().str.split(" | ", regex=False).explode().map(_words)
     if said.empty:
         return None
-    counted = said.map(lambda text: plain(text, 300)).value_counts()
-    pairs = sorted(counted.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    made = []
+    for _, same in said.groupby(said.map(kind)):
+        cells = frame.loc[same.index.unique()]
+        designs = (named_designs(frame, cells),) if named else ()
+        made.append((common_text(same.tolist()), str(len(cells)), *designs))
+    made.sort(key=lambda row: (-int(row[1]), row[0]))
     return Table(
         name="warnings",
         title="Warnings in the records",
-        header=("warning", "cells"),
-        units=("", ""),
-        rows=tuple((str(text), str(count)) for text, count in pairs),
-        numeric=(False, True),
+        header=("warning", "cells", "designs")[: 3 if named else 2],
+        units=("",) * (3 if named else 2),
+        rows=tuple(made),
+        numeric=(False, True, False)[: 3 if named else 2],
+        notes=(f"{_OWN_WORDS} warnings.",) if named else (),
     )
 
 

@@ -105,7 +105,8 @@ def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> li
         ]
         sizes = {cell.size for _, cell in named}
         label = f"z {min(sizes)}" if len(sizes) == 1 else "one latent size each"
-        names = tuple(name or f"z {cell.size}" for name, cell in named)
+        # A design without a name of its own is the only one: the label says its size.
+        names = tuple(name for name, _ in named)
         made.append(Block(label, names, tuple(cell for _, cell in named)))
     return made
 
@@ -339,7 +340,7 @@ def _map(axes: Axes, cell: Shown, name: str, colour: Mapping[Any, Any]) -> None:
         spine.set_visible(True)
     accuracy, trust = _share(cell.knn_accuracy), _share(cell.tsne_trustworthiness)
     axes.set_title(
-        f"{name}\nkNN {accuracy}, trust {trust}",
+        f"{name}\nkNN {accuracy}, trust {trust}".lstrip(),
         fontweight="normal",
         loc="center",
         fontsize=8,

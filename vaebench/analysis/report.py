@@ -15,10 +15,12 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vaebench.analysis import figures, pictures
+from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.export import flat
+from vaebench.analysis.figures import Drawn
 from vaebench.analysis.frame import Results, read_results
+from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import ordered, plain, value_text
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
@@ -46,7 +48,7 @@ from vaebench.analysis.timing import (
     read_timings,
     timing_table,
 )
-from vaebench.analysis.timing_figures import timing_figure
+from vaebench.analysis.timing_figures import timing_caption, timing_figure
 
 __all__ = [
     "NothingToReport",
@@ -77,10 +79,14 @@ class _Builder:
 
     folder: Path
     saver: Saver
+    keys: Keys
     sections: list[Section] = field(default_factory=list)
 
-    def picture(self, figure: Figure, name: str, title: str, caption: str) -> Picture:
-        return Picture(name, title, caption, self.saver.save(figure, self.folder / "figures", name))
+    def picture(self, drawn: Figure | Drawn, name: str, title: str, caption: str) -> Picture:
+        """Save a figure; its caption ends with what is left out of it."""
+        of = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
+        path = self.saver.save(of.figure, self.folder / "figures", name)
+        return Picture(name, title, caption + of.left_out, path)
 
     def table(self, table: Table, numbers: pd.DataFrame) -> Table:
         """Write the table whole; what the page shows of it."""
@@ -116,7 +122,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
 
 
-Draw = Callable[[Group, str], Sequence[Figure | None]]
+Draw = Callable[[Group, str], Sequence[Figure | Drawn | None]]
 
 
 def _each(
@@ -132,7 +138,7 @@ def _each(
 
 
 def _one(
-    build: _Builder, name: str, title: str, caption: str, figure: Figure | None
+    build: _Builder, name: str, title: str, caption: str, figure: Figure | Drawn | None
 ) -> list[Picture]:
     return [] if figure is None else [build.picture(figure, name, title, caption)]
 
@@ -149,7 +155,7 @@ def _bounds(build: _Builder, parts: Sequence[Group], x: str, title: str) -> Iter
             name,
             title,
             f"ELBO (higher is better), rate and distortion. {told}{_SEEDS}",
-            lambda one, heading: figures.against(one.frame, x, metrics, heading),
+            lambda one, heading: figures.against(one.frame, x, metrics, heading, build.keys),
         )
 
 
@@ -192,7 +198,7 @@ def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
         "Bits per dimension",
         f"Bits per dimension against latent size, lower is better. {_SEEDS}",
         lambda group, heading: figures.against(
-            group.frame, "latent_dim", ["bits_per_dim"], heading
+            group.frame, "latent_dim", ["bits_per_dim"], heading, build.keys
         ),
     )
     build.section(
@@ -205,15 +211,20 @@ def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
 
 
 def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
-    plane = _each(
-        build,
-        nats,
-        "rate-distortion",
-        "Rate and distortion",
-        "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
-        f"between points join latent sizes of one design. {_SEEDS}",
-        lambda group, heading: [figures.rate_distortion(group.frame, heading)],
-    )
+    planes = [
+        *_each(
+            build,
+            nats,
+            "rate-distortion",
+            "Rate and distortion",
+            "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
+            "between points join latent sizes of one design. Where far points would press the "
+            f"others together, these have a panel of their own. {_SEEDS}",
+            lambda group, heading: [
+                plane_figures.rate_distortion(group.frame, heading, build.keys)
+            ],
+        )
+    ]
     found = {cell: results.arrays(cell) for cell in figures.curve_cells(nats)}
     curves = {c: of["kl_per_dimension"] for c, of in found.items() if "kl_per_dimension" in of}
     shares = _one(
@@ -222,23 +233,27 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
         "KL per dimension",
         "Latent dimensions sorted by their KL: the mean over seeds, and the range over seeds as a "
         "band. A dot ends each curve; a dimension near 0 is not used.",
-        figures.kl_per_dimension(nats, curves, "KL per dimension"),
+        figures.kl_per_dimension(nats, curves, "KL per dimension", keys=build.keys),
     )
     lines = _each(
         build,
         nats,
         "kl-by-design",
         "KL per dimension",
-        "Latent dimensions sorted by their KL, for designs of one latent size (at most 10): the "
-        "mean over seeds, and the range over seeds as a band.",
-        lambda group, heading: [figures.kl_by_design(group.frame, curves, heading)],
+        "Latent dimensions sorted by their KL, for designs of one latent size: the mean over "
+        "seeds, and the range over seeds as a band.",
+        lambda group, heading: [
+            figures.kl_by_design(group.frame, curves, heading, keys=build.keys)
+        ],
     )
     build.section(
         "rate-distortion",
-        "The rate-distortion plane",
+        "The rate-distortion plane" if planes else "KL per dimension",
         "One ELBO can be had by many divisions into rate and distortion: where a design stands "
-        "says what it spends its nats on.",
-        [*plane, *shares, *lines],
+        "says what it spends its nats on."
+        if planes
+        else "Which latent dimensions the rate is spent on.",
+        [*planes, *shares, *lines],
     )
 
 
@@ -250,7 +265,9 @@ def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> Non
         "codes-by-latent-dim",
         "Codes",
         f"Active units, accuracy of 5 nearest neighbours on the codes, and squared error. {_SEEDS}",
-        lambda group, heading: figures.against(group.frame, "latent_dim", metrics, heading),
+        lambda group, heading: figures.against(
+            group.frame, "latent_dim", metrics, heading, build.keys
+        ),
     )
     maps = _each(
         build,
@@ -273,18 +290,20 @@ _IMAGES: Final = (
     (
         pictures.reconstructions,
         "Reconstructions",
-        "Test images and their reconstructions (the mean of p(x|z)), a row a latent size.",
+        "Test images and their reconstructions (the mean of p(x|z)), a row a latent size or "
+        "design.",
     ),
     (pictures.prior_samples, "Samples", "Means of p(x|z) for codes z drawn from the prior."),
     (
         pictures.interpolations,
         "Interpolations",
-        "Straight lines between the codes of two test images, two pairs a latent size.",
+        "Straight lines between the codes of two test images, two pairs a latent size or design.",
     ),
     (
         pictures.traversals,
         "Traversals",
-        "The two latent dimensions of highest KL are varied, all others are 0.",
+        "The two latent dimensions of highest KL go from −1.53 to 1.53 standard deviations of the "
+        "prior (its quantiles 1/16 to 15/16), all others are 0.",
     ),
 )
 
@@ -315,27 +334,37 @@ def _training_section(build: _Builder, nats: Sequence[Group], results: Results) 
         "Training",
         "The training ELBO by epoch, a line a cell; a cross marks where a cell diverged. The "
         "lowest twentieth of the values is cut off below.",
-        figures.loss_curves(nats, results.series, "Training"),
+        figures.loss_curves(nats, results.series, "Training", keys=build.keys),
     )
     build.section("training", "Training", "How the bound rose while training.", curves)
 
 
 def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
     timed = frame[frame["machine"].notna() & frame["step_ms_median"].notna()]
-    shown = _each(
+    machines = groups(timed, "train_seconds")
+    lines = _each(
         build,
-        groups(timed, "train_seconds"),
+        machines,
         "cost",
         "Cost",
-        "A dot is a cell (of more than 200 on a line, 200 are drawn), the line runs through the "
-        "medians. Training only, evaluation apart.",
-        lambda group, heading: [figures.cost(group.frame, heading)],
+        "Designs of several latent sizes. A dot is a finished cell (of more than 200 on a line, "
+        "200 are drawn), the line runs through the medians. Training only, evaluation apart.",
+        lambda group, heading: [cost_figures.cost(group.frame, heading, build.keys)],
+    )
+    rows = _each(
+        build,
+        machines,
+        "cost-by-design",
+        "Cost by design",
+        "Designs of one latent size. A dot is a finished cell, a bar the median; a colour a "
+        "family. Training only, evaluation apart.",
+        lambda group, heading: [cost_figures.cost_by_design(group.frame, heading)],
     )
     build.section(
         "cost",
         "Time and memory",
         "Timings are compared within one machine only.",
-        shown,
+        [*lines, *rows],
         (*build.plain_table(spent_table(timed)), *build.overviews(cost_tables(timed))),
     )
 
@@ -404,11 +433,7 @@ def _timing_section(build: _Builder, timings: Timings) -> None:
             build,
             f"timings-{place}",
             title,
-            "Top: images a second against batch size, latent dimension and width, a line a device, "
-            "all else fixed as said above each panel. Bottom, where a GPU was timed: how many "
-            "times as fast as the CPU; above the dashed line it pays. A bar is the range between "
-            "the quartiles of the blocks of steps; an open marker is a noisy timing (spread over "
-            "10 %), and one with a spread over 25 % is left out.",
+            timing_caption(bench),
             timing_figure(bench, title),
         )
         tables.append(build.table(timing_table(bench, f"timings-{place}"), bench.frame))
@@ -441,7 +466,9 @@ def _build(results: Results, timings: Timings, folder: Path) -> None:
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     with drawing(), Saver() as saver:
-        build = _Builder(folder, saver)
+        frame = results.frame
+        keys = Keys(() if frame.empty else frame["latent_dim"])
+        build = _Builder(folder, saver, keys)
         page = (_timing_page if results.frame.empty else _page)(build, results, timings)
     _write_text(folder / "index.html", html(page))
 
@@ -512,7 +539,10 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
         "unfinished",
         "What did not finish, and warnings",
         "A cell without a result keeps its record, and its reason.",
-        tables=(*build.plain_table(unfinished(frame)), *build.plain_table(warnings_table(frame))),
+        tables=(
+            *build.plain_table(unfinished(frame)),
+            *build.plain_table(warnings_table(frame, named=True)),
+        ),
     )
 
 

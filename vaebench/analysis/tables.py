@@ -55,7 +55,7 @@ def shortened(table: Table, most: int) -> Table:
         return table
     rows = table.rows[:most]
     marks = {mark for row in rows for entry in row for mark in _MARK.findall(entry)}
-    kept = [note for note in table.notes if note.partition(" ")[0] in marks]
+    kept = [note for note in table.notes if not _MARK.match(note) or note.split()[0] in marks]
     rest = f"The first {most} of {len(table.rows):,} rows; all are in the CSV, Markdown and LaTeX."
     return dataclasses.replace(table, rows=rows, notes=(rest, *kept))
 

@@ -10,13 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from vaebench.analysis.figures import MARKERS, Colour, headed, size_axis
+from vaebench.analysis.figures import headed, size_axis
+from vaebench.analysis.keys import MARKERS
 from vaebench.analysis.labels import drawable
-from vaebench.analysis.palette import colours
+from vaebench.analysis.palette import Colour, colours
 from vaebench.analysis.style import FADED, WIDTH, tick
 from vaebench.analysis.timing import SIZES, Bench, Line, lines
 
-__all__ = ["timing_figure"]
+__all__ = ["timing_caption", "timing_figure"]
 
 _LABELS: Final = {
     "batch_size": "batch size [images]",
@@ -27,6 +28,25 @@ _THROUGHPUT: Final = "training images [1/s]"
 _SPEED_UP: Final = "speed-up over the CPU [ratio]"
 
 _Shades = Mapping[str, tuple[Colour, str]]
+
+
+def timing_caption(bench: Bench) -> str:
+    """What the panels of `timing_figure` are; of none that is not there."""
+    swept = [(SIZES[axis], _drawn(lines(bench.frame, axis), "step_ms")) for axis in SIZES]
+    names = [name for name, found in swept if found]
+    ratios = any(_drawn(found, "ratio") for _, found in swept)
+    sizes = " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+    below = (
+        " Bottom: how many times as fast as the CPU; above the dashed line it pays."
+        if ratios
+        else ""
+    )
+    return (
+        f"{'Top: images' if ratios else 'Images'} a second against {sizes}, a line a device, all "
+        f"else fixed as said above each panel.{below} A bar is the range between the quartiles of "
+        "the blocks of steps; an open marker is a noisy timing (spread over 10 %), and one with a "
+        "spread over 25 % is left out."
+    )
 
 
 def timing_figure(bench: Bench, title: str = "") -> Figure | None:

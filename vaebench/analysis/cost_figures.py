@@ -1,0 +1,159 @@
+"""What training costs: throughput, step time and memory, of finished cells of one machine.
+
+A line or a row is one design: all that differ in anything but the seed, or on a line the latent
+size, stand apart. A cell that diverged has no time that means anything and is not drawn.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vaebench.analysis.columns import axis_label
+from vaebench.analysis.comparability import require_comparable
+from vaebench.analysis.figures import (
+    Design,
+    Drawn,
+    design_legend,
+    design_name,
+    evenly,
+    headed,
+    left_out,
+    shown_of,
+    split,
+    spread_sizes,
+    swept,
+)
+from vaebench.analysis.keys import Keys, family_colours
+from vaebench.analysis.labels import ordered, value_text, varying
+from vaebench.analysis.palette import Colour
+from vaebench.analysis.style import WIDTH, tick
+
+__all__ = ["cost", "cost_by_design"]
+
+_METRICS: Final = ("samples_per_second", "step_ms_median", "peak_memory_mib")
+_MOST_DOTS: Final = 200
+_MOST_ROWS: Final = 40
+
+
+def _finished(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The cells to draw, and those of the metrics that any of them has.
+
+    Raises:
+        NotComparable: the rows are of different machines.
+    """
+    done = frame[frame["status"] == "done"]
+    shown = [m for m in _METRICS if m in done and done[m].notna().any()]
+    done = done[done[shown].notna().any(axis=1)] if shown else done
+    for metric in shown:
+        require_comparable(done, metric)
+    return done, shown
+
+
+def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Drawn | None:
+    """Cost against latent size: a dot a cell, a line of medians for each design of several sizes.
+
+    Of more than `_MOST_DOTS` cells in a line, evenly spread ones are drawn; the medians are of all.
+
+    Raises:
+        NotComparable: the rows are of different machines.
+    """
+    done, shown = _finished(frame)
+    designs, every = swept(done, "latent_dim", keys or Keys()) if shown else ([], 0)
+    if not designs:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.1 + 0.1 * len(designs)), layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    sizes = ordered(pd.concat([design.rows["latent_dim"] for design in designs]))
+    for axes, metric in zip(panels, shown, strict=True):
+        for design in designs:
+            _line(axes, design, metric)
+        spread_sizes(axes, sizes)
+        axes.set(xlabel="latent dimension [count]", ylabel=axis_label(metric))
+        values = pd.concat([design.rows[metric] for design in designs])
+        if values.min() > 0 and values.max() > 20 * values.min():
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
+    design_legend(figure, designs)
+    fixed = f" ({designs[0].label})" if len(designs) == 1 else ""
+    headed(figure, title + fixed + shown_of(len(designs), every))
+    rule = "designs of several latent sizes"
+    return Drawn(figure, left_out(len(designs), every, rule))
+
+
+def _line(axes: Axes, design: Design, metric: str) -> None:
+    kept = design.rows[design.rows[metric].notna()]
+    middle = kept.groupby("latent_dim")[metric].median()
+    axes.plot(middle.index, middle, color=design.key.colour)
+    dots = kept.iloc[evenly(len(kept), _MOST_DOTS)]
+    _dots(axes, dots["latent_dim"], dots[metric], design.key.colour, design.key.marker)
+
+
+def _dots(
+    axes: Axes,
+    x: "pd.Series[Any]",
+    y: "pd.Series[Any]",
+    colour: Colour,
+    marker: str = "o",
+) -> None:
+    axes.scatter(
+        x.astype(float),
+        y.astype(float),
+        color=colour,
+        marker=marker,
+        s=20,
+        alpha=0.65,
+        edgecolors="white",
+        linewidths=0.3,
+    )
+
+
+def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
+    """Cost of the designs of one latent size, a row each: a dot a cell and a bar at the median.
+
+    Of more designs than fit, evenly spread ones are drawn; None where there is none.
+
+    Raises:
+        NotComparable: the rows are of different machines.
+    """
+    done, shown = _finished(frame)
+    parts = split(done, varying(done, without=["latent_dim"])) if shown else []
+    alone = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
+    if not alone:
+        return None
+    kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
+    axes_names = varying(pd.concat(kept))
+    keyed = [([part[axis].iloc[0] for axis in axes_names], part) for part in kept]
+    rows = [(design_name(axes_names, key, part, 70), part) for key, part in keyed]
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    for axes, metric in zip(panels, shown, strict=True):
+        _rows(axes, rows, metric)
+    panels[0].set_yticks(range(len(rows)), [name for name, _ in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    headed(figure, title + shown_of(len(kept), len(alone)))
+    return Drawn(figure, left_out(len(kept), len(alone), "designs of one latent size"))
+
+
+def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:
+    families = [value_text(part["likelihood"].iloc[0]) for _, part in rows]
+    palette = family_colours(families)
+    for place, (family, (_, part)) in enumerate(zip(families, rows, strict=True)):
+        values = part[metric].dropna()
+        if values.empty:
+            continue
+        colour = palette[family]
+        dots = values.iloc[evenly(len(values), _MOST_DOTS)]
+        _dots(axes, dots, pd.Series(np.full(len(dots), place)), colour)
+        axes.plot([values.median()], [place], color=colour, marker="|", ms=10, mew=1.8)
+    axes.set_xlabel(axis_label(metric))
+    # Zero is on the axis, and a little room beside it for its dots.
+    axes.set_xlim(left=-0.03 * max(float(axes.get_xlim()[1]), 1e-9))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))

@@ -1,0 +1,73 @@
+"""Which colour and marker stands for what: one book of keys for all figures of a report."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vaebench.analysis.labels import ordered
+from vaebench.analysis.palette import Colour, colours, darker, ramp
+from vaebench.grid.choices import LIKELIHOODS
+
+__all__ = ["MARKERS", "Key", "Keys", "family_colours"]
+
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
+_COLOURS: Final = 10
+
+
+@dataclass(frozen=True)
+class Key:
+    """How what bears one name is drawn."""
+
+    colour: Colour
+    marker: str
+
+
+def _key(place: int) -> Key:
+    """The place-th key: 20 colours and 15 markers, of which 60 pairs differ."""
+    shades = colours(_COLOURS)
+    shade = shades[place % _COLOURS]
+    return Key(
+        shade if place // _COLOURS % 2 == 0 else darker(shade), MARKERS[place % len(MARKERS)]
+    )
+
+
+class Keys:
+    """Keys of designs by name and colours of latent sizes; a name keeps its key once it has one.
+
+    Args:
+        sizes: the latent sizes of the whole report, so that a size has one colour in all figures.
+    """
+
+    def __init__(self, sizes: Iterable[Any] = ()) -> None:
+        self._named: dict[str, Key] = {}
+        self._sizes = ordered(list(sizes))
+
+    def designs(self, names: Sequence[str], numeric: bool = False) -> list[Key]:
+        """The key of each name, given out in order of appearance; a lone one takes none up.
+
+        Names of an ordered quantity that appear together for the first time (`numeric`) get
+        colours from dark to light.
+        """
+        if len(names) == 1:
+            return [self._named.get(names[0], _key(0))]
+        new = [name for name in dict.fromkeys(names) if name not in self._named]
+        ramped = ramp(len(new)) if numeric and len(new) == len(names) else None
+        for i, name in enumerate(new):
+            key = _key(len(self._named))
+            self._named[name] = key if ramped is None else Key(ramped[i], key.marker)
+        return [self._named[name] for name in names]
+
+    def sizes(self, values: Iterable[Any]) -> dict[Any, Colour]:
+        """A colour for each latent size, dark to light over all sizes of the report."""
+        wanted = ordered(list(values))
+        known = self._sizes if set(wanted) <= set(self._sizes) else wanted
+        shades = dict(zip(known, ramp(len(known)), strict=False))
+        return {size: shades[size] for size in wanted}
+
+
+def family_colours(families: Iterable[str]) -> dict[str, Colour]:
+    """A colour for each likelihood family, the same whichever others stand beside it."""
+    known = list(LIKELIHOODS)
+    extra = sorted(set(families) - set(known))
+    every = [*known, *extra]
+    return dict(zip(every, colours(len(every)), strict=True))

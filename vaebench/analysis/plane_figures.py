@@ -1,0 +1,219 @@
+"""The rate-distortion plane: where each design spends its nats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from vaebench.analysis.columns import axis_label
+from vaebench.analysis.comparability import require_comparable
+from vaebench.analysis.figures import evenly, headed, shown_of, split, split_places
+from vaebench.analysis.keys import MARKERS, Key, Keys
+from vaebench.analysis.labels import design_label, drawable, ordered, varying
+from vaebench.analysis.palette import Colour
+from vaebench.analysis.style import FADED, WIDTH, tick
+from vaebench.analysis.summary import summarise
+
+__all__ = ["near", "rate_distortion"]
+
+_FAR: Final = 3.0
+"""A value so many interquartile ranges beyond the quartiles is far from the others."""
+_PRESSED: Final = 5.0
+"""How many times as long an axis is made by far values before the others get a panel apart."""
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One design: its latent sizes as points of the plane."""
+
+    rate: pd.DataFrame
+    distortion: pd.DataFrame
+    marker: str
+    shades: Mapping[Any, Colour]
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Rate and distortion in nats per image, (sizes, 2)."""
+        return np.stack([self.rate["mean"], self.distortion["mean"]], axis=1).astype(np.float64)
+
+    @property
+    def halves(self) -> NDArray[np.float64]:
+        """Half the width of each interval, 0 where there is none, (sizes, 2)."""
+        of = [(each["high"] - each["low"]) / 2 for each in (self.rate, self.distortion)]
+        return np.nan_to_num(np.stack(of, axis=1).astype(np.float64))
+
+
+def near(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points (n, 2) to show in a panel of their own, (n,); all where none is far away.
+
+    A point is far by Tukey's rule in either coordinate; the others get a panel only where the far
+    ones make an axis more than five times as long.
+    """
+    low, high = np.quantile(points, [0.25, 0.75], axis=0)
+    room = _FAR * (high - low)
+    close = ((points >= low - room) & (points <= high + room)).all(axis=1)
+    if close.sum() < 3:
+        return np.ones(len(points), dtype=bool)
+    every, kept = np.ptp(points, axis=0), np.ptp(points[close], axis=0)
+    pressed = bool((every > _PRESSED * np.maximum(kept, 1e-9)).any())
+    return close if pressed else np.ones(len(points), dtype=bool)
+
+
+def rate_distortion(
+    frame: pd.DataFrame, title: str = "", keys: Keys | None = None
+) -> Figure | None:
+    """Rate against distortion, a point a design, coloured by latent size; lines of equal ELBO.
+
+    Of more designs than there are markers those are drawn that are evenly spread. Where some lie
+    so far away that they would press the others together, the others have a panel beside them.
+
+    Raises:
+        NotComparable: the rows may not be compared in nats.
+    """
+    require_comparable(frame, "elbo")
+    kept = frame[frame["kl"].notna() & frame["reconstruction_error"].notna()]
+    axes_names = varying(kept, without=["latent_dim"])
+    if len(split_places(kept, [*axes_names, "latent_dim"])) < 3:
+        return None
+    every = split(kept, axes_names)
+    parts = [every[i] for i in evenly(len(every), len(MARKERS))]
+    labels = [drawable(design_label(axes_names, key)) for key, _ in parts]
+    book = keys or Keys()
+    shown = book.designs(labels)
+    # With one latent size, colour is free to tell designs apart.
+    several = len(ordered(kept["latent_dim"])) > 1
+    palette = book.sizes(kept["latent_dim"]) if several else {}
+    shown = _by_marker(shown) if several else shown
+    paths = [_path(rows, key, palette) for (_, rows), key in zip(parts, shown, strict=True)]
+    figure = _plane(paths, labels)
+    _legends(figure, labels, shown, palette)
+    headed(figure, title + shown_of(len(parts), len(every)))
+    return figure
+
+
+def _path(rows: pd.DataFrame, key: Key, palette: Mapping[Any, Colour]) -> _Path:
+    rate = summarise(rows, ["latent_dim"], "kl")
+    distortion = summarise(rows, ["latent_dim"], "reconstruction_error")
+    own = dict.fromkeys(rate["latent_dim"], key.colour)
+    return _Path(rate, distortion, key.marker, palette or own)
+
+
+def _by_marker(keys: Sequence[Key]) -> list[Key]:
+    """The keys with a free marker for each that repeats: colour does not tell these apart."""
+    taken = {key.marker for key in keys}
+    free = iter([marker for marker in MARKERS if marker not in taken])
+    seen: set[str] = set()
+    made = []
+    for key in keys:
+        marker = next(free) if key.marker in seen else key.marker
+        seen.add(marker)
+        made.append(replace(key, marker=marker))
+    return made
+
+
+def _plane(paths: Sequence[_Path], labels: Sequence[str]) -> Figure:
+    """All points in one panel; or those near each other in a wide one and all in a narrow one."""
+    points, halves = (np.concatenate([getattr(p, of) for p in paths]) for of in ("means", "halves"))
+    close = near(points)
+    below = max(0, -(-len(labels) // _legend_columns(labels)) - 5)
+    figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * below), layout="constrained")
+    if close.all():
+        axes = figure.subplots()
+        _draw(axes, paths)
+        _finish(axes)
+        return figure
+    wide, narrow = figure.subplots(1, 2, width_ratios=[2.2, 1])
+    for axes in (wide, narrow):
+        _draw(axes, paths)
+    _limit(wide, points[close], halves[close])
+    _finish(wide)
+    _finish(narrow)
+    far = int((~close).sum())
+    wide.set_title(f"without {far} far point{'s' * (far != 1)}", fontsize=8)
+    narrow.set_title("all points (box: the panel beside)", fontsize=8)
+    (left, right), (low, high) = wide.get_xlim(), wide.get_ylim()
+    box = Rectangle((left, low), right - left, high - low, fill=False, ec=FADED, ls="--")
+    narrow.add_patch(box)
+    return figure
+
+
+def _limit(axes: Axes, points: NDArray[np.float64], halves: NDArray[np.float64]) -> None:
+    low, high = (points - halves).min(axis=0), (points + halves).max(axis=0)
+    room = 0.05 * np.maximum(high - low, 1e-9)
+    axes.set_xlim(low[0] - room[0], high[0] + room[0])
+    axes.set_ylim(low[1] - room[1], high[1] + room[1])
+
+
+def _draw(axes: Axes, paths: Sequence[_Path]) -> None:
+    for path in paths:
+        axes.plot(path.rate["mean"], path.distortion["mean"], color="#b8bec5", lw=1.0, zorder=1)
+        for size, (x, y), (wide, tall) in zip(
+            path.rate["latent_dim"], path.means, path.halves, strict=True
+        ):
+            axes.errorbar(
+                x,
+                y,
+                xerr=wide or np.nan,
+                yerr=tall or np.nan,
+                color=path.shades[size],
+                marker=path.marker,
+                markersize=6,
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+                elinewidth=1.0,
+            )
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_xlabel(axis_label("kl"))
+    axes.set_ylabel(axis_label("reconstruction_error"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(tick))
+    _equal_elbo(axes)
+    axes.grid(visible=False)
+
+
+def _equal_elbo(axes: Axes) -> None:
+    """Faint lines of equal ELBO; the axes' limits stay as they are."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for total in MaxNLocator(7).tick_values(low + left, high + right):
+        axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
+        at = min(right, total - low)
+        start = max(left, total - high)
+        x = start + 0.02 * (right - left)
+        if left <= x <= right and low < total - x < high and at > left:
+            axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    return max(1, min(4, 130 // (max(map(len, labels)) + 6)))
+
+
+def _legends(
+    figure: Figure, labels: Sequence[str], keys: Sequence[Key], palette: Mapping[Any, Colour]
+) -> None:
+    """What the markers are, below; what the colours are, where they are latent sizes, at right."""
+    handles = [
+        Line2D([], [], color=FADED if palette else key.colour, marker=key.marker, lw=0, label=label)
+        for label, key in zip(labels, keys, strict=True)
+        if label
+    ]
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(labels))
+    sizes = [
+        Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
+        for size, colour in palette.items()
+    ]
+    if sizes:
+        heading = "latent\ndimension\n[count]"
+        figure.legend(handles=sizes, loc="outside right center", title=heading)
