@@ -193,8 +193,15 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
         # A cell that diverged stopped early: its time is none of a training.
         done = group.frame["status"] == "done"
         finished = group.frame.assign(**{m: group.frame[m].where(done) for m in measured})
-        made.append(_overview(finished, axes, measured, f"cost-{place}", title))
+        cost = _overview(finished, axes, measured, f"cost-{place}", title)
+        notes = (*cost.table.notes, _SHARED)
+        made.append(replace(cost, table=replace(cost.table, notes=notes)))
     return made
+
+
+_SHARED: Final = (
+    "n 1/3: one measurement for three seeds, which were trained as one pack, so it has no interval."
+)
 
 
 def spent_table(frame: pd.DataFrame) -> Table | None:

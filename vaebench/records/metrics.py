@@ -53,7 +53,9 @@ _ENTRIES = (
         "iw_ess", "share", "effective sample size of the importance weights over their number"
     ),
     MetricChoice(
-        "posterior_gap", NATS, "iw_bound - elbo: an estimate of D[q(z|x)||p(z|x)] from below"
+        "posterior_gap",
+        NATS,
+        "iw_bound less the elbo of the same images: an estimate of D[q(z|x)||p(z|x)] from below",
     ),
     MetricChoice(
         "active_units", "count", "latent dimensions whose posterior mean varies above 0.01 λ²"
