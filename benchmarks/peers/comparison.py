@@ -17,7 +17,7 @@ from benchmarks.peers.products import time_products
 from benchmarks.peers.pythae_default import HIDDEN, train_pythae
 from benchmarks.peers.pytorch_example import train_example
 from benchmarks.peers.vaebench_loop import train_vaebench
-from benchmarks.peers.workload import Workload, workload
+from benchmarks.peers.workload import Images, Workload, workload
 
 __all__ = ["Compared", "compare", "has_bfloat16", "one_core", "table"]
 
@@ -95,13 +95,13 @@ def one_core() -> Iterator[None]:
             os.sched_setaffinity(0, cores)
 
 
-def compare(rounds: int, epochs: int = 20) -> list[Compared]:
+def compare(rounds: int, epochs: int = 20, images: Images | None = None) -> list[Compared]:
     """Train each peer once a round, in turns, after one round that is thrown away.
 
     Rows in bfloat16 are left out where the processor has no instructions for it.
     """
     rows = [row for row in _ROWS if row.ours != _HALF or has_bfloat16()]
-    work = {hidden: workload(hidden, epochs) for hidden in (400, HIDDEN)}
+    work = {hidden: workload(hidden, epochs, images) for hidden in (400, HIDDEN)}
     keys = dict.fromkeys((name, row.hidden) for row in rows for name in (row.theirs, row.ours))
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in keys}
     for turn in range(rounds + 1):

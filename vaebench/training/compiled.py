@@ -16,6 +16,7 @@ from torch.func import functional_call
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.training.optimizer import AdamState, PackOptimizer
+from vaebench.training.sparse import use_sparse_products
 from vaebench.training.step import Step, StepTerms, training_loss
 
 __all__ = ["NotCompiled", "compiled_step", "worth_compiling"]
@@ -73,6 +74,7 @@ def compiled_step(
         graph = make_fx(traced.step)(*_trial(optimizer), *arguments)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
+        use_sparse_products(graph.graph, x, len(optimizer.state.tensors()) + 1, optimizer)
         program: Callable[..., Sequence[Tensor]] = _inductor.compile(
             graph, [*_trial(optimizer), *arguments], options=_OPTIONS
         )

@@ -70,11 +70,28 @@ class PackOptimizer:
         # take four times as long.
         on_cpu = self.steps.device.type == "cpu"
         self._numbers = (self.steps.numpy(), self._strides.numpy()) if on_cpu else None
-        self._groups: dict[tuple[float, float], _Group] = {}
+        self._groups = self._grouped()
+
+    def _grouped(self) -> dict[tuple[float, float], _Group]:
+        groups: dict[tuple[float, float], _Group] = {}
         for member in self._members:
             for key, slot in self._slots_of(member):
                 rate = torch.tensor(key[0], device=self.steps.device) if self._on_gpu else key[0]
-                self._groups.setdefault(key, _Group(rate, [])).slots.append(slot)
+                groups.setdefault(key, _Group(rate, [])).slots.append(slot)
+        return groups
+
+    def store_by_columns(self, index: int) -> None:
+        """Store a stack of weight matrices and their moments column by column.
+
+        The numbers and shapes stay; a product that reads columns is faster. Before the first step.
+        """
+        parts = [list(part) for part in (self.state.first_moments, self.state.second_moments)]
+        parameter = self.weights[index]
+        parameter.data = _by_columns(parameter.data)
+        for part in parts:
+            part[index] = _by_columns(part[index])
+        self.state = AdamState([p.detach() for p in self.weights], *parts)
+        self._groups = self._grouped()
 
     def set_factor(self, factor: float) -> None:
         """Set every member's learning rate to its own times ``factor``."""
@@ -224,6 +241,10 @@ class _Group:
 
     rate: float | Tensor
     slots: list[_Slot]
+
+
+def _by_columns(stack: Tensor) -> Tensor:
+    return stack.mT.contiguous().mT
 
 
 def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
