@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 import sys
@@ -177,7 +178,15 @@ def cli() -> None:
     metavar="N",
     help="Train up to N cells of equal shapes as one program [default: 6; 64 on a GPU].",
 )
-@click.option("--retry-failed", is_flag=True, help="Try again what failed or diverged.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="End a cell that takes longer, or hangs [default: none].",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Try again what failed, diverged or ran out of time."
+)
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the report out.")
 @click.option("--report-dir", type=_FOLDER, help="The report's folder [default: reports/STORE].")
@@ -190,6 +199,7 @@ def run(
     dry_run: bool,
     jobs: int | None,
     pack: int | None,
+    time_limit: float | None,
     retry_failed: bool,
     wait: bool,
     no_report: bool,
@@ -223,6 +233,7 @@ def run(
         retry_failed=retry_failed,
         wait=wait,
         largest_pack=pack,
+        time_limit=time_limit or math.inf,
         echo=_say,
     )
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.
@@ -293,7 +304,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
     left = f", {summary.left} left: run it again to go on" if summary.left else ""
     _say(f"cells: {states or 'none'}{left}")
     if set(summary.states()) & {"failed", "diverged", "timeout"}:
-        _say("  try failed and diverged cells again with --retry-failed")
+        _say("  try cells that failed, diverged or ran out of time again with --retry-failed")
     if summary.storage_error is not None:
         _say(f"vaebench: {summary.storage_error}", err=True)
     _say(f"records: {root}")

@@ -136,6 +136,45 @@ def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
     assert told == [[SECOND_TRY + words], []]
 
 
+@pytest.mark.usefixtures("_hostile")
+def test_a_cell_that_hangs_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
+    made = grid(architecture=["hostile_networks:hangs", "hostile_networks:sound"])
+    summary, lines = run(made, tmp_path, time_limit=5)
+    assert summary.states() == {"done": 1, "timeout": 1}
+    records, _ = Store(tmp_path).read_all()
+    (late,) = [record for record in records if record.status.state == "timeout"]
+    assert late.cell.architecture == "hostile_networks:hangs"
+    # It fell silent in the second of its two epochs.
+    assert str(late.status.reason).startswith("longer than 5 s: 50% of its epochs were done, the")
+    assert any("timeout (longer than 5 s" in line for line in lines)
+    again, _ = run(made, tmp_path, time_limit=5)
+    assert again.trained == {}
+    retried, _ = run(made, tmp_path, time_limit=1, retry_failed=True)
+    assert list(retried.trained.values()) == ["timeout"]
+
+
+def test_cells_of_a_pack_that_takes_too_long_are_tried_alone(tmp_path: Path) -> None:
+    made = Grid.from_dict(
+        {
+            "name": "slow",
+            "base": BASE | {"epochs": 100_000},
+            "axes": {"seed": [0, 1]},
+        }
+    )
+    summary, lines = run(made, tmp_path, time_limit=1, largest_pack=2)
+    assert summary.states() == {"timeout": 2}
+    # A pack has the time of its cells together; of a single one the time is its own.
+    assert ["longer than 1 s" in line for line in lines] == [True, True]
+    assert ["seed0" in line for line in lines] == [True, False]
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
+def test_a_time_limit_is_positive(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(ValueError, match="above 0 seconds"):
+        run(grid(seed=[0]), tmp_path / "store", time_limit=limit)
+    assert not (tmp_path / "store").exists()
+
+
 class _Serving:
     """The worker's main function, told where the mark is."""
 

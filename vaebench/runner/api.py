@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def run(
     retry_failed: bool = False,
     wait: bool = False,
     largest_pack: int | None = None,
+    time_limit: float = math.inf,
 ) -> RunSummary:
     """Run a grid; what has a record already is not run again.
 
@@ -31,11 +33,14 @@ def run(
         overrides: axis -> values, as ``--set`` does; only with a name or file.
         data_dir: where data files are looked for first.
         jobs: worker processes, one a core by default.
-        retry_failed: try again what failed or diverged.
+        retry_failed: try again what failed, diverged or ran out of time.
         wait: wait for another run that holds the folder.
         largest_pack: how many cells of equal shapes are trained as one program at most.
+        time_limit: seconds that a cell may take, evaluation included; one that takes longer, or
+            hangs, is ended and recorded as ``timeout``.
 
     Raises:
+        ValueError: overrides for a Grid, or a time limit that is not positive.
         GridError: the grid is wrong; it carries all problems at once.
         DataMissing, DataInvalid: a data set can't be had, or not be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
@@ -53,4 +58,5 @@ def run(
         retry_failed=retry_failed,
         wait=wait,
         largest_pack=largest_pack,
+        time_limit=time_limit,
     )

@@ -14,6 +14,7 @@ from vaebench.records.schema import CellRecord, Environment, Status
 
 __all__ = [
     "Arrays",
+    "Begun",
     "Bound",
     "Finished",
     "Outcome",
@@ -42,6 +43,11 @@ class Outcome:
 
     record: CellRecord
     arrays: Arrays
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker has taken a task: what it did before, as starting, is not part of the task."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 from vaebench.processes import without_the_script
 from vaebench.records.schema import Status
-from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["Event", "Pool", "Running"]
 
@@ -47,6 +49,7 @@ class _Worker:
     connection: Connection
     task: Task | None = None
     attempt: int = 1
+    begun: float = math.inf
     share: float = 0.0
     losses: tuple[float, ...] = field(default_factory=tuple)
 
@@ -64,15 +67,18 @@ class Pool:
     Args:
         jobs: number of processes.
         threads: threads of each.
+        time_limit: seconds that a cell may take, evaluation included; a worker that is longer at
+            it is ended, also where it hangs.
 
     Attributes:
+        jobs: as given.
         busy_seconds: what the workers spent on packs that ended, added up.
     """
 
-    def __init__(self, jobs: int, threads: int) -> None:
+    def __init__(self, jobs: int, threads: int, time_limit: float = math.inf) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
-        self._jobs, self._threads = jobs, threads
+        self.jobs, self._threads, self._time_limit = jobs, threads, time_limit
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Task, int]] = deque()
         self._deaths: dict[str, str] = {}
@@ -97,7 +103,7 @@ class Pool:
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """Execute tasks in their order, as events; ends when none is left or running."""
         self._waiting.extend((task, 1) for task in tasks)
-        for _ in range(min(self._jobs, len(tasks))):
+        for _ in range(min(self.jobs, len(tasks))):
             self._workers.append(self._start())
         self._feed()
         while any(worker.task for worker in self._workers):
@@ -128,7 +134,7 @@ class Pool:
         for worker in self._workers:
             if worker.task is None and self._waiting and not self.stopping:
                 worker.task, worker.attempt = self._waiting.popleft()
-                worker.share, worker.losses = 0.0, ()
+                worker.begun, worker.share, worker.losses = math.inf, 0.0, ()
                 # A worker that died meanwhile is found by _listen, as its pipe has ended.
                 with suppress(BrokenPipeError, ConnectionResetError):
                     worker.connection.send(worker.task)
@@ -146,12 +152,30 @@ class Pool:
             except (EOFError, OSError):  # OSError: killed in the middle of a message
                 yield self._bury(worker)
                 continue
-            if isinstance(message, Progressed):
+            if isinstance(message, Begun):
+                worker.begun = time.monotonic()
+            elif isinstance(message, Progressed):
                 worker.share, worker.losses = message.epoch / message.epochs, message.losses
                 yield []
             elif isinstance(message, Finished):
                 self.busy_seconds += message.seconds
                 yield self._finish(worker, message.outcomes)
+        for worker in list(self._workers):
+            if worker.task is not None and self._over_time(worker, worker.task):
+                yield self._end(worker, worker.task)
+
+    def _over_time(self, worker: _Worker, task: Task) -> bool:
+        return time.monotonic() - worker.begun > self._time_limit * len(task.cells)
+
+    def _end(self, worker: _Worker, task: Task) -> list[Outcome]:
+        """End a worker whose time is up; of a pack, try each cell alone."""
+        worker.process.kill()
+        self.busy_seconds += time.monotonic() - worker.begun
+        self._replace(worker)
+        if len(task.cells) > 1:
+            self._try_alone(task)
+            return []
+        return unfinished(task, _timeout(worker, self._time_limit))
 
     def _finish(self, worker: _Worker, outcomes: list[Outcome]) -> list[Outcome]:
         """Take a worker's records; of a pack that failed, try each cell alone."""
@@ -159,28 +183,38 @@ class Pool:
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
         if task is None or not failed or len(task.cells) == 1:
             return [self._with_history(outcome) for outcome in outcomes]
-        self._waiting.extendleft((single, 1) for single in _singles(task))
+        self._try_alone(task)
         return []
 
     def _bury(self, worker: _Worker) -> list[Outcome]:
         """A worker died: try its task once more, then record how it ended; start another worker."""
-        worker.process.join(timeout=5)
-        worker.connection.close()
         task, attempt = worker.task, worker.attempt
-        worker.task = None
-        if not self.stopping:
-            self._workers[self._workers.index(worker)] = self._start()
+        self._replace(worker)
         if task is None:
             return []
         ended = _ended(worker.process.exitcode)
         self._deaths |= dict.fromkeys(task.cell_ids, ended)
         if len(task.cells) > 1:
-            self._waiting.extendleft((single, 1) for single in _singles(task))
+            self._try_alone(task)
             return []
         if attempt < _ATTEMPTS:
             self._waiting.appendleft((task, attempt + 1))
             return []
         return unfinished(task, _death(worker.process.exitcode))
+
+    def _replace(self, worker: _Worker) -> None:
+        """Start another worker for one that has died."""
+        worker.process.join(timeout=5)
+        worker.connection.close()
+        worker.task = None
+        if not self.stopping:
+            self._workers[self._workers.index(worker)] = self._start()
+
+    def _try_alone(self, task: Task) -> None:
+        """Have each cell of a pack trained by itself, before all that waits."""
+        cells = zip(task.cells, task.cell_ids, strict=True)
+        singles = [Task((cell,), (cell_id,), task.grid, task.data_dir) for cell, cell_id in cells]
+        self._waiting.extendleft((single, 1) for single in reversed(singles))
 
     def _with_history(self, outcome: Outcome) -> Outcome:
         """A record that came at a second try says so: no death of a worker stays silent."""
@@ -211,8 +245,15 @@ def _death(code: int | None) -> Status:
     return Status(state="failed", reason=reason, detail={"kind": "worker", "exit_code": code})
 
 
-def _singles(task: Task) -> list[Task]:
-    return [
-        Task((cell,), (cell_id,), task.grid, task.data_dir)
-        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
-    ]
+def _timeout(worker: _Worker, limit: float) -> Status:
+    """How far a cell got in its time."""
+    if worker.share == 1.0:
+        where = "trained, but not yet evaluated"
+    else:
+        where = f"{worker.share:.0%} of its epochs were done"
+    loss = f", the loss at {worker.losses[0]:.6g} nats" if worker.losses else ""
+    return Status(
+        state="timeout",
+        reason=f"longer than {limit:g} s: {where}{loss}",
+        detail={"time_limit": limit, "share": worker.share, "losses": list(worker.losses)},
+    )

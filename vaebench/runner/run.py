@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -78,6 +79,7 @@ def run_grid(
     retry_failed: bool = False,
     wait: bool = False,
     largest_pack: int | None = None,
+    time_limit: float = math.inf,
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train, evaluate and record every cell of a grid that has no record yet.
@@ -91,13 +93,18 @@ def run_grid(
         wait: wait for another run that holds the folder.
         largest_pack: cells that share all shapes are trained so many at a time, where that is
             faster; by default 6 on a CPU and 64 on a GPU.
+        time_limit: seconds that a cell may take, evaluation included; in a pack, that times its
+            cells.
         echo: prints a line.
 
     Raises:
+        ValueError: ``time_limit`` is not positive.
         StoreBusy: another run holds the folder, and ``wait`` is false.
         StorageError: the folder can't be made or written.
         DataMissing, DataInvalid: a data set can't be had.
     """
+    if not time_limit > 0:
+        raise ValueError(f"time_limit must be above 0 seconds; got {time_limit}")
     begin = time.monotonic()
     devices = devices_of(grid)
     if not store.root.exists():
@@ -113,7 +120,8 @@ def run_grid(
         summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
             tasks = _tasks(plan.todo, grid.name, data_dir, largest_pack)
-            _train_all(tasks, store, jobs or default_jobs(), summary, echo)
+            pool = Pool(min(jobs or default_jobs(), len(tasks)), threads=1, time_limit=time_limit)
+            _train_all(tasks, store, pool, summary, echo)
     left = [each for each in damages if each not in aside and each.name not in summary.trained]
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
@@ -153,14 +161,14 @@ def devices_of(grid: Grid) -> list[str]:
 def _train_all(
     tasks: Sequence[Task],
     store: Store,
-    jobs: int,
+    workers: Pool,
     summary: RunSummary,
     echo: Callable[[str], None],
 ) -> None:
     display = _Display(tasks, echo)
     begin = time.monotonic()
-    spent = summary.worker_time = WorkerTime(min(jobs, len(tasks)))
-    with Pool(min(jobs, len(tasks)), threads=1) as pool, Stop() as stop, display:
+    spent = summary.worker_time = WorkerTime(workers.jobs)
+    with workers as pool, Stop() as stop, display:
         for event in pool.run(tasks):
             for outcome in event.outcomes:
                 if not _keep(outcome, store, summary):
@@ -218,10 +226,9 @@ class _Display:
 
     def __init__(self, tasks: Sequence[Task], echo: Callable[[str], None]) -> None:
         self._echo = echo
-        self._cost = {task.cell_ids: _seconds(task) for task in tasks}
         self._total = sum(len(task.cells) for task in tasks)
         self._done, self._work = 0, 0.0
-        self._price = sum(self._cost.values())
+        self._price = sum(map(_seconds, tasks))
         self._begin = time.monotonic()
         self._bar = tqdm(
             total=round(self._price, 3),
@@ -245,7 +252,7 @@ class _Display:
             self._work += _seconds_of(outcome)
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome)
-        current = sum(each.share * self._cost[each.task.cell_ids] for each in running)
+        current = sum(each.share * _seconds(each.task) for each in running)
         self._bar.n = min(self._work + current, round(self._price, 3))
         self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
         losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]

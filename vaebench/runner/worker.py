@@ -19,7 +19,7 @@ from vaebench.processes import serve_the_parent
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
-from vaebench.runner.messages import Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["serve"]
 
@@ -33,6 +33,7 @@ def serve(connection: Connection, threads: int) -> None:
             task = connection.recv()
         except EOFError:
             return
+        connection.send(Begun())
         begin = time.perf_counter()
         outcomes = _attempt(task, connection)
         connection.send(Finished(outcomes, time.perf_counter() - begin))

@@ -2,7 +2,8 @@
 
 Four of five pixels of MNIST are zero, and two of the five large products of a step multiply by
 them: the first layer's, and its weight's gradient. In a compiled step both are replaced by products
-of our own (``sparse_products.cpp``) that take 0.5 to 0.7 of the time; they differ by rounding.
+of our own (``sparse_products.cpp``) that take about three quarters of the time; they differ by
+rounding. `benchmarks/README.md` has the figures.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["use_sparse_products"]
 
 _DENSEST = 0.25
-"""The share of pixels that aren't zero up to which at least a fifth of both products is saved."""
+"""The share of pixels that aren't zero up to which they are used; MNIST has a fifth."""
 
 _NARROWEST = 200
-"""The least width of a layer for the same; below it, finding those pixels costs what they save."""
+"""The least width of a layer; below it, finding those pixels costs what skipping zeros saves."""
 
 _LANES = 8
 """Columns that are summed at once: the width is a multiple of it."""

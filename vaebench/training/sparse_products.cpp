@@ -1,8 +1,8 @@
 // Products of a batch of images, most of whose pixels are zero, with a dense matrix.
 //
-// Only pixels that aren't zero are visited. What makes that faster than a dense product at a
-// fifth of the work: the dense matrix is copied strip by strip, so that a strip lies in a fast
-// cache, and a strip's sums stay in registers.
+// Only pixels that aren't zero are visited. A dense product does five times the work but waits for
+// memory less, so the dense matrix is copied strip by strip: a strip lies in a fast cache, and its
+// sums stay in registers.
 
 #include <cstdint>
 #include <cstring>
