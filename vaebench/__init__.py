@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.api import run
+    from vaebench.runner.models import load_model
     from vaebench.runner.reproduce import reproduce
     from vaebench.runner.timing import time_steps
 
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "audit",
     "compare",
+    "load_model",
     "load_results",
     "load_timings",
     "reproduce",
@@ -45,6 +47,7 @@ _HOMES = {
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing",
     "compare": "vaebench.analysis.comparison",
+    "load_model": "vaebench.runner.models",
     "load_results": "vaebench.analysis.frame",
     "load_timings": "vaebench.analysis.timing",
     "reproduce": "vaebench.runner.reproduce",

@@ -185,6 +185,11 @@ def cli() -> None:
     help="End a cell that takes longer, or hangs [default: none].",
 )
 @click.option(
+    "--keep-weights",
+    is_flag=True,
+    help="Keep what each cell learns as weights.safetensors; done cells without are run again.",
+)
+@click.option(
     "--retry-failed", is_flag=True, help="Try again what failed, diverged or ran out of time."
 )
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
@@ -200,6 +205,7 @@ def run(
     jobs: int | None,
     pack: int | None,
     time_limit: float | None,
+    keep_weights: bool,
     retry_failed: bool,
     wait: bool,
     no_report: bool,
@@ -211,7 +217,7 @@ def run(
     GRID is a packaged grid's name (`vaebench list grids`) or a TOML file; `quick` needs no
     download and takes about three minutes on two cores. Running it again does only what is missing.
     """
-    from vaebench.preview import preview
+    from vaebench.preview import Ask, preview
     from vaebench.records.store import Store
     from vaebench.runner.run import default_jobs, run_grid
 
@@ -220,7 +226,8 @@ def run(
     folder = _report_folder(store.root, report_dir, wanted=not no_report)
     if dry_run:
         workers = jobs or default_jobs()
-        for line in preview(loaded, store, data_dir, retry_failed=retry_failed, jobs=workers):
+        ask = Ask(data_dir, workers, retry_failed=retry_failed, keep_weights=keep_weights)
+        for line in preview(loaded, store, ask):
             _say(line)
         return
     for note in loaded.notes:
@@ -234,6 +241,7 @@ def run(
         wait=wait,
         largest_pack=pack,
         time_limit=time_limit or math.inf,
+        keep_weights=keep_weights,
         echo=_say,
     )
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.

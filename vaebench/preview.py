@@ -18,7 +18,7 @@ from vaebench.records.store import Store
 from vaebench.runner.plan import Estimate, Plan, estimate, make_plan
 from vaebench.runner.run import devices_of
 
-__all__ = ["duration", "preview"]
+__all__ = ["Ask", "duration", "preview"]
 
 _LISTED_AT_MOST = 20_000
 _SAMPLE = 1_000
@@ -26,15 +26,16 @@ _FIRST = 20
 
 
 @dataclass(frozen=True)
-class _Ask:
+class Ask:
+    """How a grid would be run."""
+
     data_dir: Path | None
-    retry_failed: bool
     jobs: int
+    retry_failed: bool
+    keep_weights: bool
 
 
-def preview(
-    grid: Grid, store: Store, data_dir: Path | None, *, retry_failed: bool, jobs: int
-) -> Iterator[str]:
+def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     """Lines that say which cells would run, what collapsed and why, and the estimated price.
 
     A grid of more than 20,000 cells is counted and priced from a sample, in constant memory.
@@ -43,14 +44,13 @@ def preview(
         DataMissing, DataInvalid: a data set of the user's own can't be had.
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
-    ask = _Ask(data_dir, retry_failed, jobs)
     about = f" ({grid.description})" if grid.description else ""
     yield f"{grid.name}: {grid.count:,} cells{about}"
     yield from (f"note: {note}" for note in grid.notes)
     yield from (_large if grid.count > _LISTED_AT_MOST else _whole)(grid, store, ask)
 
 
-def _whole(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
+def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     plan = _plan(grid, store, ask)
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.finished:
@@ -63,7 +63,7 @@ def _whole(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
     yield _price(prices, len(prices), ask.jobs) if prices else "to do: nothing"
 
 
-def _large(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
+def _large(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     """The first cells, and a price scaled up from a sample."""
     first = Grid.of(grid.name, islice(grid.iter_cells(), _FIRST))
     yield from (f"  {planned.cell_id}" for planned in _plan(first, store, ask).todo)
@@ -73,8 +73,10 @@ def _large(grid: Grid, store: Store, ask: _Ask) -> Iterator[str]:
     yield _price([estimate(cell) for cell in cells], grid.count, ask.jobs)
 
 
-def _plan(grid: Grid, store: Store, ask: _Ask) -> Plan:
+def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
     states = store.states() if store.root.exists() else {}
+    for name in store.without_weights() if ask.keep_weights else []:
+        del states[name]
     return make_plan(grid, states, devices_of(grid), retry_failed=ask.retry_failed)
 
 

@@ -111,7 +111,7 @@ class VAE(nn.Module):
                 "posterior, a prior of scale 1 and the elbo as objective"
             )
         for index, (cell, generator) in enumerate(zip(self.cells, generators, strict=True)):
-            alone = VAE((cell,), self.image_shape, self.levels, (generator,), self._initial_scale)
+            alone = VAE((cell,), self.image_shape, self.levels, (generator,), self.initial_scale)
             stacks = dict(self.named_parameters())
             for name, value in alone.named_parameters():
                 with torch.no_grad():
@@ -132,7 +132,7 @@ class VAE(nn.Module):
     def _make_scale(self, cells: Sequence[Cell], pixels: int, initial_scale: float) -> None:
         """The numbers behind sigma: a buffer if fixed or optimal, a parameter if learned."""
         kind, members = self.sigma_kind, len(cells)
-        self._initial_scale, self._raw_start = initial_scale, _raw_of(initial_scale)
+        self.initial_scale, self._raw_start = initial_scale, _raw_of(initial_scale)
         if kind == "fixed":
             values = torch.tensor([float(cast(float, cell.sigma)) for cell in cells])
             self.register_buffer("fixed_scale", values.view(-1, 1, 1, 1))
@@ -152,7 +152,7 @@ class VAE(nn.Module):
             self.image_shape,
             self.levels,
             (torch.Generator(),),
-            self._initial_scale,
+            self.initial_scale,
         )
         own = single.state_dict()
         for name, value in self.state_dict().items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaebench.records.schema import RecordDamaged
 
-__all__ = ["Arrays", "ArraysDamaged", "pack", "unpack"]
+__all__ = ["Arrays", "ArraysDamaged", "WeightsMissing", "pack", "unpack"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -21,6 +21,10 @@ _MOST_BYTES = 1 << 30
 
 class ArraysDamaged(RecordDamaged):
     """The arrays that a record names are missing, are others, or are not plain numbers."""
+
+
+class WeightsMissing(LookupError):
+    """A cell's weights were not kept, or are no longer there."""
 
 
 def pack(arrays: Arrays) -> bytes:

@@ -178,7 +178,8 @@ class CellRecord(Record):
 
     `series` has one number an epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
     learning_rate), None where it was not finite. `comparable` says what the likelihood is on
-    these data: "mass", "density" or "not a likelihood of these data".
+    these data: "mass", "density" or "not a likelihood of these data". `weights_sha256` is that of
+    the bytes of its `weights.safetensors`, where these were kept.
     """
 
     kind: Literal["cell"] = "cell"
@@ -191,6 +192,7 @@ class CellRecord(Record):
     series: dict[str, list[float | None]] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     comparable: str
+    weights_sha256: str | None = None
 
     @property
     def record_id(self) -> str:
@@ -219,7 +221,11 @@ def to_text(record: CellRecord | FactRecord) -> bytes:
     Raises:
         ValueError: the record holds something that would not come back equal.
     """
-    text = _with_trailer(_canonical(record.model_dump(mode="json", by_alias=True)))
+    content = record.model_dump(mode="json", by_alias=True)
+    # Without weights a record is what it was before there were any, for older readers too.
+    if content.get("weights_sha256", "") is None:
+        del content["weights_sha256"]
+    text = _with_trailer(_canonical(content))
     try:
         returned = from_text(text)
     except RecordError as error:

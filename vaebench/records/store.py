@@ -1,6 +1,7 @@
 """One results folder: whole records or none, one writer at a time, damage set aside by name.
 
 cells/<cell_id>/record.json, arrays.npz     what a cell measured
+cells/<cell_id>/weights.safetensors         what it learned, where that was to be kept
 facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timing
 .incoming/                                  files on their way; swept by the next writer
 .quarantine/                                damaged files, each with its reason
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from vaebench.records.arrays import Arrays, ArraysDamaged, pack, unpack
+from vaebench.records.arrays import Arrays, ArraysDamaged, WeightsMissing, pack, unpack
 from vaebench.records.files import Files, StorageError, storing, write_whole
 from vaebench.records.schema import (
     CellRecord,
@@ -39,6 +40,7 @@ AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
 # A reader that meets a writer between record and arrays looks again; one look is the rule.
 _LOOKS = 5
@@ -109,11 +111,14 @@ class Store:
                 self._files.mark(descriptor, b"")
             os.close(descriptor)
 
-    def write(self, record: AnyRecord, arrays: Arrays | None = None) -> AnyRecord:
+    def write(
+        self, record: AnyRecord, arrays: Arrays | None = None, weights: bytes | None = None
+    ) -> AnyRecord:
         """Write a record and its arrays, whole or not at all; return it as it was written.
 
-        `arrays` get their checksum into the record. Without any, a record that already names
-        arrays keeps those in the folder; one that names none ends up without.
+        `arrays` and `weights` (the bytes of a safetensors file) get their checksums into the
+        record. Without any, a record that already names some keeps those in the folder; one that
+        names none ends up without.
 
         Raises:
             StorageError: the system refused; the record before this one, if any, still stands,
@@ -125,10 +130,16 @@ class Store:
         packed = pack(arrays) if arrays else None
         if packed is not None:
             record = record.model_copy(update={"arrays_sha256": _sha256(packed)})
+        if weights is not None:
+            record = record.model_copy(update={"weights_sha256": _sha256(weights)})
         text = to_text(record)
         with storing("write the record", folder):
+            if weights is not None:
+                self._place_weights(folder, weights)
             self._place(folder, text, packed)
             self._settle_arrays(folder, packed, keep=record.arrays_sha256 is not None)
+            if isinstance(record, CellRecord) and record.weights_sha256 is None:
+                self._files.remove(folder / _WEIGHTS)
             self._files.sync_folder(folder)
             self._files.sync_folder(folder.parent)
         return record
@@ -195,6 +206,37 @@ class Store:
         """
         packed = self._packed("cells", self.read(cell_id))
         return {} if packed is None else unpack(packed)
+
+    def weights(self, cell_id: str) -> bytes:
+        """Return the bytes of a cell's safetensors file.
+
+        Raises:
+            WeightsMissing: they were not kept, or are not those that the record names.
+            RecordMissing, RecordError, StorageError: as `read`.
+        """
+        named = self.read(cell_id).weights_sha256
+        path = self.root / "cells" / cell_id / _WEIGHTS
+        found = self._read_if_there(path) if named is not None else None
+        if found is None:
+            raise WeightsMissing(
+                f"no weights of {cell_id} were kept in {self.root}; "
+                "`vaebench run --keep-weights` trains it again and keeps them"
+            )
+        if _sha256(found) != named:
+            raise WeightsMissing(f"{path} does not hold the weights that the record names")
+        return found
+
+    def without_weights(self) -> list[str]:
+        """Return the cells that are done and have no file of weights."""
+        return [
+            each.cell_id
+            for each in self.iter_records()
+            if isinstance(each, CellRecord)
+            and each.status.state == "done"
+            and not (
+                each.weights_sha256 and (self.root / "cells" / each.cell_id / _WEIGHTS).is_file()
+            )
+        ]
 
     def inspect(self) -> Iterator[CellRecord | FactRecord | Damage]:
         """Yield every record, cells before facts, and everything that is damaged, arrays included.
@@ -278,6 +320,18 @@ class Store:
 
     def _pending(self, folder: Path, suffix: str) -> Path:
         return self._incoming / f"{folder.parent.name}-{folder.name}.{suffix}"
+
+    def _place_weights(self, folder: Path, weights: bytes) -> None:
+        """Before the record that names them; weights that no record names are never read."""
+        pending = self._pending(folder, "safetensors")
+        try:
+            write_whole(self._files, pending, weights)
+            self._files.make_folder(folder)
+            self._files.replace(pending, folder / _WEIGHTS)
+        except BaseException:
+            with suppress(OSError):
+                self._files.remove(pending)
+            raise
 
     def _place(self, folder: Path, text: bytes, packed: bytes | None) -> None:
         """Bring everything onto the disk, then let one rename make it the record."""

@@ -24,6 +24,7 @@ def run(
     wait: bool = False,
     largest_pack: int | None = None,
     time_limit: float = math.inf,
+    keep_weights: bool = False,
 ) -> RunSummary:
     """Run a grid; what has a record already is not run again.
 
@@ -38,6 +39,8 @@ def run(
         largest_pack: how many cells of equal shapes are trained as one program at most.
         time_limit: seconds that a cell may take, evaluation included; one that takes longer, or
             hangs, is ended and recorded as ``timeout``.
+        keep_weights: keep what each cell learned, for `load_model`; a cell that is done and has no
+            weights in the folder is trained again.
 
     Raises:
         ValueError: overrides for a Grid, or a time limit that is not positive.
@@ -59,4 +62,5 @@ def run(
         wait=wait,
         largest_pack=largest_pack,
         time_limit=time_limit,
+        keep_weights=keep_weights,
     )

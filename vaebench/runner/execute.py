@@ -24,6 +24,7 @@ from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task
+from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.training.loop import Divergence, Training, train
 
@@ -133,8 +134,11 @@ def _outcome(
 ) -> Outcome:
     cell, divergence = task.cells[index], training.divergence[index]
     metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
+    weights = None
     if divergence is None:
-        measured = _evaluated(vae.member(index), cell, prepared)
+        member = vae.member(index)
+        measured = _evaluated(member, cell, prepared)
+        weights = packed_weights(member) if task.keep_weights else None
         metrics |= measured.metrics
         arrays |= measured.arrays
         warnings = list(measured.warnings)
@@ -152,7 +156,7 @@ def _outcome(
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
     )
-    return Outcome(record, arrays)
+    return Outcome(record, arrays, weights)
 
 
 def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:

@@ -35,14 +35,16 @@ class Task:
     cell_ids: tuple[str, ...]
     grid: str
     data_dir: Path | None
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and the arrays that go with it."""
+    """A record, the arrays that go with it, and a safetensors file's bytes if they are kept."""
 
     record: CellRecord
     arrays: Arrays
+    weights: bytes | None = None
 
 
 @dataclass(frozen=True)

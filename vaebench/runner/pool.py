@@ -213,7 +213,7 @@ class Pool:
     def _try_alone(self, task: Task) -> None:
         """Have each cell of a pack trained by itself, before all that waits."""
         cells = zip(task.cells, task.cell_ids, strict=True)
-        singles = [Task((cell,), (cell_id,), task.grid, task.data_dir) for cell, cell_id in cells]
+        singles = [replace(task, cells=(cell,), cell_ids=(name,)) for cell, name in cells]
         self._waiting.extendleft((single, 1) for single in reversed(singles))
 
     def _with_history(self, outcome: Outcome) -> Outcome:

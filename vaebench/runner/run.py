@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -80,6 +80,7 @@ def run_grid(
     wait: bool = False,
     largest_pack: int | None = None,
     time_limit: float = math.inf,
+    keep_weights: bool = False,
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train, evaluate and record every cell of a grid that has no record yet.
@@ -95,6 +96,8 @@ def run_grid(
             faster; by default 6 on a CPU and 64 on a GPU.
         time_limit: seconds that a cell may take, evaluation included; in a pack, that times its
             cells.
+        keep_weights: keep what each cell learned beside its record; a cell that is done and has
+            no weights there is trained again.
         echo: prints a line.
 
     Raises:
@@ -112,6 +115,8 @@ def run_grid(
         _require_data(make_plan(grid, {}, devices), data_dir)
     with store.writing(wait=wait):
         states, damages = _surveyed(store)
+        for name in store.without_weights() if keep_weights else []:
+            states.pop(name, None)
         aside = store.set_aside(damages)
         for damage in aside:
             echo(f"set aside: {damage}")
@@ -119,7 +124,10 @@ def run_grid(
         _require_data(plan, data_dir)
         summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
-            tasks = _tasks(plan.todo, grid.name, data_dir, largest_pack)
+            tasks = [
+                replace(task, keep_weights=keep_weights)
+                for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
+            ]
             pool = Pool(min(jobs or default_jobs(), len(tasks)), threads=1, time_limit=time_limit)
             _train_all(tasks, store, pool, summary, echo)
     left = [each for each in damages if each not in aside and each.name not in summary.trained]
@@ -213,7 +221,7 @@ def _tasks(
 def _keep(outcome: Outcome, store: Store, summary: RunSummary) -> bool:
     """Write a record; false if the storage refused it."""
     try:
-        store.write(outcome.record, outcome.arrays)
+        store.write(outcome.record, outcome.arrays, outcome.weights)
     except StorageError as error:
         summary.storage_error = str(error)
         return False

@@ -1,0 +1,109 @@
+"""Weights that are kept: a loaded model is the one that was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+from test_runs import grid, run
+
+import vaebench
+from vaebench.evaluation.evaluate import evaluate
+from vaebench.model.vae import VAE
+from vaebench.records.arrays import WeightsMissing
+from vaebench.records.schema import CellRecord
+from vaebench.records.store import RecordMissing, Store
+from vaebench.runner import execute
+from vaebench.runner.models import packed_weights
+from vaebench.runner.seeding import generator
+
+
+def remeasured(model: VAE, record: CellRecord) -> dict[str, float | None]:
+    cell = record.cell
+    sizes = (cell.train_size, cell.valid_size, cell.test_size)
+    found = execute._prepared(
+        cell.dataset, None, sizes, 1, cell.binarization, cell.dequantize, "cpu"
+    )
+    source = generator(cell.seed, "evaluation")
+    measured = evaluate(model, cell, found.train, found.test, source).metrics
+    return {name: m.value for name, m in measured.items() if not name.endswith("_seconds")}
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"likelihood": ["gaussian"], "sigma": ["predicted"]},
+        {"likelihood": ["gaussian"], "sigma": ["optimal"]},
+        {"likelihood": ["bernoulli"], "architecture": ["conv"], "hidden": [[4, 4]]},
+        {"likelihood": ["bernoulli"], "latent_dim": [2, 3], "seed": [0, 1]},
+    ],
+    ids=["predicted sigma", "optimal sigma", "conv", "a pack of two latent sizes"],
+)
+def test_a_loaded_model_measures_what_its_record_says(
+    tmp_path: Path, axes: dict[str, list[object]]
+) -> None:
+    run(grid(**axes), tmp_path, largest_pack=4, keep_weights=True)
+    records, damages = Store(tmp_path).read_all()
+    assert not damages
+    for record in records:
+        model = vaebench.load_model(tmp_path, record.cell_id)
+        again = remeasured(model, record)
+        assert again
+        assert again == {name: record.metrics[name].value for name in again}
+
+
+def test_another_model_measures_something_else(tmp_path: Path) -> None:
+    run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
+    one, other = Store(tmp_path).read_all()[0]
+    again = remeasured(vaebench.load_model(tmp_path, one.cell_id), other)
+    assert again["elbo"] != other.metrics["elbo"].value
+
+
+def test_weights_are_kept_where_asked_for_and_asked_for_later(tmp_path: Path) -> None:
+    made = grid(seed=[0, 1])
+    run(made, tmp_path)
+    assert not list(tmp_path.glob("cells/*/weights.safetensors"))
+    assert "weights_sha256" not in next(tmp_path.glob("cells/*/record.json")).read_text()
+    with pytest.raises(WeightsMissing, match="--keep-weights"):
+        vaebench.load_model(tmp_path, Store(tmp_path).read_all()[0][0].cell_id)
+    second, _ = run(made, tmp_path, keep_weights=True)
+    assert list(second.trained.values()) == ["done", "done"]
+    third, _ = run(made, tmp_path, keep_weights=True)
+    assert third.trained == {}
+    first = next(tmp_path.glob("cells/*/weights.safetensors"))
+    first.unlink()
+    fourth, _ = run(made, tmp_path, keep_weights=True)
+    assert [*fourth.trained] == [first.parent.name]
+
+
+def test_weights_that_are_not_the_cells_own_are_not_loaded(tmp_path: Path) -> None:
+    run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
+    one, other = sorted(tmp_path.glob("cells/*/weights.safetensors"))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(WeightsMissing, match="does not hold the weights that the record names"):
+        vaebench.load_model(tmp_path, one.parent.name)
+    with pytest.raises(RecordMissing):
+        vaebench.load_model(tmp_path, "no-such-cell")
+
+
+def test_a_record_written_again_without_weights_leaves_none_behind(tmp_path: Path) -> None:
+    run(grid(seed=[0]), tmp_path, keep_weights=True)
+    store = Store(tmp_path)
+    record = store.read_all()[0][0]
+    with store.writing():
+        store.write(record)
+        assert store.weights(record.cell_id)
+        store.write(record.model_copy(update={"weights_sha256": None}))
+    assert not list(tmp_path.glob("cells/*/weights.safetensors"))
+
+
+def test_weights_stored_by_columns_or_shared_are_packed() -> None:
+    cell = next(grid(seed=[0]).iter_cells())
+    vae = VAE((cell,), (1, 8, 8), 17, [torch.Generator()], 0.3)
+    first = next(vae.parameters())
+    packed = packed_weights(vae)
+    first.data = first.data.mT.contiguous().mT
+    assert packed_weights(vae) == packed
+    assert load(packed)["initial_scale"] == 0.3
