@@ -20,6 +20,7 @@ from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.output import capped_output
 
 __all__ = ["serve"]
 
@@ -55,7 +56,8 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
         return unfinished(task, Status(state="unavailable", reason=absent), environment("cpu"))
     rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
-        return execute(task, report)
+        with capped_output():
+            return execute(task, report)
     except (DataMissing, DataInvalid) as error:
         return unfinished(task, _failed("data", error), environment("cpu"))
     except (torch.OutOfMemoryError, MemoryError) as error:
