@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType, ModuleType
 
-__all__ = ["GRACE_SECONDS", "Stop", "serve_the_parent", "without_the_script"]
+__all__ = ["GRACE_SECONDS", "Stop", "not_to_be_stopped", "serve_the_parent", "without_the_script"]
 
 GRACE_SECONDS = 30.0
 """How long work that was begun may go on after the first signal to stop."""
@@ -32,6 +33,25 @@ def without_the_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
+@contextmanager
+def not_to_be_stopped() -> Iterator[None]:
+    """Processes started inside never hear a request to stop; SIGKILL ends them.
+
+    A batch system sends it to every process of a job. What to do about it is the parent's decision.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Starting it unblocks SIGTERM, so it comes first.
+    resource_tracker.ensure_running()
+    # Blocked rather than ignored: what comes meanwhile, this process still hears afterwards.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve_the_parent() -> None:
     """Leave Ctrl-C to the parent, and end this process when the parent is gone."""
     # Ctrl-C goes to the whole process group; what to do about it is the parent's decision.
@@ -47,7 +67,10 @@ def _leave_with_parent(parent: int) -> None:
 
 
 class Stop:
-    """Remembers SIGINT and SIGTERM: the first asks for an orderly end, the second for one now."""
+    """Remembers requests to stop: the first asks for an orderly end, the second for one now.
+
+    They are SIGINT, SIGTERM, and SIGUSR1, by which a batch system says that SIGTERM will follow.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -68,12 +91,14 @@ class Stop:
         return time.monotonic() >= self._deadline
 
     def _heard(self, number: int, _: FrameType | None) -> None:
-        self._deadline = (
-            time.monotonic() + GRACE_SECONDS if self.signal is None else time.monotonic()
-        )
-        self.signal = self.signal or number
+        now = time.monotonic()
+        self._deadline = now + GRACE_SECONDS if self.signal is None else now
+        if self.signal is None:
+            self.signal = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
     @staticmethod
     def _numbers() -> Iterator[int]:
         yield signal.SIGINT
         yield signal.SIGTERM
+        if hasattr(signal, "SIGUSR1"):
+            yield signal.SIGUSR1

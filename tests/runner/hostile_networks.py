@@ -41,16 +41,21 @@ def _doing(act: Callable[[], None], sizes: dict[str, object], batch: int = 5) ->
     return nn.Sequential(_Doing(act, batch), encoder), decoder
 
 
+def _kill_once() -> None:
+    mark = Path(os.environ[MARK])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def killed_once(**sizes: object) -> Networks:
     """Kill the worker in mid-epoch as the kernel would, unless that has been done."""
-    mark = Path(os.environ[MARK])
+    return _doing(_kill_once, sizes)
 
-    def kill() -> None:
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    return _doing(kill, sizes)
+def killed_once_later(**sizes: object) -> Networks:
+    """The same in the second epoch of ten batches."""
+    return _doing(_kill_once, sizes, batch=15)
 
 
 def killed_always(**sizes: object) -> Networks:

@@ -137,6 +137,23 @@ def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
 
 
 @pytest.mark.usefixtures("_hostile")
+def test_a_killed_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = grid(architecture=["hostile_networks:killed_once_later"])
+    monkeypatch.setattr("vaebench.runner.pool._serve", _Serving(str(tmp_path / "mark"), every=0.0))
+    run(made, tmp_path / "killed")
+    run(made, tmp_path / "unbroken")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "unbroken")
+    killed, unbroken = (
+        Store(tmp_path / name).read_all()[0][0].warnings for name in ("killed", "unbroken")
+    )
+    assert "stopped after epoch 1 and gone on with" in killed
+    assert not any("gone on with" in warning for warning in unbroken)
+    assert list((tmp_path / "killed" / ".checkpoints").iterdir()) == []
+
+
+@pytest.mark.usefixtures("_hostile")
 def test_a_cell_that_hangs_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
     made = grid(architecture=["hostile_networks:hangs", "hostile_networks:sound"])
     summary, lines = run(made, tmp_path, time_limit=5)
@@ -145,8 +162,9 @@ def test_a_cell_that_hangs_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
     (late,) = [record for record in records if record.status.state == "timeout"]
     assert late.cell.architecture == "hostile_networks:hangs"
     # It fell silent in the second of its two epochs.
-    assert str(late.status.reason).startswith("longer than 5 s: 50% of its epochs were done, the")
-    assert any("timeout (longer than 5 s" in line for line in lines)
+    assert late.status.reason == "it took longer than 5 s"
+    assert late.status.detail["share_of_epochs"] == 0.5
+    assert any("timeout (it took longer than 5 s)" in line for line in lines)
     again, _ = run(made, tmp_path, time_limit=5)
     assert again.trained == {}
     retried, _ = run(made, tmp_path, time_limit=1, retry_failed=True)
@@ -178,14 +196,18 @@ def test_a_time_limit_is_positive(tmp_path: Path, limit: float) -> None:
 class _Serving:
     """The worker's main function, told where the mark is."""
 
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
+    def __init__(self, mark: str, every: float = 60.0) -> None:
+        self.mark, self.every = mark, every
 
     def __call__(self, *arguments: object) -> None:
         import os
+        from functools import partial
 
+        from vaebench.runner import execute
         from vaebench.runner.worker import serve
+        from vaebench.training.checkpoint import Checkpoint
 
+        execute.Checkpoint = partial(Checkpoint, every=self.every)  # type: ignore[misc, assignment]  # sooner
         os.environ["HOSTILE_NETWORKS_MARK"] = self.mark
         serve(*arguments)  # type: ignore[arg-type]
 

@@ -129,6 +129,25 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     assert marked.alive() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["term", "usr1"])
+def test_a_signal_to_all_processes_lets_cells_end_too(
+    tmp_path: Path, marked: Marked, number: signal.Signals
+) -> None:
+    """As Slurm and systemd send it: to the workers and the fork server as well."""
+    process = start(tmp_path, marked, SHORT, jobs=2)
+    until(lambda: records(tmp_path), "a first record")
+    for each in marked.alive():
+        os.kill(each, number)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, out
+    assert "second try" not in out
+    kept, damages = Store(tmp_path / "store").read_all()
+    assert damages == []
+    assert {record.status.state for record in kept} == {"done"}
+    assert 2 <= len(kept) < 12, "what was in training has a record, the rest was not begun"
+    assert marked.alive() == []
+
+
 def test_ctrl_c_waits_for_a_cell_and_a_second_one_does_not(tmp_path: Path, marked: Marked) -> None:
     ours, theirs = os.openpty()
     process = subprocess.Popen(

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -95,7 +96,7 @@ def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
     """
     texts = [tuple(map(printable, row)) for row in (table.header, table.units, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    kept = _fitting(widths, width)
+    kept = _fitting(widths, table.numeric, width)
     numeric = [table.numeric[i] for i in kept]
     lines = [_line([row[i] for i in kept], [widths[i] for i in kept], numeric) for row in texts]
     rule = "  ".join("-" * widths[i] for i in kept)
@@ -109,14 +110,16 @@ def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
     return "\n".join([*lines[:2], rule, *shown, *map(printable, notes)])
 
 
-def _fitting(widths: Sequence[int], width: int) -> list[int]:
-    """The columns that fit, two spaces between them; the first is always shown."""
-    kept, used = [0], widths[0]
-    for place, each in enumerate(widths[1:], 1):
-        if used + 2 + each <= width:
-            kept.append(place)
-            used += 2 + each
-    return kept
+def _fitting(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int]:
+    """The columns before the first that does not fit, two spaces between them.
+
+    The important ones come first, so none is shown in the place of one before it. Where no column
+    of numbers would be left, all are, and the terminal breaks the lines.
+    """
+    ends = [end + 2 * place for place, end in enumerate(accumulate(widths))]
+    kept = [place for place, end in enumerate(ends) if end <= width]
+    shows_numbers = any(numeric[place] for place in kept) or not any(numeric)
+    return kept if kept and shows_numbers else list(range(len(widths)))
 
 
 def _line(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

@@ -3,6 +3,7 @@
 cells/<cell_id>/record.json, arrays.npz     what a cell measured
 cells/<cell_id>/weights.safetensors         what it learned, where that was to be kept
 facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timing
+.checkpoints/                               trainings in the middle; gone with the cell's record
 .incoming/                                  files on their way; swept by the next writer
 .quarantine/                                damaged files, each with its reason
 .lock                                       carries the system's lock while someone writes
@@ -283,6 +284,18 @@ class Store:
         for damage in aside:
             self.quarantine(damage.path, damage.reason)
         return aside
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for trainings in the middle; each file's name begins with a cell's."""
+        return self.root / ".checkpoints"
+
+    def forget_checkpoints(self, cell_ids: Iterable[str]) -> None:
+        """Remove the checkpoints of cells that have their record."""
+        for cell_id in cell_ids if self.checkpoints.is_dir() else ():
+            for path in self.checkpoints.glob(f"{cell_id}.*.checkpoint"):
+                with storing("remove a checkpoint", path):
+                    self._files.remove(path)
 
     @property
     def _incoming(self) -> Path:

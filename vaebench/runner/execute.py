@@ -26,6 +26,7 @@ from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task
 from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator, training_generators
+from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
 
 __all__ = ["execute"]
@@ -116,9 +117,22 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
         prepared.initial_scale,
     ).to(design.device)
     sources = [training_generators(cell) for cell in task.cells]
-    training = train(vae, task.cells, prepared.pixels, sources, report)
+    place = task.checkpoint
+    checkpoint = None if place is None else Checkpoint(place, " ".join(task.cell_ids))
+    training = train(vae, task.cells, prepared.pixels, sources, report, checkpoint=checkpoint)
+    notes = _notes(training, checkpoint)
     speed = _speed(training, len(task.cells), memory.peak())
-    return [_outcome(task, i, vae, prepared, training, speed) for i in range(len(task.cells))]
+    return [
+        _outcome(task, i, vae, prepared, training, speed, notes) for i in range(len(task.cells))
+    ]
+
+
+def _notes(training: Training, checkpoint: Checkpoint | None) -> list[str]:
+    """What a record says about how its training went."""
+    notes = [training.note, None if checkpoint is None else checkpoint.note]
+    if training.resumed_after:
+        notes.append(f"stopped after epoch {training.resumed_after:,} and gone on with")
+    return [note for note in notes if note is not None]
 
 
 def _fits(cell: Cell, prepared: _Prepared) -> None:
@@ -130,7 +144,13 @@ def _fits(cell: Cell, prepared: _Prepared) -> None:
 
 
 def _outcome(
-    task: Task, index: int, vae: VAE, prepared: _Prepared, training: Training, speed: _Speed
+    task: Task,
+    index: int,
+    vae: VAE,
+    prepared: _Prepared,
+    training: Training,
+    speed: _Speed,
+    notes: list[str],
 ) -> Outcome:
     cell, divergence = task.cells[index], training.divergence[index]
     metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
@@ -142,8 +162,6 @@ def _outcome(
         metrics |= measured.metrics
         arrays |= measured.arrays
         warnings = list(measured.warnings)
-    if training.note is not None:
-        warnings.append(training.note)
     record = CellRecord(
         cell_id=task.cell_ids[index],
         grid=task.grid,
@@ -152,7 +170,7 @@ def _outcome(
         status=Status(state="done") if divergence is None else _diverged(divergence),
         metrics=metrics,
         series=training.series[index],
-        warnings=warnings,
+        warnings=[*warnings, *notes],
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +30,27 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Task:
-    """A pack of cells to be trained as one program, with their identities and their grid's name."""
+    """A pack of cells to be trained as one program, with their identities and their grid's name.
+
+    Attributes:
+        keep_weights: whether the trained weights are sent back.
+        checkpoints: a folder for trainings that are on their way.
+    """
 
     cells: tuple[Cell, ...]
     cell_ids: tuple[str, ...]
     grid: str
     data_dir: Path | None
     keep_weights: bool = False
+    checkpoints: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where the pack's training is kept while it runs; None to keep it nowhere."""
+        if self.checkpoints is None:
+            return None
+        digest = hashlib.sha256(" ".join(self.cell_ids).encode()).hexdigest()[:12]
+        return self.checkpoints / f"{self.cell_ids[0]}.{digest}.checkpoint"
 
 
 @dataclass(frozen=True)

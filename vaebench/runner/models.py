@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from vaebench.model.vae import VAE
 from vaebench.records.arrays import WeightsMissing
@@ -13,28 +15,44 @@ from vaebench.records.store import Store
 
 __all__ = ["load_model", "packed_weights"]
 
-_INITIAL_SCALE = "initial_scale"
+_INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
 
 
 def packed_weights(vae: VAE) -> bytes:
     """The state of a pack of one as a safetensors file.
 
     Beside the module's own tensors it holds ``initial_scale``, from which a predicted scale is
-    counted.
+    counted, and what the model gives for `_probed`'s inputs.
     """
     # Copies of their own: safetensors takes neither views nor weights that two layers share.
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in vae.state_dict().items()
     }
-    return save(state | {_INITIAL_SCALE: torch.tensor(vae.initial_scale, dtype=torch.float64)})
+    state[_INITIAL_SCALE] = torch.tensor(vae.initial_scale, dtype=torch.float64)
+    return save(state | _probed(vae))
+
+
+@torch.no_grad()
+def _probed(vae: VAE) -> dict[str, Tensor]:
+    """A code and an image that the model makes of inputs that are always the same.
+
+    A network of one's own may have been edited since: weights of the same shapes load all the same.
+    """
+    device = vae.prior_scale.device
+    x = torch.linspace(0, 1, math.prod(vae.image_shape), device=device).view(1, 1, -1)
+    z = torch.linspace(-1, 1, vae.latent_dim, device=device).view(1, 1, 1, -1)
+    outputs = {"probed_code": vae.encode(x).mean, "probed_image": vae.decode(z).mean}
+    return {name: output.cpu().contiguous() for name, output in outputs.items()}
 
 
 def load_model(store: Store | Path | str, cell_id: str) -> VAE:
-    """The trained VAE of a cell whose weights were kept, on the CPU, ready to encode and decode.
+    """The trained VAE of a cell whose weights were kept, on the CPU, in evaluation mode.
 
     It is a pack of one: ``model.encode(x)`` takes pixels in [0, 1] of shape ``(1, B, D)`` and gives
-    the posterior, ``model.decode(z)`` takes codes ``(1, S, B, Z)`` and gives p(x|z).
+    the posterior, ``model.decode(z)`` takes codes ``(1, S, B, Z)`` and gives p(x|z). Its weights
+    ask for no gradient; ``model.requires_grad_()`` changes that. The module of a network of one's
+    own is looked for in the working folder first, as in training.
 
     Args:
         store: the results folder of a run with ``keep_weights``.
@@ -44,17 +62,23 @@ def load_model(store: Store | Path | str, cell_id: str) -> VAE:
         WeightsMissing: the cell's weights were not kept, or are not those that it was left with.
         RecordMissing: there is no such cell.
         RecordError, StorageError: its record can't be used or read.
-        ValueError: a network of one's own is no longer what it was.
+        ValueError: a network of one's own isn't there, or is no longer what it was.
     """
     store = store if isinstance(store, Store) else Store(store)
     record, state = store.read(cell_id), load(store.weights(cell_id))
     if record.data is None:
         raise WeightsMissing(f"the record of {cell_id} does not tell the shape of its images")
     initial_scale = float(state.pop(_INITIAL_SCALE))
+    probed = {name: state.pop(name) for name in _PROBED}
     generators = [torch.Generator()]
     vae = VAE((record.cell,), record.data.shape, record.data.levels, generators, initial_scale)
     try:
         vae.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights of {cell_id} do not fit its network: {error}") from error
-    return vae.eval()
+    vae.eval().requires_grad_(requires_grad=False)
+    now = _probed(vae)
+    # As far as rounding may differ between machines.
+    if not all(torch.allclose(now[name], probed[name], rtol=1e-3, atol=1e-4) for name in _PROBED):
+        raise ValueError(f"{record.cell.architecture} is no longer the network that was trained")
+    return vae

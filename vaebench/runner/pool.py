@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from vaebench.processes import without_the_script
+from pydantic import JsonValue
+
+from vaebench.processes import not_to_be_stopped, without_the_script
 from vaebench.records.schema import Status
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
@@ -125,7 +127,7 @@ class Pool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        with without_the_script():
+        with without_the_script(), not_to_be_stopped():
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -246,14 +248,10 @@ def _death(code: int | None) -> Status:
 
 
 def _timeout(worker: _Worker, limit: float) -> Status:
-    """How far a cell got in its time."""
-    if worker.share == 1.0:
-        where = "trained, but not yet evaluated"
-    else:
-        where = f"{worker.share:.0%} of its epochs were done"
-    loss = f", the loss at {worker.losses[0]:.6g} nats" if worker.losses else ""
-    return Status(
-        state="timeout",
-        reason=f"longer than {limit:g} s: {where}{loss}",
-        detail={"time_limit": limit, "share": worker.share, "losses": list(worker.losses)},
-    )
+    """How far a cell got in its time is a detail, lest each have a reason of its own."""
+    detail: dict[str, JsonValue] = {
+        "time_limit": limit,
+        "share_of_epochs": worker.share,
+        "losses": list(worker.losses),
+    }
+    return Status(state="timeout", reason=f"it took longer than {limit:g} s", detail=detail)

@@ -125,7 +125,7 @@ def run_grid(
         summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
             tasks = [
-                replace(task, keep_weights=keep_weights)
+                replace(task, keep_weights=keep_weights, checkpoints=store.checkpoints)
                 for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
             ]
             pool = Pool(min(jobs or default_jobs(), len(tasks)), threads=1, time_limit=time_limit)
@@ -178,9 +178,8 @@ def _train_all(
     spent = summary.worker_time = WorkerTime(workers.jobs)
     with workers as pool, Stop() as stop, display:
         for event in pool.run(tasks):
-            for outcome in event.outcomes:
-                if not _keep(outcome, store, summary):
-                    pool.stopping = True
+            if not _keep(event.outcomes, store, summary):
+                pool.stopping = True
             spent.add(event.outcomes)
             display.show(event.outcomes, event.running)
             if stop.signal is not None:
@@ -198,8 +197,7 @@ def _train_all(
         summary.signal = stop.signal
         if summary.storage_error is None:
             reason = f"stopped by {signal.Signals(stop.signal).name}" if stop.signal else "stopped"
-            for outcome in pool.interrupt(reason):
-                _keep(outcome, store, summary)
+            _keep(pool.interrupt(reason), store, summary)
     summary.left = sum(len(task.cells) for task in tasks) - len(summary.trained)
 
 
@@ -218,14 +216,21 @@ def _tasks(
     ]
 
 
-def _keep(outcome: Outcome, store: Store, summary: RunSummary) -> bool:
-    """Write a record; false if the storage refused it."""
+_GOES_ON = ("interrupted", "timeout")
+"""States after which a cell may be trained on from its checkpoint."""
+
+
+def _keep(outcomes: Sequence[Outcome], store: Store, summary: RunSummary) -> bool:
+    """Write records; false if the storage refused one."""
     try:
-        store.write(outcome.record, outcome.arrays, outcome.weights)
+        for outcome in outcomes:
+            store.write(outcome.record, outcome.arrays, outcome.weights)
+            summary.trained[outcome.record.cell_id] = outcome.record.status.state
+        ended = [each.record for each in outcomes if each.record.status.state not in _GOES_ON]
+        store.forget_checkpoints(record.cell_id for record in ended)
     except StorageError as error:
         summary.storage_error = str(error)
         return False
-    summary.trained[outcome.record.cell_id] = outcome.record.status.state
     return True
 
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from vaebench.grid.timed_step import TimedStep, sweep
-from vaebench.processes import Stop, without_the_script
+from vaebench.processes import Stop, not_to_be_stopped, without_the_script
 from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store
@@ -219,7 +219,7 @@ class _Clock:
         process = self._context.Process(
             target=target, args=(theirs, self._threads, *words), daemon=True
         )
-        with without_the_script():
+        with without_the_script(), not_to_be_stopped():
             process.start()
         theirs.close()
         try:

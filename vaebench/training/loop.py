@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
+from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.compiled import NotCompiled, compiled_step, worth_compiling
 from vaebench.training.optimizer import PackOptimizer
 from vaebench.training.replay import Generators, Record, ReplayedStep, can_be_recorded, cuda_graph
@@ -50,6 +51,7 @@ class Training:
         note: why steps on a GPU were not replayed as one graph, or those on a CPU not compiled
             where it were worth it; None if all is as it should be.
         compile_seconds: what compiling the step took, before the first.
+        resumed_after: the epochs that an earlier process had done; 0 if there was none.
     """
 
     step_seconds: array[float]
@@ -58,6 +60,7 @@ class Training:
     divergence: list[Divergence | None]
     note: str | None = None
     compile_seconds: float = 0.0
+    resumed_after: int = 0
 
 
 Progress = Callable[[int, int, Sequence[float]], None]
@@ -72,6 +75,7 @@ def train(
     progress: Progress | None = None,
     record: Record | None = None,
     compiled: bool | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Training:
     """Train a pack in place.
 
@@ -84,10 +88,13 @@ def train(
         record: how a step is recorded to be replayed; by default as a CUDA graph on a GPU, and not
             at all elsewhere.
         compiled: whether the step is compiled; by default on a CPU where its steps repay that.
+        checkpoint: where the training is kept after an epoch from time to time; what is there
+            already is gone on from, with the same result as without a stop.
     """
     if record is None and vae.prior_scale.is_cuda:
         record = cuda_graph
-    return _Loop(vae, cells, pixels, list(generators), record, compiled).run(progress)
+    loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint)
+    return loop.run(progress)
 
 
 class _EpochSums:
@@ -121,6 +128,7 @@ class _Loop:
     generators: list[Generators]
     record: Record | None
     compiled: bool | None = None
+    checkpoint: Checkpoint | None = None
     # Ten million steps are 80 MB of numbers; as Python's own objects they would be four times that.
     step_seconds: array[float] = field(default_factory=lambda: array("d"))
     images: int = 0
@@ -139,12 +147,14 @@ class _Loop:
         self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]
         self.divergence: list[Divergence | None] = [None for _ in self.cells]
         self._last_loss: list[float | None] = [None for _ in self.cells]
+        self.compile_seconds = 0.0
 
     def run(self, progress: Progress | None) -> Training:
         design = self.cells[0]
         self.vae.train()
-        compile_seconds = self._compile()
-        for epoch in range(design.epochs):
+        self.compile_seconds = self._compile()
+        resumed_after = self._resume()
+        for epoch in range(resumed_after, design.epochs):
             factor = learning_rate_factor(design.learning_rate_schedule, epoch / design.epochs)
             self.optimizer.set_factor(factor)
             losses = self._epoch(factor)
@@ -152,6 +162,8 @@ class _Loop:
                 progress(epoch + 1, design.epochs, losses)
             if all(self.divergence):
                 break
+            if self.checkpoint is not None and self.checkpoint.is_due():
+                self._save(self.checkpoint, epoch + 1)
         self._check_weights()
         self.vae.eval()
         if self._replayed is not None:
@@ -162,8 +174,58 @@ class _Loop:
             self.series,
             self.divergence,
             self.note,
-            compile_seconds,
+            self.compile_seconds,
+            resumed_after,
         )
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What training changes, but for the generators, by name."""
+        for index, tensor in enumerate(self.optimizer.state.tensors()):
+            yield f"state.{index}", tensor
+        yield "steps", self.optimizer.steps
+        for name, buffer in self.vae.named_buffers():
+            yield f"buffer.{name}", buffer
+
+    def _sources(self) -> Iterator[tuple[str, torch.Generator]]:
+        for member, sources in enumerate(self.generators):
+            for name, source in vars(sources).items():
+                yield f"generator.{member}.{name}", source
+        # A user's own network may draw from it, as dropout does.
+        yield "generator", torch.default_generator
+
+    def _save(self, checkpoint: Checkpoint, epochs: int) -> None:
+        tensors = dict(self._tensors())
+        tensors |= {name: source.get_state() for name, source in self._sources()}
+        tensors["step_seconds"] = torch.tensor(self.step_seconds, dtype=torch.float64)
+        books = {
+            "epochs": epochs,
+            "images": self.images,
+            "series": self.series,
+            "divergence": [each and asdict(each) for each in self.divergence],
+            "last_loss": self._last_loss,
+            "compile_seconds": self.compile_seconds,
+        }
+        checkpoint.save(tensors, books)
+
+    def _resume(self) -> int:
+        """Go on where an earlier process was; the epochs that it had done."""
+        saved = None if self.checkpoint is None else self.checkpoint.load()
+        if saved is None:
+            return 0
+        tensors, books = saved.tensors, saved.books
+        for name, tensor in self._tensors():
+            tensor.copy_(tensors[name])
+        for name, source in self._sources():
+            source.set_state(tensors[name])
+        self.step_seconds = array("d", tensors["step_seconds"].tolist())
+        self.images, self.series = books["images"], books["series"]
+        self.divergence = [each and Divergence(**each) for each in books["divergence"]]
+        self._last_loss = books["last_loss"]
+        self.compile_seconds += books["compile_seconds"]
+        for member, divergence in enumerate(self.divergence):
+            if divergence is not None:
+                self.optimizer.drop(member)
+        return int(books["epochs"])
 
     def _epoch(self, factor: float) -> list[float]:
         sums = _EpochSums(len(self.cells))

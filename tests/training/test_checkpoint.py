@@ -1,0 +1,139 @@
+"""A training that goes on from a checkpoint ends as one that was never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import Run, cell, generator, made, pixels_of
+
+from vaebench.grid.cell import Cell
+from vaebench.training.checkpoint import Checkpoint
+from vaebench.training.loop import Generators, train
+
+
+class Stopped(Exception):
+    """The process was ended here."""
+
+
+def trained(
+    *cells: Cell, checkpoint: Checkpoint | None, stop_after: int = 0, compiled: bool = False
+) -> Run:
+    pixels = pixels_of(cells[0])
+    vae = made(cells, pixels.levels)
+    sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
+
+    def progress(epoch: int, _: int, losses: Sequence[float]) -> None:
+        # Called before the checkpoint of its epoch: what is kept is the epoch before.
+        if epoch == stop_after:
+            raise Stopped
+
+    training = train(
+        vae, cells, pixels, sources, progress, compiled=compiled, checkpoint=checkpoint
+    )
+    return Run(vae, training)
+
+
+def at(folder: Path, *, identity: str = "these cells", every: float = 0.0) -> Checkpoint:
+    return Checkpoint(folder / "it.checkpoint", identity, every)
+
+
+def assert_same(one: Run, other: Run) -> None:
+    for name, value in one.vae.state_dict().items():
+        torch.testing.assert_close(
+            other.vae.state_dict()[name], value, rtol=0, atol=0, equal_nan=True, msg=name
+        )
+    assert other.training.series == one.training.series
+    assert other.training.divergence == one.training.divergence
+    assert other.training.images == one.training.images
+    assert len(other.training.step_seconds) == len(one.training.step_seconds)
+
+
+BERNOULLI = {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"}
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 5])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [cell(seed=3, sigma="learned", learning_rate_schedule="cosine")],
+        [cell(seed=3, sigma="optimal", dequantize=True)],
+        [cell(seed=3, **BERNOULLI), cell(seed=4, weight_decay=0.1, **BERNOULLI)],
+        [cell(seed=3), cell(seed=4, learning_rate=1e30)],
+    ],
+    ids=["learned", "optimal", "pack", "one diverges"],
+)
+def test_it_is_bitwise_the_training_without_a_stop(
+    tmp_path: Path, cells: list[Cell], stop_after: int
+) -> None:
+    whole = trained(*cells, checkpoint=None)
+    with pytest.raises(Stopped):
+        trained(*cells, checkpoint=at(tmp_path), stop_after=stop_after)
+    rest = trained(*cells, checkpoint=at(tmp_path))
+    assert rest.training.resumed_after == stop_after - 1
+    assert_same(whole, rest)
+
+
+def test_a_compiled_training_goes_on_too(tmp_path: Path) -> None:
+    one = cell(seed=3)
+    whole = trained(one, checkpoint=None, compiled=True)
+    with pytest.raises(Stopped):
+        trained(one, checkpoint=at(tmp_path), stop_after=3, compiled=True)
+    rest = trained(one, checkpoint=at(tmp_path), compiled=True)
+    assert rest.training.resumed_after == 2
+    assert rest.training.compile_seconds > whole.training.compile_seconds / 2
+    assert_same(whole, rest)
+
+
+def test_a_checkpoint_is_written_only_when_it_is_due(tmp_path: Path) -> None:
+    trained(cell(), checkpoint=at(tmp_path, every=1000.0))
+    assert not list(tmp_path.iterdir())
+
+
+def a_stopped_training(folder: Path) -> Path:
+    with pytest.raises(Stopped):
+        trained(cell(), checkpoint=at(folder), stop_after=3)
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_a_damaged_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
+    path = a_stopped_training(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    checkpoint = at(tmp_path, every=1000.0)
+    result = trained(cell(), checkpoint=checkpoint)
+    assert result.training.resumed_after == 0
+    assert checkpoint.note == "a checkpoint was there and not used: it was damaged"
+    assert_same(trained(cell(), checkpoint=None), result)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\0" * 200])
+def test_nor_is_a_file_that_is_none(tmp_path: Path, content: bytes) -> None:
+    checkpoint = at(tmp_path)
+    checkpoint.path.write_bytes(content)
+    assert checkpoint.load() is None
+    assert "it was damaged" in str(checkpoint.note)
+
+
+def test_nor_is_that_of_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_stopped_training(tmp_path)
+    other = at(tmp_path, identity="other cells")
+    assert other.load() is None
+    assert "another training" in str(other.note)
+    assert at(tmp_path).load() is not None
+    monkeypatch.setattr(torch, "__version__", "3.0.0")
+    newer = at(tmp_path)
+    assert newer.load() is None
+    assert "another training, or of torch" in str(newer.note)
+
+
+def test_training_goes_on_where_none_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    checkpoint = Checkpoint(tmp_path / "file" / "it.checkpoint", "these cells", 0.0)
+    result = trained(cell(), checkpoint=checkpoint)
+    assert str(checkpoint.note).startswith("the last checkpoint could not be written: ")
+    assert_same(trained(cell(), checkpoint=None), result)
