@@ -83,7 +83,7 @@ def test_weights_that_are_not_the_cells_own_are_not_loaded(tmp_path: Path) -> No
     run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
     one, other = sorted(tmp_path.glob("cells/*/weights.safetensors"))
     one.write_bytes(other.read_bytes())
-    with pytest.raises(WeightsMissing, match="does not hold the weights that the record names"):
+    with pytest.raises(WeightsMissing, match="is missing or not what the record names"):
         vaebench.load_model(tmp_path, one.parent.name)
     with pytest.raises(RecordMissing):
         vaebench.load_model(tmp_path, "no-such-cell")
@@ -113,6 +113,28 @@ def test_a_network_edited_since_is_noticed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "edited_network")
     with pytest.raises(ValueError, match="edited_network:net is no longer the network"):
         vaebench.load_model(tmp_path / "store", name)
+
+
+def test_damaged_weights_are_found_and_made_anew(tmp_path: Path) -> None:
+    made = grid(seed=[0, 1])
+    run(made, tmp_path, keep_weights=True)
+    cut = next(tmp_path.glob("cells/*/weights.safetensors"))
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:500])
+    (damage,) = Store(tmp_path).check()
+    assert (damage.path, damage.kind) == (cut, "weights")
+    again, _ = run(made, tmp_path, keep_weights=True)
+    assert [*again.trained] == [cut.parent.name]
+    assert cut.read_bytes() == whole
+    assert Store(tmp_path).check() == []
+
+
+def test_a_cell_that_is_repaired_keeps_its_weights(tmp_path: Path) -> None:
+    run(grid(seed=[0]), tmp_path, keep_weights=True)
+    next(tmp_path.glob("cells/*/arrays.npz")).unlink()
+    repaired, _ = run(grid(seed=[0]), tmp_path)
+    assert list(repaired.trained.values()) == ["done"]
+    assert vaebench.load_model(tmp_path, *repaired.trained)
 
 
 def test_a_record_written_again_without_weights_leaves_none_behind(tmp_path: Path) -> None:

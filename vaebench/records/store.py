@@ -36,7 +36,7 @@ from vaebench.records.schema import (
 
 __all__ = ["Damage", "DamageKind", "RecordMissing", "Store", "StoreBusy"]
 
-DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays"]
+DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weights"]
 AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
@@ -215,29 +215,16 @@ class Store:
             WeightsMissing: they were not kept, or are not those that the record names.
             RecordMissing, RecordError, StorageError: as `read`.
         """
-        named = self.read(cell_id).weights_sha256
-        path = self.root / "cells" / cell_id / _WEIGHTS
-        found = self._read_if_there(path) if named is not None else None
-        if found is None:
-            raise WeightsMissing(
-                f"no weights of {cell_id} were kept in {self.root}; "
-                "`vaebench run --keep-weights` trains it again and keeps them"
-            )
-        if _sha256(found) != named:
-            raise WeightsMissing(f"{path} does not hold the weights that the record names")
-        return found
+        return self._weights(self.read(cell_id))
 
     def without_weights(self) -> list[str]:
-        """Return the cells that are done and have no file of weights."""
-        return [
-            each.cell_id
+        """Return the cells that are done and whose weights can't be used, or were not kept."""
+        done = (
+            each
             for each in self.iter_records()
-            if isinstance(each, CellRecord)
-            and each.status.state == "done"
-            and not (
-                each.weights_sha256 and (self.root / "cells" / each.cell_id / _WEIGHTS).is_file()
-            )
-        ]
+            if isinstance(each, CellRecord) and each.status.state == "done"
+        )
+        return [each.cell_id for each in done if self._lack_of_weights(each) is not None]
 
     def inspect(self) -> Iterator[CellRecord | FactRecord | Damage]:
         """Yield every record, cells before facts, and everything that is damaged, arrays included.
@@ -252,8 +239,16 @@ class Store:
                     yield damage
 
     def check(self) -> list[Damage]:
-        """Return everything in the folder that is damaged, arrays included; changes nothing."""
-        return [each for each in self.inspect() if isinstance(each, Damage)]
+        """Return all that is damaged in the folder, arrays and weights too; changes nothing."""
+        found = []
+        for each in self.inspect():
+            if isinstance(each, Damage):
+                found.append(each)
+            elif isinstance(each, CellRecord) and each.weights_sha256 is not None:
+                lack = self._lack_of_weights(each)
+                path = self.root / "cells" / each.cell_id / _WEIGHTS
+                found += [] if lack is None else [Damage(path, each.cell_id, "weights", lack)]
+        return found
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Move a file of this store into `.quarantine/`, its reason beside it; return its place.
@@ -430,6 +425,23 @@ class Store:
             return Damage(path, record.record_id, "arrays", str(error))
         return None
 
+    def _weights(self, record: CellRecord) -> bytes:
+        again = "`vaebench run --keep-weights` trains it again and keeps them"
+        if record.weights_sha256 is None:
+            raise WeightsMissing(f"no weights of {record.cell_id} were kept: {again}")
+        path = self.root / "cells" / record.cell_id / _WEIGHTS
+        found = self._read_if_there(path)
+        if found is None or _sha256(found) != record.weights_sha256:
+            raise WeightsMissing(f"{path} is missing or not what the record names: {again}")
+        return found
+
+    def _lack_of_weights(self, record: CellRecord) -> str | None:
+        try:
+            self._weights(record)
+        except (WeightsMissing, StorageError) as error:
+            return str(error)
+        return None
+
     def _packed(self, room: str, record: CellRecord | FactRecord) -> bytes | None:
         """Return the bytes of the arrays that the record names, wherever they are just now."""
         folder = self.root.joinpath(room, record.record_id)
@@ -453,7 +465,7 @@ class Store:
         yield folder / "arrays.npz"
 
     def _read_if_there(self, path: Path) -> bytes | None:
-        with storing("read the arrays", path):
+        with storing("read the file", path):
             try:
                 return self._files.read(path)
             except FileNotFoundError:

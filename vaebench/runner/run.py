@@ -114,7 +114,7 @@ def run_grid(
         # Data that can't be had are told before a folder is made.
         _require_data(make_plan(grid, {}, devices), data_dir)
     with store.writing(wait=wait):
-        states, damages = _surveyed(store)
+        states, damages, kept = _surveyed(store)
         for name in store.without_weights() if keep_weights else []:
             states.pop(name, None)
         aside = store.set_aside(damages)
@@ -125,7 +125,12 @@ def run_grid(
         summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
         if plan.todo:
             tasks = [
-                replace(task, keep_weights=keep_weights, checkpoints=store.checkpoints)
+                replace(
+                    task,
+                    # A cell that is trained again keeps what it kept before.
+                    keep_weights=keep_weights or not kept.isdisjoint(task.cell_ids),
+                    checkpoints=store.checkpoints,
+                )
                 for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
             ]
             pool = Pool(min(jobs or default_jobs(), len(tasks)), threads=1, time_limit=time_limit)
@@ -142,9 +147,13 @@ def _require_data(plan: Plan, data_dir: Path | None) -> None:
         require(name, data_dir)
 
 
-def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage]]:
-    """The state of every cell's record and all that is damaged, in one pass over the files."""
+def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
+    """The state of every cell's record, all that is damaged, and the cells with weights.
+
+    In one pass over the files.
+    """
     states: dict[str, str] = {}
+    kept: set[str] = set()
     damages: list[Damage] = []
     for each in store.inspect():
         if isinstance(each, Damage):
@@ -154,7 +163,9 @@ def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage]]:
                 states[each.name] = each.kind
         elif isinstance(each, CellRecord):
             states[each.cell_id] = each.status.state
-    return states, damages
+            if each.weights_sha256 is not None:
+                kept.add(each.cell_id)
+    return states, damages, kept
 
 
 def devices_of(grid: Grid) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import torch
@@ -29,15 +30,14 @@ def serve(connection: Connection, threads: int) -> None:
     """Work until the pipe is closed or the parent is gone."""
     serve_the_parent()
     settle(threads)
-    while True:
-        try:
+    # A parent that is gone ends this process within a second, or here if that is sooner.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
             task = connection.recv()
-        except EOFError:
-            return
-        connection.send(Begun())
-        begin = time.perf_counter()
-        outcomes = _attempt(task, connection)
-        connection.send(Finished(outcomes, time.perf_counter() - begin))
+            connection.send(Begun())
+            begin = time.perf_counter()
+            outcomes = _attempt(task, connection)
+            connection.send(Finished(outcomes, time.perf_counter() - begin))
 
 
 def _attempt(task: Task, connection: Connection) -> list[Outcome]:
