@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stored_numbers import SECOND_TRY, numbers
 
@@ -115,6 +116,24 @@ def test_a_network_that_fails_takes_only_its_own_cell_with_it(
     assert again.trained == {}
     retried, _ = run(grid(architecture=[*names]), tmp_path, retry_failed=True)
     assert list(retried.trained.values()) == ["failed"]
+
+
+@pytest.mark.usefixtures("_hostile")
+def test_a_failed_cell_names_own_data_as_a_finished_one_does(tmp_path: Path) -> None:
+    """By the file's name: where a user's data lie is nobody else's business."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", train=images, test=images)
+    made = grid(
+        dataset=[str(tmp_path / "mine.npz")],
+        train_size=[60],
+        architecture=["hostile_networks:raises", "hostile_networks:sound"],
+        epochs=[3],
+    )
+    summary, _ = run(made, tmp_path / "store")
+    assert summary.states() == {"done": 1, "failed": 1}
+    found, _ = Store(tmp_path / "store").read_all()
+    assert {record.cell.dataset for record in found} == {"./mine.npz"}
+    assert str(tmp_path) not in "".join(record.model_dump_json() for record in found)
 
 
 @pytest.mark.usefixtures("_hostile")

@@ -419,7 +419,7 @@ def curve_cells(parts: Sequence[Group]) -> list[str]:
 def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
     top = max(2, int(rows["latent_dim"].max()))
     size_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
-    axes.set_xlabel("rank of the latent dimension [count]")
+    axes.set_xlabel("rank of the latent dimension [count, log scale]")
     axes.set_ylabel("KL [nats/image]")
 
 

@@ -23,7 +23,7 @@ from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.labels import value_text
 from vaebench.grid.cell import Cell
 from vaebench.records.files import StorageError
-from vaebench.records.schema import CellRecord, Environment, RecordError
+from vaebench.records.schema import CellRecord, Environment, RecordError, State
 from vaebench.records.store import Damage, RecordMissing, Store
 
 __all__ = ["Damaged", "Results", "load_results", "read_results", "tidy"]
@@ -50,6 +50,14 @@ _LAST_COLUMNS: Final = (
     "warnings",
     "store",
 )
+
+_UNMEASURED: Final[Mapping[State, str]] = {
+    "diverged": "the cell is diverged",
+    "failed": "the cell failed",
+    "interrupted": "the cell was interrupted",
+    "timeout": "the cell ran out of time",
+    "unavailable": "the cell is unavailable",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def _machine(environment: Environment) -> str | None:
 
 def _measured(record: CellRecord) -> dict[str, object]:
     found: dict[str, object] = {}
-    why = None if record.status.state == "done" else f"the cell is {record.status.state}"
+    why = None if record.status.state == "done" else _UNMEASURED[record.status.state]
     for name in (*METRIC_COLUMNS, *sorted(record.metrics.keys() - _KNOWN_METRICS)):
         metric = record.metrics.get(name)
         se, n, reason = _parts(name)

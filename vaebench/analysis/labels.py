@@ -73,14 +73,17 @@ def ordered(values: Iterable[Hashable]) -> list[Hashable]:
 
 
 def value_text(value: object) -> str:
-    """A value of an axis in as few characters as keep it: 0.1, 8, 'learned', '-' for none."""
+    """A value of an axis in as few characters as keep it: 0.1, 8, 'learned', '-' for none.
+
+    An empty tuple, as of hidden layers, is 'none'.
+    """
     if is_missing(value):
         return "-"
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(float(value))
     if isinstance(value, tuple):
-        return "-".join(value_text(entry) for entry in value)
+        return "none" if not value else "-".join(value_text(entry) for entry in value)
     return str(value)
 
 

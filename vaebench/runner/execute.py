@@ -18,12 +18,12 @@ from vaebench.data.sources import ImageData, Split, load
 from vaebench.evaluation.evaluate import Evaluation, evaluate
 from vaebench.evaluation.guards import comparable_as
 from vaebench.evaluation.split import EvaluationSplit
-from vaebench.grid.cell import Cell, is_own_data
+from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
-from vaebench.runner.messages import Arrays, Outcome, Task
+from vaebench.runner.messages import Arrays, Outcome, Task, public
 from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.training.checkpoint import Checkpoint
@@ -165,7 +165,7 @@ def _outcome(
     record = CellRecord(
         cell_id=task.cell_ids[index],
         grid=task.grid,
-        cell=_public(cell),
+        cell=public(cell),
         data=_facts(cell, prepared),
         status=Status(state="done") if divergence is None else _diverged(divergence),
         metrics=metrics,
@@ -180,13 +180,6 @@ def _outcome(
 def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:
     source = generator(cell.seed, "evaluation")
     return evaluate(vae, cell, prepared.train, prepared.test, source)
-
-
-def _public(cell: Cell) -> Cell:
-    """The cell as it may be shown: of a user's own data the name, not where they lie."""
-    if not is_own_data(cell.dataset):
-        return cell
-    return cell.model_copy(update={"dataset": f"./{Path(cell.dataset).name}"})
 
 
 def _diverged(divergence: Divergence) -> Status:

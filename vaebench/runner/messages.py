@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.grid.cell import Cell
+from vaebench.grid.cell import Cell, is_own_data
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.schema import CellRecord, Environment, Status
 
@@ -22,6 +22,7 @@ __all__ = [
     "Place",
     "Progressed",
     "Task",
+    "public",
     "unfinished",
 ]
 
@@ -110,6 +111,13 @@ class Place:
     absent: str | None
 
 
+def public(cell: Cell) -> Cell:
+    """The cell as it may be shown: of a user's own data the name, not where they lie."""
+    if not is_own_data(cell.dataset):
+        return cell
+    return cell.model_copy(update={"dataset": f"./{Path(cell.dataset).name}"})
+
+
 def unfinished(task: Task, status: Status, environment: Environment | None = None) -> list[Outcome]:
     """Records for cells that could not be trained to their end: no data, no numbers, a reason."""
     return [
@@ -117,7 +125,7 @@ def unfinished(task: Task, status: Status, environment: Environment | None = Non
             CellRecord(
                 cell_id=cell_id,
                 grid=task.grid,
-                cell=cell,
+                cell=public(cell),
                 data=None,
                 status=status,
                 comparable=LIKELIHOODS[cell.likelihood].kind,
