@@ -222,6 +222,13 @@ def test_verifying_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask)
         assert told in answer.err
 
 
+def test_a_folder_that_is_no_store_is_not_called_sound(here: Path, ask: Ask) -> None:
+    Path("some").mkdir()
+    answer = ask("doctor", "some")
+    assert answer.code == 5
+    assert "some is no store: it holds no records" in answer.err
+
+
 @pytest.mark.parametrize("words", [("run", "x.toml"), ("run", "x.toml", "--dry-run")])
 def test_own_data_that_are_not_there_are_3(here: Path, ask: Ask, words: tuple[str, ...]) -> None:
     Path("x.toml").write_text('[base]\ndataset = "./photos.npz"\n', encoding="utf-8")

@@ -549,8 +549,11 @@ def doctor(store: Path | None) -> None:
     """Print machine, versions and devices; and of a store what is damaged."""
     if store is not None:
         _must_exist(store)
+        from vaebench.analysis.report import NothingToReport
         from vaebench.records.store import Store
 
+        if not any((store / room).is_dir() for room in ("cells", "facts")):
+            raise NothingToReport(f"{store} is no store: it holds no records")
         damages = Store(store).check()
         for damage in damages:
             _say(str(damage))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UsersCodeError", "lack_of_module", "load_function"]
+__all__ = ["UsersCodeError", "lack_of_module", "load_function", "source_digest"]
 
 
 class UsersCodeError(ValueError):
@@ -51,6 +52,15 @@ def lack_of_module(name: str) -> str | None:
     if found is not None:
         return None
     return f"there is no module {module_name!r} in the working folder or among those installed"
+
+
+def source_digest(name: str) -> str | None:
+    """SHA-256 of the file of the module of ``module:function``; None if there is none to read."""
+    with _working_folder_first(), suppress(ImportError, ValueError, OSError):
+        found = importlib.util.find_spec(name.partition(":")[0])
+        if found is not None and found.origin is not None:
+            return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+    return None
 
 
 @contextmanager

@@ -172,6 +172,23 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     assert list((tmp_path / "killed" / ".checkpoints").iterdir()) == []
 
 
+def test_a_network_that_was_edited_is_another_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds of one network must not be averaged with those of another of its name."""
+    monkeypatch.chdir(tmp_path)
+    source = (HERE / "hostile_networks.py").read_text()
+    Path("changing_network.py").write_text(source)
+    made = grid(architecture=["changing_network:sound"])
+    first, _ = run(made, tmp_path / "store")
+    again, _ = run(made, tmp_path / "store")
+    assert again.trained == {}
+    Path("changing_network.py").write_text(source + "\n# another one\n")
+    edited, _ = run(made, tmp_path / "store")
+    assert list(edited.trained.values()) == ["done"]
+    assert edited.trained.keys() != first.trained.keys()
+
+
 @pytest.mark.usefixtures("_hostile")
 def test_a_cell_that_hangs_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
     made = grid(architecture=["hostile_networks:hangs", "hostile_networks:sound"])

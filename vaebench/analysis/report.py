@@ -397,6 +397,12 @@ def _data_text(frame: pd.DataFrame) -> str:
     return ", ".join(told[:6]) or _named(frame, "dataset")
 
 
+def _settings(frame: pd.DataFrame, axes: Sequence[str]) -> str:
+    """Each axis with the values that it has in these cells."""
+    told = ((axis.replace("_", " "), _named(frame, axis)) for axis in axes if axis in frame)
+    return "; ".join(f"{name} {values}" for name, values in told if values)
+
+
 def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     devices = frame["device"].where(
         frame["device_name"].isna(), frame["device"] + " (" + frame["device_name"].fillna("") + ")"
@@ -406,6 +412,8 @@ def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         ("Data", _data_text(frame)),
         ("Likelihoods", _named(frame, "likelihood").replace("_", " ")),
         ("Latent dimensions", _named(frame, "latent_dim")),
+        ("Networks", _settings(frame, ("architecture", "hidden"))),
+        ("Training", _settings(frame, ("epochs", "batch_size", "learning_rate"))),
         ("Seeds", f"{frame['seed'].nunique()}: {_named(frame, 'seed')}"),
         ("Machine", "; ".join(map(value_text, ordered(frame["machine"].dropna())))),
         ("Device", _named(frame.assign(device=devices), "device")),

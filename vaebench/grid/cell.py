@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from vaebench.grid import choices
 from vaebench.grid.values import Check, Flag, Name, Real, Sizes, Whole, shown
+from vaebench.users_code import source_digest
 
 __all__ = [
     "AXES",
@@ -450,13 +451,16 @@ def cell_id(cell: Cell, data_checksum: str) -> str:
 
     The hash is over every field of the cell that is not at its default (so that an axis that is
     added later renames nothing), the checksum of the data (for a user's own data it
-    stands in the place of the path) and `NUMERICS_VERSION`. At most 120 characters out of
+    stands in the place of the path), the content of the file of a user's own network, and
+    `NUMERICS_VERSION`. At most 120 characters out of
     `[A-Za-z0-9._-]`.
     """
     fields = cell.model_dump(mode="json", exclude_defaults=True)
     if is_own_data(cell.dataset):
         fields["dataset"] = "own-data"
     content = {"cell": fields, "data": data_checksum, "numerics": NUMERICS_VERSION}
+    if ":" in cell.architecture:
+        content["network"] = source_digest(cell.architecture)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{_slug(cell)}-{digest}"

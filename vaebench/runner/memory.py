@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self._start = torch.cuda.memory_allocated(device) / 2**20
         else:
+            _return_freed_memory()
             self._reason = _reset_resident_peak()
             self._start = _resident("VmRSS") or 0.0
 
@@ -37,6 +40,12 @@ class PeakMemory:
         if peak_resident is None:
             return Metric.absent(name, "this system does not tell a process its resident peak")
         return Metric.measured(name, max(0.0, peak_resident - self._start))
+
+
+def _return_freed_memory() -> None:
+    """Give the system what earlier cells have freed: reused, it would count for nothing."""
+    with suppress(AttributeError, OSError):  # other C libraries keep little, or can't be asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_resident_peak() -> str | None:

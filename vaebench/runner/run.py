@@ -271,9 +271,10 @@ class _Display:
 
     def show(self, outcomes: Sequence[Outcome], running: Sequence[Running]) -> None:
         """Bring the bar up to date, or print a line for each cell that ended."""
+        # All cells of a pack have taken the time together.
+        self._work += sum(map(_seconds_of, outcomes))
         for outcome in outcomes:
             self._done += 1
-            self._work += _seconds_of(outcome)
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome)
         current = sum(each.share * _seconds(each.task) for each in running)
