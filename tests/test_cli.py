@@ -605,7 +605,9 @@ def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None
     assert answer.code == 0
     assert "[1/1] cpu, latent 2, batch 16, width 8, float32: " in answer.out
     assert "no GPU was measured: only the CPU was timed." in answer.out
-    assert "timings: 1 done\nrecords: results/time\nreport: reports/time/index.html" in answer.out
+    # On a busy machine the spread of ten steps may be too wide for a number.
+    assert "timings: 1 done" in answer.out or "too noisy for a number" in answer.out
+    assert "\nrecords: results/time\nreport: reports/time/index.html" in answer.out
     assert "Training steps, timed" in Path("reports/time/index.html").read_text(encoding="utf-8")
     (record,) = Path("results/time/facts").glob("*/record.json")
     before = record.read_bytes()

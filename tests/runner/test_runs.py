@@ -192,16 +192,16 @@ def test_a_network_that_was_edited_is_another_cell(
 @pytest.mark.usefixtures("_hostile")
 def test_a_cell_that_hangs_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
     made = grid(architecture=["hostile_networks:hangs", "hostile_networks:sound"])
-    summary, lines = run(made, tmp_path, time_limit=5)
+    summary, lines = run(made, tmp_path, time_limit=10)
     assert summary.states() == {"done": 1, "timeout": 1}
     records, _ = Store(tmp_path).read_all()
     (late,) = [record for record in records if record.status.state == "timeout"]
     assert late.cell.architecture == "hostile_networks:hangs"
     # It fell silent in the second of its two epochs.
-    assert late.status.reason == "it took longer than 5 s"
+    assert late.status.reason == "it took longer than 10 s"
     assert late.status.detail["share_of_epochs"] == 0.5
-    assert any("timeout (it took longer than 5 s)" in line for line in lines)
-    again, _ = run(made, tmp_path, time_limit=5)
+    assert any("timeout (it took longer than 10 s)" in line for line in lines)
+    again, _ = run(made, tmp_path, time_limit=10)
     assert again.trained == {}
     retried, _ = run(made, tmp_path, time_limit=1, retry_failed=True)
     assert list(retried.trained.values()) == ["timeout"]

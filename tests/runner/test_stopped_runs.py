@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from vaebench.grid.spec import Grid
+from vaebench.processes import Stop, not_to_be_stopped
 from vaebench.records.store import Store
 from vaebench.runner.run import run_grid
 
@@ -129,15 +130,30 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     assert marked.alive() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["term", "usr1"])
-def test_a_signal_to_all_processes_lets_cells_end_too(
-    tmp_path: Path, marked: Marked, number: signal.Signals
-) -> None:
+def test_a_process_started_not_to_be_stopped_hears_no_request() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with not_to_be_stopped():
+        inside = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert inside - before == {signal.SIGTERM, signal.SIGUSR1}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_sigusr1_announces_sigterm() -> None:
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        until(lambda: stop.signal, "the signal")
+        assert stop.signal == signal.SIGTERM
+        assert not stop.is_over()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        until(stop.is_over, "the second to be heard", 5)
+
+
+def test_a_signal_to_all_processes_lets_cells_end_too(tmp_path: Path, marked: Marked) -> None:
     """As Slurm and systemd send it: to the workers and the fork server as well."""
     process = start(tmp_path, marked, SHORT, jobs=2)
     until(lambda: records(tmp_path), "a first record")
     for each in marked.alive():
-        os.kill(each, number)
+        os.kill(each, signal.SIGTERM)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, out
     assert "second try" not in out
