@@ -222,6 +222,12 @@ def test_verifying_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask)
         assert told in answer.err
 
 
+def test_a_time_limit_that_is_no_number_is_2(here: Path, ask: Ask) -> None:
+    answer = ask(*RUN, "--time-limit", "nan", "--dry-run")
+    assert answer.code == 2
+    assert "--time-limit is a number of seconds" in answer.err
+
+
 def test_a_folder_that_is_no_store_is_not_called_sound(here: Path, ask: Ask) -> None:
     Path("some").mkdir()
     answer = ask("doctor", "some")

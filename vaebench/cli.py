@@ -221,6 +221,8 @@ def run(
     from vaebench.records.store import Store
     from vaebench.runner.run import default_jobs, run_grid
 
+    if time_limit is not None and math.isnan(time_limit):
+        raise click.UsageError("--time-limit is a number of seconds; got nan")
     loaded = _grid(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
     folder = _report_folder(store.root, report_dir, wanted=not no_report)

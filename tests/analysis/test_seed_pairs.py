@@ -20,7 +20,9 @@ A = {0: -101.5, 1: -99.0, 2: -104.25, 3: -100.0}
 B = {0: -99.0, 1: -98.0, 2: -100.25, 3: -98.5}
 
 
-def record(elbo: float | None, processor: str = "one", **axes: object) -> CellRecord:
+def record(
+    elbo: float | None, processor: str = "one", pack_size: int = 1, **axes: object
+) -> CellRecord:
     cell = Cell(**({"likelihood": "gaussian", "sigma": 0.1} | axes))
     lost = "not finite"
     return CellRecord(
@@ -43,7 +45,8 @@ def record(elbo: float | None, processor: str = "one", **axes: object) -> CellRe
         metrics={
             name: Metric.absent(name, lost) if elbo is None else Metric.measured(name, elbo)
             for name in ("elbo", "bits_per_dim", "train_seconds")
-        },
+        }
+        | {"pack_size": Metric.measured("pack_size", float(pack_size))},
         comparable="mass" if cell.likelihood == "categorical" else "density",
         environment=Environment(processor=processor),
     )
@@ -106,15 +109,19 @@ def test_one_seed_has_no_interval() -> None:
 def test_a_timing_that_seeds_share_is_one_measurement(
     a: dict[int, float | None], b: dict[int, float | None], n: int, difference: float
 ) -> None:
-    found = paired(frame(a), frame(b, sigma=0.3), "train_seconds")
+    packed = (frame(a, pack_size=3), frame(b, pack_size=3, sigma=0.3))
+    found = paired(*packed, "train_seconds")
     (row,) = found.frame.to_dict("records")
     assert (row["n"], row["cells"]) == (n, 3)
     assert row["difference"] == pytest.approx(difference)
     assert np.isnan(row["low"]) == (n == 1)
     assert ("one measurement: no interval" in comparison_text(found, ("a", "b"))) == (n == 1)
     # Equal values of what a model is are as many measurements: nothing was shared.
-    (nats,) = paired(frame(a), frame(b, sigma=0.3)).frame.to_dict("records")
+    (nats,) = paired(*packed).frame.to_dict("records")
     assert nats["n"] == 3
+    # Nor was it by cells that were trained alone, which may take equally long by chance.
+    (alone,) = paired(frame(a), frame(b, sigma=0.3), "train_seconds").frame.to_dict("records")
+    assert alone["n"] == 3
 
 
 def test_designs_are_paired_where_they_are_equal_in_all_else() -> None:

@@ -56,6 +56,8 @@ def test_the_estimators_error_never_enters_the_interval() -> None:
 
 def test_seeds_that_share_a_timing_have_no_interval_of_it() -> None:
     frame = frame_of(GAUSSIAN, sizes=(2,)).assign(train_seconds=1.5, elbo=-100.0)
+    assert summarise(frame, ["latent_dim"], "train_seconds").iloc[0]["n"] == 3, "each was alone"
+    frame = frame.assign(pack_size=3.0)
     time, nats = (summarise(frame, ["latent_dim"], m).iloc[0] for m in ("train_seconds", "elbo"))
     assert (time["mean"], time["n"], time["cells"]) == (1.5, 1, 3)
     assert math.isnan(time["low"])

@@ -144,7 +144,7 @@ def test_nor_is_that_of_another_training(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "__version__", "3.0.0")
     newer = at(tmp_path)
     assert newer.load() is None
-    assert "another training, or of torch" in str(newer.note)
+    assert "another training, torch or vaebench" in str(newer.note)
 
 
 def test_training_goes_on_where_none_can_be_written(tmp_path: Path) -> None:

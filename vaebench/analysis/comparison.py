@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
-from vaebench.analysis.comparability import basis, is_timing, require_comparable
+from vaebench.analysis.comparability import basis, require_comparable
 from vaebench.analysis.frame import load_with_damage
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
-from vaebench.analysis.summary import interval
+from vaebench.analysis.summary import interval, shared
 from vaebench.grid.cell import AXES
 from vaebench.grid.spec import parse_override
 from vaebench.grid.values import closest
@@ -200,15 +201,21 @@ def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[
     return sorted(found, key=reading_order)
 
 
+def _measurement(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
+    """A number for each row, the same for those of one measurement; timings are not negative."""
+    return np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
+
+
 def _difference(
     one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
 ) -> dict[str, Any]:
     require_comparable(pd.concat([one, other]), metric)
     whole = one[metric].notna() & other[metric].notna()
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
-    if is_timing(metric):
-        # Seeds that were trained as one pack share one measurement, which counts once.
-        pairs = pairs.groupby("a", as_index=False).mean().groupby("b", as_index=False).mean()
+    # Seeds that were trained as one pack share one measurement, which counts once.
+    pairs["of_a"], pairs["of_b"] = (_measurement(rows[whole], metric) for rows in (one, other))
+    means = {"a": "mean", "b": "mean"}
+    pairs = pairs.groupby("of_a").agg(means | {"of_b": "first"}).groupby("of_b").agg(means)
     result = interval((pairs["b"] - pairs["a"]).to_numpy(dtype="float64"))
     return {axis: one[axis].iloc[0] for axis in varying} | {
         "a": float(pairs["a"].mean()),

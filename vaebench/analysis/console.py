@@ -42,7 +42,8 @@ _MARK = re.compile(r" ?\[(\d+)\]")
 def _width() -> int:
     """As wide as the terminal, at most `WIDEST`; what is no terminal has room for all columns."""
     columns = shutil.get_terminal_size((0, 0)).columns
-    if columns == 0 and not sys.stdout.isatty():
+    # Without a standard output, as after `>&-`, it is None.
+    if columns == 0 and not (sys.stdout and sys.stdout.isatty()):
         return sys.maxsize
     return min(WIDEST, columns or WIDEST)
 

@@ -111,6 +111,8 @@ def _measured(record: CellRecord) -> dict[str, object]:
     why = None if record.status.state == "done" else _UNMEASURED[record.status.state]
     for name in (*METRIC_COLUMNS, *sorted(record.metrics.keys() - _KNOWN_METRICS)):
         metric = record.metrics.get(name)
+        if metric is None and found.get(name) is not None:
+            continue  # `elbo_se` is part of `elbo`, and there already
         se, n, reason = _parts(name)
         # `iw_samples` is an axis too, and the axis is the same number.
         if name not in _KNOWN_AXES:
@@ -118,7 +120,7 @@ def _measured(record: CellRecord) -> dict[str, object]:
         if metric is None:
             found.setdefault(reason, why or "not measured")
             continue
-        # `elbo_se` and `iw_se` are metrics of their own and are not overwritten.
+        # `iw_se` is a metric of its own and is not overwritten.
         for part, value in ((se, metric.se), (n, metric.n), (reason, metric.reason)):
             if found.get(part) is None:
                 found[part] = value

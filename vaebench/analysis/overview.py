@@ -194,7 +194,8 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
         done = group.frame["status"] == "done"
         finished = group.frame.assign(**{m: group.frame[m].where(done) for m in measured})
         cost = _overview(finished, axes, measured, f"cost-{place}", title)
-        notes = (*cost.table.notes, _SHARED)
+        packed = (group.frame["pack_size"] > 1).any()
+        notes = (*cost.table.notes, _SHARED) if packed else cost.table.notes
         made.append(replace(cost, table=replace(cost.table, notes=notes)))
     return made
 

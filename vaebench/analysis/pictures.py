@@ -296,6 +296,10 @@ def _share(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else "n/a"
 
 
+_LABEL_INCHES = 0.65
+"""The room of a label and its mark in a legend."""
+
+
 def tsne_maps(
     frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 3
 ) -> Figure | None:
@@ -315,9 +319,8 @@ def tsne_maps(
             Line2D([], [], color=c, marker="o", lw=0, label=str(label))
             for label, c in colour.items()
         ]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(handles), title="label"
-        )
+        fitting = max(1, min(len(handles), int(figure.get_figwidth() / _LABEL_INCHES)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=fitting, title="label")
     return figure
 
 

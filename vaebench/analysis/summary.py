@@ -82,16 +82,25 @@ def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> li
     return found
 
 
-def measurements(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def shared(frame: pd.DataFrame, metric: str) -> NDArray[np.bool_]:
+    """The rows whose value of this metric may be that of a whole pack: timings and memory."""
+    if not is_timing(metric) or "pack_size" not in frame:
+        return np.zeros(len(frame), dtype=np.bool_)
+    return frame["pack_size"].to_numpy(dtype=np.float64) > 1
+
+
+def measurements(values: NDArray[np.float64], shared: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The values that were measured apart from each other, one or more of `values`.
 
     Cells of a pack are timed together, and each has its share: one and the same number, to the
     last bit, which is one measurement however many seeds carry it.
 
-    >>> measurements("step_ms_median", np.array([0.93, 0.93, 0.95])).tolist()
+    >>> measurements(np.array([0.93, 0.93, 0.95]), np.array([True, True, True])).tolist()
     [0.93, 0.95]
+    >>> measurements(np.array([0.25, 0.25]), np.array([False, False])).tolist()
+    [0.25, 0.25]
     """
-    return np.unique(values) if is_timing(metric) else values
+    return np.concatenate([values[~shared], np.unique(values[shared])])
 
 
 @functools.cache
@@ -119,6 +128,7 @@ class _Columns:
 
     metric: str
     value: NDArray[np.float64]
+    shared: NDArray[np.bool_]
     reason: NDArray[Any] | None
     status: NDArray[Any]
 
@@ -128,6 +138,7 @@ class _Columns:
         return cls(
             metric,
             frame[metric].to_numpy(dtype=np.float64),
+            shared(frame, metric),
             frame[reason].to_numpy(dtype=object) if reason in frame else None,
             frame["status"].to_numpy(dtype=object),
         )
@@ -145,7 +156,7 @@ class _Columns:
 
     def summaries(self, designs: Sequence[Places]) -> list[dict[str, Any]]:
         """The row of `summarise` for each of the designs."""
-        results = intervals([measurements(self.metric, self.value[rows]) for rows in designs])
+        results = intervals([measurements(self.value[rows], self.shared[rows]) for rows in designs])
         return [
             {
                 "mean": result.mean,

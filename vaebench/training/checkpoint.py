@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+import vaebench
 from vaebench.records.files import Files, StorageError, storing, write_whole
 
 __all__ = ["Checkpoint", "Saved"]
@@ -35,8 +36,8 @@ class Saved:
 class Checkpoint:
     """The file in which a training is kept from time to time.
 
-    A file that is damaged, or of another training or version of torch, is not taken up: the
-    training starts anew, and `note` says why. Nor does it end where one can't be written.
+    A file that is damaged, or of another training or version of torch or vaebench, is not taken
+    up: the training starts anew, and `note` says why. Nor does it end where one can't be written.
 
     Attributes:
         path: the file.
@@ -57,7 +58,7 @@ class Checkpoint:
 
     def save(self, tensors: Mapping[str, Tensor], books: Mapping[str, object]) -> None:
         """Replace the file by this state, which is on the disk as a whole or not at all."""
-        told = {**books, "identity": self.identity, "torch": torch.__version__}
+        told = {**books, **self._origin()}
         state = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
@@ -91,9 +92,17 @@ class Checkpoint:
         except SafetensorError as error:
             return self._refused(f"it was damaged ({error})")
         books = json.loads(bytes(tensors.pop(_BOOKS).tolist()))
-        if books["identity"] != self.identity or books["torch"] != torch.__version__:
-            return self._refused(f"it was of another training, or of torch {books['torch']}")
+        if any(books.get(name) != value for name, value in self._origin().items()):
+            return self._refused("it was of another training, torch or vaebench")
         return Saved(tensors, books)
+
+    def _origin(self) -> dict[str, str]:
+        """What must be the same for a training to be taken up."""
+        return {
+            "identity": self.identity,
+            "torch": torch.__version__,
+            "vaebench": vaebench.__version__,
+        }
 
     def _refused(self, why: str) -> Saved | None:
         self.note = f"a checkpoint was there and not used: {why}"
