@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         with _leaving_on_sigterm():
             cli.main(arguments, prog_name="vaebench", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as after `>&-`
+            sys.stdout.flush()
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):

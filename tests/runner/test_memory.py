@@ -1,10 +1,13 @@
 """Peak memory of a cell does not depend on what its process did before."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from test_runs import grid, run
 
+from vaebench.records.store import Store
 from vaebench.runner.memory import PeakMemory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own books")
@@ -39,3 +42,13 @@ def test_memory_of_before_is_not_counted() -> None:
     held = torch.ones(50 * _MIB // 4)
     assert _measured(20) == pytest.approx(20, abs=6)
     assert held.sum() > 0
+
+
+def test_the_first_cell_of_a_worker_needs_what_the_others_do(tmp_path: Path) -> None:
+    made = grid(seed=[0, 1, 2], hidden=[[64]])
+    run(made, tmp_path)
+    found = [each.metrics["peak_memory_mib"] for each in Store(tmp_path).read_all()[0]]
+    peaks = [metric.value for metric in found if metric.value is not None]
+    if len(peaks) < 3:
+        pytest.skip(str(found[0].reason))
+    assert max(peaks) < min(peaks) + 3
