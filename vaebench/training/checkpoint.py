@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import time
 from collections.abc import Mapping
@@ -15,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-import vaebench
 from vaebench.records.files import Files, StorageError, storing, write_whole
 
 __all__ = ["Checkpoint", "Saved"]
@@ -101,7 +101,7 @@ class Checkpoint:
         return {
             "identity": self.identity,
             "torch": torch.__version__,
-            "vaebench": vaebench.__version__,
+            "vaebench": importlib.metadata.version("vaebench"),
         }
 
     def _refused(self, why: str) -> Saved | None:
