@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -790,6 +791,28 @@ def test_a_plan_of_ten_million_cells_is_counted_and_priced_at_once(here: Path, a
     assert answer.out.count("\n  digits-") == 20
     assert "to do: 10,002,000 cells, roughly " in answer.out
     assert "days with" in answer.out
+
+
+def test_a_plan_that_needs_more_memory_than_there_is_says_so(here: Path, ask: Ask) -> None:
+    wide = (*RUN, "--dry-run", "--set", "hidden=[65536,65536,65536,65536]")
+    needed = re.search(r"memory: 1 job may need up to ([\d,]+) MiB, and", ask(*wide, "-j1").out)
+    assert needed is not None
+    # Weights, gradients and Adam's two moments: four numbers of four bytes a weight.
+    weights = 2 * 3 * 65_536**2
+    assert float(needed[1].replace(",", "")) == pytest.approx(16 * weights / 2**20, rel=0.01)
+    assert "give fewer with --jobs" in ask(*wide, "-j2").out
+    assert "memory" not in ask(*RUN, "--dry-run", "--set", "seed=9").out
+
+
+def test_a_plan_does_what_a_run_would_do_for_a_cell_that_lost_its_arrays(
+    here: Path, ask: Ask
+) -> None:
+    shutil.copytree("store", "lossy")
+    (lost, *_) = Path("lossy/cells").glob("*/arrays.npz")
+    lost.unlink()
+    plan = ask("run", "small.toml", "-o", "lossy", "--dry-run").out
+    assert f"\n  {lost.parent.name}\n" in plan
+    assert "to do: 1 cell, roughly" in plan
 
 
 def test_set_takes_the_place_of_an_axis(here: Path, ask: Ask) -> None:

@@ -15,8 +15,8 @@ from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.plan import Estimate, Plan, estimate, make_plan
-from vaebench.runner.run import devices_of
+from vaebench.runner.plan import Estimate, Plan, estimate, lack_of_memory, make_plan
+from vaebench.runner.run import devices_of, surveyed
 
 __all__ = ["Ask", "duration", "preview"]
 
@@ -45,7 +45,7 @@ def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
     about = f" ({grid.description})" if grid.description else ""
-    yield f"{grid.name}: {grid.count:,} cells{about}"
+    yield f"{grid.name}: {_cells(grid.count)}{about}"
     yield from (f"note: {note}" for note in grid.notes)
     yield from (_large if grid.count > _LISTED_AT_MOST else _whole)(grid, store, ask)
 
@@ -59,6 +59,7 @@ def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
         yield f"  {name}: its record was written by a newer vaebench and is left alone"
     yield from _absent_devices({planned.cell.device for planned in plan.todo})
     yield from _absent_data(plan, ask.data_dir)
+    yield from _lack_of_memory([planned.cell for planned in plan.todo], ask.jobs)
     prices = [estimate(planned.cell) for planned in plan.todo]
     yield _price(prices, len(prices), ask.jobs) if prices else "to do: nothing"
 
@@ -70,13 +71,15 @@ def _large(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     yield f"  ... and {grid.count - _FIRST:,} more; so large a grid is better cut into several"
     cells = list(_sample(grid))
     yield from _absent_devices({cell.device for cell in cells})
+    yield from _lack_of_memory(cells, ask.jobs)
     yield _price([estimate(cell) for cell in cells], grid.count, ask.jobs)
 
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
-    states = store.states() if store.root.exists() else {}
+    # As a run has it, so that what it would do again is not taken for done.
+    states, _, _ = surveyed(store) if store.root.exists() else ({}, [], set())
     for name in store.without_weights() if ask.keep_weights else []:
-        del states[name]
+        states.pop(name, None)
     return make_plan(grid, states, devices_of(grid), retry_failed=ask.retry_failed)
 
 
@@ -122,14 +125,24 @@ def _absent_data(plan: Plan, data_dir: Path | None) -> Iterator[str]:
             yield f"  data {name}: not found, and a run needs it: {remedy(name)}"
 
 
+def _lack_of_memory(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
+    lack = lack_of_memory(cells, min(jobs, len(cells)))
+    if lack is not None:
+        yield f"  {lack}"
+
+
 def _price(prices: Sequence[Estimate], count: int, jobs: int) -> str:
     seconds = sum(price.seconds for price in prices) * count / len(prices) / jobs
     memory = max(price.memory_mib for price in prices)
     words = "1 job" if jobs == 1 else f"{jobs} jobs"
     return (
-        f"to do: {count:,} cells, roughly {duration(seconds)} with {words}, "
+        f"to do: {_cells(count)}, roughly {duration(seconds)} with {words}, "
         f"up to {memory:,.0f} MiB a job (estimates; the first cells will tell)"
     )
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'s' * (count != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -90,6 +90,12 @@ def test_a_seed_without_a_value_or_partner_is_left_out_and_counted() -> None:
     assert found.alone == (1, 0)
 
 
+def test_a_pair_without_values_says_why() -> None:
+    found = paired(frame(A), frame(dict.fromkeys(B) | {0: B[0]}, sigma=0.3))
+    assert found.without == ({}, {"not finite": 3})
+    assert "3 of B without a value: not finite" in comparison_text(found, ("a", "b"))
+
+
 def test_one_seed_has_no_interval() -> None:
     found = paired(frame({0: -1.0}), frame({0: -2.0}, sigma=0.3))
     (row,) = found.frame.to_dict("records")

@@ -98,7 +98,9 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
         values = ordered(frame[column].dropna())
         if len(values) > 1:
             named = " and ".join(repr(plain(value_text(value))) for value in values[:4])
-            advice = _ADVICE.get(_family(metric), "select one of them")
+            # Bits per dimension cross likelihoods, not data sets.
+            other = {} if column in _DATA else _ADVICE
+            advice = other.get(_family(metric), "select one of them")
             return f"{metric} is not compared over {named}: {_WHY[column]}; {advice}"
     return None
 

@@ -43,6 +43,7 @@ class Comparison:
             a timing the pairs measured apart from each other; `cells`, the seeds with a record on
             both sides.
         alone: how many records of a, and of b, have no partner on the other side.
+        without: of the paired records of a, and of b, how many have no value, by reason.
         unused: a line for each record of the two folders that could not be used.
     """
 
@@ -50,6 +51,7 @@ class Comparison:
     apart: Mapping[str, tuple[Hashable, Hashable]]
     frame: pd.DataFrame
     alone: tuple[int, int]
+    without: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
     unused: tuple[str, ...] = ()
 
 
@@ -142,7 +144,15 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
     rows = [_difference(one, other, metric, varying) for one, other in pairs]
     rows.sort(key=lambda row: tuple(order_key(row[axis]) for axis in varying))
     used = sum(len(one) for one, _ in pairs)
-    return Comparison(metric, apart, pd.DataFrame(rows), (len(a) - used, len(b) - used))
+    alone = len(a) - used, len(b) - used
+    without = tuple(_without(pd.concat(side), metric) for side in zip(*pairs, strict=True))
+    return Comparison(metric, apart, pd.DataFrame(rows), alone, (without[0], without[1]))
+
+
+def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:
+    """Why records have no value, and how many each."""
+    lacking = rows[rows[metric].isna()]
+    return {str(why): int(n) for why, n in lacking[f"{metric}_reason"].value_counts().items()}
 
 
 def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> None:

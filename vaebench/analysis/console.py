@@ -225,6 +225,11 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
         for side, count in zip("AB", found.alone, strict=True)
         if count
     ]
+    lines += [
+        f"{count} of {side} without a value: {plain(reason)}"
+        for side, reasons in zip("AB", found.without, strict=True)
+        for reason, count in reasons.items()
+    ]
     of = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
     lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {of}")
     if METRICS[found.metric].better is not None:

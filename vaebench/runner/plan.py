@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -162,6 +163,20 @@ def _weights(cell: Cell, pixels: int, outputs: int) -> int:
         # A channel pair costs sixteen weights, used once for each position of its map.
         return 64 * sum(a * b for a, b in itertools.pairwise(hidden)) * 16
     return sum(a * b for chain in (encoder, decoder) for a, b in itertools.pairwise(chain))
+
+
+def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
+    """Say that the cells on the processor may need more memory than the machine has, or None."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    each = max((estimate(cell).memory_mib for cell in cells if not _on_gpu(cell)), default=0.0)
+    if each * jobs <= there:
+        return None
+    return (
+        f"memory: {jobs} {'job' if jobs == 1 else 'jobs'} may need up to {each * jobs:,.0f} MiB, "
+        f"and this machine has {there:,.0f} MiB"
+    ) + ("" if jobs == 1 else ": give fewer with --jobs")
 
 
 _VARIES_IN_A_PACK = frozenset(

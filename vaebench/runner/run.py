@@ -21,11 +21,11 @@ from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
 from vaebench.runner.messages import Outcome, Task
-from vaebench.runner.plan import Plan, Planned, estimate, make_plan, packs
+from vaebench.runner.plan import Plan, Planned, estimate, lack_of_memory, make_plan, packs
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 
-__all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid"]
+__all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid", "surveyed"]
 
 
 @dataclass
@@ -114,7 +114,7 @@ def run_grid(
         # Data that can't be had are told before a folder is made.
         _require_data(make_plan(grid, {}, devices), data_dir)
     with store.writing(wait=wait):
-        states, damages, kept = _surveyed(store)
+        states, damages, kept = surveyed(store)
         for name in store.without_weights() if keep_weights else []:
             states.pop(name, None)
         aside = store.set_aside(damages)
@@ -133,7 +133,11 @@ def run_grid(
                 )
                 for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
             ]
-            pool = Pool(min(jobs or default_jobs(), len(tasks)), threads=1, time_limit=time_limit)
+            workers = min(jobs or default_jobs(), len(tasks))
+            lack = lack_of_memory((planned.cell for planned in plan.todo), workers)
+            if lack is not None:
+                echo(f"warning: {lack}")
+            pool = Pool(workers, threads=1, time_limit=time_limit)
             _train_all(tasks, store, pool, summary, echo)
     left = [each for each in damages if each not in aside and each.name not in summary.trained]
     summary.unused = [str(damage) for damage in left]
@@ -147,7 +151,7 @@ def _require_data(plan: Plan, data_dir: Path | None) -> None:
         require(name, data_dir)
 
 
-def _surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
+def surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
     """The state of every cell's record, all that is damaged, and the cells with weights.
 
     In one pass over the files.
