@@ -187,13 +187,22 @@ def test_an_image_folder_is_grey_unless_colour_is_asked_for(tmp_path: Path) -> N
     assert (data.name, data.shape, data.levels) == ("own", (1, 3, 4), 256)
     assert (len(data.train), len(data.test)) == (6, 4)
     assert data.train.labels is None
+    assert data.note == "10 images in colour were read as grey; channels = 3 keeps their colours"
     colour = load(str(own), channels=3)
+    assert colour.note is None
     assert colour.shape == (3, 3, 4)
     assert colour.checksum != data.checksum
     first = np.asarray(Image.open(own / "train" / "0.png")).transpose(2, 0, 1)
     assert any(np.array_equal(image, first) for image in colour.train.images.numpy())
     with pytest.raises(DataInvalid, match=r"channels 1 \(grey\) or 3; got 2"):
         load(str(own), channels=2)
+
+
+def test_grey_images_saved_with_three_equal_channels_are_grey(tmp_path: Path) -> None:
+    own = folder(tmp_path / "own")
+    for file in own.rglob("*.png"):
+        Image.open(file).convert("L").convert("RGB").save(file)
+    assert load(str(own)).note is None
 
 
 def test_class_folders_are_labels(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ __all__ = ["collapsed", "common_text", "kind", "named_designs"]
 
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w])")
 _NAMED: Final = 5
-_COLLAPSED: Final = "collapsed:"
+_COLLAPSED: Final = "collapsed"
 
 
 def kind(text: str) -> str:

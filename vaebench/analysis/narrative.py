@@ -110,9 +110,9 @@ def _collapse(done: pd.DataFrame, lost: "pd.Series[bool]") -> list[str]:
         return []
     cells = "cell" if len(done) == 1 else "cells"
     return [
-        f"{count} of {len(done)} finished {cells} collapsed: the decoder reconstructs no better "
-        f"than one that ignores the code ({named_designs(done, done[lost])}). Designs with such a "
-        "cell are not ranked here."
+        f"{count} of {len(done)} finished {cells} collapsed, or were hardly trained: the decoder "
+        "reconstructs no better than one that ignores the code "
+        f"({named_designs(done, done[lost])}). Designs with such a cell are not ranked here."
     ]
 
 

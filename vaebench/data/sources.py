@@ -52,6 +52,7 @@ class ImageData:
         train, valid, test: disjoint splits; `valid` may be empty.
         levels: the number of grey levels L, or None for real-valued pixels.
         checksum: of the whole set, `vaebench.data.catalog.fingerprint`.
+        note: what a reader of results has to be told of how it was read, if anything.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ImageData:
     test: Split
     levels: int | None
     checksum: str
+    note: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -105,6 +107,7 @@ def load(
         test=_split(arrays.test, test_size, "test_size"),
         levels=arrays.levels,
         checksum=arrays.checksum,
+        note=arrays.note,
     )
 
 

@@ -61,13 +61,17 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class ArraySplits:
-    """A whole data set in its original order; `levels` is None for real-valued pixels."""
+    """A whole data set in its original order; `levels` is None for real-valued pixels.
+
+    `note` is what a reader of its results has to be told of how it was read.
+    """
 
     train: ArraySplit
     test: ArraySplit
     levels: int | None
     checksum: str
     valid: ArraySplit | None = field(default=None)
+    note: str | None = None
 
 
 def read_npz(path: Path) -> ArraySplits:
@@ -230,14 +234,22 @@ def read_folder(path: Path, channels: int = 1) -> ArraySplits:
     classes = _classes(path, files)
     splits: dict[str, ArraySplit] = {}
     first: tuple[Path, tuple[int, int]] | None = None
+    coloured = 0
     for name, paths in files.items():
         first = first or (paths[0], _image_size(paths[0]))
         _check_total(path, len(paths), first[1], channels)
-        images = np.stack([_image(file, channels, first) for file in paths])
+        read = [_image(file, channels, first) for file in paths]
+        images = np.stack([pixels for pixels, _ in read])
+        coloured += sum(colour for _, colour in read)
         splits[name] = ArraySplit(images, _class_labels(path / name, paths, classes))
     _check_splits(path, splits, levels=256)
     checksum = folder_fingerprint(path, channels)
-    return ArraySplits(splits["train"], splits["test"], 256, checksum, splits.get("valid"))
+    note = (
+        f"{coloured:,} images in colour were read as grey; channels = 3 keeps their colours"
+        if channels == 1 and coloured
+        else None
+    )
+    return ArraySplits(splits["train"], splits["test"], 256, checksum, splits.get("valid"), note)
 
 
 def folder_fingerprint(path: Path, channels: int = 1) -> str:
@@ -323,8 +335,13 @@ def _image_size(file: Path) -> tuple[int, int]:
         return int(picture.size[0]), int(picture.size[1])
 
 
-def _image(file: Path, channels: int, first: tuple[Path, tuple[int, int]]) -> NDArray[np.uint8]:
-    """One image, `(channels, H, W)`; its size is checked before its pixels are unpacked."""
+def _image(
+    file: Path, channels: int, first: tuple[Path, tuple[int, int]]
+) -> tuple[NDArray[np.uint8], bool]:
+    """One image, `(channels, H, W)`, and whether the file's is in colour.
+
+    Its size is checked before its pixels are unpacked.
+    """
     with _opened(file) as picture:
         if picture.size != first[1]:
             raise DataInvalid(
@@ -337,9 +354,13 @@ def _image(file: Path, channels: int, first: tuple[Path, tuple[int, int]]) -> ND
             )
         try:
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+            # Many a grey image is saved with three equal channels.
+            coloured = picture.mode not in ("1", "L", "LA") and bool(
+                np.ptp(np.asarray(picture.convert("RGB")), axis=-1).any()
+            )
         except (OSError, SyntaxError, ValueError, zlib.error) as error:
             raise DataInvalid(f"{file} is a damaged image: {error}") from error
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), coloured
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -80,8 +80,8 @@ def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float
     ceiling = bce_ceiling(train_pixels.numpy(), pixels)
     if math.isfinite(ceiling) and error > ceiling:
         warnings.append(
-            f"collapsed: the reconstruction error of {error:.3f} nats is above that of a decoder "
-            f"which ignores the code, {ceiling:.3f}"
+            f"collapsed or hardly trained: the reconstruction error of {error:.3f} nats is above "
+            f"that of a decoder which ignores the code, {ceiling:.3f}"
         )
     return warnings
 

@@ -120,16 +120,16 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
     place = task.checkpoint
     checkpoint = None if place is None else Checkpoint(place, " ".join(task.cell_ids))
     training = train(vae, task.cells, prepared.pixels, sources, report, checkpoint=checkpoint)
-    notes = _notes(training, checkpoint)
+    notes = _notes(prepared.data, training, checkpoint)
     speed = _speed(training, len(task.cells), memory.peak())
     return [
         _outcome(task, i, vae, prepared, training, speed, notes) for i in range(len(task.cells))
     ]
 
 
-def _notes(training: Training, checkpoint: Checkpoint | None) -> list[str]:
-    """What a record says about how its training went."""
-    notes = [training.note, None if checkpoint is None else checkpoint.note]
+def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[str]:
+    """What a record says about how its data were read and its training went."""
+    notes = [data.note, training.note, None if checkpoint is None else checkpoint.note]
     if training.resumed_after:
         notes.append(f"stopped after epoch {training.resumed_after:,} and gone on with")
     return [note for note in notes if note is not None]
