@@ -383,6 +383,9 @@ def test_a_network_of_ones_own_is_found_in_the_working_folder(here: Path, ask: A
     absent = ask("run", "small.toml", *one, "--set", "architecture=nomod:networks", "--dry-run")
     assert absent.code == 2
     assert "architecture: there is no module 'nomod' in the working folder" in absent.err
+    slip = ask("run", "small.toml", *one, "--set", "architecture=mine_of_test_cli:network")
+    assert slip.code == 2
+    assert "has no function 'network' (did you mean 'networks'?)" in slip.err
 
 
 def test_damage_alone_is_4_and_not_the_5_of_an_empty_store(here: Path, ask: Ask) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -11,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UsersCodeError", "lack_of_module", "load_function", "source_digest"]
+from vaebench.grid.values import closest
+
+__all__ = ["UsersCodeError", "lack_of_function", "load_function", "source_digest"]
 
 
 class UsersCodeError(ValueError):
@@ -41,17 +44,38 @@ def load_function(name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # only a call can tell what a user's code gives
 
 
-def lack_of_module(name: str) -> str | None:
-    """Why the module of ``module:function`` can't be found, None if it can; does not run it."""
-    module_name = name.partition(":")[0]
+def lack_of_function(name: str) -> str | None:
+    """Why ``module:function`` can't be found, None if it can or may; does not run the module."""
+    module_name, _, function_name = name.partition(":")
     with _working_folder_first():
         try:
             found = importlib.util.find_spec(module_name)
         except (ImportError, ValueError):
             found = None
-    if found is not None:
+    if found is None:
+        return f"there is no module {module_name!r} in the working folder or among those installed"
+    names = _names_in(found.origin)
+    if names is None or function_name in names:
         return None
-    return f"there is no module {module_name!r} in the working folder or among those installed"
+    return f"{module_name} has no function {function_name!r}{closest(function_name, sorted(names))}"
+
+
+def _names_in(source: str | None) -> set[str] | None:
+    """All names that a module's source gives to anything; None if that is not to be seen there."""
+    try:
+        tree = ast.parse(Path(source or "").read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    names = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.alias():
+                names.add(node.asname or node.name.partition(".")[0])
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+    return None if {"*", "__getattr__"} & names else names
 
 
 def source_digest(name: str) -> str | None:

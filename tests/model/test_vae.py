@@ -189,9 +189,21 @@ class TestUsersOwnNetworks:
 
     def test_a_wrong_shape_is_refused(self) -> None:
         vae = made(cell(architecture="users_networks:too_narrow"))
-        message = rf"shape \(15, {PIXELS}\); it gave \(15, {PIXELS - 1}\)"
+        message = (
+            rf"the decoder, given a tensor of shape \(15, 2\), must give one of "
+            rf"shape \(15, {PIXELS}\); it gave \(15, {PIXELS - 1}\)"
+        )
         with pytest.raises(ValueError, match=message):
             vae.decode(codes(1))
+
+    def test_two_tensors_are_refused(self) -> None:
+        vae = made(cell(architecture="users_networks:with_two_outputs"))
+        with pytest.raises(ValueError, match=r"the encoder, .* shape \(5, 4\); it gave a tuple"):
+            vae.encode(torch.rand(1, 5, PIXELS))
+
+    def test_networks_with_nothing_to_train_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="have no parameter to train"):
+            made(cell(architecture="users_networks:with_nothing_to_train"))
 
     def test_anything_but_two_modules_is_refused(self) -> None:
         message = "users_networks:nothing must return two torch modules.*; it returned None"

@@ -246,18 +246,23 @@ class _ConvDecoder(nn.Module):
 class _Single(nn.Module):
     """A user's network, which knows nothing of packs: ``(N, ...)`` to ``(N, ...)``."""
 
-    def __init__(self, network: nn.Module, shape_in: tuple[int, ...], width: int) -> None:
+    def __init__(
+        self, network: nn.Module, name: str, shape_in: tuple[int, ...], width: int
+    ) -> None:
         super().__init__()
         self.network = network
-        self._shape_in, self._width = shape_in, width
+        self._name, self._shape_in, self._width = name, shape_in, width
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.squeeze(0)
-        output = self.network(flat.reshape(-1, *self._shape_in))
+        given = flat.reshape(-1, *self._shape_in)
+        output = self.network(given)
         expected = (flat.shape[0], self._width)
-        if tuple(output.shape) != expected:
+        gave = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        if gave != expected:
             raise ValueError(
-                f"the network must give a tensor of shape {expected}; it gave {tuple(output.shape)}"
+                f"the {self._name}, given a tensor of shape {tuple(given.shape)}, must give one of "
+                f"shape {expected}; it gave {gave}"
             )
         return cast(Tensor, output.unsqueeze(0))
 
@@ -288,9 +293,11 @@ def _users_own(
             decoder_width=sizes.decoder_width,
         )
     encoder, decoder = _two_modules(architecture, made)
+    if not any(each.requires_grad for net in (encoder, decoder) for each in net.parameters()):
+        raise ValueError(f"the networks of {architecture} have no parameter to train")
     return (
-        _Single(encoder, sizes.image_shape, sizes.posterior_width),
-        _Single(decoder, (sizes.latent_dim,), sizes.decoder_width),
+        _Single(encoder, "encoder", sizes.image_shape, sizes.posterior_width),
+        _Single(decoder, "decoder", (sizes.latent_dim,), sizes.decoder_width),
     )
 
 

@@ -13,7 +13,7 @@ from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
 from vaebench.grid.choices import DATASETS
 from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.spec import Grid
-from vaebench.users_code import lack_of_module
+from vaebench.users_code import lack_of_function
 
 __all__ = ["Estimate", "Plan", "Planned", "estimate", "make_plan"]
 
@@ -107,7 +107,7 @@ def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFa
         facts = known[cell.dataset, cell.channels]
         problems |= dict.fromkeys(_problems(cell, facts))
     for name in dict.fromkeys(planned.cell.architecture for planned in todo):
-        lack = lack_of_module(name) if ":" in name else None
+        lack = lack_of_function(name) if ":" in name else None
         if lack is not None:
             problems[Problem("architecture", f"{lack}; got {name!r}")] = None
     if problems:
