@@ -130,6 +130,19 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     assert marked.alive() == []
 
 
+def test_who_is_stopped_before_a_worker_is_there_trains_nothing(
+    tmp_path: Path, marked: Marked
+) -> None:
+    process = start(tmp_path, marked, SHORT, jobs=2)
+    until(lambda: len(marked.alive()) > 1, "the first process that a worker needs")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, out
+    assert "cells: none, 12 left: run it again" in out
+    assert records(tmp_path) == []
+    assert marked.alive() == []
+
+
 def test_a_process_started_not_to_be_stopped_hears_no_request() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with not_to_be_stopped():

@@ -106,7 +106,10 @@ class Pool:
         """Execute tasks in their order, as events; ends when none is left or running."""
         self._waiting.extend((task, 1) for task in tasks)
         for _ in range(min(self.jobs, len(tasks))):
-            self._workers.append(self._start())
+            if not self.stopping:
+                self._workers.append(self._start())
+                # The first start takes seconds: who was asked to stop meanwhile begins nothing.
+                yield Event([], ())
         self._feed()
         while any(worker.task for worker in self._workers):
             for outcomes in self._listen():
