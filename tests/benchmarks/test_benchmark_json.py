@@ -38,7 +38,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     shutil.copy(CONFTEST, folder)
     (folder / "test_made.py").write_text(BENCHMARKS, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    words = ["-p", "no:cacheprovider", "--benchmark-json=times.json", "-q"]
+    # Beside others of its kind pytest times nothing.
+    words = ["-p", "no:xdist", "-p", "no:cacheprovider", "--benchmark-json=times.json", "-q"]
     done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=folder, check=False)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     content: dict[str, Any] = json.loads((folder / "times.json").read_text(encoding="utf-8"))

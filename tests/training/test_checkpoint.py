@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import Run, cell, generator, made, pixels_of
+from torch._dynamo.utils import counters
 
 from vaebench.grid.cell import Cell
 from vaebench.training.checkpoint import Checkpoint
@@ -97,7 +98,10 @@ def test_a_compiled_training_goes_on_too(tmp_path: Path) -> None:
             copied.path.write_bytes(at(tmp_path).path.read_bytes())
 
     whole = trained(one, checkpoint=at(tmp_path), each=copy, compiled=True)
+    kept = counters["inductor"]["fxgraph_cache_hit"]
     rest = trained(one, checkpoint=copied, compiled=True)
+    # The program of the first half is taken from the compiler's cache.
+    assert counters["inductor"]["fxgraph_cache_hit"] == kept + 1
     assert rest.training.resumed_after == 2
     assert rest.training.compile_seconds > 0
     assert_same(whole, rest)

@@ -69,15 +69,19 @@ def compiled_step(
     try:
         # Two seconds to import, which only a long training repays.
         from torch import _inductor
+        from torch._guards import TracingContext, tracing
+        from torch._subclasses import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
         graph = make_fx(traced.step)(*_trial(optimizer), *arguments)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
         use_sparse_products(graph.graph, x, len(optimizer.state.tensors()) + 1, optimizer)
-        program: Callable[..., Sequence[Tensor]] = _inductor.compile(
-            graph, [*_trial(optimizer), *arguments], options=_OPTIONS
-        )
+        with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
+            program: Callable[..., Sequence[Tensor]] = _inductor.compile(
+                graph, [*_trial(optimizer), *arguments], options=_OPTIONS
+            )
         outcome = _outcome(program, _trial(optimizer), arguments)
     except Exception as error:  # whatever a compiler stumbles over, training goes on without it
         first_line = str(error).partition("\n")[0]
