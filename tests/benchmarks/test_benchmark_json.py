@@ -1,6 +1,7 @@
 """What `pytest benchmarks --benchmark-json` writes beside the times."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,9 +39,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     shutil.copy(CONFTEST, folder)
     (folder / "test_made.py").write_text(BENCHMARKS, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    # Beside others of its kind pytest times nothing.
-    words = ["-p", "no:xdist", "-p", "no:cacheprovider", "--benchmark-json=times.json", "-q"]
-    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=folder, check=False)
+    words = ["-p", "no:cacheprovider", "--benchmark-json=times.json", "-q"]
+    # A pytest that is told that it is one of several at work times nothing.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=folder, env=alone, check=False
+    )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     content: dict[str, Any] = json.loads((folder / "times.json").read_text(encoding="utf-8"))
     return content

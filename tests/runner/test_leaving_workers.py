@@ -21,6 +21,6 @@ def test_an_idle_worker_leaves_by_itself() -> None:
 def test_a_busy_worker_is_ended() -> None:
     cell = Cell(epochs=100_000, hidden=(400,), tsne_points=0)
     with Pool(1, threads=1) as pool:
-        next(event for event in pool.run([Task((cell,), ("a",), "g", None)]))
+        next(event for event in pool.run([Task((cell,), ("a",), "g", None)]) if event.running)
         (worker,) = pool._workers
     assert worker.process.exitcode == -9

@@ -379,7 +379,8 @@ def test_memory_on_cuda_is_the_peak_of_the_allocator(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_what_is_measured(tmp_path: Path, number: signal.Signals) -> None:
     root = tmp_path / "time"
-    words = "--device cpu --width 8 --batch-size 16 --latent-dim 2,3,4,5,6,7,8,9 --threads 1"
+    sizes = "--width 8 --batch-size 16 --latent-dim 2,3,4,5,6,7,8,9"
+    words = f"--device cpu {sizes} --threads 1 --seconds 1"
     process = subprocess.Popen(
         [sys.executable, "-m", "vaebench", "time", *words.split(), "-o", str(root)],
         stdout=subprocess.PIPE,
