@@ -149,7 +149,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("time", "--batch-size", "0"), "--batch-size takes numbers from 1; got '0'"),
     (("time", "--width", "70000"), "--width: must be a list of at most 16 whole numbers"),
     (("time", "--precision", "float16"), "--precision: must be one of float32, bfloat16"),
-    (("time", "--pack", "2000"), "a pack holds 1 to 1000 cells; got 2000"),
+    (("time", "--pack", "2000"), "--pack: a pack holds 1 to 1000 cells; got 2000"),
     (("time", "--steps", "9"), "9 is not in the range x>=10"),
     (("time", "--seconds", "inf"), "seconds must be above 0; got inf"),
     (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both say how long"),

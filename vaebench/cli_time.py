@@ -15,7 +15,6 @@ __all__ = ["time_command"]
 
 _SOME_FAILED, _DAMAGED, _SIGNAL = 1, 4, 128
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_OPTION_OF = {"latent_dim": "--latent-dim", "batch_size": "--batch-size", "hidden": "--width"}
 
 
 @click.command(
@@ -143,16 +142,12 @@ def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:
 
 def _misuse(error: ValueError) -> Exception:
     """A value that no cell can have is a misused option; any other error stays what it is."""
-    from pydantic import ValidationError
+    from vaebench.grid.timed_step import WrongStep
 
-    if type(error) is ValueError:
-        return click.UsageError(str(error))
-    if not isinstance(error, ValidationError):
-        return error
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0])
-    message = first["msg"].removeprefix("Value error, ")
-    return click.UsageError(f"{_OPTION_OF.get(name, f'--{name}')}: {message}")
+    if isinstance(error, WrongStep):
+        option = "pack" if error.axis == "pack_size" else error.axis
+        return click.UsageError(f"--{option.replace('_', '-')}: {error.why}")
+    return click.UsageError(str(error)) if type(error) is ValueError else error
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -56,6 +56,7 @@ def test_the_full_latent_findings_run_the_packaged_grid():
 def test_names_and_families_choose_findings():
     assert [f.name for f in select_findings(["mdl-bits"])] == ["mdl-bits"]
     assert {f.family for f in select_findings(["latent-dim"])} == {"latent-dim"}
+    assert select_findings("latent-dim") == select_findings(["latent-dim"])
     assert len(select_findings()) == len(FINDINGS)
     assert len(select_findings(["sigma", "sigma-lowers-rate"])) == len(select_findings(["sigma"]))
     assert "latent-dim" in families()

@@ -1,6 +1,7 @@
 """Runs in this process: what is trained, what is not, and what must be the same bit for bit."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,3 +273,24 @@ def test_the_python_call_does_what_the_command_does(
     assert "done, ELBO" in capsys.readouterr().out
     with pytest.raises(ValueError, match="overrides go with a grid's name or file"):
         vaebench.run(grid(seed=[0]), overrides={"seed": [1]})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            {"overrides": {"likelihood": "gaussian"}},
+            r"likelihood needs a list of .* \['gaussian'\]",
+        ),
+        ({"overrides": {"seed": 3}}, r"seed needs a list of values, \[3\] for one"),
+        ({"jobs": 0}, "jobs must be 1 or more; got 0"),
+        ({"largest_pack": -1}, "largest_pack must be 1 or more; got -1"),
+    ],
+)
+def test_a_wrong_python_call_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        vaebench.run("tiny", **words)
+    assert not list(tmp_path.iterdir())

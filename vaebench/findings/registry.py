@@ -33,9 +33,12 @@ def families() -> tuple[str, ...]:
 def select_findings(words: Sequence[str] = ()) -> tuple[Finding, ...]:
     """The findings of these names and families, each once, in the registry's order; all of none.
 
+    One name or family may be given as it is.
+
     Raises:
         UnknownFinding: a word is neither; all such words are named at once.
     """
+    words = [words] if isinstance(words, str) else words
     known = {*FINDINGS, *families()}
     unknown = [word for word in words if word not in known]
     if unknown:

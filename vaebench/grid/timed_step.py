@@ -9,10 +9,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import DATASETS
 
-__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "sweep"]
+__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "WrongStep", "sweep"]
 
 IMAGE_SHAPE = DATASETS["mnist"].shape
 LEVELS = 256
@@ -27,12 +29,20 @@ _LARGEST_PACK = 1_000
 _CENTRE = {"latent_dim": 32, "batch_size": 128, "width": 400}
 
 
+class WrongStep(ValueError):
+    """A value that no cell can have: `axis`, of `TimedStep`, and `why`."""
+
+    def __init__(self, axis: str, why: str) -> None:
+        super().__init__(f"{axis}: {why}")
+        self.axis, self.why = axis, why
+
+
 @dataclass(frozen=True)
 class TimedStep:
     """A training step to be timed: where, of which sizes, in which arithmetic, of how many cells.
 
     Raises:
-        ValueError: a value that no cell can have, or a pack of none or of too many.
+        WrongStep: a value that no cell can have, or a pack of none or of too many.
     """
 
     device: str
@@ -44,8 +54,14 @@ class TimedStep:
 
     def __post_init__(self) -> None:
         if not 1 <= self.pack_size <= _LARGEST_PACK:
-            raise ValueError(f"a pack holds 1 to {_LARGEST_PACK} cells; got {self.pack_size}")
-        self.cells()
+            why = f"a pack holds 1 to {_LARGEST_PACK} cells; got {self.pack_size}"
+            raise WrongStep("pack_size", why)
+        try:
+            self.cells()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            axis = str(first["loc"][0]).replace("hidden", "width")
+            raise WrongStep(axis, first["msg"].removeprefix("Value error, ")) from error
 
     def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
         """The pack that is trained: cells that differ in their seeds."""
@@ -80,7 +96,7 @@ def sweep(
     of one design follow each other.
 
     Raises:
-        ValueError: a value that no cell can have.
+        WrongStep: a value that no cell can have.
     """
     given = dict(zip(_SWEPT, (latent_dims, batch_sizes, widths), strict=True))
     none = not any(given.values())

@@ -43,11 +43,15 @@ def run(
             weights in the folder is trained again.
 
     Raises:
-        ValueError: overrides for a Grid, or a time limit that is not positive.
+        ValueError: overrides for a Grid, an override that is no list of values, or a time limit,
+            a number of jobs or cells that is not positive.
         GridError: the grid is wrong; it carries all problems at once.
         DataMissing, DataInvalid: a data set can't be had, or not be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
     """
+    for axis, values in (overrides or {}).items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise ValueError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
     if not isinstance(grid, Grid):
         grid = Grid.load(str(grid), {k: list(v) for k, v in (overrides or {}).items()})
     elif overrides:

@@ -101,13 +101,16 @@ def run_grid(
         echo: prints a line.
 
     Raises:
-        ValueError: ``time_limit`` is not positive.
+        ValueError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive.
         StoreBusy: another run holds the folder, and ``wait`` is false.
         StorageError: the folder can't be made or written.
         DataMissing, DataInvalid: a data set can't be had.
     """
     if not time_limit > 0:
         raise ValueError(f"time_limit must be above 0 seconds; got {time_limit}")
+    for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be 1 or more; got {number}")
     begin = time.monotonic()
     devices = devices_of(grid)
     if not store.root.exists():
