@@ -157,6 +157,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--no-report", "--report-dir", "r"), "--report-dir says where the report goes"),
     (("reproduce", "--no-report", "--report-dir", "r"), "--report-dir says where the page goes"),
     (("time", "-o", "file"), "'file' is a file"),
+    (("run", "tiny", "-o", ""), "a folder's name must not be empty"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
 

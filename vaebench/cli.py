@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vaebench import __version__
+from vaebench.cli_folders import FOLDER, data_dir_option
 from vaebench.cli_reproduce import reproduce
 from vaebench.cli_time import time_command
 from vaebench.terminal import adapt, printable
@@ -143,10 +144,6 @@ class _Group(click.Group):
 
 
 _ROWS_AFTER_A_RUN = 40
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_DATA_DIR = click.option(
-    "--data-dir", type=_FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
-)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -162,7 +159,7 @@ def cli() -> None:
 
 @cli.command(short_help="Train a grid of VAEs, record and report.")
 @click.argument("grid", default="quick")
-@click.option("-o", "--output", type=_FOLDER, help="The store [default: results/GRID].")
+@click.option("-o", "--output", type=FOLDER, help="The store [default: results/GRID].")
 @click.option(
     "--set",
     "settings",
@@ -195,8 +192,8 @@ def cli() -> None:
 )
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the report out.")
-@click.option("--report-dir", type=_FOLDER, help="The report's folder [default: reports/STORE].")
-@_DATA_DIR
+@click.option("--report-dir", type=FOLDER, help="The report's folder [default: reports/STORE].")
+@data_dir_option
 def run(
     grid: str,
     output: Path | None,
@@ -345,8 +342,8 @@ def _told_unused(lines: Sequence[str]) -> bool:
 
 
 @cli.command(short_help="Make tables, figures and a page from records.")
-@click.argument("stores", nargs=-1, type=_FOLDER, metavar="[DIR]...")
-@click.option("-o", "--output", type=_FOLDER, help="The report's folder [default: reports/DIR].")
+@click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")
+@click.option("-o", "--output", type=FOLDER, help="The report's folder [default: reports/DIR].")
 def report(stores: tuple[Path, ...], output: Path | None) -> None:
     """Make tables, figures and a page from the records in DIR, and from nothing else.
 
@@ -397,7 +394,7 @@ def compare(a: str, b: str, metric: str) -> None:
 
 
 @cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
-@click.argument("store", type=_FOLDER, metavar="DIR")
+@click.argument("store", type=FOLDER, metavar="DIR")
 @click.option(
     "-o",
     "--output",
@@ -447,7 +444,7 @@ def list_(what: str) -> None:
 
 
 @cli.command(short_help="A store's state, or one record, to read.")
-@click.argument("store", type=_FOLDER, metavar="DIR")
+@click.argument("store", type=FOLDER, metavar="DIR")
 @click.argument("cell", required=False)
 def show(store: Path, cell: str | None) -> None:
     """Print the state of a store, or one record of it, for a person to read.
@@ -487,7 +484,7 @@ def data() -> None:
 
 
 @data.command("list", short_help="Each data set, and whether it is here.")
-@_DATA_DIR
+@data_dir_option
 def data_list(data_dir: Path | None) -> None:
     """Print each data set, and whether it is here."""
     from vaebench.data.acquire import listing
@@ -499,7 +496,7 @@ def data_list(data_dir: Path | None) -> None:
 
 @data.command("fetch", short_help="Download one, checked by SHA-256.")
 @click.argument("name")
-@_DATA_DIR
+@data_dir_option
 def data_fetch(name: str, data_dir: Path | None) -> None:
     """Download a data set from torchvision's mirrors, checked by SHA-256."""
     from vaebench.data.acquire import fetch
@@ -511,7 +508,7 @@ def data_fetch(name: str, data_dir: Path | None) -> None:
 @data.command("add", short_help="Take its IDX files from a folder or archive.")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
-@_DATA_DIR
+@data_dir_option
 def data_add(name: str, path: Path, data_dir: Path | None) -> None:
     """Take a data set's IDX files from a folder or archive, raw or gzipped."""
     from vaebench.data.acquire import add
@@ -522,7 +519,7 @@ def data_add(name: str, path: Path, data_dir: Path | None) -> None:
 
 @data.command("verify", short_help="Read its files and compare their SHA-256.")
 @click.argument("name")
-@_DATA_DIR
+@data_dir_option
 def data_verify(name: str, data_dir: Path | None) -> None:
     """Read every file of a data set and compare its SHA-256."""
     from vaebench.data.acquire import verify
@@ -547,7 +544,7 @@ class _usage_errors:  # noqa: N801 -- used like a function, in a with statement
 
 
 @cli.command(short_help="Machine, versions, devices; of a store what is damaged.")
-@click.argument("store", required=False, type=_FOLDER, metavar="[DIR]")
+@click.argument("store", required=False, type=FOLDER, metavar="[DIR]")
 def doctor(store: Path | None) -> None:
     """Print machine, versions and devices; and of a store what is damaged."""
     if store is not None:

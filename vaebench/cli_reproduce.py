@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaebench.cli_folders import FOLDER, data_dir_option
+
 if TYPE_CHECKING:
     from vaebench.findings.finding import Assessed, Budget
     from vaebench.runner.reproduce import Reproduction
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["reproduce"]
 
 _SOME_FAILED, _DAMAGED, _CONTRADICTED, _SIGNAL = 1, 4, 6, 128
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +29,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     show_default=True,
     help="quick: digits and mathematics, minutes; full: MNIST, hours.",
 )
-@click.option("-o", "--output", type=_FOLDER, help="The store [default: results/reproduce-BUDGET].")
+@click.option("-o", "--output", type=FOLDER, help="The store [default: results/reproduce-BUDGET].")
 @click.option("--device", default="cpu", show_default=True, help="Where to train the cells.")
 @click.option("--no-train", is_flag=True, help="Judge by the records that are there.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores].")
@@ -36,11 +37,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--wait", is_flag=True, help="Wait for another run that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the page out.")
 @click.option(
-    "--report-dir", type=_FOLDER, help="The page's folder [default: reports/findings-STORE]."
+    "--report-dir", type=FOLDER, help="The page's folder [default: reports/findings-STORE]."
 )
-@click.option(
-    "--data-dir", type=_FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
-)
+@data_dir_option
 def reproduce(
     findings: tuple[str, ...],
     budget: Budget,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaebench.cli_folders import FOLDER
+
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
 
 __all__ = ["time_command"]
 
 _SOME_FAILED, _DAMAGED, _SIGNAL = 1, 4, 128
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(
@@ -22,7 +23,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     short_help="Time training steps on CPU and GPU.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("-o", "--output", type=_FOLDER, help="The store [default: results/time].")
+@click.option("-o", "--output", type=FOLDER, help="The store [default: results/time].")
 @click.option(
     "--device",
     "devices",
@@ -59,7 +60,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--again", is_flag=True, help="Time anew what has a record.")
 @click.option("--wait", is_flag=True, help="Wait for another process that holds the store.")
 @click.option("--no-report", is_flag=True, help="Leave the report out.")
-@click.option("--report-dir", type=_FOLDER, help="The report's folder [default: reports/STORE].")
+@click.option("--report-dir", type=FOLDER, help="The report's folder [default: reports/STORE].")
 def time_command(
     output: Path | None,
     devices: tuple[str, ...],
