@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
@@ -75,10 +75,11 @@ def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Draw
         spread_sizes(axes, sizes)
         axes.set(xlabel="latent dimension [count]", ylabel=axis_label(metric))
         values = pd.concat([design.rows[metric] for design in designs])
-        if values.min() > 0 and values.max() > 20 * values.min():
+        if _spans_decades(values):
             axes.set_yscale("log")
         else:
-            axes.set_ylim(bottom=0)
+            # A dot has room above it, too.
+            axes.set_ylim(0, 1.06 * max(float(values.max()), 1e-9))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
     design_legend(figure, designs)
     fixed = f" ({designs[0].label})" if len(designs) == 1 else ""
@@ -128,7 +129,7 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     if not alone:
         return None
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
-    axes_names = varying(pd.concat(kept))
+    axes_names = _telling(pd.concat(kept))
     keyed = [([part[axis].iloc[0] for axis in axes_names], part) for part in kept]
     rows = [(design_name(axes_names, key, part, 70), part) for key, part in keyed]
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
@@ -139,6 +140,15 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     headed(figure, title + shown_of(len(kept), len(alone)))
     return Drawn(figure, left_out(len(kept), len(alone), "designs of one latent size"))
+
+
+def _telling(frame: pd.DataFrame) -> list[str]:
+    """The axes that vary, without those that a data set has one value of."""
+    axes = list(varying(frame))
+    if "dataset" not in axes:
+        return axes
+    within = frame.groupby("dataset")
+    return [a for a in axes if a == "dataset" or within[a].nunique(dropna=False).max() > 1]
 
 
 def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:
@@ -152,8 +162,19 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
         dots = values.iloc[evenly(len(values), _MOST_DOTS)]
         _dots(axes, dots, pd.Series(np.full(len(dots), place)), colour)
         axes.plot([values.median()], [place], color=colour, marker="|", ms=10, mew=1.8)
-    axes.set_xlabel(axis_label(metric))
-    # Zero is on the axis, and a little room beside it for its dots.
-    axes.set_xlim(left=-0.03 * max(float(axes.get_xlim()[1]), 1e-9))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    # Three panels stand side by side: a name is narrow enough for its own without its unit.
+    axes.set_xlabel(axis_label(metric).replace(" [", "\n["))
+    values = pd.concat([part[metric] for _, part in rows])
+    if _spans_decades(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        # Zero is on the axis, and a little room beside it for its dots.
+        axes.set_xlim(left=-0.03 * max(float(axes.get_xlim()[1]), 1e-9))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
+
+
+def _spans_decades(values: "pd.Series[Any]") -> bool:
+    """Whether small values would all lie at zero on a plain axis."""
+    return bool(values.min() > 0 and values.max() > 20 * values.min())

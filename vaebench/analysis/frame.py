@@ -178,7 +178,9 @@ def _columns(frame: pd.DataFrame) -> list[str]:
     names = map(str, frame.columns)
     extra = sorted(name for name in names if name.endswith("_train") and name != "data_train")
     for name in (*METRIC_COLUMNS, *extra):
-        metrics += [name, f"{name}_se", f"{name}_n", f"{name}_reason"]
+        # A standard error has none of its own.
+        parts = ("reason",) if name.endswith("_se") else ("se", "n", "reason")
+        metrics += [name, *(f"{name}_{part}" for part in parts)]
     head = ["cell_id", "design", "grid", "status", "status_reason"]
     wanted = dict.fromkeys((*head, *AXIS_COLUMNS, *metrics, *_DATA_COLUMNS, *_LAST_COLUMNS))
     return list(wanted)

@@ -169,7 +169,10 @@ def _sheets(shown: Sequence[Sheet], title: str) -> Figure | None:
     columns = min(2, len(sheets))
     width = (WIDTH if columns == 2 else 0.62 * WIDTH) / columns
     rows = [sheets[i : i + columns] for i in range(0, len(sheets), columns)]
-    heights = [0.45 + max((width - one.margin) * one.ratio for one in row) for row in rows]
+    # The layout makes all images equally wide, whatever room their labels take.
+    margins = [max(one.margin for one in sheets[i::columns]) for i in range(columns)]
+    wide = width - sum(margins) / columns
+    heights = [0.45 + max(wide * one.ratio for one in row) for row in rows]
     figure = Figure(figsize=(width * columns, 0.35 + sum(heights)), layout="constrained")
     grid = {"height_ratios": heights}
     panels = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid).ravel()

@@ -2,8 +2,8 @@
 
 Four of five pixels of MNIST are zero, and two of the five large products of a step multiply by
 them: the first layer's, and its weight's gradient. In a compiled step both are replaced by products
-of our own (``sparse_products.cpp``) that take about three quarters of the time; they differ by
-rounding. `benchmarks/README.md` has the figures.
+of our own (``sparse_products.cpp``) that take about half the time; they differ by rounding.
+`benchmarks/README.md` has the figures.
 """
 
 from __future__ import annotations
