@@ -14,6 +14,7 @@ def test_an_idle_worker_leaves_by_itself() -> None:
             for outcome in event.outcomes
         ]
         (worker,) = pool._workers
+        assert pool.interrupt("what a run does at its end, too") == []
     assert states == ["done"]
     assert worker.process.exitcode == 0
 

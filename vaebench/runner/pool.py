@@ -120,8 +120,8 @@ class Pool:
         """End what is running at once; returns its records with the state ``interrupted``."""
         outcomes = []
         for worker in self._workers:
-            worker.process.kill()
             if worker.task is not None:
+                worker.process.kill()
                 status = Status(state="interrupted", reason=reason)
                 outcomes += unfinished(worker.task, status)
                 worker.task = None
