@@ -82,7 +82,7 @@ def time_command(
     The model is a Bernoulli VAE with one hidden layer; images of MNIST's shape are made up from
     a fixed seed, so no data are needed. Each timing is taken alone in a fresh process, after a
     warm-up, and the device has finished a step when its time ends. On a CPU it is the step of a
-    short training; one of 10,000 steps and more is compiled and faster.
+    short training; one of 5,000 steps and more is compiled and faster.
 
     The sizes are swept one at a time through latent dimension 32, batch 128 and width 400.
     Without a size all three are swept (2 to 10,000, 20 to 8,192, 100 to 1,600), which takes about

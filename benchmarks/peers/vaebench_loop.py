@@ -17,7 +17,7 @@ __all__ = ["train_pack", "train_vaebench"]
 def train_vaebench(
     work: Workload, seed: int, *, compiled: bool = False, precision: str = "float32"
 ) -> tuple[float, Weights]:
-    """Train one cell, a pack of one; compiled, as trainings of 10,000 steps and more are."""
+    """Train one cell, a pack of one; compiled, as trainings of 5,000 steps and more are."""
     seconds, (weights,) = train_pack(work, [seed], compiled=compiled, precision=precision)
     return seconds, weights
 

@@ -22,7 +22,7 @@ from vaebench.training.step import Step, StepTerms, training_loss
 __all__ = ["NotCompiled", "compiled_step", "worth_compiling"]
 
 _FEWEST_STEPS = 5_000
-"""About a millisecond is saved a step, and some seconds are spent on compiling."""
+"""Milliseconds are saved a step, and some seconds are spent on a design's first compiling."""
 
 _OPTIONS = {
     "compile_threads": 1,
