@@ -19,7 +19,7 @@ from vaebench.analysis.figures import (
     Design,
     Drawn,
     design_legend,
-    design_name,
+    design_names,
     evenly,
     headed,
     left_out,
@@ -129,9 +129,9 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     if not alone:
         return None
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
-    axes_names = _telling(pd.concat(kept))
-    keyed = [([part[axis].iloc[0] for axis in axes_names], part) for part in kept]
-    rows = [(design_name(axes_names, key, part, 70), part) for key, part in keyed]
+    axes_names = varying(pd.concat(kept))
+    keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in kept]
+    rows = list(zip(design_names(axes_names, keyed, 70), kept, strict=True))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, shown, strict=True):
@@ -140,15 +140,6 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     headed(figure, title + shown_of(len(kept), len(alone)))
     return Drawn(figure, left_out(len(kept), len(alone), "designs of one latent size"))
-
-
-def _telling(frame: pd.DataFrame) -> list[str]:
-    """The axes that vary, without those that a data set has one value of."""
-    axes = list(varying(frame))
-    if "dataset" not in axes:
-        return axes
-    within = frame.groupby("dataset")
-    return [a for a in axes if a == "dataset" or within[a].nunique(dropna=False).max() > 1]
 
 
 def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:

@@ -5,6 +5,7 @@ open marker says that a seed of the design has no value there (diverged, failed)
 takes rows that may be compared (see `comparability`) and refuses others.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -28,6 +29,7 @@ from vaebench.analysis.comparability import Group, require_comparable
 from vaebench.analysis.keys import Key, Keys, family_colours
 from vaebench.analysis.labels import (
     design_label,
+    design_labels,
     drawable,
     is_missing,
     ordered,
@@ -135,18 +137,20 @@ def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
     few = len(every) <= _MOST_SPREAD
     parts = every if few else [every[i] for i in evenly(len(every), MOST_DESIGNS)]
     numeric = len(axes) == 1 and all(isinstance(key[0], (int, float)) for key, _ in parts)
-    names = [design_name(axes, key, rows) for key, rows in parts]
+    names = design_names(axes, parts)
     shades = keys.designs(names, numeric)
     return [
         Design(name, rows, key) for name, (_, rows), key in zip(names, parts, shades, strict=True)
     ], len(every)
 
 
-def design_name(
-    axes: Sequence[str], key: Sequence[object], rows: pd.DataFrame, limit: int = 90
-) -> str:
-    """The name of a design: what tells it from the others, or what it is where it is alone."""
-    return drawable(design_label(axes, key) or fixed_label(rows), limit)
+def design_names(axes: Sequence[str], parts: Sequence[Part], limit: int = 90) -> list[str]:
+    """The names of designs: what tells one from the others, or what it is where it is alone."""
+    labels = design_labels(axes, [key for key, _ in parts])
+    return [
+        drawable(label or fixed_label(rows), limit)
+        for label, (_, rows) in zip(labels, parts, strict=True)
+    ]
 
 
 def shown_of(shown: int, every: int) -> str:
@@ -313,7 +317,8 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
     parts = split_places(frame, axes_names)
     found = design_summaries(frame, [rows for _, rows in parts], [metric])
     table = pd.DataFrame([each[metric] for each in found])
-    table["label"] = [drawable(design_label(axes_names, key), 70) for key, _ in parts]
+    labels = design_labels(axes_names, [key for key, _ in parts])
+    table["label"] = [drawable(label, 70) for label in labels]
     table["family"] = [value_text(frame["likelihood"].iloc[rows[0]]) for _, rows in parts]
     table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
     if len(table) < 2:
@@ -347,10 +352,10 @@ def _facets(parts: Sequence[Group]) -> list[Part]:
     named: list[Part] = []
     for group in parts:
         axes = varying(group.frame, without=["latent_dim"])
-        label = "" if len(parts) == 1 else f"\n{drawable(group.label, 46)}"
-        for key, rows in split(group.frame, axes):
-            name = design_label(axes, key) or fixed_label(rows)
-            named.append(((drawable(name, 40) + label,), rows))
+        label = "" if len(parts) == 1 else "\n" + textwrap.fill(drawable(group.label, 120), 40)
+        designs = split(group.frame, axes)
+        names = design_names(axes, designs, 40)
+        named += [((name + label,), rows) for name, (_, rows) in zip(names, designs, strict=True)]
     return named
 
 
@@ -419,7 +424,7 @@ def curve_cells(parts: Sequence[Group]) -> list[str]:
 def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
     top = max(2, int(rows["latent_dim"].max()))
     size_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
-    axes.set_xlabel("rank of the latent dimension [count, log scale]")
+    axes.set_xlabel("rank of the latent dimension\n[count, log scale]")
     axes.set_ylabel("KL [nats/image]")
 
 
@@ -458,7 +463,7 @@ def _named(frame: pd.DataFrame, keys: Keys) -> list[Design]:
     """Every design of the frame, latent sizes apart, with its key."""
     axes = varying(frame)
     parts = split(frame, axes)
-    names = [drawable(design_label(axes, key)) for key, _ in parts]
+    names = design_names(axes, parts, 60)
     shades = keys.designs(names)
     return [
         Design(name, rows, key) for name, (_, rows), key in zip(names, parts, shades, strict=True)

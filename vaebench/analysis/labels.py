@@ -17,6 +17,7 @@ from vaebench.grid.cell import AXES
 
 __all__ = [
     "design_label",
+    "design_labels",
     "drawable",
     "is_missing",
     "order_key",
@@ -122,6 +123,24 @@ def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]
     )
 
 
+_INCIDENTAL: Final = frozenset(
+    {
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "train_size",
+        "valid_size",
+        "test_size",
+        "eval_samples",
+        "iw_samples",
+        "iw_images",
+        "tsne_points",
+    }
+)
+"""What often goes with a data set or a network, and then need not be told beside it."""
+
+
 def reading_order(axis: str) -> int:
     """Where an axis stands in a name or a table: what a reader looks for first, then the rest."""
     first = {"likelihood": 0, "sigma": 1, "latent_dim": 3}
@@ -152,3 +171,28 @@ def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
     pairs = sorted(zip(axes, values, strict=True), key=lambda pair: reading_order(pair[0]))
     said = ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)
     return said or ", ".join(f"{axis.replace('_', ' ')} {value_text(v)}" for axis, v in pairs)
+
+
+def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
+    """Names that tell designs apart, without sizes and rates that follow from what is named.
+
+    >>> design_labels(["dataset", "epochs"], [("digits", 40), ("mnist", 5)])
+    ['digits', 'mnist']
+    >>> design_labels(["dataset", "epochs"], [("mnist", 1), ("mnist", 5)])
+    ['mnist, epochs 1', 'mnist, epochs 5']
+    """
+    if len(keys) < 2:
+        return [design_label(axes, key) for key in keys]
+    columns = {axis: [value_text(key[i]) for key in keys] for i, axis in enumerate(axes)}
+    told = [axis for axis in axes if axis not in _INCIDENTAL]
+    for axis in (each for each in axes if each in _INCIDENTAL):
+        constant = len(set(columns[axis])) == 1
+        if not constant and not any(_follows(columns[axis], columns[of]) for of in told):
+            told.append(axis)
+    places = [axes.index(axis) for axis in told]
+    return [design_label(told, [key[place] for place in places]) for key in keys]
+
+
+def _follows(values: Sequence[str], of: Sequence[str]) -> bool:
+    """Whether equal entries of `of` always have equal values."""
+    return len(set(zip(of, values, strict=True))) == len(set(of))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.figures import evenly, split, widest
-from vaebench.analysis.labels import design_label, drawable, ordered, varying
+from vaebench.analysis.labels import design_labels, drawable, ordered, varying
 from vaebench.analysis.palette import colours
 from vaebench.analysis.style import INK, WIDTH
 
@@ -83,10 +83,11 @@ def blocks(
     parts = split(done, axes_names) if len(done) else []
     sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
     made = []
-    for key, rows in sweeps:
+    labels = design_labels(axes_names, [key for key, _ in sweeps])
+    for label, (_, rows) in zip(labels, sweeps, strict=True):
         cells = _cells(rows, arrays, needs, sizes)
         names = tuple(f"z {cell.size}" for cell in cells)
-        made.append(Block(drawable(design_label(axes_names, key), 52), names, cells))
+        made.append(Block(drawable(label, 52), names, cells))
     single = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
     made += _alone([single[i] for i in evenly(len(single), alone)], arrays, needs)
     return [block for block in made if block.cells]
@@ -98,9 +99,11 @@ def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> li
     made = []
     for _, rows in split(pd.concat(single), ["data_support"]):
         axes_names = varying(rows)
+        designs = split(rows, axes_names)
+        labels = design_labels(axes_names, [key for key, _ in designs])
         named = [
-            (textwrap.fill(drawable(design_label(axes_names, key), 50), 28), cell)
-            for key, same in split(rows, axes_names)
+            (textwrap.fill(drawable(label, 50), 28), cell)
+            for label, (_, same) in zip(labels, designs, strict=True)
             for cell in _cells(same, arrays, needs, 1)
         ]
         sizes = {cell.size for _, cell in named}
