@@ -38,15 +38,22 @@ def test_any_other_is_not(
     assert lack == f"other_names has no function {name!r}{hint}"
 
 
-@pytest.mark.parametrize(
-    "source", ["from os import *", "def __getattr__(name): ...", "def broken(:", "\0"]
-)
+@pytest.mark.parametrize("source", ["from os import *", "def __getattr__(name): ..."])
 def test_what_the_source_does_not_show_may_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("hidden_names.py").write_text(source, encoding="utf-8")
     assert lack_of_function("hidden_names:anything") is None
+
+
+def test_a_module_that_is_no_python_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken_names.py").write_text("\ndef broken(:\n", encoding="utf-8")
+    lack = lack_of_function("broken_names:broken")
+    assert lack == "broken_names is no Python that can be read: invalid syntax, line 2"
 
 
 def test_a_module_without_a_source_may_have_it() -> None:

@@ -37,7 +37,8 @@ def without_the_script() -> Iterator[None]:
 def not_to_be_stopped() -> Iterator[None]:
     """Processes started inside never hear a request to stop; SIGKILL ends them.
 
-    A batch system sends it to every process of a job. What to do about it is the parent's decision.
+    A batch system sends it to every process of a job, a terminal's Ctrl-C to every process of a
+    command, also to one that still imports its modules. What to do is the parent's decision.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -45,7 +46,8 @@ def not_to_be_stopped() -> Iterator[None]:
     # Starting it unblocks SIGTERM, so it comes first.
     resource_tracker.ensure_running()
     # Blocked rather than ignored: what comes meanwhile, this process still hears afterwards.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    requests = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, requests)
     try:
         yield
     finally:

@@ -54,17 +54,26 @@ def lack_of_function(name: str) -> str | None:
             found = None
     if found is None:
         return f"there is no module {module_name!r} in the working folder or among those installed"
-    names = _names_in(found.origin)
+    try:
+        names = _names_in(found.origin)
+    except SyntaxError as error:
+        return f"{module_name} is no Python that can be read: {error.msg}, line {error.lineno}"
     if names is None or function_name in names:
         return None
     return f"{module_name} has no function {function_name!r}{closest(function_name, sorted(names))}"
 
 
 def _names_in(source: str | None) -> set[str] | None:
-    """All names that a module's source gives to anything; None if that is not to be seen there."""
+    """All names that a module's source gives to anything; None if that is not to be seen there.
+
+    Raises:
+        SyntaxError: the source is no Python.
+    """
+    if source is None or not source.endswith(".py"):
+        return None
     try:
-        tree = ast.parse(Path(source or "").read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(Path(source).read_bytes())
+    except (OSError, ValueError):
         return None
     names = set()
     for node in ast.walk(tree):
