@@ -804,7 +804,12 @@ def test_a_plan_that_needs_more_memory_than_there_is_says_so(here: Path, ask: As
     # Weights, gradients and Adam's two moments: four numbers of four bytes a weight.
     weights = 2 * 3 * 65_536**2
     assert float(needed[1].replace(",", "")) == pytest.approx(16 * weights / 2**20, rel=0.01)
-    assert "give fewer with --jobs" in ask(*wide, "-j2").out
+    assert "--jobs" not in ask(*wide, "-j2").out, "fewer would not do"
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    width = int((0.7 * there / (16 * 2 * 3)) ** 0.5)
+    one_fits = (*RUN, "--dry-run", "--set", f"hidden=[{width},{width},{width},{width}]")
+    assert "memory" not in ask(*one_fits, "-j1").out
+    assert "give fewer with --jobs" in ask(*one_fits, "-j2").out
     assert "memory" not in ask(*RUN, "--dry-run", "--set", "seed=9").out
 
 

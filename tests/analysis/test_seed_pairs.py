@@ -96,6 +96,12 @@ def test_a_pair_without_values_says_why() -> None:
     assert "3 of B without a value: not finite" in comparison_text(found, ("a", "b"))
 
 
+def test_a_side_without_any_value_says_why() -> None:
+    lost = frame(dict.fromkeys(B), dataset="mnist")
+    with pytest.raises(ValueError, match=r"no record of the second side .* elbo: not finite \(4\)"):
+        paired(frame(A), lost)
+
+
 def test_one_seed_has_no_interval() -> None:
     found = paired(frame({0: -1.0}), frame({0: -2.0}, sigma=0.3))
     (row,) = found.frame.to_dict("records")

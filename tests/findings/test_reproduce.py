@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,12 @@ def test_names_and_families_choose_findings():
     assert len(select_findings()) == len(FINDINGS)
     assert len(select_findings(["sigma", "sigma-lowers-rate"])) == len(select_findings(["sigma"]))
     assert "latent-dim" in families()
+
+
+def test_a_budget_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="budgets are 'quick' and 'full'; got 'huge'"):
+        reproducing.reproduce("theory", "huge", Store(tmp_path / "store"))  # type: ignore[arg-type]  # wrong on purpose
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_unknown_words_are_named_with_what_was_meant():

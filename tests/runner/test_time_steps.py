@@ -185,6 +185,8 @@ def test_available_stands_for_the_devices_that_are_there() -> None:
     ("words", "message"),
     [
         ({"devices": ["gpu"]}, "must be one of cpu, cuda"),
+        ({"devices": "cpu"}, "devices: needs a list of at least one, .* got 'cpu'"),
+        ({"devices": []}, "devices: needs a list"),
         ({"devices": ["cpu"], "seconds": 0.0}, "seconds must be above 0; got 0"),
         ({"devices": ["cpu"], "steps": 0}, "steps must be above 0"),
         ({"devices": ["cpu"], "threads": -1}, "threads must be above 0"),

@@ -97,7 +97,7 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
             continue
         values = ordered(frame[column].dropna())
         if len(values) > 1:
-            named = " and ".join(repr(plain(value_text(value))) for value in values[:4])
+            named = " and ".join(repr(plain(_words(column, value))) for value in values[:4])
             # Bits per dimension cross likelihoods, not data sets.
             other = {} if column in _DATA else _ADVICE
             advice = other.get(_family(metric), "select one of them")

@@ -160,6 +160,10 @@ def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Non
     columns = list(basis(metric))
     grounds = [set(map(tuple, side[columns].map(value_text).to_numpy())) for side in (a, b)]
     if grounds[0].isdisjoint(grounds[1]):
+        for side, name in ((a, "first"), (b, "second")):
+            if side[metric].isna().all():
+                why = ", ".join(f"{reason} ({n})" for reason, n in _without(side, metric).items())
+                raise ValueError(f"no record of the {name} side has a value of {metric}: {why}")
         require_comparable(pd.concat([a, b]), metric)
 
 

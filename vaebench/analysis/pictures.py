@@ -93,6 +93,12 @@ def blocks(
     return [block for block in made if block.cells]
 
 
+def _wrapped(label: str) -> str:
+    """A name in lines that end between its parts, so that a number stays beside its word."""
+    parts = label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(parts, 28, break_long_words=False)
+
+
 def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> list[Block]:
     if not single:
         return []
@@ -102,7 +108,7 @@ def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> li
         designs = split(rows, axes_names)
         labels = design_labels(axes_names, [key for key, _ in designs])
         named = [
-            (textwrap.fill(drawable(label, 50), 28), cell)
+            (_wrapped(drawable(label, 50)), cell)
             for label, (_, same) in zip(labels, designs, strict=True)
             for cell in _cells(same, arrays, needs, 1)
         ]

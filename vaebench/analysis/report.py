@@ -275,7 +275,8 @@ def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> Non
         "tsne",
         "t-SNE of the codes",
         "Posterior means of test images, coloured by label. kNN: accuracy on the codes themselves, "
-        "not on the map; trust: the share of neighbourhoods that the map keeps.",
+        "not on the map; trust: the share of neighbourhoods that the map keeps. Where there are "
+        "more designs or latent sizes than fit, evenly spread ones are shown.",
         lambda group, heading: [pictures.tsne_maps(group.frame, results.arrays, heading)],
     )
     build.section(

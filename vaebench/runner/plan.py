@@ -176,7 +176,7 @@ def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
     return (
         f"memory: {jobs} {'job' if jobs == 1 else 'jobs'} may need up to {each * jobs:,.0f} MiB, "
         f"and this machine has {there:,.0f} MiB"
-    ) + ("" if jobs == 1 else ": give fewer with --jobs")
+    ) + (": give fewer with --jobs" if each <= there else "")
 
 
 _VARIES_IN_A_PACK = frozenset(

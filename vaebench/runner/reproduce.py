@@ -13,7 +13,7 @@ from vaebench.analysis.frame import read_results
 from vaebench.data.catalog import FILE_SETS, locate
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.findings.evidence import Evidence
-from vaebench.findings.finding import Assessed, Budget, Finding, assess, fact_payload
+from vaebench.findings.finding import BUDGETS, Assessed, Budget, Finding, assess, fact_payload
 from vaebench.findings.registry import select_findings
 from vaebench.findings.verdict import Judgement
 from vaebench.grid.cell import Cell
@@ -62,8 +62,11 @@ def reproduce(
 
     Raises:
         UnknownFinding: a word names none.
+        ValueError: there is no such budget.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
     """
+    if budget not in BUDGETS:
+        raise ValueError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
     store = Store(Path("results") / f"reproduce-{budget}") if store is None else store
     absent = _absent_data(findings, budget, data_dir)

@@ -92,6 +92,8 @@ def time_steps(
         StoreBusy, StorageError: the folder is held by another process, or can't be written.
     """
     begin = time.monotonic()
+    if isinstance(devices, str) or not devices:
+        raise ValueError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
     _positive("seconds", seconds)
     for name, number in (("steps", steps), ("threads", threads)):
         _positive(name, 1 if number is None else number)
