@@ -96,7 +96,8 @@ def blocks(
 def _wrapped(label: str) -> str:
     """A name in lines that end between its parts, so that a number stays beside its word."""
     parts = label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
-    return textwrap.fill(parts, 28, break_long_words=False)
+    lines = textwrap.fill(parts, 28, break_long_words=False)
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> list[Block]:
