@@ -78,6 +78,7 @@ def compiled_step(
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
         use_sparse_products(graph.graph, x, len(optimizer.state.tensors()) + 1, optimizer)
+        # The compiler looks into its cache only where a context says that no shape varies.
         with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
             program: Callable[..., Sequence[Tensor]] = _inductor.compile(
                 graph, [*_trial(optimizer), *arguments], options=_OPTIONS
