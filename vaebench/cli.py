@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from vaebench.grid.spec import Grid
+    from vaebench.runner.engine import EngineName
     from vaebench.runner.run import RunSummary
 
 __all__ = ["cli", "main"]
@@ -41,6 +42,7 @@ _EXIT_CODES = {
     "vaebench.records.files.StorageError": EXIT_USAGE,
     "vaebench.data.faults.DataMissing": EXIT_DATA,
     "vaebench.data.faults.DataInvalid": EXIT_DATA,
+    "vaebench.runner.engine.EngineError": EXIT_USAGE,
     "vaebench.records.store.StoreBusy": EXIT_BUSY,
     "vaebench.records.store.RecordMissing": EXIT_USAGE,
     "vaebench.records.schema.RecordError": EXIT_DAMAGED,
@@ -171,6 +173,13 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan and train nothing.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores].")
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the workers are: on this machine, or on a Ray cluster.",
+)
+@click.option(
     "--pack",
     type=click.IntRange(1),
     metavar="N",
@@ -201,6 +210,7 @@ def run(
     device: str | None,
     dry_run: bool,
     jobs: int | None,
+    engine: EngineName,
     pack: int | None,
     time_limit: float | None,
     keep_weights: bool,
@@ -217,7 +227,8 @@ def run(
     """
     from vaebench.preview import Ask, preview
     from vaebench.records.store import Store
-    from vaebench.runner.run import default_jobs, run_grid
+    from vaebench.runner.engine import engine_of
+    from vaebench.runner.run import run_grid
 
     if time_limit is not None and math.isnan(time_limit):
         raise click.UsageError("--time-limit is a number of seconds; got nan")
@@ -225,10 +236,10 @@ def run(
     store = Store(output or Path("results") / loaded.name)
     folder = _report_folder(store.root, report_dir, wanted=not no_report)
     if dry_run:
-        workers = jobs or default_jobs()
-        ask = Ask(data_dir, workers, retry_failed=retry_failed, keep_weights=keep_weights)
-        for line in preview(loaded, store, ask):
-            _say(line)
+        with engine_of(engine) as machines:
+            ask = Ask(data_dir, jobs, retry_failed, keep_weights, machines)
+            for line in preview(loaded, store, ask):
+                _say(line)
         return
     for note in loaded.notes:
         _say(f"note: {note}")
@@ -242,6 +253,7 @@ def run(
         largest_pack=pack,
         time_limit=time_limit or math.inf,
         keep_weights=keep_weights,
+        engine=engine,
         echo=_say,
     )
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.

@@ -15,6 +15,7 @@ from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
+from vaebench.runner.engine import Engine
 from vaebench.runner.plan import Estimate, Plan, estimate, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 
@@ -30,9 +31,10 @@ class Ask:
     """How a grid would be run."""
 
     data_dir: Path | None
-    jobs: int
+    jobs: int | None
     retry_failed: bool
     keep_weights: bool
+    engine: Engine
 
 
 def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
@@ -57,11 +59,12 @@ def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
         yield f"  and {len(plan.finished)} that have a record already"
     for name in plan.newer:
         yield f"  {name}: its record was written by a newer vaebench and is left alone"
-    yield from _absent_devices({planned.cell.device for planned in plan.todo})
     yield from _absent_data(plan, ask.data_dir)
-    yield from _lack_of_memory([planned.cell for planned in plan.todo], ask.jobs)
-    prices = [estimate(planned.cell) for planned in plan.todo]
-    yield _price(prices, len(prices), ask.jobs) if prices else "to do: nothing"
+    cells = [planned.cell for planned in plan.todo]
+    if cells:
+        yield from _machines(cells, len(cells), ask)
+    else:
+        yield "to do: nothing"
 
 
 def _large(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
@@ -69,10 +72,17 @@ def _large(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     first = Grid.of(grid.name, islice(grid.iter_cells(), _FIRST))
     yield from (f"  {planned.cell_id}" for planned in _plan(first, store, ask).todo)
     yield f"  ... and {grid.count - _FIRST:,} more; so large a grid is better cut into several"
-    cells = list(_sample(grid))
-    yield from _absent_devices({cell.device for cell in cells})
-    yield from _lack_of_memory(cells, ask.jobs)
-    yield _price([estimate(cell) for cell in cells], grid.count, ask.jobs)
+    yield from _machines(list(_sample(grid)), grid.count, ask)
+
+
+def _machines(cells: Sequence[Cell], count: int, ask: Ask) -> Iterator[str]:
+    """What the machines lack for such cells, and what so many of them cost there."""
+    devices = {cell.device for cell in cells}
+    jobs = ask.engine.jobs(ask.jobs, devices)
+    if ask.engine.is_here:
+        yield from _absent_devices(devices)
+        yield from _lack_of_memory(cells, jobs)
+    yield _price([estimate(cell) for cell in cells], count, jobs)
 
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
@@ -80,7 +90,7 @@ def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
     states, _, _ = surveyed(store) if store.root.exists() else ({}, [], set())
     for name in store.without_weights() if ask.keep_weights else []:
         states.pop(name, None)
-    return make_plan(grid, states, devices_of(grid), retry_failed=ask.retry_failed)
+    return make_plan(grid, states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed)
 
 
 def _sample(grid: Grid) -> Iterator[Cell]:

@@ -144,7 +144,7 @@ def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
     # The fork server hands its own environment on, so the mark's place is set where workers read.
     made = grid(architecture=["hostile_networks:killed_once"])
     mark = tmp_path / "mark"
-    monkeypatch.setattr("vaebench.runner.pool._serve", _Serving(str(mark)))
+    monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(mark)))
     summary, _ = run(made, tmp_path / "killed")
     assert mark.exists()
     assert summary.states() == {"done": 1}
@@ -161,7 +161,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grid(architecture=["hostile_networks:killed_once_later"])
-    monkeypatch.setattr("vaebench.runner.pool._serve", _Serving(str(tmp_path / "mark"), every=0.0))
+    monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(tmp_path / "mark"), every=0.0))
     run(made, tmp_path / "killed")
     run(made, tmp_path / "unbroken")
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "unbroken")

@@ -15,7 +15,7 @@ import sklearn.manifold
 before = [pool["num_threads"] for pool in threadpool_info()]
 ours, theirs = Pipe()
 ours.close()
-serve(theirs, 1)
+serve(theirs)
 print(json.dumps([before, [pool["num_threads"] for pool in threadpool_info()]]))
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
+from vaebench.runner.engine import EngineName
 from vaebench.runner.run import RunSummary, run_grid
 
 __all__ = ["run"]
@@ -25,6 +26,7 @@ def run(
     largest_pack: int | None = None,
     time_limit: float = math.inf,
     keep_weights: bool = False,
+    engine: EngineName = "local",
 ) -> RunSummary:
     """Run a grid; what has a record already is not run again.
 
@@ -41,10 +43,12 @@ def run(
             hangs, is ended and recorded as ``timeout``.
         keep_weights: keep what each cell learned, for `load_model`; a cell that is done and has no
             weights in the folder is trained again.
+        engine: ``local`` trains on this machine, ``ray`` on the machines of a Ray cluster.
 
     Raises:
         ValueError: overrides for a Grid, an override that is no list of values, or a time limit,
-            a number of jobs or cells that is not positive.
+            a number of jobs or cells that is not positive, or there is no such engine.
+        EngineError: no worker can be started.
         GridError: the grid is wrong; it carries all problems at once.
         DataMissing, DataInvalid: a data set can't be had, or not be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
@@ -67,4 +71,5 @@ def run(
         largest_pack=largest_pack,
         time_limit=time_limit,
         keep_weights=keep_weights,
+        engine=engine,
     )

@@ -18,6 +18,7 @@ __all__ = [
     "Begun",
     "Bound",
     "Finished",
+    "Message",
     "Outcome",
     "Place",
     "Progressed",
@@ -83,6 +84,10 @@ class Finished:
 
     outcomes: list[Outcome]
     seconds: float
+
+
+Message = Begun | Progressed | Finished
+"""What a worker says while it is at a task, in this order."""
 
 
 _FEWEST_STEPS, _MOST_STEPS = 10, 2_000

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 from pydantic import JsonValue
 
-from vaebench.processes import not_to_be_stopped, without_the_script
 from vaebench.records.schema import Status
+from vaebench.runner.engine import Engine, EngineError, Worker, WorkerDied
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["Event", "Pool", "Running"]
 
 _ATTEMPTS = 2
-_LEAVE_SECONDS = 5.0
-# Imported once, so that every worker starts with them; the first cell would import the others.
-# Modules that are not there are passed over.
-_PRELOADED = ("vaebench.runner.worker", "sklearn.datasets", "sklearn.neighbors")
 
 
 @dataclass(frozen=True)
@@ -46,9 +37,10 @@ class Event:
 
 
 @dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
+class _Seat:
+    """A worker and what it is at."""
+
+    worker: Worker
     task: Task | None = None
     attempt: int = 1
     begun: float = math.inf
@@ -56,19 +48,12 @@ class _Worker:
     losses: tuple[float, ...] = field(default_factory=tuple)
 
 
-def _serve(connection: Connection, threads: int) -> None:
-    # The parent needs no torch; the fork server has it by the time a worker starts.
-    from vaebench.runner.worker import serve
-
-    serve(connection, threads)
-
-
 class Pool:
-    """Worker processes as a context manager; on leaving it they are ended.
+    """Workers as a context manager; on leaving it they are ended.
 
     Args:
-        jobs: number of processes.
-        threads: threads of each.
+        jobs: number of workers.
+        engine: starts them.
         time_limit: seconds that a cell may take, evaluation included; a worker that is longer at
             it is ended, also where it hangs.
 
@@ -77,13 +62,12 @@ class Pool:
         busy_seconds: what the workers spent on packs that ended, added up.
     """
 
-    def __init__(self, jobs: int, threads: int, time_limit: float = math.inf) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(_PRELOADED))
-        self.jobs, self._threads, self._time_limit = jobs, threads, time_limit
-        self._workers: list[_Worker] = []
+    def __init__(self, jobs: int, engine: Engine, time_limit: float = math.inf) -> None:
+        self.jobs, self._engine, self._time_limit = jobs, engine, time_limit
+        self._seats: list[_Seat] = []
         self._waiting: deque[tuple[Task, int]] = deque()
         self._deaths: dict[str, str] = {}
+        self._failed_starts = 0
         self.stopping = False
         self.busy_seconds = 0.0
 
@@ -91,27 +75,28 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.connection.close()
-            if worker.task is not None:
-                worker.process.kill()
-        for worker in self._workers:
-            # An idle worker leaves by itself, and takes its locks with it, as its pipe has ended.
-            worker.process.join(timeout=_LEAVE_SECONDS)
-            worker.process.kill()
-            worker.process.join()
-        self._workers.clear()
+        for seat in self._seats:
+            seat.worker.leave()
+            if seat.task is not None:
+                seat.worker.kill()
+        for seat in self._seats:
+            seat.worker.bury()
+        self._seats.clear()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """Execute tasks in their order, as events; ends when none is left or running."""
+        """Execute tasks in their order, as events; ends when none is left or running.
+
+        Raises:
+            EngineError: no worker can be started.
+        """
         self._waiting.extend((task, 1) for task in tasks)
         for _ in range(min(self.jobs, len(tasks))):
             if not self.stopping:
-                self._workers.append(self._start())
+                self._seats.append(_Seat(self._engine.start()))
                 # The first start takes seconds: who was asked to stop meanwhile begins nothing.
                 yield Event([], ())
         self._feed()
-        while any(worker.task for worker in self._workers):
+        while self._has_work():
             for outcomes in self._listen():
                 self._feed()
                 yield Event(outcomes, self._running())
@@ -119,101 +104,104 @@ class Pool:
     def interrupt(self, reason: str) -> list[Outcome]:
         """End what is running at once; returns its records with the state ``interrupted``."""
         outcomes = []
-        for worker in self._workers:
-            if worker.task is not None:
-                worker.process.kill()
+        for seat in self._seats:
+            if seat.task is not None:
+                seat.worker.kill()
                 status = Status(state="interrupted", reason=reason)
-                outcomes += unfinished(worker.task, status)
-                worker.task = None
+                outcomes += unfinished(seat.task, status)
+                seat.task = None
         return outcomes
 
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._threads), daemon=True)
-        with without_the_script(), not_to_be_stopped():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
+    def _has_work(self) -> bool:
+        running = any(seat.task is not None for seat in self._seats)
+        return running or bool(self._waiting and not self.stopping)
 
     def _feed(self) -> None:
-        for worker in self._workers:
-            if worker.task is None and self._waiting and not self.stopping:
-                worker.task, worker.attempt = self._waiting.popleft()
-                worker.begun, worker.share, worker.losses = math.inf, 0.0, ()
-                # A worker that died meanwhile is found by _listen, as its pipe has ended.
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    worker.connection.send(worker.task)
+        for seat in self._seats:
+            if self._waiting and not self.stopping and seat.task is None and seat.worker.is_up():
+                seat.task, seat.attempt = self._waiting.popleft()
+                seat.begun, seat.share, seat.losses = math.inf, 0.0, ()
+                seat.worker.send(seat.task)
 
     def _listen(self) -> Iterator[list[Outcome]]:
-        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
-        ready = wait(list(busy), timeout=0.5)
+        heard = {
+            id(seat.worker): seat
+            for seat in self._seats
+            if seat.task is not None or not seat.worker.is_up()
+        }
+        ready = self._engine.wait([seat.worker for seat in heard.values()], 0.5)
         if not ready:
             # The listener looks at signals between events, so there is one even when nothing moves.
             yield []
-        for connection in ready:
-            worker = busy[connection]  # type: ignore[index]  # wait() is typed for sockets too
-            try:
-                message = worker.connection.recv()
-            except (EOFError, OSError):  # OSError: killed in the middle of a message
-                yield self._bury(worker)
-                continue
-            if isinstance(message, Begun):
-                worker.begun = time.monotonic()
-            elif isinstance(message, Progressed):
-                worker.share, worker.losses = message.epoch / message.epochs, message.losses
-                yield []
-            elif isinstance(message, Finished):
-                self.busy_seconds += message.seconds
-                yield self._finish(worker, message.outcomes)
-        for worker in list(self._workers):
-            if worker.task is not None and self._over_time(worker, worker.task):
-                yield self._end(worker, worker.task)
+        for worker in ready:
+            yield self._hear(heard[id(worker)])
+        for seat in list(self._seats):
+            if seat.task is not None and self._over_time(seat, seat.task):
+                yield self._end(seat, seat.task)
 
-    def _over_time(self, worker: _Worker, task: Task) -> bool:
-        return time.monotonic() - worker.begun > self._time_limit * len(task.cells)
+    def _hear(self, seat: _Seat) -> list[Outcome]:
+        try:
+            message = seat.worker.receive()
+        except WorkerDied:
+            return self._bury(seat)
+        self._failed_starts = 0
+        if isinstance(message, Begun):
+            seat.begun = time.monotonic()
+        elif isinstance(message, Progressed):
+            seat.share, seat.losses = message.epoch / message.epochs, message.losses
+        elif isinstance(message, Finished):
+            self.busy_seconds += message.seconds
+            return self._finish(seat, message.outcomes)
+        return []
 
-    def _end(self, worker: _Worker, task: Task) -> list[Outcome]:
+    def _over_time(self, seat: _Seat, task: Task) -> bool:
+        return time.monotonic() - seat.begun > self._time_limit * len(task.cells)
+
+    def _end(self, seat: _Seat, task: Task) -> list[Outcome]:
         """End a worker whose time is up; of a pack, try each cell alone."""
-        worker.process.kill()
-        self.busy_seconds += time.monotonic() - worker.begun
-        self._replace(worker)
+        seat.worker.kill()
+        self.busy_seconds += time.monotonic() - seat.begun
+        self._replace(seat)
         if len(task.cells) > 1:
             self._try_alone(task)
             return []
-        return unfinished(task, _timeout(worker, self._time_limit))
+        return unfinished(task, _timeout(seat, self._time_limit))
 
-    def _finish(self, worker: _Worker, outcomes: list[Outcome]) -> list[Outcome]:
+    def _finish(self, seat: _Seat, outcomes: list[Outcome]) -> list[Outcome]:
         """Take a worker's records; of a pack that failed, try each cell alone."""
-        task, worker.task = worker.task, None
+        task, seat.task = seat.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
         if task is None or not failed or len(task.cells) == 1:
             return [self._with_history(outcome) for outcome in outcomes]
         self._try_alone(task)
         return []
 
-    def _bury(self, worker: _Worker) -> list[Outcome]:
+    def _bury(self, seat: _Seat) -> list[Outcome]:
         """A worker died: try its task once more, then record how it ended; start another worker."""
-        task, attempt = worker.task, worker.attempt
-        self._replace(worker)
+        worker, task, attempt = seat.worker, seat.task, seat.attempt
+        if not worker.is_up():
+            self._failed_starts += 1
+            if self._failed_starts > self.jobs:
+                raise EngineError(f"no worker can be started: the last one {worker.ended()}")
+        self._replace(seat)
         if task is None:
             return []
-        ended = _ended(worker.process.exitcode)
-        self._deaths |= dict.fromkeys(task.cell_ids, ended)
+        self._deaths |= dict.fromkeys(task.cell_ids, worker.ended())
         if len(task.cells) > 1:
             self._try_alone(task)
             return []
         if attempt < _ATTEMPTS:
             self._waiting.appendleft((task, attempt + 1))
             return []
-        return unfinished(task, _death(worker.process.exitcode))
+        return unfinished(task, _death(worker))
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, seat: _Seat) -> None:
         """Start another worker for one that has died."""
-        worker.process.join(timeout=5)
-        worker.connection.close()
-        worker.task = None
+        seat.worker.leave()
+        seat.worker.bury()
+        seat.task = None
         if not self.stopping:
-            self._workers[self._workers.index(worker)] = self._start()
+            self._seats[self._seats.index(seat)] = _Seat(self._engine.start())
 
     def _try_alone(self, task: Task) -> None:
         """Have each cell of a pack trained by itself, before all that waits."""
@@ -231,30 +219,23 @@ class Pool:
 
     def _running(self) -> tuple[Running, ...]:
         return tuple(
-            Running(worker.task, worker.share, worker.losses)
-            for worker in self._workers
-            if worker.task is not None
+            Running(seat.task, seat.share, seat.losses)
+            for seat in self._seats
+            if seat.task is not None
         )
 
 
-def _ended(code: int | None, times: str = "") -> str:
-    """How a worker ended, in words that follow "the worker"."""
-    if code is None or code >= 0:
-        return f"left{times} with exit code {code}"
-    killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{times}{killed}"
+def _death(worker: Worker) -> Status:
+    reason = f"the worker {worker.ended(' twice')}"
+    detail: dict[str, JsonValue] = {"kind": "worker", "exit_code": worker.exit_code}
+    return Status(state="failed", reason=reason, detail=detail)
 
 
-def _death(code: int | None) -> Status:
-    reason = f"the worker {_ended(code, ' twice')}"
-    return Status(state="failed", reason=reason, detail={"kind": "worker", "exit_code": code})
-
-
-def _timeout(worker: _Worker, limit: float) -> Status:
+def _timeout(seat: _Seat, limit: float) -> Status:
     """How far a cell got in its time is a detail, lest each have a reason of its own."""
     detail: dict[str, JsonValue] = {
         "time_limit": limit,
-        "share_of_epochs": worker.share,
-        "losses": list(worker.losses),
+        "share_of_epochs": seat.share,
+        "losses": list(seat.losses),
     }
     return Status(state="timeout", reason=f"it took longer than {limit:g} s", detail=detail)

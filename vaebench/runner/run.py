@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import signal
 import sys
@@ -20,12 +19,13 @@ from vaebench.processes import GRACE_SECONDS, Stop
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
+from vaebench.runner.engine import Engine, EngineName, engine_of
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Plan, Planned, estimate, lack_of_memory, make_plan, packs
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 
-__all__ = ["RunSummary", "default_jobs", "devices_of", "run_grid", "surveyed"]
+__all__ = ["RunSummary", "devices_of", "run_grid", "surveyed"]
 
 
 @dataclass
@@ -63,13 +63,6 @@ class RunSummary:
         return dict(sorted(counts.items()))
 
 
-def default_jobs() -> int:
-    """One job a core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run_grid(
     grid: Grid,
     store: Store,
@@ -81,6 +74,7 @@ def run_grid(
     largest_pack: int | None = None,
     time_limit: float = math.inf,
     keep_weights: bool = False,
+    engine: EngineName = "local",
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train, evaluate and record every cell of a grid that has no record yet.
@@ -98,10 +92,13 @@ def run_grid(
             cells.
         keep_weights: keep what each cell learned beside its record; a cell that is done and has
             no weights there is trained again.
+        engine: where the workers are started: ``local``, on this machine, or ``ray``, on a cluster.
         echo: prints a line.
 
     Raises:
-        ValueError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive.
+        ValueError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, or there is no
+            such engine.
+        EngineError: no worker can be started; what has its record by then keeps it.
         StoreBusy: another run holds the folder, and ``wait`` is false.
         StorageError: the folder can't be made or written.
         DataMissing, DataInvalid: a data set can't be had.
@@ -112,40 +109,50 @@ def run_grid(
         if number is not None and number < 1:
             raise ValueError(f"{name} must be 1 or more; got {number}")
     begin = time.monotonic()
-    devices = devices_of(grid)
-    if not store.root.exists():
-        # Data that can't be had are told before a folder is made.
-        _require_data(make_plan(grid, {}, devices), data_dir)
-    with store.writing(wait=wait):
-        states, damages, kept = surveyed(store)
-        for name in store.without_weights() if keep_weights else []:
-            states.pop(name, None)
-        aside = store.set_aside(damages)
-        for damage in aside:
-            echo(f"set aside: {damage}")
-        plan = make_plan(grid, states, devices, retry_failed=retry_failed)
-        _require_data(plan, data_dir)
-        summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
-        if plan.todo:
-            tasks = [
-                replace(
-                    task,
-                    # A cell that is trained again keeps what it kept before.
-                    keep_weights=keep_weights or not kept.isdisjoint(task.cell_ids),
-                    checkpoints=store.checkpoints,
-                )
-                for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
-            ]
-            workers = min(jobs or default_jobs(), len(tasks))
-            lack = lack_of_memory((planned.cell for planned in plan.todo), workers)
-            if lack is not None:
-                echo(f"warning: {lack}")
-            pool = Pool(workers, threads=1, time_limit=time_limit)
-            _train_all(tasks, store, pool, summary, echo)
+    with engine_of(engine) as machines:
+        devices = devices_of(grid, machines)
+        if not store.root.exists():
+            # Data that can't be had are told before a folder is made.
+            _require_data(make_plan(grid, {}, devices), data_dir)
+        with store.writing(wait=wait):
+            states, damages, kept = surveyed(store)
+            for name in store.without_weights() if keep_weights else []:
+                states.pop(name, None)
+            aside = store.set_aside(damages)
+            for damage in aside:
+                echo(f"set aside: {damage}")
+            plan = make_plan(grid, states, devices, retry_failed=retry_failed)
+            _require_data(plan, data_dir)
+            summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
+            if plan.todo:
+                tasks = [
+                    replace(
+                        task,
+                        # A cell that is trained again keeps what it kept before.
+                        keep_weights=keep_weights or not kept.isdisjoint(task.cell_ids),
+                        checkpoints=store.checkpoints.absolute(),
+                    )
+                    for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
+                ]
+                workers = _workers(machines, jobs, plan, echo)
+                pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
+                _train_all(tasks, store, pool, summary, echo)
     left = [each for each in damages if each not in aside and each.name not in summary.trained]
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
     return summary
+
+
+def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
+    """How many workers to start; says what they may lack."""
+    cells = [planned.cell for planned in plan.todo]
+    workers = machines.jobs(jobs, {cell.device for cell in cells})
+    if workers < (jobs or 0):
+        echo(f"note: the cluster has room for {workers} of {jobs} jobs")
+    lack = lack_of_memory(cells, workers) if machines.is_here else None
+    if lack is not None:
+        echo(f"warning: {lack}")
+    return workers
 
 
 def _require_data(plan: Plan, data_dir: Path | None) -> None:
@@ -175,13 +182,10 @@ def surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
     return states, damages, kept
 
 
-def devices_of(grid: Grid) -> list[str]:
-    """The devices that ``available`` stands for here; asks torch only if a cell says so."""
-    if not any("available" in box["device"] for box in grid.boxes):
-        return ["cpu"]
-    from vaebench.runner.machine import available_devices
-
-    return available_devices()
+def devices_of(grid: Grid, engine: Engine) -> list[str]:
+    """The devices that ``available`` stands for; asks the engine only if a cell says so."""
+    asked = any("available" in box["device"] for box in grid.boxes)
+    return engine.devices() if asked else ["cpu"]
 
 
 def _train_all(
@@ -228,7 +232,7 @@ def _tasks(
             tuple(each.cell for each in pack),
             tuple(each.cell_id for each in pack),
             grid,
-            data_dir,
+            None if data_dir is None else data_dir.absolute(),
         )
         for pack in packs(todo, largest_pack)
     ]

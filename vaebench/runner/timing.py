@@ -16,8 +16,8 @@ from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
+from vaebench.runner.local import default_jobs
 from vaebench.runner.messages import Bound, Place
-from vaebench.runner.run import default_jobs
 
 __all__ = ["TimingSummary", "time_steps"]
 

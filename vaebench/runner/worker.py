@@ -24,13 +24,21 @@ from vaebench.runner.machine import absent_device, environment, settle
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 from vaebench.runner.output import capped_output
 
-__all__ = ["serve"]
+__all__ = ["serve", "work"]
+
+_THREADS = 1
+"""Another core is for another worker: most cells are too small to be shared by threads."""
 
 
-def serve(connection: Connection, threads: int) -> None:
-    """Work until the pipe is closed or the parent is gone."""
+def serve(connection: Connection) -> None:
+    """Work in a process of its own, until the pipe is closed or the parent is gone."""
     serve_the_parent()
-    settle(threads)
+    work(connection)
+
+
+def work(connection: Connection) -> None:
+    """Work, in the thread that calls, until the pipe is closed."""
+    settle(_THREADS)
     _warm_up()
     # A parent that is gone ends this process within a second, or here if that is sooner.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,0 +1,222 @@
+"""Workers on the machines of a Ray cluster: one driver, which alone writes the store.
+
+A worker is an actor. It does what a process of this machine does (`vaebench.runner.worker`), and
+its messages come as the items of a streaming generator. Ray and vaebench have to be installed on
+every machine; data, a user's own network and checkpoints are used where they lie at the same path
+there, as on a shared file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self, cast
+
+from vaebench import __version__
+from vaebench.runner.engine import EngineError, Worker, WorkerDied
+from vaebench.runner.messages import Finished, Message, Task
+
+__all__ = ["RayEngine", "RayWorker"]
+
+_DATA = "VAEBENCH_DATA"
+_KNOCK_SECONDS = 10.0
+
+
+class _Actor:
+    """A worker's loop in a thread of one of Ray's processes, which it is spoken to through a pipe.
+
+    Args:
+        version: of the driver; another one here would train other numbers under the same name.
+        folder: the driver's working folder, where a user's own network and data are looked for.
+        data: the driver's ``VAEBENCH_DATA``.
+    """
+
+    def __init__(self, version: str, folder: str, data: str | None) -> None:
+        if version != __version__:
+            raise EngineError(f"has vaebench {__version__}, and this is {version}")
+        with suppress(OSError):  # where there is none, all that does not need it goes on
+            os.chdir(folder)
+        if data is not None:
+            os.environ.setdefault(_DATA, data)
+        self._connection, theirs = Pipe()
+        threading.Thread(target=_work, args=(theirs,), daemon=True).start()
+
+    def train(self, task: Task) -> Iterator[Message]:
+        """What the worker says of a task, as it says it."""
+        if task.checkpoints is not None and not task.checkpoints.parent.is_dir():
+            # Not the store's file system: a training that is stopped begins anew.
+            task = replace(task, checkpoints=None)
+        self._connection.send(task)
+        message: Message | None = None
+        while not isinstance(message, Finished):
+            message = cast("Message", self._connection.recv())
+            yield message
+
+
+def _work(connection: Connection) -> None:
+    # The driver needs no torch.
+    from vaebench.runner.worker import work
+
+    # Whoever waits at the other end hears of an error here, as the pipe ends.
+    with connection:
+        work(connection)
+
+
+class RayWorker:
+    """A `Worker` on some machine of the cluster; it is up when Ray has found room for it."""
+
+    exit_code = None
+
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+        self.awaited = actor.__ray_ready__.remote()
+        self._up = False
+        self._ended = "was ended"
+
+    def is_up(self) -> bool:
+        """Whether it has started."""
+        return self._up
+
+    def send(self, task: Task) -> None:
+        """Give it a task."""
+        self.awaited = self._actor.train.remote(task)
+
+    def receive(self) -> Message | None:
+        """What it has to say; see `Worker`."""
+        try:
+            if not self._up:
+                self._ray.get(self.awaited)
+                self._up = True
+                return None
+            return cast("Message", self._ray.get(next(self.awaited)))
+        except (self._ray.exceptions.RayError, StopIteration) as error:
+            self._ended = _cause(error)
+            raise WorkerDied from error
+
+    def leave(self) -> None:
+        """It has nothing that it would have to put away."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._ray.kill(self._actor)
+
+    def bury(self) -> None:
+        """Ray ends what was killed."""
+
+    def ended(self, times: str = "") -> str:
+        """How it ended; see `Worker`."""
+        verb, _, rest = self._ended.partition(" ")
+        return f"{verb}{times} {rest}".rstrip()
+
+
+def _cause(error: Exception) -> str:
+    """How a worker ended. Ray's own words name addresses, which have no place in a record."""
+    if getattr(error, "actor_init_failed", False):
+        # The last line is that of the error in `_Actor`, or of what importing it raised.
+        kind, _, told = str(error).rstrip().rpartition("\n")[2].partition(": ")
+        return told if kind.endswith(EngineError.__name__) else f"did not start: {kind}: {told}"
+    if type(error).__name__ == "OutOfMemoryError":
+        return "died (out of memory)"
+    return "died (Ray's logs may tell why)"
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody answers; Ray would try it for minutes.
+
+    Raises:
+        EngineError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), _KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
+
+
+class RayEngine:
+    """An `Engine` of a Ray cluster: the one that is running (``RAY_ADDRESS``), or one begun here.
+
+    A worker has one core, and a GPU where cells are to be trained on one and the cluster has any.
+    """
+
+    is_here = False
+
+    def __init__(self) -> None:
+        self._connected: Any = None
+        self._is_ours = False
+        self._gpus = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the cluster; one begun here ends."""
+        if self._is_ours:
+            self._connected.shutdown()
+
+    def devices(self) -> list[str]:
+        """``cpu``, and ``cuda`` where a machine of the cluster has a GPU for us."""
+        return ["cpu", "cuda"] if self._resource("GPU") else ["cpu"]
+
+    def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
+        """One a core of the cluster, or one a GPU for cells on GPUs; fewer if so wanted."""
+        on_gpus = any(device.startswith("cuda") for device in devices)
+        gpus = self._resource("GPU") if on_gpus else 0
+        self._gpus = min(gpus, 1)
+        most = gpus or max(self._resource("CPU"), 1)
+        return min(wanted or most, most)
+
+    def start(self) -> RayWorker:
+        """Ask Ray for a worker; it starts where and when there is room."""
+        ray = self._ray()
+        actor = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Actor)
+        return RayWorker(ray, actor.remote(__version__, str(Path.cwd()), os.environ.get(_DATA)))
+
+    def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        """Those that have something to say."""
+        ours = {worker.awaited: worker for worker in workers if isinstance(worker, RayWorker)}
+        if not ours:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray().wait(list(ours), num_returns=1, timeout=seconds)
+        return [ours[awaited] for awaited in ready]
+
+    def _resource(self, name: str) -> int:
+        return int(self._ray().cluster_resources().get(name, 0))
+
+    def _ray(self) -> Any:
+        """Ray, connected to a cluster.
+
+        Raises:
+            EngineError: it is not installed, or the cluster does not answer.
+        """
+        if self._connected is None:
+            # Nothing is told to anyone but the cluster, unless its user wants it so.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            try:
+                import ray
+            except ImportError as error:
+                raise EngineError(
+                    "the engine ray needs Ray: pip install 'vaebench[ray]'"
+                ) from error
+            if not ray.is_initialized():
+                _knock(os.environ.get("RAY_ADDRESS", ""))
+                try:
+                    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+                except (ConnectionError, RuntimeError, ValueError) as error:
+                    raise EngineError(f"the Ray cluster cannot be used: {error}") from error
+                self._is_ours = True
+            self._connected = ray
+        return self._connected

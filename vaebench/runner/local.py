@@ -1,0 +1,131 @@
+"""Workers as processes of this machine, started once by a fork server that has torch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Self, cast
+
+from vaebench.processes import not_to_be_stopped, without_the_script
+from vaebench.runner.engine import Worker, WorkerDied
+from vaebench.runner.messages import Message, Task
+
+__all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
+
+_LEAVE_SECONDS = 5.0
+# Imported once, so that every worker starts with them; the first cell would import the others.
+# Modules that are not there are passed over.
+_PRELOADED = ("vaebench.runner.worker", "sklearn.datasets", "sklearn.neighbors")
+
+
+def default_jobs() -> int:
+    """One job a core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class LocalWorker:
+    """A `Worker` at the other end of a pipe."""
+
+    def __init__(self, process: BaseProcess, connection: Connection) -> None:
+        self._process, self.connection = process, connection
+
+    @property
+    def exit_code(self) -> int | None:
+        """That of its process; None while it lives."""
+        return self._process.exitcode
+
+    def is_up(self) -> bool:
+        """Always: what it is sent while it starts waits in the pipe."""
+        return True
+
+    def send(self, task: Task) -> None:
+        """Give it a task."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(task)
+
+    def receive(self) -> Message:
+        """What it has to say; see `Worker`."""
+        try:
+            return cast("Message", self.connection.recv())
+        except (EOFError, OSError) as error:  # OSError: killed in the middle of a message
+            raise WorkerDied from error
+
+    def leave(self) -> None:
+        """An idle worker leaves by itself, and takes its locks with it, as its pipe has ended."""
+        self.connection.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def bury(self) -> None:
+        """Wait for its end, or end it."""
+        self._process.join(timeout=_LEAVE_SECONDS)
+        self._process.kill()
+        self._process.join()
+
+    def ended(self, times: str = "") -> str:
+        """How it ended; see `Worker`."""
+        code = self.exit_code
+        if code is None or code >= 0:
+            return f"left{times} with exit code {code}"
+        killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
+        return f"was ended by {signal.Signals(-code).name}{times}{killed}"
+
+
+class LocalEngine:
+    """An `Engine` of this machine's cores; each worker has one."""
+
+    is_here = True
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(_PRELOADED))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end but the workers."""
+
+    def devices(self) -> list[str]:
+        """The kinds of device that are here."""
+        from vaebench.runner.machine import available_devices
+
+        return available_devices()
+
+    def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
+        """As wanted; by default one a core."""
+        del devices
+        return wanted or default_jobs()
+
+    def start(self) -> LocalWorker:
+        """Start a worker; the first takes seconds."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+        with without_the_script(), not_to_be_stopped():
+            process.start()
+        theirs.close()
+        return LocalWorker(process, ours)
+
+    def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        """Those that have something to say."""
+        ours = {worker.connection: worker for worker in workers if isinstance(worker, LocalWorker)}
+        return [
+            ours[connection]  # type: ignore[index]  # wait() is typed for sockets too
+            for connection in wait(list(ours), timeout=seconds)
+        ]
+
+
+def _serve(connection: Connection) -> None:
+    # The parent needs no torch; the fork server has it by the time a worker starts.
+    from vaebench.runner.worker import serve
+
+    serve(connection)
