@@ -56,6 +56,32 @@ def test_information_about_n_images_stops_at_its_ceiling(
     assert metrics["mutual_information_ceiling"].value == pytest.approx(math.log(40))
 
 
+@pytest.mark.parametrize("spread", [-8.0, -20.0, -120.0])
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+def test_the_narrowest_posteriors_tell_images_apart_and_no_more(
+    posterior: str, spread: float
+) -> None:
+    """Strongly correlated, below float32's least number: neither an error nor a wild number."""
+    split = real_split(torch.randn(60, 3, generator=source()))
+    design = cell(dataset="linear-gaussian", posterior=posterior, latent_dim=3)
+    narrow = [spread] * 3 if posterior == "full" else [2 * spread] * 3
+    weights = {
+        "encoder.mean.weight": np.eye(3),
+        "encoder.spread": [*narrow, 3.0, -2.0, 4.0] if posterior == "full" else narrow,
+    }
+    vae = made(design, (1, 1, 3), weights, levels=None)
+    scores = score(vae, design, split, source())
+    assert scores.kl is not None
+    metrics = information_metrics(vae, split, scores.kl, source())
+    information, marginal = metrics["mutual_information"].value, metrics["marginal_kl"].value
+    assert information is not None
+    assert marginal is not None
+    assert 0 < information <= math.log(60) + 1e-9
+    if posterior == "diagonal" or spread < -10:
+        assert information == pytest.approx(math.log(60))
+    assert marginal == pytest.approx(float(scores.kl.mean()) - information)
+
+
 def test_one_image_carries_no_information() -> None:
     metrics = metrics_of(1, "diagonal")
     assert metrics["mutual_information"].value == pytest.approx(0, abs=1e-12)

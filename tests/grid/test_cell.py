@@ -162,8 +162,10 @@ def test_every_field_is_part_of_the_id(axis: str) -> None:
 def test_the_data_and_the_numerics_are_part_of_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cell_id(Cell(), CHECKSUM)
     assert cell_id(Cell(), "other data") != before
-    monkeypatch.setattr(cell_module, "NUMERICS_VERSION", cell_module.NUMERICS_VERSION + 1)
+    full = cell_id(Cell(posterior="full"), CHECKSUM)
+    monkeypatch.setitem(cell_module.NUMERICS_VERSION, "diagonal", 99)
     assert cell_id(Cell(), CHECKSUM) != before
+    assert cell_id(Cell(posterior="full"), CHECKSUM) == full
 
 
 def test_own_data_are_known_by_content_not_by_path() -> None:

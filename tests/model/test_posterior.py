@@ -64,7 +64,7 @@ def test_the_divergence_is_the_mean_log_ratio_of_draws(kind: str) -> None:
     q = made(kind)
     z = q.rsample(noise(20_000))
     prior = Normal(torch.zeros((), dtype=torch.float64), PRIOR_SCALE.unsqueeze(1))
-    ratio = q.log_prob(z) - prior.log_prob(z).sum(-1)
+    ratio = q.log_prob(noise(20_000)) - prior.log_prob(z).sum(-1)
     error = ratio.std(1) / math.sqrt(ratio.shape[1])
     assert ((ratio.mean(1) - q.kl(PRIOR_SCALE)).abs() < 4 * error).all()
 
@@ -74,13 +74,45 @@ def test_the_density_is_torchs_and_draws_have_its_moments(kind: str) -> None:
     q = made(kind)
     z = q.rsample(noise(20_000))
     exact = MultivariateNormal(q.mean.unsqueeze(1), covariance(q).unsqueeze(1)).log_prob(z)
-    torch.testing.assert_close(q.log_prob(z), exact, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(q.log_prob(noise(20_000)), exact, rtol=1e-10, atol=1e-10)
     variance = covariance(q).diagonal(dim1=-2, dim2=-1)
     spread = variance.sqrt()
     assert ((z.mean(1) - q.mean).abs() < 5 * spread / math.sqrt(20_000)).all()
     centred = ((z - q.mean.unsqueeze(1)) / spread.unsqueeze(1)).movedim(1, -1)
     correlation = covariance(q) / (spread.unsqueeze(-1) * spread.unsqueeze(-2))
     torch.testing.assert_close(centred @ centred.mT / 20_000, correlation, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+def test_the_density_of_a_narrow_posterior_keeps_its_digits_in_float32(kind: str) -> None:
+    """Rounded codes lie far from where they were drawn, in units of so narrow a posterior."""
+    source = torch.Generator().manual_seed(8)
+    output = torch.randn(1, 5, posterior_width(kind, Z), generator=source)
+    # What is below the diagonal of a full one multiplies the spreads of its condition number.
+    log_spread = -5.0 if kind == "full" else -16.0
+    output[..., Z : 2 * Z] = log_spread if kind == "full" else 2 * log_spread
+    eps = torch.randn(1, 50, 5, Z, generator=source)
+    exact_q = posterior(kind, output.double(), Z)
+    assert isinstance(exact_q, Diagonal | Full)
+    z = exact_q.rsample(eps.double())
+    centred = (z - exact_q.mean.unsqueeze(1)).movedim(1, -1)
+    if isinstance(exact_q, Full):
+        standard = torch.linalg.solve_triangular(exact_q.factor, centred, upper=False)
+    else:
+        standard = centred / (0.5 * exact_q.log_variance).exp().unsqueeze(-1)
+    exact = (
+        -0.5 * (standard.square() + math.log(2 * math.pi)).sum(-2).movedim(-1, 1) - log_spread * Z
+    )
+    q = posterior(kind, output, Z)
+    assert isinstance(q, Diagonal | Full)
+    torch.testing.assert_close(q.log_prob(eps).double(), exact, rtol=1e-5, atol=1e-3)
+
+
+def test_a_factor_that_underflows_leaves_the_divergence_finite() -> None:
+    q = posterior("full", torch.tensor([[[0.5, -120.0]]]), 1)
+    assert isinstance(q, Full)
+    assert q.factor.item() == 0
+    assert q.kl(torch.ones(1, 1, 1)).item() == pytest.approx(0.5 * (0.25 - 1) + 120)
 
 
 def test_the_dimensions_of_a_diagonal_posterior_add_up_to_the_total() -> None:
@@ -90,10 +122,11 @@ def test_the_dimensions_of_a_diagonal_posterior_add_up_to_the_total() -> None:
 
 def test_a_full_posterior_without_correlation_is_a_diagonal_one() -> None:
     diagonal = made("diagonal")
-    full = Full(diagonal.mean, torch.diag_embed((0.5 * diagonal.log_variance).exp()))
+    nothing = torch.zeros(P, B, Z, Z, dtype=torch.float64)
+    full = Full(diagonal.mean, 0.5 * diagonal.log_variance, nothing)
     z = diagonal.rsample(noise(3))
     torch.testing.assert_close(full.rsample(noise(3)), z)
-    torch.testing.assert_close(full.log_prob(z), diagonal.log_prob(z))
+    torch.testing.assert_close(full.log_prob(noise(3)), diagonal.log_prob(noise(3)))
     torch.testing.assert_close(full.kl(PRIOR_SCALE), diagonal.kl(PRIOR_SCALE))
 
 

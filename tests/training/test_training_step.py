@@ -1,5 +1,6 @@
 """The loss that is minimised, and the schedule of the learning rate."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from tiny_runs import SHAPE, cell, made
 from torch import Tensor
 
+from vaebench.model.posterior import Diagonal, Full, Posterior
 from vaebench.model.vae import VAE
 from vaebench.training.step import StepTerms, learning_rate_factor, training_loss
 from vaebench.truth.ppca import LinearVAE
@@ -68,6 +70,16 @@ def test_the_loss_is_the_exact_bound_of_a_linear_vae_with_beta_on_its_divergence
     assert terms.loss.item() == pytest.approx(error + beta * kl, rel=1e-12)
 
 
+def density(q: Posterior) -> torch.distributions.Distribution:
+    """torch's own, of codes rather than of the noise that they were drawn with."""
+    mean = q.mean.unsqueeze(1)
+    if isinstance(q, Full):
+        return torch.distributions.MultivariateNormal(mean, scale_tril=q.factor.unsqueeze(1))
+    assert isinstance(q, Diagonal)
+    scale = (0.5 * q.log_variance).exp().unsqueeze(1)
+    return torch.distributions.Independent(torch.distributions.Normal(mean, scale), 1)
+
+
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_the_gradient_of_iwae_weighs_each_draw_by_its_share(posterior: str) -> None:
     design = cell(objective="iwae", importance_samples=4, posterior=posterior)
@@ -80,11 +92,27 @@ def test_the_gradient_of_iwae_weighs_each_draw_by_its_share(posterior: str) -> N
     q = vae.encode(x)
     z = q.rsample(noise)
     log_likelihood = vae.decode(z).log_prob(x.unsqueeze(1))
-    weights = log_likelihood + vae.log_prior(z) - q.log_prob(z)
+    log_q = density(q).log_prob(z)
+    weights = log_likelihood + vae.log_prior(z) - log_q
     shares = weights.detach().softmax(1)
     (-(shares * weights).sum(1).mean(-1)).sum().backward()
     for name, parameter in vae.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+def test_the_bound_of_a_narrow_posterior_is_that_of_float64(posterior: str) -> None:
+    """A loss below what the likelihood's peak allows was what rounding alone had made."""
+    design = cell(objective="iwae", importance_samples=4, posterior=posterior)
+    vae = made([design])
+    with torch.no_grad():
+        bias = vae.get_parameter("encoder.layers.1.bias")
+        vae.get_parameter("encoder.layers.1.weight")[:, 3:6] = 0
+        bias[..., 3:6] = -16.0 if posterior == "full" else -32.0
+    x, noise = batch(1)
+    found = terms_of(vae, x.float(), noise.float()).loss
+    exact = terms_of(copy.deepcopy(vae).double(), x, noise).loss
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-3)
 
 
 def test_iwae_with_one_draw_is_the_elbo_in_expectation() -> None:

@@ -38,15 +38,18 @@ def information_metrics(
     chosen = torch.randperm(count, generator=generator)[:_QUERIES]
     queries = _posterior(vae, split.pixels[chosen])
     noise = torch.randn((1, 1, len(chosen), vae.latent_dim), generator=generator)
-    z = queries.rsample(noise.to(queries.mean))
-    own = queries.log_prob(z)[0, 0]
+    noise = noise.to(queries.mean)
+    z = queries.rsample(noise)
+    own = queries.log_prob(noise)[0, 0]
     codes = z[0, 0]
     parts = [
         _log_density_of_all(_posterior(vae, split.pixels[rows]), codes)
         for rows in split.batches(_numbers_per_image(queries, len(codes)))
     ]
-    mixture = torch.logsumexp(torch.cat(parts), 0) - math.log(count)
-    information = (own - mixture).cpu()
+    log_densities = torch.cat(parts)
+    # A code's own posterior, from its noise: this digit for digit, the estimate stays below log N.
+    log_densities[chosen, torch.arange(len(chosen))] = own
+    information = (own - torch.logsumexp(log_densities, 0)).cpu() + math.log(count)
     return {
         "mutual_information": mean_and_se("mutual_information", information),
         "mutual_information_ceiling": ceiling,
@@ -60,7 +63,7 @@ def _posterior(vae: VAE, pixels: Tensor) -> Diagonal | Full:
     if isinstance(q, Diagonal):
         return Diagonal(q.mean.double(), q.log_variance.double())
     if isinstance(q, Full):
-        return Full(q.mean.double(), q.factor.double())
+        return Full(q.mean.double(), q.log_diagonal.double(), q.below.double())
     raise ValueError("a delta posterior has no density, hence no mutual information")
 
 
@@ -75,12 +78,17 @@ def _numbers_per_image(q: Diagonal | Full, codes: int) -> int:
 def _log_density_of_all(q: Diagonal | Full, codes: Tensor) -> Tensor:
     """log q(z_i|x_j) for codes ``(M, Z)`` under the posteriors of ``n`` images, ``(n, M)``."""
     if isinstance(q, Full):
-        inverse: Tensor = torch.linalg.inv(q.factor[0])
-        standard = inverse @ codes.T - inverse @ q.mean[0].unsqueeze(-1)
-        log_det = q.factor[0].diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        return -0.5 * (standard.square() + _LOG_2PI).sum(1) - log_det
+        centred = codes.T - q.mean[0].unsqueeze(-1)
+        standard = torch.linalg.solve_triangular(q.factor[0], centred, upper=False)
+        # Beyond all numbers, or a difference of two such: a posterior as narrow as that has
+        # nothing at another image's code.
+        square: Tensor = standard.square().nan_to_num(math.inf, math.inf)
+        density = -0.5 * (square + _LOG_2PI).sum(1)
+        return density - q.log_diagonal[0].sum(-1, keepdim=True)
     mean, log_variance = q.mean[0], q.log_variance[0]
     precision = (-log_variance).exp()
     square = precision @ codes.square().T - 2 * (precision * mean) @ codes.T
-    constant = (precision * mean.square() + log_variance + _LOG_2PI).sum(1, keepdim=True)
-    return -0.5 * (square + constant)
+    square += (precision * mean.square()).sum(1, keepdim=True)
+    constant = (log_variance + _LOG_2PI).sum(1, keepdim=True)
+    # Of a very narrow posterior the terms cancel to what may be less than nothing.
+    return -0.5 * (square.clamp(min=0) + constant)

@@ -37,9 +37,11 @@ __all__ = [
     "is_own_data",
 ]
 
-NUMERICS_VERSION = 1
-"""Raised when a change of the code moves results by more than rounding: records of an older version
-are then not reused. Rounding differs between machines anyway, which are no part of an identity.
+NUMERICS_VERSION = {"diagonal": 1, "full": 2, "delta": 1}
+"""Of each posterior, raised when a change of the code moves its results by more than rounding:
+records of an older version are then not reused. Rounding differs between machines anyway, which are
+no part of an identity. ``full`` since 2: log q(z|x) and the information keep their digits where the
+posterior is narrow.
 """
 
 Value = bool | int | float | str | tuple[int, ...] | None
@@ -458,7 +460,7 @@ def cell_id(cell: Cell, data_checksum: str) -> str:
     fields = cell.model_dump(mode="json", exclude_defaults=True)
     if is_own_data(cell.dataset):
         fields["dataset"] = "own-data"
-    content = {"cell": fields, "data": data_checksum, "numerics": NUMERICS_VERSION}
+    content = {"cell": fields, "data": data_checksum, "numerics": NUMERICS_VERSION[cell.posterior]}
     if ":" in cell.architecture:
         content["network"] = source_digest(cell.architecture)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

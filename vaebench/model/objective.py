@@ -25,6 +25,7 @@ class Draw:
 
     Attributes:
         posterior: q(z|x).
+        noise: what the codes were drawn with, ``(P, S, B, Z)``.
         z: ``(P, S, B, Z)``.
         observed: p(x|z).
         log_likelihood: log p(x|z), ``(P, S, B)`` in nats.
@@ -32,6 +33,7 @@ class Draw:
 
     vae: VAE
     posterior: Posterior
+    noise: Tensor
     z: Tensor
     observed: Observation
     log_likelihood: Tensor
@@ -59,7 +61,7 @@ class Draw:
         if isinstance(self.posterior, Delta):
             raise ValueError("a delta posterior has no density, hence no importance weights")
         log_prior = self.vae.log_prior(self.z)
-        return self.log_likelihood + log_prior - self.posterior.log_prob(self.z)
+        return self.log_likelihood + log_prior - self.posterior.log_prob(self.noise)
 
 
 def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw:
@@ -70,7 +72,7 @@ def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw
     q = vae.encode(x)
     z = q.rsample(noise)
     p = vae.decode(z, fit_to=x if fit_scale else None)
-    return Draw(vae, q, z, p, p.log_prob(x.unsqueeze(1)))
+    return Draw(vae, q, noise, z, p, p.log_prob(x.unsqueeze(1)))
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:

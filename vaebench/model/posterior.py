@@ -34,6 +34,11 @@ def gaussian_log_prob(z: Tensor, mean: Tensor | float, scale: Tensor) -> Tensor:
     return -(0.5 * (standard.square() + _LOG_2PI) + scale.log()).sum(-1)
 
 
+def _standard_log_prob(noise: Tensor) -> Tensor:
+    """Log-density of standard normal numbers, summed over the last dimension, in nats."""
+    return -0.5 * (noise.square() + _LOG_2PI).sum(-1)
+
+
 class _KlToPrior(torch.autograd.Function):
     """Per-dimension KL(N(mean, variance) || N(0, prior_scale^2)), nats; Kingma and Welling 2014, B.
 
@@ -73,10 +78,13 @@ class Diagonal:
         scale = (0.5 * self.log_variance).exp()
         return torch.addcmul(self.mean.unsqueeze(1), scale.unsqueeze(1), noise)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log q(z|x) in nats, ``(P, S, B)``."""
-        scale = (0.5 * self.log_variance).exp()
-        return gaussian_log_prob(z, self.mean.unsqueeze(1), scale.unsqueeze(1))
+    def log_prob(self, noise: Tensor) -> Tensor:
+        """Log q(z|x) of the codes that `rsample` makes of this noise, in nats, ``(P, S, B)``.
+
+        Not of the codes themselves: rounded to their own digits, they may lie many narrow
+        deviations from where they were drawn.
+        """
+        return _standard_log_prob(noise) - 0.5 * self.log_variance.sum(-1).unsqueeze(1)
 
     def kl(self, prior_scale: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``."""
@@ -89,22 +97,31 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Full:
-    """N(mean, L L') with the Cholesky factor ``factor``: ``(P, B, Z, Z)``, positive diagonal."""
+    """N(mean, L L') with the Cholesky factor L: ``log_diagonal (P, B, Z)``, and what is below it.
+
+    ``below`` is ``(P, B, Z, Z)``, zero on and above the diagonal.
+    """
 
     mean: Tensor
-    factor: Tensor
+    log_diagonal: Tensor
+    below: Tensor
+
+    @property
+    def factor(self) -> Tensor:
+        """L, ``(P, B, Z, Z)``."""
+        return self.below + torch.diag_embed(self.log_diagonal.exp())
 
     def rsample(self, noise: Tensor) -> Tensor:
         """Mean + L noise, ``(P, S, B, Z)``."""
         return self.mean.unsqueeze(1) + (self.factor.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log q(z|x) in nats, ``(P, S, B)``."""
-        # The draws become right-hand sides of one system an image: L is not repeated for them.
-        centred = (z - self.mean.unsqueeze(1)).movedim(1, -1)
-        standard = torch.linalg.solve_triangular(self.factor, centred, upper=False)
-        quadratic: Tensor = 0.5 * (standard.square() + _LOG_2PI).sum(-2)
-        return -quadratic.movedim(-1, 1) - self._half_log_det().unsqueeze(1)
+    def log_prob(self, noise: Tensor) -> Tensor:
+        """Log q(z|x) of the codes that `rsample` makes of this noise, in nats, ``(P, S, B)``.
+
+        To get the noise back from rounded codes means to divide by L, whose condition number
+        grows beyond 1e8 in training: the outcome may be off by any number of nats.
+        """
+        return _standard_log_prob(noise) - self.log_diagonal.sum(-1).unsqueeze(1)
 
     def kl(self, prior_scale: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``: Doersch 2016, eq. 7."""
@@ -112,14 +129,11 @@ class Full:
         trace = (self.factor / prior_scale.unsqueeze(-1)).square().sum((-1, -2))
         square = (self.mean / prior_scale).square().sum(-1)
         size = self.mean.shape[-1]
-        return 0.5 * (trace + square - size) + size * scale.log() - self._half_log_det()
+        return 0.5 * (trace + square - size) + size * scale.log() - self.log_diagonal.sum(-1)
 
     def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
         """KL of each marginal, ``(P, B, Z)``; they do not add up to the total."""
         return _kl_to_prior(self.mean, self.factor.square().sum(-1).log(), prior_scale)
-
-    def _half_log_det(self) -> Tensor:
-        return self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 @dataclass(frozen=True)
@@ -150,12 +164,8 @@ def posterior(kind: str, output: Tensor, latent_dim: int) -> Posterior:
         return Delta(mean)
     if kind == "diagonal":
         return Diagonal(mean, output[..., latent_dim:])
-    entries = output[..., latent_dim:]
-    factor = entries.new_zeros(*entries.shape[:-1], latent_dim, latent_dim)
-    row, column = torch.tril_indices(latent_dim, latent_dim, device=entries.device).unbind()
-    # The first latent_dim entries are the log of the diagonal, the others lie below it.
-    log_diagonal, below = entries[..., :latent_dim], entries[..., latent_dim:]
-    factor = factor + torch.diag_embed(log_diagonal.exp())
-    strict = row != column
-    factor[..., row[strict], column[strict]] = below
-    return Full(mean, factor)
+    log_diagonal, entries = output[..., latent_dim:].tensor_split((latent_dim,), dim=-1)
+    below = entries.new_zeros(*entries.shape[:-1], latent_dim, latent_dim)
+    row, column = torch.tril_indices(latent_dim, latent_dim, -1, device=entries.device).unbind()
+    below[..., row, column] = entries
+    return Full(mean, log_diagonal, below)
