@@ -100,6 +100,16 @@ def test_a_wild_learning_rate_diverges_after_one_step_with_its_last_loss() -> No
     assert math.isfinite(divergence.loss)
 
 
+def test_the_books_of_a_member_that_diverges_are_those_it_has_alone() -> None:
+    wild, tame = cell(learning_rate=1e30, sigma="learned"), cell(sigma="learned")
+    assert tame.epochs > 1
+    together = run(wild, tame).training
+    assert together.series[0] == run(wild).training.series[0]
+    assert [len(each["train_loss"]) for each in together.series] == [1, tame.epochs]
+    (loss,) = together.series[0]["train_loss"]
+    assert loss is not None
+
+
 def test_a_model_that_the_last_step_breaks_has_diverged() -> None:
     result = run(cell(learning_rate=3e38, epochs=1, batch_size=IMAGES, sigma="learned"))
     assert len(result.training.step_seconds) == 1

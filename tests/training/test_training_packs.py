@@ -107,7 +107,7 @@ def test_a_diverging_member_does_not_touch_the_others(architecture: str) -> None
         for name, value in before.weights(member).items():
             assert torch.equal(others[name], value), name
         assert after.training.series[member] == before.training.series[member]
-    assert after.training.series[1]["train_loss"] == [None] * 5
+    assert after.training.series[1] == run(wild[1]).training.series[0]
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "linear", "conv"])

@@ -211,6 +211,10 @@ def spent_table(frame: pd.DataFrame) -> Table | None:
     rows = [(label, len(spent), spent.sum()) for label, spent in told if len(spent)]
     if not rows:
         return None
+    notes = ["Seconds of all cells added up; in a pack each has its share of the step."]
+    silent = int(frame["train_seconds"].notna().sum()) - sum(count for _, count, _ in rows)
+    if silent:
+        notes.append(f"{silent} more were recorded before evaluation was timed.")
     return Table(
         name="where-the-time-went",
         title="Where the time of the cells went",
@@ -218,7 +222,7 @@ def spent_table(frame: pd.DataFrame) -> Table | None:
         units=("", "", *("s" for _ in _SPENT)),
         rows=tuple((label, str(count), *_shares(seconds)) for label, count, seconds in rows),
         numeric=(False, *(True for _ in range(1 + len(_SPENT)))),
-        notes=("Seconds of all cells added up; in a pack each has its share of the step.",),
+        notes=tuple(notes),
     )
 
 
@@ -227,9 +231,9 @@ _SPENT: Final = ("training", "t-SNE", "other evaluation")
 
 def _spent(frame: pd.DataFrame) -> pd.DataFrame:
     """Seconds of each cell that tells all of them, a column a kind of work."""
-    known = frame.dropna(subset=["train_seconds", "evaluation_seconds", "tsne_seconds"])
-    rest = known["evaluation_seconds"] - known["tsne_seconds"]
-    parts = (known["train_seconds"], known["tsne_seconds"], rest)
+    known = frame.dropna(subset=["train_seconds", "evaluation_seconds"])
+    maps = known["tsne_seconds"].fillna(0.0)
+    parts = (known["train_seconds"], maps, known["evaluation_seconds"] - maps)
     return pd.DataFrame(dict(zip(_SPENT, parts, strict=True)))
 
 

@@ -85,9 +85,12 @@ def evaluate(
     metrics["knn_accuracy"] = knn_accuracy(vae, train, test)
     before_map = time.perf_counter()
     embedded = tsne_map(vae, test, cell.tsne_points)
-    metrics["tsne_seconds"] = Metric.measured("tsne_seconds", time.perf_counter() - before_map)
+    map_seconds = time.perf_counter() - before_map
     metrics["tsne_trustworthiness"] = embedded.trust
-    if embedded.points is not None:
+    if embedded.points is None:
+        metrics["tsne_seconds"] = Metric.absent("tsne_seconds", embedded.trust.reason or "no map")
+    else:
+        metrics["tsne_seconds"] = Metric.measured("tsne_seconds", map_seconds)
         arrays["tsne"] = embedded.points
         if embedded.labels is not None:
             arrays["tsne_labels"] = embedded.labels

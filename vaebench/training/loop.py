@@ -98,7 +98,7 @@ def train(
 
 
 class _EpochSums:
-    """Sums over an epoch's images; the last batch may be short.
+    """Sums over an epoch's images, a member each; the last batch may be short.
 
     In Python's own numbers: a step's are read at its end anyhow, and a tensor's operation costs as
     much as one on a small layer.
@@ -106,18 +106,21 @@ class _EpochSums:
 
     def __init__(self, members: int) -> None:
         self._sums = [[0.0] * members for _ in range(3)]
-        self._images = 0
+        self._images = [0] * members
 
-    def add(self, numbers: Sequence[Sequence[float]], images: int) -> None:
-        """Add a batch's means, three a member, each times its images."""
-        for sums, means in zip(self._sums, numbers, strict=True):
-            for member, mean in enumerate(means):
-                sums[member] += images * mean
-        self._images += images
+    def add(self, numbers: Sequence[Sequence[float]], images: int, members: Sequence[int]) -> None:
+        """Add a batch's means, three a member, each times its images, for these members."""
+        for member in members:
+            self._images[member] += images
+            for sums, means in zip(self._sums, numbers, strict=True):
+                sums[member] += images * means[member]
 
     def means(self) -> list[list[float]]:
-        """Loss, reconstruction error and KL: a number a member, nats per image."""
-        return [[each / max(self._images, 1) for each in sums] for sums in self._sums]
+        """Loss, reconstruction error and KL: a number a member, nats per image; NaN of none."""
+        return [
+            [total / n if n else math.nan for total, n in zip(sums, self._images, strict=True)]
+            for sums in self._sums
+        ]
 
 
 @dataclass
@@ -234,17 +237,19 @@ class _Loop:
         order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
         order = order.to(self.device)
         take_step = self._replayed or self._step
+        booked = members = self._members()
         for start in range(0, count, size):
             begin = time.perf_counter()
             numbers = take_step(order[:, start : start + size]).tolist()
-            finite = self._check(numbers[0])
+            if not self._check(numbers[0]):
+                members = self._members()
             self.step_seconds.append(time.perf_counter() - begin)
-            if not finite:
+            if not members:
                 break
             images = min(size, count - start)
-            sums.add(numbers, images)
+            sums.add(numbers, images, members)
             self.images += images
-        return self._book(sums, factor)
+        return self._book(sums, factor, booked)
 
     def _step(self, indices: Tensor) -> Tensor:
         batches = [
@@ -298,19 +303,25 @@ class _Loop:
                 member.zero_()[..., : cell.latent_dim] = own.normal_(generator=generators.noise)
         return noise
 
+    def _members(self) -> list[int]:
+        """Those that are still trained."""
+        return [member for member, ended in enumerate(self.divergence) if ended is None]
+
     def _check(self, losses: Sequence[float]) -> bool:
-        """Drop the members whose loss is not finite; false when none is left."""
+        """Drop the members whose loss is not finite; false when there was one."""
+        all_finite = True
         for member, value in enumerate(losses):
             if self.divergence[member] is not None:
                 continue
             if abs(value) < float("inf"):
                 self._last_loss[member] = value
                 continue
+            all_finite = False
             self.divergence[member] = self._divergence(member, len(self.step_seconds) + 1)
             self.optimizer.drop(member)
             if self._replayed is not None:
                 self._replayed.forget()
-        return not all(self.divergence)
+        return all_finite
 
     def _check_weights(self) -> None:
         """Find members that the last update broke: no loss follows it that would show it."""
@@ -335,10 +346,14 @@ class _Loop:
         value = float(scale[member].detach().square().mean().sqrt())
         return value if abs(value) < float("inf") else None
 
-    def _book(self, sums: _EpochSums, factor: float) -> list[float]:
-        """Write an epoch's means into each member's series; returns the losses."""
+    def _book(self, sums: _EpochSums, factor: float, members: Sequence[int]) -> list[float]:
+        """Write an epoch's means into these members' series; returns all losses.
+
+        One that diverged has what came before it in its last epoch, and no epoch after it.
+        """
         losses, error, kl = sums.means()
-        for member, cell in enumerate(self.cells):
+        for member in members:
+            cell = self.cells[member]
             numbers: dict[str, float | None] = {
                 "train_loss": losses[member],
                 "train_reconstruction_error": error[member],
