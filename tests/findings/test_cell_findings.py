@@ -188,6 +188,20 @@ def test_a_conforming_world_reproduces_and_a_planted_violation_contradicts(name)
         assert f"needs {least}" in short.judgement.reason
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_store_that_lacks_a_design_never_turns_a_verdict(name):
+    """The largest size, the longest training and the best sigma are those of the whole test."""
+    finding = FINDINGS[name]
+    budget = "full" if "quick" in finding.untested else "quick"
+    for world in WORLDS[name]:
+        whole = evidence(finding, world, budget=budget)
+        verdict = assess(finding, whole, budget).judgement.verdict
+        for design in whole.frame["design"].unique():
+            part = replace(whole, frame=whole.frame[whole.frame["design"] != design])
+            judged = assess(finding, part, budget).judgement
+            assert judged.verdict in (verdict, "not tested"), (design, judged)
+
+
 def test_no_record_is_not_tested():
     few = judged("latent-three", WORLDS["latent-three"][0], seeds=0)
     assert few.judgement.verdict == "not tested"

@@ -21,6 +21,7 @@ from vaebench.grid.cell import Cell
 
 __all__ = [
     "Evidence",
+    "asked",
     "by_seed",
     "data_fact",
     "difference",
@@ -48,12 +49,21 @@ class Evidence:
         arrays: reads the arrays of a cell; empty where there are none.
         series: for a cell its numbers an epoch, by name.
         facts: payloads of fact records, by record id.
+        asked: the cells that the finding asks for: what is compared is said by them, since of a
+            store that is not complete the largest size is another one.
     """
 
     frame: pd.DataFrame
     arrays: Callable[[str], Arrays] = _no_arrays
     series: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    asked: tuple[Cell, ...] = ()
+
+
+def asked(evidence: Evidence, axis: str) -> list[Any]:
+    """The numbers of an axis that the finding asks for, each once, in their order."""
+    values = {getattr(cell, axis) for cell in evidence.asked}
+    return sorted(value for value in values if isinstance(value, int | float))
 
 
 def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Finding: a published claim as plain data, and how it is judged by records."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from pydantic import JsonValue
@@ -131,10 +131,11 @@ def assess(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
 def _statistic(finding: Finding, evidence: Evidence, budget: Budget) -> Statistic:
     if finding.statistic is None:
         return fact_statistic(finding, evidence)
-    own = rows_of(evidence.frame, finding.cells(budget))
+    cells = finding.cells(budget)
+    own = rows_of(evidence.frame, cells)
     if own.empty:
         raise Untested("none of its cells has a record")
-    return finding.statistic(Evidence(own, evidence.arrays, evidence.series, evidence.facts))
+    return finding.statistic(replace(evidence, frame=own, asked=cells))
 
 
 def fact_payload(finding: Finding) -> dict[str, JsonValue]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vaebench.findings.evidence import (
     Evidence,
+    asked,
     over_seeds,
     select,
     values_of,
@@ -63,12 +64,16 @@ def plateau_of(frame: pd.DataFrame) -> tuple[int, ...]:
     return PLATEAUS[dataset]
 
 
-def _longest(frame: pd.DataFrame) -> pd.DataFrame:
-    return select(frame, epochs=select(frame)["epochs"].max())
+def _longest(evidence: Evidence) -> pd.DataFrame:
+    return select(evidence.frame, epochs=asked(evidence, "epochs")[-1])
 
 
-def _shortest(frame: pd.DataFrame) -> pd.DataFrame:
-    return select(frame, epochs=select(frame)["epochs"].min())
+def _shortest(evidence: Evidence) -> pd.DataFrame:
+    return select(evidence.frame, epochs=asked(evidence, "epochs")[0])
+
+
+def _largest(evidence: Evidence) -> int:
+    return int(asked(evidence, "latent_dim")[-1])
 
 
 def _below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.Series[float]":
@@ -79,59 +84,53 @@ def _below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.S
 
 
 def _lost_by_three(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence.frame), 3), "nats/image")
+    return over_seeds(_below_plateau(_longest(evidence), 3), "nats/image")
 
 
 def _lost_by_two(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence.frame), 2), "nats/image")
+    return over_seeds(_below_plateau(_longest(evidence), 2), "nats/image")
 
 
 def _spread(evidence: Evidence) -> Statistic:
     """Range of the ELBO over the plateau, as a share of what one latent loses."""
-    rows = _longest(evidence.frame)
+    rows = _longest(evidence)
     table = values_of(rows, "latent_dim", "elbo", [*plateau_of(rows), 1])
     best = table[list(plateau_of(rows))]
     ranges = best.max(axis=1) - best.min(axis=1)
     return over_seeds(ranges / (best.mean(axis=1) - table[1]), "share")
 
 
-def _largest(rows: pd.DataFrame) -> int:
-    return int(rows["latent_dim"].max())
-
-
 def _lost_by_largest(evidence: Evidence) -> Statistic:
-    rows = _longest(evidence.frame)
-    return over_seeds(_below_plateau(rows, _largest(rows)), "nats/image")
+    rows = _longest(evidence)
+    return over_seeds(_below_plateau(rows, _largest(evidence)), "nats/image")
 
 
 def _lost_by_largest_early(evidence: Evidence) -> Statistic:
-    rows = _shortest(evidence.frame)
-    return over_seeds(_below_plateau(rows, _largest(rows)), "nats/image")
+    rows = _shortest(evidence)
+    return over_seeds(_below_plateau(rows, _largest(evidence)), "nats/image")
 
 
 def _lost_by_thousand(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence.frame), 1000), "nats/image")
+    return over_seeds(_below_plateau(_longest(evidence), 1000), "nats/image")
 
 
 def _mended(evidence: Evidence) -> Statistic:
     """What the largest size loses after the short training minus after the long."""
-    early, late = _shortest(evidence.frame), _longest(evidence.frame)
-    if early["epochs"].iloc[0] == late["epochs"].iloc[0]:
-        raise Untested("there is only one training budget")
-    size = _largest(late)
+    early, late = _shortest(evidence), _longest(evidence)
+    size = _largest(evidence)
     return over_seeds(
         (_below_plateau(early, size) - _below_plateau(late, size)).dropna(), "nats/image"
     )
 
 
 def _kl_of_largest(evidence: Evidence) -> Statistic:
-    rows = _longest(evidence.frame)
-    return over_seeds(-_below_plateau(rows, _largest(rows), "kl"), "nats/image")
+    rows = _longest(evidence)
+    return over_seeds(-_below_plateau(rows, _largest(evidence), "kl"), "nats/image")
 
 
 def _steps_up(evidence: Evidence) -> Statistic:
     """Smallest of the gains of ELBO from size to size up to the plateau, seed by seed."""
-    rows = _longest(evidence.frame)
+    rows = _longest(evidence)
     sizes = [size for size in (1, 2, 4, 8, 16) if size <= plateau_of(rows)[0]]
     table = values_of(rows, "latent_dim", "elbo", sizes)
     return over_seeds(table.diff(axis=1).iloc[:, 1:].min(axis=1), "nats/image")
@@ -139,16 +138,16 @@ def _steps_up(evidence: Evidence) -> Statistic:
 
 def _overfits(evidence: Evidence) -> Statistic:
     """Train-test gap of the ELBO beyond the plateau minus that at its beginning."""
-    rows = _longest(evidence.frame)
-    small = plateau_of(rows)[0]
-    large = min(size for size in rows["latent_dim"] if size > plateau_of(rows)[-1])
+    rows = _longest(evidence)
+    small, *_, last = plateau_of(rows)
+    large = min(size for size in asked(evidence, "latent_dim") if size > last)
     train = values_of(rows, "latent_dim", "elbo_train", [small, large])
     gap = train - values_of(rows, "latent_dim", "elbo", [small, large])
     return over_seeds((gap[large] - gap[small]).dropna(), "nats/image")
 
 
 def _new_units(evidence: Evidence) -> Statistic:
-    rows = _longest(evidence.frame)
+    rows = _longest(evidence)
     _, middle, last = plateau_of(rows)
     table = values_of(rows, "latent_dim", "active_units", [middle, last])
     return over_seeds(table[last] - table[middle], "units")
@@ -164,9 +163,7 @@ def _rate_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _lower_rate(evidence: Evidence) -> Statistic:
-    rates = sorted(set(select(evidence.frame)["learning_rate"]))
-    if len(rates) != 2:
-        raise Untested("it needs finished records at two learning rates")
+    rates = asked(evidence, "learning_rate")
     table = values_of(evidence.frame, "learning_rate", "elbo", rates)
     return over_seeds(table[rates[0]] - table[rates[1]], "nats/image")
 

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from vaebench.findings.evidence import (
     Evidence,
+    asked,
     by_seed,
     data_fact,
     over_seeds,
@@ -156,11 +157,8 @@ def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
 
 def _image_set(evidence: Evidence) -> tuple[str, int, list[float]]:
     """The data set, the latent size and the fixed sigmas of the linear cells."""
-    frame = evidence.frame
-    sigmas = sorted({value for value in frame["sigma"] if isinstance(value, float)})
-    if len(sigmas) < 3:
-        raise Untested("cells of fewer than three fixed sigmas have a record")
-    return str(frame["dataset"].iloc[0]), int(frame["latent_dim"].iloc[0]), sigmas
+    cell = evidence.asked[0]
+    return cell.dataset, cell.latent_dim, asked(evidence, "sigma")
 
 
 def _reaches_ppca(evidence: Evidence) -> Statistic:

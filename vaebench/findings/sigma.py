@@ -9,6 +9,7 @@ from scipy import stats
 
 from vaebench.findings.evidence import (
     Evidence,
+    asked,
     by_seed,
     difference,
     each_seed,
@@ -40,20 +41,13 @@ def sigma_cells(budget: Budget, sigma: list[Any] | None = None) -> tuple[Cell, .
     return cells_of(budget, likelihood="gaussian", sigma=values)
 
 
-def _fixed(frame: pd.DataFrame) -> list[float]:
-    found = sorted({value for value in select(frame)["sigma"] if isinstance(value, float)})
-    if len(found) < 3:
-        raise Untested("fewer than three fixed sigmas have a finished record")
-    return found
-
-
 def _rank_correlation(evidence: Evidence, metric: str) -> Statistic:
     """Spearman's correlation of a metric with sigma, seed by seed."""
     table = values_of(
         evidence.frame[[isinstance(s, float) for s in evidence.frame["sigma"]]],
         "sigma",
         metric,
-        _fixed(evidence.frame),
+        asked(evidence, "sigma"),
     )
     sigmas = np.array(table.columns, dtype=float)
     ranks = [float(stats.spearmanr(sigmas, row).statistic) for row in table.to_numpy(float)]
@@ -69,13 +63,13 @@ def _distortion(evidence: Evidence) -> Statistic:
 
 
 def _beats_fixed(evidence: Evidence) -> Statistic:
-    fixed = values_of(evidence.frame, "sigma", "elbo", [*_fixed(evidence.frame), "learned"])
+    fixed = values_of(evidence.frame, "sigma", "elbo", [*asked(evidence, "sigma"), "learned"])
     best = fixed.drop(columns="learned").max(axis=1)
     return over_seeds(fixed["learned"] - best, "nats/image")
 
 
 def _optimum(evidence: Evidence) -> Statistic:
-    grid = _fixed(evidence.frame)
+    grid = asked(evidence, "sigma")
     table = values_of(evidence.frame, "sigma", "elbo", grid)
     best = table.idxmax(axis=1).astype(float)
     ratio = (best / by_seed(evidence.frame, "sigma_fitted", sigma="learned")).dropna()
