@@ -259,7 +259,7 @@ def run(
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.
     _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
     if folder is not None and summary.signal is not None:
-        _say(f"stopped, so there is no report: `vaebench report {store.root}` makes one")
+        _say(f"stopped before the report: `vaebench report {store.root}` makes it")
     elif folder is not None and summary.storage_error is None:
         _write_report([store.root], folder)
     _leave_after(summary)
@@ -321,8 +321,9 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
 
         _say(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
-    left = f", {summary.left} left: run it again to go on" if summary.left else ""
-    _say(f"cells: {states or 'none'}{left}")
+    left = f", {summary.left} left" if summary.left else ""
+    goes_on = summary.left or summary.states().get("interrupted")
+    _say(f"cells: {states or 'none'}{left}{': run it again to go on' if goes_on else ''}")
     if set(summary.states()) & {"failed", "diverged", "timeout"}:
         _say("  try cells that failed, diverged or ran out of time again with --retry-failed")
     if summary.storage_error is not None:

@@ -1,5 +1,7 @@
 """Runs on a Ray cluster: the same numbers, and the same care for what goes wrong."""
 
+import os
+import signal
 import socket
 import sys
 import threading
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored_numbers import numbers
+from stored_numbers import GONE_ON, numbers
 
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
@@ -96,6 +98,27 @@ def test_a_cell_that_hangs_is_ended(nodes: Any, tmp_path: Path) -> None:
     made = grid(architecture=["hostile_networks:hangs", "hostile_networks:sound"])
     summary = run(made, tmp_path, engine="ray", time_limit=3, largest_pack=1)
     assert summary.states() == {"done": 1, "timeout": 1}
+
+
+def test_a_training_that_is_stopped_is_kept_and_gone_on_with(nodes: Any, tmp_path: Path) -> None:
+    made = grid(epochs=[2, 3000])
+    store, whole = Store(tmp_path / "stopped"), Store(tmp_path / "whole")
+
+    def ask() -> None:
+        end = time.monotonic() + 60
+        while not list(store.root.glob("cells/*/record.json")) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    stopped = run(made, store.root, engine="ray", largest_pack=1)
+    asking.join()
+    assert stopped.states() == {"done": 1, "interrupted": 1}
+    assert run(made, store.root, engine="ray").states() == {"done": 2}
+    assert sum(GONE_ON in word for each in store.read_all()[0] for word in each.warnings) == 1
+    run(made, whole.root, largest_pack=1)
+    assert numbers(store.root) == numbers(whole.root)
 
 
 def test_a_machine_that_leaves_is_made_up_for(nodes: Any, tmp_path: Path) -> None:

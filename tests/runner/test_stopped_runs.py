@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from stored_numbers import GONE_ON, numbers
 
 from vaebench.grid.spec import Grid
 from vaebench.processes import Stop, not_to_be_stopped
@@ -111,7 +112,7 @@ def records(folder: Path) -> list[Path]:
     return sorted(folder.glob("store/cells/*/record.json"))
 
 
-def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
+def test_sigterm_ends_what_is_in_training_starts_no_others_and_leaves_with_143(
     tmp_path: Path, marked: Marked
 ) -> None:
     process = start(tmp_path, marked, SHORT, jobs=1)
@@ -122,12 +123,38 @@ def test_sigterm_lets_cells_end_starts_no_others_and_leaves_with_143(
     assert "Traceback" not in out
     assert out.count("a second signal ends it now") == 1
     states = Store(tmp_path / "store").states()
-    assert set(states.values()) == {"done"}
+    # A cell in training is kept; one in evaluation is done with it.
+    assert set(states.values()) <= {"done", "interrupted"}
     assert 1 <= len(states) < 12
-    assert f"cells: {len(states)} done, {12 - len(states)} left: run it again" in out
+    assert f"{12 - len(states)} left: run it again to go on" in out
     assert "\r" not in out, "no terminal, no bar"
     assert len(re.findall(r"^\[\d+/12\] ", out, re.MULTILINE)) == len(states)
     assert marked.alive() == []
+
+
+def test_a_training_that_is_stopped_is_kept_and_gone_on_with(
+    tmp_path: Path, marked: Marked
+) -> None:
+    """Long before the minute is up after which one is kept anyhow."""
+    grid = SHORT.partition("epochs")[0] + "[axes]\nepochs = [2, 3000]\n"
+    process = start(tmp_path, marked, grid, jobs=2)
+    until(lambda: records(tmp_path), "the record of the short one")
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - begin < 15, "not the whole time of grace"
+    assert process.returncode == 130, out
+    assert "cells: 1 done, 1 interrupted: run it again to go on" in out
+    store = Store(tmp_path / "store")
+    (stopped,) = [each for each in store.read_all()[0] if each.status.state == "interrupted"]
+    assert stopped.status.reason == "stopped by SIGINT"
+    assert len(list(store.checkpoints.iterdir())) == 1
+    made = Grid.load(tmp_path / "grid.toml")
+    run_grid(made, store, jobs=1, largest_pack=1)
+    after = store.read(stopped.cell_id)
+    assert any(each.startswith(GONE_ON) for each in after.warnings)
+    run_grid(made, Store(tmp_path / "whole"), jobs=2, largest_pack=1)
+    assert numbers(tmp_path / "store") == numbers(tmp_path / "whole")
 
 
 def test_who_is_stopped_before_a_worker_is_there_trains_nothing(
@@ -164,7 +191,7 @@ def test_sigusr1_announces_sigterm() -> None:
         until(stop.is_over, "the second to be heard", 5)
 
 
-def test_a_signal_to_all_processes_lets_cells_end_too(tmp_path: Path, marked: Marked) -> None:
+def test_a_signal_to_all_processes_is_the_parents_affair(tmp_path: Path, marked: Marked) -> None:
     """As Slurm and systemd send it: to the workers and the fork server as well."""
     process = start(tmp_path, marked, SHORT, jobs=2)
     until(lambda: records(tmp_path), "a first record")
@@ -175,7 +202,7 @@ def test_a_signal_to_all_processes_lets_cells_end_too(tmp_path: Path, marked: Ma
     assert "second try" not in out
     kept, damages = Store(tmp_path / "store").read_all()
     assert damages == []
-    assert {record.status.state for record in kept} == {"done"}
+    assert {record.status.state for record in kept} <= {"done", "interrupted"}
     assert 2 <= len(kept) < 12, "what was in training has a record, the rest was not begun"
     assert marked.alive() == []
 
@@ -205,7 +232,7 @@ def test_ctrl_c_waits_for_a_cell_and_a_second_one_does_not(tmp_path: Path, marke
     os.write(ours, b"\x03")
     time.sleep(1.5)
     assert process.poll() is None, "the first Ctrl-C waits for the cell"
-    assert b"has 30 s to end; a second signal ends it now" in read(), "and says so"
+    assert b"within 30 s; a second signal ends it now" in read(), "and says so"
     os.write(ours, b"\x03")
     until(lambda: (read(), process.poll())[1] is not None, "the run to end", 20)
     read()

@@ -12,10 +12,10 @@ from torch._dynamo.utils import counters
 
 from vaebench.grid.cell import Cell
 from vaebench.training.checkpoint import Checkpoint
-from vaebench.training.loop import Generators, train
+from vaebench.training.loop import Generators, Stopped, train
 
 
-class Stopped(Exception):
+class Ended(Exception):
     """The process was ended here."""
 
 
@@ -24,6 +24,7 @@ def trained(
     checkpoint: Checkpoint | None,
     each: Callable[[int], None] = lambda _: None,
     compiled: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """``each`` is called with an epoch's number before the checkpoint of that epoch."""
     pixels = pixels_of(cells[0])
@@ -33,9 +34,7 @@ def trained(
     def progress(epoch: int, _: int, losses: Sequence[float]) -> None:
         each(epoch)
 
-    training = train(
-        vae, cells, pixels, sources, progress, compiled=compiled, checkpoint=checkpoint
-    )
+    training = train(vae, cells, pixels, sources, progress, None, compiled, checkpoint, stop)
     return Run(vae, training)
 
 
@@ -44,7 +43,7 @@ def stop_at(last: int) -> Callable[[int], None]:
 
     def each(epoch: int) -> None:
         if epoch == last:
-            raise Stopped
+            raise Ended
 
     return each
 
@@ -82,7 +81,7 @@ def test_it_is_bitwise_the_training_without_a_stop(
     tmp_path: Path, cells: list[Cell], stop_after: int
 ) -> None:
     whole = trained(*cells, checkpoint=None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Ended):
         trained(*cells, checkpoint=at(tmp_path), each=stop_at(stop_after))
     rest = trained(*cells, checkpoint=at(tmp_path))
     assert rest.training.resumed_after == stop_after - 1
@@ -107,13 +106,31 @@ def test_a_compiled_training_goes_on_too(tmp_path: Path) -> None:
     assert_same(whole, rest)
 
 
+def test_a_training_that_is_asked_to_stop_is_kept_and_ends_as_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    one, asked = cell(), iter([False, True])
+    whole = trained(one, checkpoint=None)
+    with pytest.raises(Stopped):
+        trained(one, checkpoint=at(tmp_path, every=1000.0), stop=lambda: next(asked))
+    rest = trained(one, checkpoint=at(tmp_path, every=1000.0))
+    assert rest.training.resumed_after == 2
+    assert_same(whole, rest)
+
+
+def test_without_a_place_to_keep_it_a_training_goes_on(tmp_path: Path) -> None:
+    assert_same(
+        trained(cell(), checkpoint=None, stop=lambda: True), trained(cell(), checkpoint=None)
+    )
+
+
 def test_a_checkpoint_is_written_only_when_it_is_due(tmp_path: Path) -> None:
     trained(cell(), checkpoint=at(tmp_path, every=1000.0))
     assert not list(tmp_path.iterdir())
 
 
 def a_stopped_training(folder: Path) -> Path:
-    with pytest.raises(Stopped):
+    with pytest.raises(Ended):
         trained(cell(), checkpoint=at(folder), each=stop_at(3))
     (path,) = folder.iterdir()
     return path

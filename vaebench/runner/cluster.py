@@ -23,7 +23,7 @@ from typing import Any, Self, cast
 
 from vaebench import __version__
 from vaebench.runner.engine import EngineError, Worker, WorkerDied
-from vaebench.runner.messages import Finished, Message, Task
+from vaebench.runner.messages import Finished, Message, StopRequest, Task
 
 __all__ = ["RayEngine", "RayWorker"]
 
@@ -61,6 +61,10 @@ class _Actor:
             message = cast("Message", self._connection.recv())
             yield message
 
+    def stop(self, reason: str) -> None:
+        """Ask the worker to keep its training; called while `train` goes on."""
+        self._connection.send(StopRequest(reason))
+
 
 def _work(connection: Connection) -> None:
     # The driver needs no torch.
@@ -89,6 +93,10 @@ class RayWorker:
     def send(self, task: Task) -> None:
         """Give it a task."""
         self.awaited = self._actor.train.remote(task)
+
+    def stop(self, reason: str) -> None:
+        """Have it keep its training; see `Worker`."""
+        self._actor.stop.remote(reason)
 
     def receive(self) -> Message | None:
         """What it has to say; see `Worker`."""
@@ -181,7 +189,7 @@ class RayEngine:
     def start(self) -> RayWorker:
         """Ask Ray for a worker; it starts where and when there is room."""
         ray = self._ray()
-        actor = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Actor)
+        actor = ray.remote(num_cpus=1, num_gpus=self._gpus, max_concurrency=2)(_Actor)
         return RayWorker(ray, actor.remote(__version__, str(Path.cwd()), os.environ.get(_DATA)))
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:

@@ -38,6 +38,9 @@ class Worker(Protocol):
     def send(self, task: Task) -> None:
         """Give it a task; one that died meanwhile says so at the next `receive`."""
 
+    def stop(self, reason: str) -> None:
+        """Have it keep its training at the end of the epoch, and end its task so."""
+
     def receive(self) -> Message | None:
         """What it has to say, None if no more than that it is up.
 

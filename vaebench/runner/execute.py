@@ -81,12 +81,15 @@ def _split(
     return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
 
 
-def execute(task: Task, report: Report | None = None) -> list[Outcome]:
+def execute(
+    task: Task, report: Report | None = None, stop: Callable[[], bool] = lambda: False
+) -> list[Outcome]:
     """Train a pack and evaluate each of its cells.
 
     Args:
         task: cells that share all shapes.
         report: called after each epoch with its number, their count and the cells' losses.
+        stop: asked between epochs whether to keep the training in its checkpoint and stop.
 
     Returns:
         One outcome a cell, ``done`` or ``diverged``.
@@ -95,6 +98,7 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
         DataMissing, DataInvalid: the data can't be had, or not be used.
         ValueError: a size does not fit the data.
         torch.OutOfMemoryError: the device's memory does not hold the pack.
+        Stopped: ``stop`` said so.
     """
     design = task.cells[0]
     sizes = (design.train_size, design.valid_size, design.test_size)
@@ -119,7 +123,9 @@ def execute(task: Task, report: Report | None = None) -> list[Outcome]:
     sources = [training_generators(cell) for cell in task.cells]
     place = task.checkpoint
     checkpoint = None if place is None else Checkpoint(place, " ".join(task.cell_ids))
-    training = train(vae, task.cells, prepared.pixels, sources, report, checkpoint=checkpoint)
+    training = train(
+        vae, task.cells, prepared.pixels, sources, report, checkpoint=checkpoint, stop=stop
+    )
     notes = _notes(prepared.data, training, checkpoint)
     speed = _speed(training, len(task.cells), memory.peak())
     return [

@@ -13,7 +13,7 @@ from typing import Self, cast
 
 from vaebench.processes import not_to_be_stopped, without_the_script
 from vaebench.runner.engine import Worker, WorkerDied
-from vaebench.runner.messages import Message, Task
+from vaebench.runner.messages import Message, StopRequest, Task
 
 __all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
 
@@ -45,10 +45,14 @@ class LocalWorker:
         """Always: what it is sent while it starts waits in the pipe."""
         return True
 
-    def send(self, task: Task) -> None:
+    def send(self, task: Task | StopRequest) -> None:
         """Give it a task."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(task)
+
+    def stop(self, reason: str) -> None:
+        """Have it keep its training; see `Worker`."""
+        self.send(StopRequest(reason))
 
     def receive(self) -> Message:
         """What it has to say; see `Worker`."""

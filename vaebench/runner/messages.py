@@ -22,6 +22,7 @@ __all__ = [
     "Outcome",
     "Place",
     "Progressed",
+    "StopRequest",
     "Task",
     "public",
     "unfinished",
@@ -62,6 +63,13 @@ class Outcome:
     record: CellRecord
     arrays: Arrays
     weights: bytes | None = None
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """To a worker at a task: keep the training at the end of its epoch, and end it so."""
+
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,16 @@ class Pool:
                 self._feed()
                 yield Event(outcomes, self._running())
 
+    def stop(self, reason: str) -> None:
+        """Begin nothing more, and have what is in training kept at the end of its epoch.
+
+        The records of what was kept come as events, with the state ``interrupted``.
+        """
+        self.stopping = True
+        for seat in self._seats:
+            if seat.task is not None and seat.task.checkpoints is not None:
+                seat.worker.stop(reason)
+
     def interrupt(self, reason: str) -> list[Outcome]:
         """End what is running at once; returns its records with the state ``interrupted``."""
         outcomes = []

@@ -207,10 +207,10 @@ def _train_all(
             if stop.signal is not None:
                 if not pool.stopping:
                     display.say(
-                        f"stopping: what is in training has {GRACE_SECONDS:.0f} s to end; "
-                        "a second signal ends it now"
+                        "stopping: what is in training is kept at the end of its epoch, within "
+                        f"{GRACE_SECONDS:.0f} s; a second signal ends it now"
                     )
-                pool.stopping = True
+                    pool.stop(_stopped_by(stop.signal))
                 if stop.is_over():
                     break
             if summary.storage_error is not None:
@@ -218,9 +218,13 @@ def _train_all(
         spent.wall, spent.busy = time.monotonic() - begin, pool.busy_seconds
         summary.signal = stop.signal
         if summary.storage_error is None:
-            reason = f"stopped by {signal.Signals(stop.signal).name}" if stop.signal else "stopped"
+            reason = _stopped_by(stop.signal) if stop.signal else "stopped"
             _keep(pool.interrupt(reason), store, summary)
     summary.left = sum(len(task.cells) for task in tasks) - len(summary.trained)
+
+
+def _stopped_by(number: int) -> str:
+    return f"stopped by {signal.Signals(number).name}"
 
 
 def _tasks(

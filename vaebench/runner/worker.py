@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import cast
 
 import torch
 
@@ -21,8 +22,17 @@ from vaebench.processes import serve_the_parent
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
-from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.messages import (
+    Begun,
+    Finished,
+    Outcome,
+    Progressed,
+    StopRequest,
+    Task,
+    unfinished,
+)
 from vaebench.runner.output import capped_output
+from vaebench.training.loop import Stopped
 
 __all__ = ["serve", "work"]
 
@@ -44,6 +54,8 @@ def work(connection: Connection) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task = connection.recv()
+            if isinstance(task, StopRequest):
+                continue  # that of the task before, which had ended
             connection.send(Begun())
             begin = time.perf_counter()
             outcomes = _attempt(task, connection)
@@ -57,24 +69,44 @@ def _warm_up() -> None:
     execute(Task((cell,), ("warm-up",), "warm-up", None))
 
 
+class _Parent:
+    """The other end of the pipe, while a task is in training.
+
+    Attributes:
+        reason: why the task is to stop; None as long as it is not.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # The first epoch is told at once: a long silence may follow it.
+        self._last = -math.inf
+        self.reason: str | None = None
+
+    def report(self, epoch: int, epochs: int, losses: Sequence[float]) -> None:
+        """Tell how far it is, ten times a second at most."""
+        if epoch == epochs or time.monotonic() - self._last > 0.1:
+            self._last = time.monotonic()
+            self._connection.send(Progressed(epoch, epochs, tuple(losses)))
+
+    def asks_to_stop(self) -> bool:
+        """Whether a request to stop has come."""
+        if self._connection.poll():
+            self.reason = cast("StopRequest", self._connection.recv()).reason
+        return self.reason is not None
+
+
 def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     """Execute a task; whatever goes wrong becomes the record of its cells."""
-    # The first epoch is told at once: a long silence may follow it.
-    last = -math.inf
-
-    def report(epoch: int, epochs: int, losses: Sequence[float]) -> None:
-        nonlocal last
-        if epoch == epochs or time.monotonic() - last > 0.1:
-            last = time.monotonic()
-            connection.send(Progressed(epoch, epochs, tuple(losses)))
-
+    parent = _Parent(connection)
     absent = absent_device(task.cells[0].device)
     if absent is not None:
         return unfinished(task, Status(state="unavailable", reason=absent), environment("cpu"))
     rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
         with capped_output():
-            return execute(task, report)
+            return execute(task, parent.report, parent.asks_to_stop)
+    except Stopped:
+        return unfinished(task, Status(state="interrupted", reason=parent.reason))
     except (DataMissing, DataInvalid) as error:
         return unfinished(task, _failed("data", error), environment("cpu"))
     except (torch.OutOfMemoryError, MemoryError) as error:

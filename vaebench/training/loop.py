@@ -21,7 +21,7 @@ from vaebench.training.optimizer import PackOptimizer
 from vaebench.training.replay import Generators, Record, ReplayedStep, can_be_recorded, cuda_graph
 from vaebench.training.step import Step, eager_step, learning_rate_factor
 
-__all__ = ["Divergence", "Generators", "Progress", "Training", "train"]
+__all__ = ["Divergence", "Generators", "Progress", "Stopped", "Training", "train"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class Training:
     resumed_after: int = 0
 
 
+class Stopped(Exception):
+    """A training was asked to stop and is kept in its checkpoint."""
+
+
 Progress = Callable[[int, int, Sequence[float]], None]
 """Called after each epoch with its number, their count, and the members' mean losses."""
 
@@ -76,6 +80,7 @@ def train(
     record: Record | None = None,
     compiled: bool | None = None,
     checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Training:
     """Train a pack in place.
 
@@ -90,10 +95,14 @@ def train(
         compiled: whether the step is compiled; by default on a CPU where its steps repay that.
         checkpoint: where the training is kept after an epoch from time to time; what is there
             already is gone on from, with the same result as without a stop.
+        stop: asked after each epoch but the last, where there is a checkpoint, whether to stop.
+
+    Raises:
+        Stopped: ``stop`` said so.
     """
     if record is None and vae.prior_scale.is_cuda:
         record = cuda_graph
-    loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint)
+    loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint, stop)
     return loop.run(progress)
 
 
@@ -132,6 +141,7 @@ class _Loop:
     record: Record | None
     compiled: bool | None = None
     checkpoint: Checkpoint | None = None
+    stop: Callable[[], bool] = lambda: False
     # Ten million steps are 80 MB of numbers; as Python's own objects they would be four times that.
     step_seconds: array[float] = field(default_factory=lambda: array("d"))
     images: int = 0
@@ -165,8 +175,8 @@ class _Loop:
                 progress(epoch + 1, design.epochs, losses)
             if all(self.divergence):
                 break
-            if self.checkpoint is not None and self.checkpoint.is_due():
-                self._save(self.checkpoint, epoch + 1)
+            if self.checkpoint is not None:
+                self._keep(self.checkpoint, epoch + 1)
         self._check_weights()
         self.vae.eval()
         if self._replayed is not None:
@@ -195,6 +205,14 @@ class _Loop:
                 yield f"generator.{member}.{name}", source
         # A user's own network may draw from it, as dropout does.
         yield "generator", torch.default_generator
+
+    def _keep(self, checkpoint: Checkpoint, epochs: int) -> None:
+        """Save what is trained so far, where it is time for it or the last chance."""
+        stopped = epochs < self.cells[0].epochs and self.stop()
+        if stopped or checkpoint.is_due():
+            self._save(checkpoint, epochs)
+        if stopped:
+            raise Stopped
 
     def _save(self, checkpoint: Checkpoint, epochs: int) -> None:
         tensors = dict(self._tensors())
