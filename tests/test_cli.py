@@ -653,7 +653,7 @@ def test_a_damaged_timing_is_set_aside_with_4_and_taken_again(here: Path, ask: A
     record.write_bytes(record.read_bytes()[:-9])
     answer = ask(*words)
     assert answer.code == 4
-    assert "set aside: " in answer.out
+    assert "set aside in .quarantine: " in answer.out
     assert "timings: 1 done" in answer.out
     assert ask(*words).code == 0
 

@@ -335,6 +335,13 @@ def _leave_after(summary: RunSummary) -> None:
     if summary.signal is not None:
         sys.exit(EXIT_SIGNAL + summary.signal)
     unused = _told_unused(summary.unused)
+    if summary.damaged:
+        files = (
+            "1 damaged file was"
+            if summary.damaged == 1
+            else f"{summary.damaged} damaged files were"
+        )
+        _say(f"vaebench: {files} set aside, and the cells trained again", err=True)
     if summary.storage_error is not None or summary.damaged or unused:
         sys.exit(EXIT_DAMAGED)
     if set(summary.states()) - {"done"}:

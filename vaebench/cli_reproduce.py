@@ -94,13 +94,20 @@ def reproduce(
     )
     click.echo(verdict_table(made.rows))
     click.echo(f"records: {store.root}")
-    if not no_report and made.summary.signal is None and made.summary.storage_error is None:
+    if made.summary.signal is not None:
+        click.echo(f"stopped, {_left(made)}: the same command goes on; the page comes at its end")
+    elif not no_report and made.summary.storage_error is None:
         folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
         _page(made.rows, store.root, folder)
     damages = store.check()
     for damage in damages:
         click.echo(f"vaebench: not used: {damage}", err=True)
     _leave(made, damaged=bool(damages))
+
+
+def _left(made: Reproduction) -> str:
+    count = made.summary.left + made.summary.states().get("interrupted", 0)
+    return f"{count} {'cell' if count == 1 else 'cells'} left"
 
 
 def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:

@@ -129,9 +129,10 @@ def test_damaged_weights_are_found_and_made_anew(tmp_path: Path) -> None:
     assert Store(tmp_path).check() == []
 
 
-def test_a_cell_that_is_repaired_keeps_its_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["arrays.npz", "record.json"])
+def test_a_cell_that_is_repaired_keeps_its_weights(tmp_path: Path, file: str) -> None:
     run(grid(seed=[0]), tmp_path, keep_weights=True)
-    next(tmp_path.glob("cells/*/arrays.npz")).unlink()
+    next(tmp_path.glob(f"cells/*/{file}")).write_bytes(b"{")
     repaired, _ = run(grid(seed=[0]), tmp_path)
     assert list(repaired.trained.values()) == ["done"]
     assert vaebench.load_model(tmp_path, *repaired.trained)

@@ -145,7 +145,7 @@ class Cell(BaseModel):
     weight_decay: Annotated[float, BeforeValidator(Real())] = Field(
         0.0, description="L2 penalty on the weights, added to their gradient (as in Adam)"
     )
-    train_size: Annotated[int | None, BeforeValidator(Whole(1, _MANY, "all of them"))] = Field(
+    train_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
         None, description="number of training images used"
     )
     valid_size: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
@@ -170,7 +170,7 @@ class Cell(BaseModel):
     channels: Annotated[int, BeforeValidator(Whole(1, 3))] = Field(
         1, description="colour channels read from an image folder, 1 or 3"
     )
-    test_size: Annotated[int | None, BeforeValidator(Whole(1, _MANY, "all of them"))] = Field(
+    test_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
         None, description="number of test images used, a fixed subset"
     )
 

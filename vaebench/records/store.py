@@ -217,6 +217,11 @@ class Store:
         """
         return self._weights(self.read(cell_id))
 
+    @staticmethod
+    def has_weights_beside(damage: Damage) -> bool:
+        """Whether weights were kept with what is damaged; who makes it anew keeps them again."""
+        return damage.path.with_name(_WEIGHTS).exists()
+
     def without_weights(self) -> list[str]:
         """Return the cells that are done and whose weights can't be used, or were not kept."""
         done = (

@@ -120,7 +120,7 @@ def run_grid(
                 states.pop(name, None)
             aside = store.set_aside(damages)
             for damage in aside:
-                echo(f"set aside: {damage}")
+                echo(f"set aside in .quarantine: {damage}")
             plan = make_plan(grid, states, devices, retry_failed=retry_failed)
             _require_data(plan, data_dir)
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
@@ -175,6 +175,8 @@ def surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
             if each.path.is_relative_to(store.root / "cells"):
                 # In the place of its record's own state, where only its arrays are damaged.
                 states[each.name] = each.kind
+                if store.has_weights_beside(each):
+                    kept.add(each.name)
         elif isinstance(each, CellRecord):
             states[each.cell_id] = each.status.state
             if each.weights_sha256 is not None:

@@ -110,7 +110,7 @@ def time_steps(
         facts, damages = store.read_facts()
         aside = store.set_aside(damages)
         for damage in aside:
-            echo(f"set aside: {damage}")
+            echo(f"set aside in .quarantine: {damage}")
         summary.damaged = len(aside)
         clock = _Clock(threads or default_jobs(), Bound(seconds, steps), stop)
         places = {place.device: place for place in clock.places(devices)}

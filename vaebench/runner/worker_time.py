@@ -41,11 +41,13 @@ class WorkerTime:
         total = self.workers * self.wall
         if total == 0:
             return {}
+        # A training that was gone on with is told whole, also what came before this run.
+        training = min(self.training, self.busy - self.tsne - self.evaluation)
         kinds = {
-            "training": self.training,
+            "training": training,
             "t-SNE": self.tsne,
             "other evaluation": self.evaluation,
-            "data, models and records": self.busy - self.training - self.tsne - self.evaluation,
+            "data, models and records": self.busy - training - self.tsne - self.evaluation,
             "starting and waiting": total - self.busy,
         }
         return {kind: max(0.0, seconds) / total for kind, seconds in kinds.items()}
