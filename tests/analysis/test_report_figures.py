@@ -214,6 +214,15 @@ def test_a_figure_says_how_many_designs_it_leaves_out_and_by_which_rule() -> Non
     assert all(":" in text for text in said)
 
 
+def test_of_designs_with_as_many_sizes_evenly_spread_ones_are_shown() -> None:
+    designs = [{"likelihood": "gaussian", "sigma": float(i)} for i in range(1, 8)]
+    wide = {"likelihood": "gaussian", "sigma": 9.0}
+    made = cells(designs, sizes=[2, 8], seeds=1) + cells([wide], sizes=[2, 4, 8], seeds=1)
+    frame = tidy([(record(cell), "s") for cell in made])
+    shown = [key[0] for key, _ in figures.widest(figures.split(frame, ["sigma"]), 4)]
+    assert shown == [1.0, 4.0, 7.0, 9.0]
+
+
 def test_curves_that_were_not_read_count_as_left_out() -> None:
     designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 13)]
     frame = frame_of([record(c) for c in cells(designs, sizes=[4], seeds=1)])

@@ -243,6 +243,28 @@ def test_sentences_name_the_best_design_with_its_interval() -> None:
     assert f"the ELBO is highest at {best}: " in second
 
 
+def test_the_sentence_on_latent_sizes_is_of_the_best_design_and_names_its_rivals() -> None:
+    worse = {"likelihood": "gaussian", "sigma": 1.0}
+    made = [record(cell) for cell in cells([worse, GAUSSIAN], sizes=[1, 4, 16], seeds=3)]
+    frame = tidy([(each, "s") for each in made])
+    frame.loc[frame["sigma"] == 1.0, "elbo"] -= 1000.0
+    told = next(text for text in sentences(frame) if text.startswith("Over latent sizes"))
+    assert "σ 0.1" in told
+    assert "overlap" not in told
+    close = frame["elbo"].where(frame["latent_dim"] == 1, 100.0 + frame["seed"])
+    told = next(
+        text for text in sentences(frame.assign(elbo=close)) if text.startswith("Over latent sizes")
+    )
+    assert "; the interval of 16 overlaps it" in told
+
+
+def test_a_density_without_bound_is_not_praised_without_a_word() -> None:
+    frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], sizes=[4], seeds=3)])
+    warned = frame.assign(warnings="a density on data with repeated exact values and none")
+    assert "may grow without bound" in sentences(warned)[0]
+    assert "without bound" not in sentences(frame)[0]
+
+
 def test_sentences_without_a_result_say_so() -> None:
     (first, second, *_) = sentences(tidy([(failed(Cell()), "s")]))
     assert first == "No cell finished, so there is no result to compare."

@@ -155,6 +155,8 @@ def test_a_likelihood_without_a_sigma_is_compared_with_one_that_has_it() -> None
     [
         ("elbo", {"likelihood": "categorical", "sigma": None}, "density and a probability mass"),
         ("train_seconds", {"processor": "two"}, "the machines differ"),
+        ("elbo", {"binarization": "threshold"}, "cut at one half and pixels that were drawn"),
+        ("bits_per_dim", {"binarization": "threshold"}, "cut at one half and pixels that were"),
     ],
 )
 def test_what_may_not_be_compared_is_refused(
@@ -197,11 +199,18 @@ def test_sides_without_pairs_say_why(
         ({s: v + 5 for s, v in B.items()}, "B is better"),
         ({s: v - 9 for s, v in B.items()}, "A is better"),
         ({0: -99.0, 1: -101.0, 2: -104.0, 3: -101.5}, "no difference shown"),
+        ({s: v + 1 for s, v in A.items()}, "the same in all seeds: no spread to judge by"),
         (A, "equal"),
     ],
 )
 def test_the_verdict_follows_the_interval(b: dict[int, float], verdict: str) -> None:
     assert verdict in comparison_text(paired(frame(A), frame(b, sigma=0.3)), ("x", "y"))
+
+
+def test_what_the_records_warn_of_is_told_beside_the_verdict() -> None:
+    warned = frame(A).assign(warnings="a density on data with repeated exact values")
+    text = comparison_text(paired(warned, frame(B, sigma=0.3)), ("x", "y"))
+    assert "warning (4 cells): a density on data with repeated exact values" in text
 
 
 def test_lower_bits_are_better() -> None:

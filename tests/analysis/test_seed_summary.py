@@ -111,6 +111,19 @@ def test_bits_per_dim_may_cross_families_but_not_grey_levels() -> None:
     assert "grey levels" in str(refusal(frame_of(GAUSSIAN, BERNOULLI), "bits_per_dim"))
 
 
+def test_pixels_cut_at_one_half_are_other_images_than_drawn_ones() -> None:
+    cut = frame_of(BERNOULLI, {**BERNOULLI, "binarization": "threshold"})
+    drawn = frame_of(BERNOULLI, {**BERNOULLI, "binarization": "static"})
+    for metric in ("elbo", "bits_per_dim"):
+        assert "cut at one half" in str(refusal(cut, metric))
+        assert refusal(drawn, metric) is None
+    labels = [group.label for group in groups(cut, "elbo")]
+    assert labels == [
+        "digits, binarised, probability mass",
+        "digits, binarised, by a threshold, probability mass",
+    ]
+
+
 def test_timings_of_two_machines_are_refused() -> None:
     first, second = cells([GAUSSIAN], sizes=[2], seeds=2)
     other = ENVIRONMENT.model_copy(update={"processor": "M4"})
@@ -152,6 +165,10 @@ def test_two_data_sets_of_one_name_are_told_apart() -> None:
         (-103.24, 14.4, "-103"),
         (0.01234, 0.00011, "0.01234"),
         (12345.6, math.nan, "12,346"),
+        (-0.77, 12.0, "-1"),
+        (8.3e-8, 3.2e-8, "8.3e-08"),
+        (8.3e-8, 3.2e-7, "8e-08"),
+        (1.0, 3.4e-8, "1.000000000"),
         (math.nan, 1.0, "n/a"),
     ],
 )

@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 _DATA: Final = ("dataset", "data_checksum")
-_SUPPORT: Final = (*_DATA, "data_support")
+_SUPPORT: Final = (*_DATA, "data_support", "data_threshold")
 _BASES: Final[dict[str, tuple[str, ...]]] = {
     "nats": (*_SUPPORT, "comparable"),
-    "bits": (*_DATA, "data_levels"),
+    "bits": (*_DATA, "data_levels", "data_threshold"),
     "pixel": _SUPPORT,
     "time": ("machine",),
     "other": _DATA,
@@ -40,6 +40,7 @@ _WHY: Final = {
     "data_support": "the data supports differ, so the bounds are on different quantities",
     "comparable": "a density and a probability mass have different units of measure, "
     "and a Bernoulli on grey pixels is neither",
+    "data_threshold": "pixels cut at one half and pixels that were drawn make different images",
     "data_levels": "the images have different numbers of grey levels",
     "machine": "the machines differ",
 }
@@ -138,6 +139,8 @@ def _words(column: str, value: object) -> str:
         return _KIND_WORDS.get(str(value), value_text(value))
     if column == "data_support":
         return _SUPPORT_WORDS.get(str(value), value_text(value))
+    if column == "data_threshold":
+        return "by a threshold" if value else "by draws"
     if column == "data_levels":
         return f"{int(float(str(value)))} grey levels"
     if column == "data_checksum":
@@ -152,7 +155,7 @@ def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFram
         same_name = frame[frame["dataset"] == key[0]] if column == "data_checksum" else None
         if same_name is not None and same_name["data_checksum"].nunique() < 2:
             continue
-        if not is_missing(value):
+        if not is_missing(value) and (column != "data_threshold" or value):
             shown.append(_words(column, value))
     return plain(", ".join(shown), 120)
 

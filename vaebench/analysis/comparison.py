@@ -7,7 +7,7 @@ seeds, so what a seed does to both sides alike falls out of it.
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Comparison:
         alone: how many records of a, and of b, have no partner on the other side.
         without: of the paired records of a, and of b, how many have no value, by reason.
         unused: a line for each record of the two folders that could not be used.
+        records: the paired rows of both sides.
     """
 
     metric: str
@@ -53,6 +54,7 @@ class Comparison:
     alone: tuple[int, int]
     without: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
     unused: tuple[str, ...] = ()
+    records: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
@@ -146,7 +148,9 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
     used = sum(len(one) for one, _ in pairs)
     alone = len(a) - used, len(b) - used
     without = tuple(_without(pd.concat(side), metric) for side in zip(*pairs, strict=True))
-    return Comparison(metric, apart, pd.DataFrame(rows), alone, (without[0], without[1]))
+    records = pd.concat([side for pair in pairs for side in pair])
+    told = (without[0], without[1])
+    return Comparison(metric, apart, pd.DataFrame(rows), alone, told, records=records)
 
 
 def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:

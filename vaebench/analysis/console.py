@@ -234,7 +234,8 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
     lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {of}")
     if METRICS[found.metric].better is not None:
         lines.append(f"{found.metric}: {METRICS[found.metric].better} is better")
-    return "\n".join(lines)
+    # A pair's index is its seed, which the rows of several designs share.
+    return "\n".join([*lines, *_warnings(found.records.reset_index(drop=True))])
 
 
 def _comparison_table(found: Comparison) -> Table:
@@ -271,6 +272,8 @@ def _verdict(row: dict[Hashable, float], metric: str) -> str:
         return f"one {'measurement' if is_timing(metric) else 'seed'}: no interval"
     if row["low"] <= 0 <= row["high"]:
         return "equal" if row["low"] == row["high"] else "no difference shown"
+    if row["high"] - row["low"] < _ROUNDING * abs(row["difference"]):
+        return "the same in all seeds: no spread to judge by"
     higher = row["low"] > 0
     better = METRICS[metric].better
     if better is None:

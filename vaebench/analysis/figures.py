@@ -58,7 +58,7 @@ _MOST_SPREAD: Final = 16
 _MOST_DOTS: Final = 200
 _MOST_CURVE_PANELS: Final = 6
 _MOST_CURVES: Final = 10
-_MOST_SIZES: Final = "those with most latent sizes, of equals the first in the results' order"
+_MOST_SIZES: Final = "those with most latent sizes, of equals evenly spread ones"
 _EVENLY: Final = "evenly spread over the results' order"
 _X_LABELS: Final = {
     "latent_dim": "latent dimension [count]",
@@ -504,10 +504,16 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def widest(parts: Sequence[Part], most: int) -> list[Part]:
-    """The designs with most latent sizes, at most `most`, in their old order."""
-    count = {i: len(ordered(rows["latent_dim"])) for i, (_, rows) in enumerate(parts)}
-    best = sorted(count, key=lambda i: (-count[i], i))[:most]
-    return [parts[i] for i in sorted(best) if count[i]]
+    """At most `most` designs in their old order: those with most latent sizes, evenly of equals."""
+    by_count: dict[int, list[int]] = {}
+    for i, (_, rows) in enumerate(parts):
+        by_count.setdefault(len(ordered(rows["latent_dim"])), []).append(i)
+    kept: list[int] = []
+    for count in sorted(by_count, reverse=True):
+        if count:
+            equals = by_count[count]
+            kept += [equals[i] for i in evenly(len(equals), most - len(kept))]
+    return [parts[i] for i in sorted(kept)]
 
 
 def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:

@@ -35,6 +35,7 @@ _KNOWN_AXES: Final = frozenset(AXIS_COLUMNS)
 _DATA_COLUMNS: Final = (
     "data_checksum",
     "data_support",
+    "data_threshold",
     "data_levels",
     "data_pixels",
     "data_train",
@@ -135,11 +136,14 @@ def _parts(metric: str) -> tuple[str, str, str]:
 
 def _data(record: CellRecord) -> dict[str, object]:
     facts = record.data
+    # Pixels cut at one half are other images than pixels that were drawn.
+    cut = record.cell.binarization == "threshold"
     if facts is None:
-        return {"data_support": _support(record.cell)}
+        return {"data_support": _support(record.cell), "data_threshold": cut}
     return {
         "data_checksum": facts.checksum,
         "data_support": facts.support,
+        "data_threshold": cut,
         "data_levels": facts.levels,
         "data_pixels": math.prod(facts.shape),
         "data_train": facts.n_train,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups
-from vaebench.analysis.figures import split, split_places, widest
+from vaebench.analysis.figures import split, split_places
 from vaebench.analysis.kinds import collapsed, named_designs
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.overview import overlap
@@ -58,28 +58,61 @@ def _best(group: Group) -> str | None:
     designs = f"{len(table)} designs compared" if len(table) > 1 else "one design"
     return (
         f"On {group.label} ({designs}) the highest {name} is that of {first['label']}: "
-        f"{_value(first, 'elbo')}{_runner_up(table)}"
+        f"{_value(first, 'elbo')}{_runner_up(table)}{_caveat(group)}"
+    )
+
+
+_UNBOUNDED = "a density on data with repeated"
+"""How the warning begins of cells whose density a model may raise without end."""
+
+
+def _caveat(group: Group) -> str:
+    said = group.frame["warnings"].astype(str).str.contains(_UNBOUNDED, regex=False)
+    if not said.any():
+        return ""
+    return (
+        " Such a density may grow without bound on these pixels: bits per dimension rank families."
     )
 
 
 def _latent(group: Group) -> str | None:
     axes = varying(group.frame, without=["latent_dim"])
-    (key, rows) = widest(split(group.frame, axes), 1)[0]
-    table = summarise(rows, ["latent_dim"], "elbo")
-    table = table[table["n"] > 0]
-    if len(table) < 3:
+    parts = split(group.frame, axes)
+    most = max(rows["latent_dim"].nunique() for _, rows in parts)
+    swept = [
+        (key, rows, table[table["n"] > 0])
+        for key, rows in parts
+        if rows["latent_dim"].nunique() == most
+        for table in (summarise(rows, ["latent_dim"], "elbo"),)
+    ]
+    swept = [each for each in swept if len(each[2]) >= 3]
+    if not swept:
         return None
+    key, rows, table = max(swept, key=lambda each: float(each[2]["mean"].max()))
     best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
     last = table.iloc[-1]
     names = sorted(dict.fromkeys(["likelihood", "sigma", *axes]), key=reading_order)
     fixed = dict(zip(axes, key, strict=True))
     label = design_label(names, [fixed.get(name, rows[name].iloc[0]) for name in names])
     text = (
-        f"Over latent sizes {table.iloc[0]['latent_dim']} to {last['latent_dim']} of "
+        f"Over latent sizes {table.iloc[0]['latent_dim']:,} to {last['latent_dim']:,} of "
         f"{plain(label)} ({group.label}) the ELBO is highest at "
-        f"{best['latent_dim']}: {_value(best, 'elbo')}"
+        f"{best['latent_dim']:,}: {_value(best, 'elbo')}{_rivals(table, best)}"
     )
     return text + _active(rows, last["latent_dim"])
+
+
+def _rivals(table: pd.DataFrame, best: "pd.Series[Any]") -> str:
+    """The other latent sizes that may be as good."""
+    sizes = [
+        f"{row['latent_dim']:,}"
+        for _, row in table.iterrows()
+        if row["latent_dim"] != best["latent_dim"] and overlap(best, row)
+    ]
+    if not sizes:
+        return ""
+    plural = "s" if len(sizes) > 1 else ""
+    return f"; the interval{plural} of {', '.join(sizes)} overlap{'' if plural else 's'} it"
 
 
 def _active(rows: pd.DataFrame, size: object) -> str:
@@ -88,7 +121,7 @@ def _active(rows: pd.DataFrame, size: object) -> str:
     if units["n"] == 0:
         return "."
     count = summary_text(units["mean"], units["low"], units["high"], units["n"], units["n"], 0)
-    return f". At {size} the model uses {count} latent dimensions."
+    return f". At {size:,} the model uses {count} latent dimensions."
 
 
 def _bits(frame: pd.DataFrame) -> list[str]:

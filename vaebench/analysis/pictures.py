@@ -1,8 +1,8 @@
 """Figures of images and of codes: t-SNE maps, reconstructions, samples, interpolations.
 
 Each takes rows of one data set and the arrays that their records keep. Where there are more designs
-or latent sizes than fit on a page, those designs that cover most latent sizes are shown, and sizes
-that are evenly spread; the seed shown is the lowest that was finished.
+or latent sizes than fit on a page, those designs that cover most latent sizes are shown, of equals
+and of sizes those that are evenly spread; the seed shown is the lowest that was finished.
 """
 
 import textwrap

@@ -237,15 +237,23 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
 def number(value: float, spread: float = math.nan) -> str:
     """A value with no more figures than its spread supports; 4 significant ones without one.
 
-    >>> number(-103.2468, 1.44), number(0.012345), number(12.0, 0.0)
-    ('-103.2', '0.01235', '12')
+    >>> number(-103.2468, 1.44), number(0.012345), number(12.0, 0.0), number(-0.77, 12.0)
+    ('-103.2', '0.01235', '12', '-1')
+    >>> number(2.43e-7, 1.1e-7), number(1.1e-7, 1.1e-7)
+    ('2.4e-07', '1.1e-07')
     """
     if math.isnan(value):
         return "n/a"
     if math.isnan(spread) or spread <= 0:
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
-    return f"{value:,.{min(decimals, 6)}f}" if spread < 10 or abs(value) >= 1 else f"{value:.2g}"
+    if decimals <= _MOST_DECIMALS or abs(value) >= 1e-3:
+        return f"{value:,.{decimals}f}"
+    figures = math.floor(math.log10(abs(value))) + decimals if value else 0
+    return f"{value:.{max(figures, 0)}e}"
+
+
+_MOST_DECIMALS = 6
 
 
 def summary_text(mean: float, low: float, high: float, n: int, cells: int, diverged: int) -> str:
