@@ -199,7 +199,7 @@ def test_sides_without_pairs_say_why(
         ({s: v + 5 for s, v in B.items()}, "B is better"),
         ({s: v - 9 for s, v in B.items()}, "A is better"),
         ({0: -99.0, 1: -101.0, 2: -104.0, 3: -101.5}, "no difference shown"),
-        ({s: v + 1 for s, v in A.items()}, "the same in all seeds: no spread to judge by"),
+        ({s: v + 1 for s, v in A.items()}, "no spread to judge by"),
         (A, "equal"),
     ],
 )

@@ -273,7 +273,7 @@ def _verdict(row: dict[Hashable, float], metric: str) -> str:
     if row["low"] <= 0 <= row["high"]:
         return "equal" if row["low"] == row["high"] else "no difference shown"
     if row["high"] - row["low"] < _ROUNDING * abs(row["difference"]):
-        return "the same in all seeds: no spread to judge by"
+        return "no spread to judge by"
     higher = row["low"] > 0
     better = METRICS[metric].better
     if better is None:
