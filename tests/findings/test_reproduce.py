@@ -259,7 +259,7 @@ def test_the_story_is_made_from_the_numbers(tmp_path):
     assert "6.9 nats below the best" in told[7.0]
     assert "all but the strongest 8 hold 1.984 nats" in told[3.0]
     assert "does not mend that" in told[3.0]
-    assert "KL outside the strongest 8 codes went from 1.984 to 1.984 nats" in told[3.0]
+    assert "KL outside the strongest 8 codes went from 1.984 nats to 1.984 nats" in told[3.0]
 
 
 def test_the_story_tells_what_else_was_tried_from_what_was_measured():

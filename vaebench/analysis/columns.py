@@ -36,6 +36,9 @@ _HEADINGS: Final[dict[str, str]] = {
     "step_ms_p95": "step, 95th pct.",
     "samples_per_second": "throughput",
     "peak_memory_mib": "peak memory",
+    "pack_size": "cells a pack",
+    "evaluation_seconds": "evaluation time",
+    "tsne_seconds": "t-SNE time",
     "latent_dim": "latent dim",
     "sigma": "σ",
 }

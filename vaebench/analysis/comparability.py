@@ -142,7 +142,8 @@ def _words(column: str, value: object) -> str:
     if column == "data_threshold":
         return "by a threshold" if value else "by draws"
     if column == "data_levels":
-        return f"{int(float(str(value)))} grey levels"
+        levels = int(float(str(value)))
+        return "binary pixels" if levels == 2 else f"{levels} grey levels"
     if column == "data_checksum":
         return f"data {value_text(value)[:8]}"
     return value_text(value)

@@ -131,7 +131,7 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
     axes_names = varying(pd.concat(kept))
     keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in kept]
-    rows = list(zip(design_names(axes_names, keyed, 70), kept, strict=True))
+    rows = list(zip(_packed(design_names(axes_names, keyed, 70), kept), kept, strict=True))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, shown, strict=True):
@@ -140,6 +140,14 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     headed(figure, title + shown_of(len(kept), len(alone)))
     return Drawn(figure, left_out(len(kept), len(alone), "designs of one latent size"))
+
+
+def _packed(names: Sequence[str], parts: Sequence[pd.DataFrame]) -> list[str]:
+    """The names with the size of the packs that the cells were trained in, where sizes differ."""
+    sizes = ["/".join(f"{size:.0f}" for size in ordered(part["pack_size"])) for part in parts]
+    if len(set(sizes)) == 1:
+        return list(names)
+    return [f"{name}; pack {size}" for name, size in zip(names, sizes, strict=True)]
 
 
 def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:
@@ -158,10 +166,12 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
     values = pd.concat([part[metric] for _, part in rows])
     if _spans_decades(values):
         axes.set_xscale("log")
+        axes.set_xlim(float(values.min()) / 1.3, float(values.max()) * 1.3)
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        # Zero is on the axis, and a little room beside it for its dots.
-        axes.set_xlim(left=-0.03 * max(float(axes.get_xlim()[1]), 1e-9))
+        # Zero is on the axis, and a little room beside it and beyond the last for their dots.
+        most = max(float(values.max()), 1e-9)
+        axes.set_xlim(-0.03 * most, 1.06 * most)
         axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
 

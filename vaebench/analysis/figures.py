@@ -5,6 +5,7 @@ open marker says that a seed of the design has no value there (diverged, failed)
 takes rows that may be compared (see `comparability`) and refuses others.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from vaebench.analysis.columns import axis_label
+from vaebench.analysis.columns import axis_label, unit
 from vaebench.analysis.comparability import Group, require_comparable
 from vaebench.analysis.keys import Key, Keys, family_colours
 from vaebench.analysis.labels import (
@@ -58,6 +59,11 @@ _MOST_SPREAD: Final = 16
 _MOST_DOTS: Final = 200
 _MOST_CURVE_PANELS: Final = 6
 _MOST_CURVES: Final = 10
+_MOST_TICKS: Final = 14
+_LONG_RANK: Final = 256
+_NOT_NEGATIVE: Final = frozenset(
+    {"kl", "mse", "active_units", "sigma_fitted", "knn_accuracy", "tsne_trustworthiness"}
+)
 _MOST_SIZES: Final = "those with most latent sizes, of equals evenly spread ones"
 _EVENLY: Final = "evenly spread over the results' order"
 _X_LABELS: Final = {
@@ -158,17 +164,20 @@ def shown_of(shown: int, every: int) -> str:
     return f" ({shown} of {every:,} designs)" if shown < every else ""
 
 
-def _thin(values: Sequence[float], most: int) -> list[float]:
-    """At most `most` of the values, evenly spread, the first and last among them."""
-    if len(values) <= most:
-        return list(values)
-    return [values[i] for i in evenly(len(values), most)]
+def _thin(sizes: Sequence[float]) -> list[float]:
+    """Of rising sizes those that have room for a label on a log axis, the first and last too."""
+    gap = math.log(sizes[-1] / sizes[0]) / _MOST_TICKS
+    kept = [sizes[0]]
+    for size in sizes[1:-1]:
+        if math.log(size / kept[-1]) >= gap and math.log(sizes[-1] / size) >= gap:
+            kept.append(size)
+    return [*kept, sizes[-1]] if len(sizes) > 1 else kept
 
 
 def size_axis(axes: Axes, values: Sequence[Any]) -> None:
     numbers = [float(value) for value in values]
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(_thin(numbers, 8)))
+    axes.xaxis.set_major_locator(FixedLocator(_thin(numbers)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if max(numbers) >= 1000:
@@ -284,12 +293,22 @@ def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: st
         axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
         axes.set_ylabel(axis_label(metric))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
+        _bound(axes, metric)
         if metric == "active_units":
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     fixed = f" ({fixed_label(designs[0].rows)})" if len(designs) == 1 else ""
     headed(figure, title + fixed)
     design_legend(figure, designs)
     return figure
+
+
+def _bound(axes: Axes, metric: str) -> None:
+    """No room for values that there are not, which a wide interval would ask for."""
+    low, high = axes.get_ylim()
+    if metric in _NOT_NEGATIVE and low < 0 < high:
+        axes.set_ylim(bottom=-0.03 * high)
+    if unit(metric) == "share" and high > 1:
+        axes.set_ylim(top=1.03)
 
 
 def fixed_label(rows: pd.DataFrame) -> str:
@@ -423,7 +442,8 @@ def curve_cells(parts: Sequence[Group]) -> list[str]:
 
 def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
     top = max(2, int(rows["latent_dim"].max()))
-    size_axis(axes, [2**i for i in range(int(np.ceil(np.log2(top))) + 1)])
+    step = 1 if top <= _LONG_RANK else 2
+    size_axis(axes, [2**i for i in range(0, int(np.ceil(np.log2(top))) + step, step)])
     axes.set_xlabel("rank of the latent dimension\n[count, log scale]")
     axes.set_ylabel("KL [nats/image]")
 
@@ -528,7 +548,7 @@ def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _sizes_legend(figure: Figure, palette: Mapping[Any, Colour]) -> None:
-    handles = [Line2D([], [], color=c, label=f"z {size}") for size, c in palette.items()]
+    handles = [Line2D([], [], color=c, label=f"z {size:,}") for size, c in palette.items()]
     if len(handles) > 1:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(handles)))
 

@@ -100,11 +100,17 @@ def _row(each: Assessed) -> _Row:
         measure=finding.measure,
         measured=measured_text(statistic),
         n="-" if statistic is None else str(statistic.n),
-        margin="-" if each.margin is None else each.margin.text(),
+        margin=_margin_text(each),
         verdict=each.judgement.verdict,
         reason=each.judgement.reason,
         truncation=each.truncation,
     )
+
+
+def _margin_text(each: Assessed) -> str:
+    if each.margin is None:
+        return "-"
+    return each.margin.text() + ("" if each.statistic is None else f" {each.statistic.unit}")
 
 
 @dataclass(frozen=True)
@@ -162,12 +168,15 @@ def _strips(rows: Sequence[Assessed]) -> Figure | None:
             drawable(name.replace("\n", " · "), 70), rotation=0, ha="right", va="center"
         )
         axes.spines["left"].set_color(FADED)
+        axes.text(1.01, 0.5, statistic.unit, transform=axes.transAxes, va="center", size=7)
     return figure
 
 
 def _family_pictures(album: _Album, family: str, rows: Sequence[Assessed]) -> Iterator[Picture]:
     figure = _strips(rows)
     if figure is not None:
+        title = _FAMILY_TITLES.get(family, family)
+        figures.headed(figure, f"Measured against margins: {title}")
         yield album.picture(
             figure,
             f"verdicts-{family}",

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
@@ -24,7 +25,9 @@ __all__ = [
     "ordered",
     "plain",
     "reading_order",
+    "shown",
     "slug",
+    "telling",
     "value_text",
     "varying",
 ]
@@ -86,6 +89,16 @@ def value_text(value: object) -> str:
     if isinstance(value, tuple):
         return "none" if not value else "-".join(value_text(entry) for entry in value)
     return str(value)
+
+
+def shown(value: object) -> str:
+    """`value_text` for a reader: thousands stand apart.
+
+    >>> shown(10000), shown(0.1), shown("learned")
+    ('10,000', '0.1', 'learned')
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return f"{value:,}" if whole else value_text(value)
 
 
 def plain(text: object, limit: int = 80) -> str:
@@ -160,7 +173,7 @@ def _part(axis: str, value: object) -> str:
     if axis == "dequantize":
         return "dequantised"
     name = _PREFIX.get(axis, axis.replace("_", " "))
-    return f"{name} {value_text(value).replace('_', ' ')}"
+    return f"{name} {shown(value).replace('_', ' ')}"
 
 
 def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
@@ -170,7 +183,7 @@ def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
     """
     pairs = sorted(zip(axes, values, strict=True), key=lambda pair: reading_order(pair[0]))
     said = ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)
-    return said or ", ".join(f"{axis.replace('_', ' ')} {value_text(v)}" for axis, v in pairs)
+    return said or ", ".join(f"{axis.replace('_', ' ')} {shown(v)}" for axis, v in pairs)
 
 
 def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
@@ -181,16 +194,22 @@ def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list
     >>> design_labels(["dataset", "epochs"], [("mnist", 1), ("mnist", 5)])
     ['mnist, epochs 1', 'mnist, epochs 5']
     """
+    told = telling(axes, keys)
+    places = [axes.index(axis) for axis in told]
+    return [design_label(told, [key[place] for place in places]) for key in keys]
+
+
+def telling(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
+    """The axes that tell designs apart, without sizes and rates that follow from the others."""
     if len(keys) < 2:
-        return [design_label(axes, key) for key in keys]
+        return list(axes)
     columns = {axis: [value_text(key[i]) for key in keys] for i, axis in enumerate(axes)}
     told = [axis for axis in axes if axis not in _INCIDENTAL]
     for axis in (each for each in axes if each in _INCIDENTAL):
         constant = len(set(columns[axis])) == 1
         if not constant and not any(_follows(columns[axis], columns[of]) for of in told):
             told.append(axis)
-    places = [axes.index(axis) for axis in told]
-    return [design_label(told, [key[place] for place in places]) for key in keys]
+    return told
 
 
 def _follows(values: Sequence[str], of: Sequence[str]) -> bool:

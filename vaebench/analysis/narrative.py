@@ -48,16 +48,19 @@ def _runner_up(table: pd.DataFrame) -> str:
     return f"; {second['label']} follows, and their intervals {told}."
 
 
+def _score(group: Group) -> str:
+    bound = not (group.frame["comparable"].astype(str).str.startswith("not")).any()
+    return "ELBO" if bound else "score (no bound on log p(x) of these data)"
+
+
 def _best(group: Group) -> str | None:
     table = _ranked(group.frame, "elbo")
     if table.empty:
         return None
-    bound = not (group.frame["comparable"].astype(str).str.startswith("not")).any()
-    name = "ELBO" if bound else "score (no bound on log p(x) of these data)"
     first = table.iloc[0]
     designs = f"{len(table)} designs compared" if len(table) > 1 else "one design"
     return (
-        f"On {group.label} ({designs}) the highest {name} is that of {first['label']}: "
+        f"On {group.label} ({designs}) the highest {_score(group)} is that of {first['label']}: "
         f"{_value(first, 'elbo')}{_runner_up(table)}{_caveat(group)}"
     )
 
@@ -96,7 +99,7 @@ def _latent(group: Group) -> str | None:
     label = design_label(names, [fixed.get(name, rows[name].iloc[0]) for name in names])
     text = (
         f"Over latent sizes {table.iloc[0]['latent_dim']:,} to {last['latent_dim']:,} of "
-        f"{plain(label)} ({group.label}) the ELBO is highest at "
+        f"{plain(label)} ({group.label}) the {_score(group)} is highest at "
         f"{best['latent_dim']:,}: {_value(best, 'elbo')}{_rivals(table, best)}"
     )
     return text + _active(rows, last["latent_dim"])

@@ -13,7 +13,15 @@ from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split_places
 from vaebench.analysis.kinds import common_text, kind, named_designs
-from vaebench.analysis.labels import is_missing, plain, reading_order, value_text, varying
+from vaebench.analysis.labels import (
+    is_missing,
+    plain,
+    reading_order,
+    shown,
+    telling,
+    value_text,
+    varying,
+)
 from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
@@ -103,7 +111,7 @@ def _overview(
     parts = split_places(frame, axes)
     summaries = design_summaries(frame, [rows for _, rows in parts], metrics)
     for (key, rows), found in zip(parts, summaries, strict=True):
-        design = tuple(value_text(value) for value in key)
+        design = tuple(shown(value) for value in key)
         texts.append((*design, str(len(rows)), *(_entry(found[m], footnotes) for m in metrics)))
         numbers.append(dict(zip(axes, key, strict=True)) | _numbers(found))
     table = Table(
@@ -187,21 +195,25 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
     """Time and memory of training, one table a machine."""
     made = []
     for place, group in enumerate(_timed(frame), 1):
+        packed = (group.frame["pack_size"] > 1).any()
         measured = [m for m in _COST if group.frame[m].notna().any()]
+        measured = [*(["pack_size"] if packed else []), *measured]
         axes = _design_axes(group.frame, ("device", "likelihood", "latent_dim"))
+        told = telling(axes, [key for key, _ in split_places(group.frame, axes)])
+        axes = sorted(told, key=reading_order)
         title = f"Cost of training on {group.label}"
         # A cell that diverged stopped early: its time is none of a training.
         done = group.frame["status"] == "done"
         finished = group.frame.assign(**{m: group.frame[m].where(done) for m in measured})
         cost = _overview(finished, axes, measured, f"cost-{place}", title)
-        packed = (group.frame["pack_size"] > 1).any()
         notes = (*cost.table.notes, _SHARED) if packed else cost.table.notes
         made.append(replace(cost, table=replace(cost.table, notes=notes)))
     return made
 
 
 _SHARED: Final = (
-    "n 1/3: one measurement for three seeds, which were trained as one pack, so it has no interval."
+    "n 1/3: one measurement for three seeds, which were trained as one pack, so it has no "
+    "interval. A cell has its share of the pack's step, so packs of different sizes are not alike."
 )
 
 
@@ -262,7 +274,7 @@ def unfinished(frame: pd.DataFrame) -> Table | None:
         units=("", "", "", ""),
         rows=tuple(sorted(made)),
         numeric=(False, False, True, False),
-        notes=(f"{_OWN_WORDS} status_reason.",),
+        notes=_own_words(made, "status_reason"),
     )
 
 
@@ -270,6 +282,11 @@ _OWN_WORDS: Final = (
     "“…” stands for numbers that differ from cell to cell; each cell's own words are in "
     "tables/results.csv, column"
 )
+
+
+def _own_words(rows: Sequence[tuple[str, ...]], column: str) -> tuple[str, ...]:
+    """The footnote that an ellipsis in a row needs."""
+    return (f"{_OWN_WORDS} {column}.",) if any("…" in text for row in rows for text in row) else ()
 
 
 def _words(text: object) -> str:
@@ -303,7 +320,7 @@ def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
         units=("",) * (3 if named else 2),
         rows=tuple(made),
         numeric=(False, True, False)[: 3 if named else 2],
-        notes=(f"{_OWN_WORDS} warnings.",) if named else (),
+        notes=_own_words(made, "warnings") if named else (),
     )
 
 
@@ -358,7 +375,7 @@ def code_tables(frame: pd.DataFrame) -> list[Table]:
             _bits_texts([cells[rows] for _, rows in parts]) for cells in _code_lengths(group.frame)
         ]
         rows = [
-            (*map(value_text, key), str(len(same)), *texts)
+            (*map(shown, key), str(len(same)), *texts)
             for (key, same), *texts in zip(parts, *bits, strict=True)
         ]
         made.append(

@@ -86,10 +86,12 @@ def blocks(
     labels = design_labels(axes_names, [key for key, _ in sweeps])
     for label, (_, rows) in zip(labels, sweeps, strict=True):
         cells = _cells(rows, arrays, needs, sizes)
-        names = tuple(f"z {cell.size}" for cell in cells)
+        names = tuple(f"z {cell.size:,}" for cell in cells)
         made.append(Block(drawable(label, 52), names, cells))
     single = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
-    made += _alone([single[i] for i in evenly(len(single), alone)], arrays, needs)
+    kept = [single[i] for i in evenly(len(single), alone)]
+    beside = [key for key, _ in sweeps]
+    made += _alone(kept, axes_names, beside, arrays, needs)
     return [block for block in made if block.cells]
 
 
@@ -100,22 +102,32 @@ def _wrapped(label: str) -> str:
     return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def _alone(single: Sequence[pd.DataFrame], arrays: ReadArrays, needs: str) -> list[Block]:
+def _alone(
+    single: Sequence[pd.DataFrame],
+    axes_names: Sequence[str],
+    beside: Sequence[tuple[Any, ...]],
+    arrays: ReadArrays,
+    needs: str,
+) -> list[Block]:
+    """Blocks of designs of one latent size, named so that one is told from those `beside`."""
     if not single:
         return []
     made = []
     for _, rows in split(pd.concat(single), ["data_support"]):
-        axes_names = varying(rows)
-        designs = split(rows, axes_names)
-        labels = design_labels(axes_names, [key for key, _ in designs])
+        own = varying(rows)
+        designs = split(rows, own or axes_names)
+        keys = [key for key, _ in designs]
+        # One by itself is named as among the others on the page.
+        labels = (
+            design_labels(own, keys) if own else design_labels(axes_names, [*beside, *keys])[-1:]
+        )
         named = [
-            (_wrapped(drawable(label, 50)), cell)
+            (_wrapped(drawable(label, 70)), cell)
             for label, (_, same) in zip(labels, designs, strict=True)
             for cell in _cells(same, arrays, needs, 1)
         ]
         sizes = {cell.size for _, cell in named}
-        label = f"z {min(sizes)}" if len(sizes) == 1 else "one latent size each"
-        # A design without a name of its own is the only one: the label says its size.
+        label = f"z {min(sizes):,}" if len(sizes) == 1 else "one latent size each"
         names = tuple(name for name, _ in named)
         made.append(Block(label, names, tuple(cell for _, cell in named)))
     return made

@@ -211,7 +211,7 @@ def _legends(
     if len(handles) > 1:
         figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(labels))
     sizes = [
-        Line2D([], [], color=colour, marker="o", lw=0, label=f"{size}")
+        Line2D([], [], color=colour, marker="o", lw=0, label=f"{size:,}")
         for size, colour in palette.items()
     ]
     if sizes:

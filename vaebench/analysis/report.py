@@ -21,7 +21,7 @@ from vaebench.analysis.export import flat
 from vaebench.analysis.figures import Drawn
 from vaebench.analysis.frame import Results, read_results
 from vaebench.analysis.keys import Keys
-from vaebench.analysis.labels import ordered, plain, value_text
+from vaebench.analysis.labels import ordered, plain, shown, value_text
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     Overview,
@@ -349,7 +349,8 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         "cost",
         "Cost",
         "Designs of several latent sizes. A dot is a finished cell (of more than 200 on a line, "
-        "200 are drawn), the line runs through the medians. Training only, evaluation apart.",
+        "200 are drawn), the line runs through the medians. Training only, evaluation apart; a "
+        "cell of a pack has its share of the pack's step.",
         lambda group, heading: [cost_figures.cost(group.frame, heading, build.keys)],
     )
     rows = _each(
@@ -358,7 +359,8 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         "cost-by-design",
         "Cost by design",
         "Designs of one latent size. A dot is a finished cell, a bar the median; a colour a "
-        "family. Training only, evaluation apart.",
+        "family. Training only, evaluation apart; a cell of a pack has its share of the pack's "
+        "step, and sizes of packs are named where they differ.",
         lambda group, heading: [cost_figures.cost_by_design(group.frame, heading)],
     )
     build.section(
@@ -382,9 +384,13 @@ def _counted(frame: pd.DataFrame) -> str:
 
 
 def _named(frame: pd.DataFrame, column: str) -> str:
-    values = [plain(value_text(value), 200) for value in ordered(frame[column].dropna())]
-    more = f" and {len(values) - 9} more" if len(values) > 9 else ""
-    return ", ".join(values[:9]) + more
+    values = [plain(shown(value), 200) for value in ordered(frame[column].dropna())]
+    if len(values) <= _MOST_NAMED:
+        return ", ".join(values)
+    return f"{', '.join(values[: _MOST_NAMED - 2])}, … {values[-1]} ({len(values)} in all)"
+
+
+_MOST_NAMED: Final = 12
 
 
 def _data_text(frame: pd.DataFrame) -> str:
@@ -547,7 +553,9 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
     build.section(
         "unfinished",
         "What did not finish, and warnings",
-        "A cell without a result keeps its record, and its reason.",
+        "Every cell finished."
+        if (frame["status"] == "done").all()
+        else "A cell without a result keeps its record, and its reason.",
         tables=(
             *build.plain_table(unfinished(frame)),
             *build.plain_table(warnings_table(frame, named=True)),

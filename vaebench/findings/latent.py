@@ -20,7 +20,7 @@ from vaebench.findings.verdict import Margin, Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 
-__all__ = ["LATENT", "PLATEAUS", "latent_cells", "plateau_of"]
+__all__ = ["LATENT", "PLATEAUS", "below_plateau", "latent_cells", "plateau_of"]
 
 PLATEAUS: dict[str, tuple[int, ...]] = {"digits": (8, 16, 32), "mnist": (16, 32, 100)}
 """Latent sizes that should be about equally good, by data set."""
@@ -76,7 +76,7 @@ def _largest(evidence: Evidence) -> int:
     return int(asked(evidence, "latent_dim")[-1])
 
 
-def _below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.Series[float]":
+def below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.Series[float]":
     """Mean of a metric over the plateau minus that of one size, a number a seed."""
     plateau = plateau_of(rows)
     table = values_of(rows, "latent_dim", metric, [*plateau, size])
@@ -84,11 +84,11 @@ def _below_plateau(rows: pd.DataFrame, size: int, metric: str = "elbo") -> "pd.S
 
 
 def _lost_by_three(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence), 3), "nats/image")
+    return over_seeds(below_plateau(_longest(evidence), 3), "nats/image")
 
 
 def _lost_by_two(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence), 2), "nats/image")
+    return over_seeds(below_plateau(_longest(evidence), 2), "nats/image")
 
 
 def _spread(evidence: Evidence) -> Statistic:
@@ -102,16 +102,16 @@ def _spread(evidence: Evidence) -> Statistic:
 
 def _lost_by_largest(evidence: Evidence) -> Statistic:
     rows = _longest(evidence)
-    return over_seeds(_below_plateau(rows, _largest(evidence)), "nats/image")
+    return over_seeds(below_plateau(rows, _largest(evidence)), "nats/image")
 
 
 def _lost_by_largest_early(evidence: Evidence) -> Statistic:
     rows = _shortest(evidence)
-    return over_seeds(_below_plateau(rows, _largest(evidence)), "nats/image")
+    return over_seeds(below_plateau(rows, _largest(evidence)), "nats/image")
 
 
 def _lost_by_thousand(evidence: Evidence) -> Statistic:
-    return over_seeds(_below_plateau(_longest(evidence), 1000), "nats/image")
+    return over_seeds(below_plateau(_longest(evidence), 1000), "nats/image")
 
 
 def _mended(evidence: Evidence) -> Statistic:
@@ -119,13 +119,13 @@ def _mended(evidence: Evidence) -> Statistic:
     early, late = _shortest(evidence), _longest(evidence)
     size = _largest(evidence)
     return over_seeds(
-        (_below_plateau(early, size) - _below_plateau(late, size)).dropna(), "nats/image"
+        (below_plateau(early, size) - below_plateau(late, size)).dropna(), "nats/image"
     )
 
 
 def _kl_of_largest(evidence: Evidence) -> Statistic:
     rows = _longest(evidence)
-    return over_seeds(-_below_plateau(rows, _largest(evidence), "kl"), "nats/image")
+    return over_seeds(-below_plateau(rows, _largest(evidence), "kl"), "nats/image")
 
 
 def _steps_up(evidence: Evidence) -> Statistic:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from vaebench.analysis.summary import number, summarise
-from vaebench.findings.evidence import Evidence, select
+from vaebench.findings.evidence import Evidence, over_seeds, select, values_of
 from vaebench.findings.finding import Assessed
-from vaebench.findings.latent import plateau_of
+from vaebench.findings.latent import below_plateau, plateau_of
 from vaebench.findings.verdict import Untested
 
 __all__ = ["latent_story", "superfluous_kl"]
@@ -24,29 +24,48 @@ def _told(row: pd.Series, unit: str = "nats") -> str:
     return f"{number(float(row['mean']), half)}{spread} {unit}"
 
 
+def _spread(values: "pd.Series[float]", unit: str = "nats") -> str:
+    """A mean over seeds with its interval, in the words of `_told`."""
+    found = over_seeds(values, unit)
+    return _told(pd.Series({"mean": found.value, "low": found.low, "high": found.high}), unit)
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    few, many = int(table["n"].min()), int(table["n"].max())
+    if few == many:
+        return f"{many} seed{'s' * (many > 1)}"
+    return f"{few} to {many} seeds a size"
+
+
 def _curve(rows: pd.DataFrame) -> str:
     table = summarise(rows, ["latent_dim"], "elbo")
     best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
     first, last = table.iloc[0], table.iloc[-1]
-    lost = float(best["mean"]) - float(last["mean"])
     return (
-        f"After {_epochs(int(rows['epochs'].iloc[0]))} ({rows['seed'].nunique()} seeds) the ELBO "
+        f"After {_epochs(int(rows['epochs'].iloc[0]))} ({_seeds(table)}) the ELBO "
         f"goes from {_told(first)} at latent size {first['latent_dim']:,} to its highest, "
         f"{_told(best)}, at {best['latent_dim']:,}; at {last['latent_dim']:,} it is "
-        f"{_told(last)}, {number(lost)} nats below the best."
+        f"{_told(last)}, {_below(rows, best, last)} below the best."
     )
+
+
+def _below(rows: pd.DataFrame, best: pd.Series, other: pd.Series) -> str:
+    """What one latent size loses against another, paired by seed."""
+    sizes = [best["latent_dim"], other["latent_dim"]]
+    if sizes[0] == sizes[1]:
+        return "0 nats"
+    table = values_of(rows, "latent_dim", "elbo", sizes)
+    return _spread(table[sizes[0]] - table[sizes[1]])
 
 
 def _few(rows: pd.DataFrame) -> str:
     table = summarise(rows, ["latent_dim"], "elbo")
-    best = float(table["mean"].max())
+    best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
     few = table[(table["latent_dim"] < 4) & (table["n"] > 0)]
     if few.empty:
         return ""
-    losses = [
-        f"{best - float(row['mean']):.1f} with {row['latent_dim']}" for _, row in few.iterrows()
-    ]
-    return f"Fewer than four lose, against the best: {', '.join(losses)} (nats)."
+    losses = [f"{_below(rows, best, row)} with {row['latent_dim']}" for _, row in few.iterrows()]
+    return f"Fewer than four lose, against the best: {', '.join(losses)}."
 
 
 def _parts(rows: pd.DataFrame) -> str:
@@ -59,20 +78,22 @@ def _parts(rows: pd.DataFrame) -> str:
     return f"From {plateau:,} to {last:,} latents {told[0]} and {told[1]}."
 
 
-def superfluous_kl(evidence: Evidence, rows: pd.DataFrame, size: int) -> tuple[float, int] | None:
+def superfluous_kl(
+    evidence: Evidence, rows: pd.DataFrame, size: int
+) -> tuple["pd.Series[float]", int] | None:
     """KL, in nats, outside the strongest dimensions of the largest model, and their number.
 
-    As many dimensions count as strong as the plateau's first size has. The mean over seeds; None
-    where no record keeps the KL of each dimension.
+    As many dimensions count as strong as the plateau's first size has. A number a seed; None where
+    no record keeps the KL of each dimension.
     """
     strong = plateau_of(rows)[0]
-    shares = []
-    for cell in rows.loc[rows["latent_dim"] == size, "cell_id"]:
+    shares = {}
+    for cell, seed in rows.loc[rows["latent_dim"] == size, ["cell_id", "seed"]].to_numpy():
         kept = evidence.arrays(str(cell))
         if "kl_per_dimension" in kept:
             ordered = np.sort(np.asarray(kept["kl_per_dimension"], dtype=float))[::-1]
-            shares.append(float(ordered[strong:].sum()))
-    return (float(np.mean(shares)), strong) if shares else None
+            shares[int(seed)] = float(ordered[strong:].sum())
+    return (pd.Series(shares), strong) if shares else None
 
 
 def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
@@ -83,10 +104,9 @@ def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
     if held is None:
         return text + "."
     total = float(_row(summarise(rows, ["latent_dim"], "kl"), last)["mean"])
-    share = held[0] / total if total > 0 else 0.0
+    share = float(held[0].mean()) / total if total > 0 else 0.0
     return (
-        f"{text}; all but the strongest {held[1]} hold {number(held[0])} nats, "
-        f"{share:.0%} of the KL."
+        f"{text}; all but the strongest {held[1]} hold {_spread(held[0])}, {share:.0%} of the KL."
     )
 
 
@@ -98,13 +118,12 @@ def _by_training(evidence: Evidence, frame: pd.DataFrame) -> str:
     parts = [frame[frame["epochs"] == count] for count in (epochs[0], epochs[-1])]
     if len(epochs) < 2 or any(not sizes <= set(rows["latent_dim"]) for rows in parts):
         return ""
-    tables = [summarise(rows, ["latent_dim"], "elbo") for rows in parts]
-    losses = [_lost(table, plateau_of(frame), size) for table in tables]
-    mended = losses[0] - losses[1]
-    change = f"wins back {mended:.1f} of them" if mended > 0 else "does not mend that"
+    losses = [below_plateau(rows, size) for rows in parts]
+    mended = (losses[0] - losses[1]).dropna()
+    change = f"wins back {_spread(mended)}" if mended.mean() > 0 else "does not mend that"
     return (
-        f"Against the mean of the plateau {losses[0]:.1f} nats are lost with {size:,} latents "
-        f"after {_epochs(epochs[0])} and {losses[1]:.1f} after {epochs[-1]}: longer training "
+        f"Against the mean of the plateau {_spread(losses[0])} are lost with {size:,} latents "
+        f"after {_epochs(epochs[0])} and {_spread(losses[1])} after {epochs[-1]}: longer training "
         f"{change}.{_superfluous_over_training(evidence, parts, size)}"
     )
 
@@ -119,14 +138,9 @@ def _superfluous_over_training(evidence: Evidence, parts: Sequence[pd.DataFrame]
     if early is None or late is None:
         return ""
     return (
-        f" Meanwhile the KL outside the strongest {late[1]} codes went from {number(early[0])} to "
-        f"{number(late[0])} nats."
+        f" Meanwhile the KL outside the strongest {late[1]} codes went from {_spread(early[0])} to "
+        f"{_spread(late[0])}."
     )
-
-
-def _lost(table: pd.DataFrame, plateau: tuple[int, ...], size: int) -> float:
-    best = [float(_row(table, each)["mean"]) for each in plateau]
-    return float(np.mean(best)) - float(_row(table, size)["mean"])
 
 
 def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[str, ...]:

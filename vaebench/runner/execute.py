@@ -189,7 +189,9 @@ def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:
 
 
 def _diverged(divergence: Divergence) -> Status:
-    last = "there was no finite loss" if divergence.loss is None else f"after {divergence.loss:.6g}"
+    last = "there was no finite loss"
+    if divergence.loss is not None:
+        last = f"the last one was {divergence.loss:.6g} nats/image"
     return Status(
         state="diverged",
         reason=f"the loss was not finite at step {divergence.step}; {last}",
