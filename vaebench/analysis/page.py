@@ -75,8 +75,9 @@ class Page:
 
 
 def _typeset(text: str) -> str:
-    """A hyphen before a number becomes a minus sign."""
-    return re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
+    """A hyphen before a number becomes a minus sign; a number and its interval stay on one line."""
+    signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
+    return signed.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _one_line(value: Any) -> Any:
