@@ -16,8 +16,9 @@ from stored_numbers import GONE_ON, numbers
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.runner import cluster
-from vaebench.runner.cluster import RayEngine
+from vaebench.runner.cluster import RayEngine, RayWorker
 from vaebench.runner.engine import EngineError, WorkerDied, engine_of
+from vaebench.runner.messages import Message, Progressed, Task
 from vaebench.runner.run import RunSummary, run_grid
 
 HERE = Path(__file__).parent
@@ -121,12 +122,31 @@ def test_a_training_that_is_stopped_is_kept_and_gone_on_with(nodes: Any, tmp_pat
     assert numbers(store.root) == numbers(whole.root)
 
 
-def test_a_machine_that_leaves_is_made_up_for(nodes: Any, tmp_path: Path) -> None:
+def test_a_machine_that_leaves_is_made_up_for(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = Grid.from_dict(
         {"name": "g", "base": BASE | {"epochs": 400}, "axes": {"seed": [0, 1, 2, 3]}}
     )
     other = nodes.add_node(num_cpus=1)
-    leaving = threading.Timer(6.0, nodes.remove_node, args=(other,))
+    training: set[int] = set()
+    all_at_work = threading.Event()
+    receive = RayWorker.receive
+
+    def heard(worker: RayWorker) -> Message | None:
+        message = receive(worker)
+        if isinstance(message, Progressed):
+            training.add(id(worker))
+            if len(training) == 3:
+                all_at_work.set()
+        return message
+
+    def leave() -> None:
+        if all_at_work.wait(60):
+            nodes.remove_node(other)
+
+    monkeypatch.setattr(RayWorker, "receive", heard)
+    leaving = threading.Thread(target=leave)
     leaving.start()
     try:
         summary = run(made, tmp_path, engine="ray", jobs=3, largest_pack=1)
@@ -163,8 +183,6 @@ def test_a_worker_that_was_ended_says_so(nodes: Any) -> None:
             for ready in engine.wait([worker], 1.0):
                 assert ready.receive() is None
         worker.kill()
-        from vaebench.runner.messages import Task
-
         worker.send(Task((), ("a",), "g", None))
         with pytest.raises(WorkerDied):
             worker.receive()

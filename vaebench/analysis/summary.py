@@ -263,6 +263,8 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     '-103.2 ± 1.4'
     >>> summary_text(-103.0, -104.0, -102.0, 4, 5, 1)
     '-103.0 ± 1.0, div. 1/5'
+    >>> summary_text(8.0, 8.0, 8.0, 3, 3, 0)
+    '8 ± 0'
     """
     lost = f"div. {diverged}/{cells}" if diverged else ""
     if n == 0:
@@ -271,7 +273,7 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     if half < 1e-9 * abs(mean):  # rounding of equal values, no spread
         half = 0.0
     text = number(mean, half)
-    if half > 0:
+    if not math.isnan(half):
         text += f" ± {number(half, half)}"
     if n < cells - diverged:
         text += f", n {n}/{cells}"

@@ -307,7 +307,8 @@ class _Display:
             what += f" ({record.status.reason})"
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
-            what += f", ELBO {elbo.value:.2f} nats"
+            name = "score" if record.comparable.startswith("not") else "ELBO"
+            what += f", {name} {elbo.value:.2f} nats/image"
         elapsed = time.monotonic() - self._begin
         remaining = elapsed * (self._price / self._work - 1) if self._work else 0.0
         text = (
