@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
@@ -77,6 +78,7 @@ def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Draw
         values = pd.concat([design.rows[metric] for design in designs])
         if _spans_decades(values):
             axes.set_yscale("log")
+            _log_ticks(axes.yaxis)
         else:
             # A dot has room above it, too.
             axes.set_ylim(0, 1.06 * max(float(values.max()), 1e-9))
@@ -167,13 +169,19 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
     if _spans_decades(values):
         axes.set_xscale("log")
         axes.set_xlim(float(values.min()) / 1.3, float(values.max()) * 1.3)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _log_ticks(axes.xaxis)
     else:
         # Zero is on the axis, and a little room beside it and beyond the last for their dots.
         most = max(float(values.max()), 1e-9)
         axes.set_xlim(-0.03 * most, 1.06 * most)
         axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
+
+
+def _log_ticks(axis: Axis) -> None:
+    """A tick a decade, and two between where there are few decades."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    axis.set_minor_locator(NullLocator())
 
 
 def _spans_decades(values: "pd.Series[Any]") -> bool:

@@ -90,12 +90,20 @@ def absent_device(device: str) -> str | None:
 
 
 def _processor() -> str | None:
+    """The name that the system gives, and the model: some machines hide it behind one name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or None
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
+    told: dict[str, str] = {}
+    for line in lines:
+        field, _, value = line.partition(":")
+        told.setdefault(field.strip(), value.strip())
+    if "model name" not in told:
+        return platform.processor() or None
+    if {"cpu family", "model"} <= told.keys():
+        return f"{told['model name']} (family {told['cpu family']}, model {told['model']})"
+    return told["model name"]
 
 
 def _driver() -> str | None:
