@@ -44,7 +44,8 @@ def not_to_be_stopped() -> Iterator[None]:
         yield
         return
     # Starting it unblocks SIGTERM, so it comes first.
-    resource_tracker.ensure_running()
+    with _without_a_word_of_leaks():
+        resource_tracker.ensure_running()
     # Blocked rather than ignored: what comes meanwhile, this process still hears afterwards.
     requests = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, requests)
@@ -52,6 +53,21 @@ def not_to_be_stopped() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_a_word_of_leaks() -> Iterator[None]:
+    """The tracker started inside puts away the locks of a worker that was ended, and is silent."""
+    before = os.environ.get("PYTHONWARNINGS")
+    ours = "ignore:resource_tracker:UserWarning"
+    os.environ["PYTHONWARNINGS"] = ours if before is None else f"{before},{ours}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def serve_the_parent() -> None:

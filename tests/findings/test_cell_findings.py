@@ -202,6 +202,19 @@ def test_a_store_that_lacks_a_design_never_turns_a_verdict(name):
             assert judged.verdict in (verdict, "not tested"), (design, judged)
 
 
+def test_trainings_without_a_common_seed_are_not_tested():
+    finding = FINDINGS["latent-training-mends"]
+    whole = evidence(finding, WORLDS[finding.name][0])
+    frame = whole.frame
+    short = frame["epochs"] == frame["epochs"].min()
+    part = replace(whole, frame=frame[short == (frame["seed"] == 0)])
+    judged = assess(finding, part, "quick").judgement
+    assert (judged.verdict, judged.reason) == (
+        "not tested",
+        "no seed has all the cells that are compared",
+    )
+
+
 def test_no_record_is_not_tested():
     few = judged("latent-three", WORLDS["latent-three"][0], seeds=0)
     assert few.judgement.verdict == "not tested"

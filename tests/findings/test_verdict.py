@@ -34,7 +34,7 @@ def test_one_seed_stands_for_itself_where_one_is_enough():
     assert judge(one, Margin(85.6, 89.0), 1).verdict == "reproduced"
     assert judge(one, Margin(85.6, 86.0), 1).verdict == "contradicted"
     assert judge(one, Margin(85.6, 89.0), 3).verdict == "inconclusive"
-    assert "1 seeds, and it needs 3" in judge(one, Margin(85.6, 89.0), 3).reason
+    assert "1 seed, and it needs 3" in judge(one, Margin(85.6, 89.0), 3).reason
 
 
 @pytest.mark.parametrize("ends", [(2.0, 1.0), (-math.inf, math.inf), (math.nan, 1.0)])

@@ -45,6 +45,7 @@ _WHY: Final = {
     "machine": "the machines differ",
 }
 _TIME_UNITS: Final = frozenset({"s", "ms", "1/s", "MiB"})
+_SELECT: Final = "select one of them"
 _ADVICE: Final = {
     "nats": "compare bits_per_dim, or select one of them",
     "time": "select one machine",
@@ -99,9 +100,10 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
         values = ordered(frame[column].dropna())
         if len(values) > 1:
             named = " and ".join(repr(plain(_words(column, value))) for value in values[:4])
-            # Bits per dimension cross likelihoods, not data sets.
-            other = {} if column in _DATA else _ADVICE
-            advice = other.get(_family(metric), "select one of them")
+            advice = _ADVICE.get(_family(metric), _SELECT)
+            if _family(metric) == "nats" and refusal(frame, "bits_per_dim", apart) is not None:
+                # Bits per dimension cross likelihoods, not data sets nor binarisations.
+                advice = _SELECT
             return f"{metric} is not compared over {named}: {_WHY[column]}; {advice}"
     return None
 

@@ -165,8 +165,14 @@ def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]
 
 
 def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
-    """The mean over seeds with its 95 % Student t interval."""
+    """The mean over seeds with its 95 % Student t interval.
+
+    Raises:
+        Untested: there is no seed.
+    """
     result = interval([float(value) for value in values])
+    if result.n == 0:
+        raise Untested("no seed has all the cells that are compared")
     return Statistic(result.mean, result.low, result.high, result.n, unit)
 
 

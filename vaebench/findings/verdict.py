@@ -85,7 +85,8 @@ def judge(statistic: Statistic, margin: Margin, least_seeds: int) -> Judgement:
     if not math.isfinite(statistic.value):
         return Judgement("inconclusive", "the statistic is not finite")
     if statistic.n < least_seeds:
-        return Judgement("inconclusive", f"{statistic.n} seeds, and it needs {least_seeds}")
+        seeds = "1 seed" if statistic.n == 1 else f"{statistic.n} seeds"
+        return Judgement("inconclusive", f"{seeds}, and it needs {least_seeds}")
     low, high = statistic.low, statistic.high
     if math.isnan(low) or math.isnan(high):
         low = high = statistic.value

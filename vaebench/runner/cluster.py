@@ -224,7 +224,9 @@ class RayEngine:
                 try:
                     ray.init(log_to_driver=False, logging_level=logging.ERROR)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise EngineError(f"the Ray cluster cannot be used: {error}") from error
+                    address = os.environ.get("RAY_ADDRESS")
+                    at = f" at RAY_ADDRESS={address}" if address else ""
+                    raise EngineError(f"the Ray cluster{at} cannot be used: {error}") from error
                 self._is_ours = True
             self._connected = ray
         return self._connected

@@ -309,12 +309,11 @@ class _Display:
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable.startswith("not") else "ELBO"
             what += f", {name} {elbo.value:.2f} nats/image"
-        elapsed = time.monotonic() - self._begin
-        remaining = elapsed * (self._price / self._work - 1) if self._work else 0.0
-        text = (
-            f"[{self._done}/{self._total}] {record.cell_id}: {what}; about {remaining:.0f} s left"
-        )
-        self.say(text)
+        if record.status.state != "interrupted":
+            elapsed = time.monotonic() - self._begin
+            remaining = elapsed * (self._price / self._work - 1) if self._work else 0.0
+            what += f"; about {remaining:.0f} s left"
+        self.say(f"[{self._done}/{self._total}] {record.cell_id}: {what}")
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
