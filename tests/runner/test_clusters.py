@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_grids import BASE, grid
 from stored_numbers import GONE_ON, numbers
 
 from vaebench.grid.spec import Grid
@@ -22,16 +23,6 @@ from vaebench.runner.messages import Message, Progressed, Task
 from vaebench.runner.run import RunSummary, run_grid
 
 HERE = Path(__file__).parent
-BASE: dict[str, object] = {
-    "train_size": 200,
-    "test_size": 50,
-    "batch_size": 20,
-    "hidden": [8],
-    "latent_dim": 2,
-    "epochs": 2,
-    "tsne_points": 0,
-}
-
 pytestmark = [
     # Ray leaves sockets and log files to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -39,10 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-
-def grid(**axes: list[object]) -> Grid:
-    return Grid.from_dict({"name": "small", "base": BASE, "axes": axes})
 
 
 def run(made: Grid, root: Path, **options: Any) -> RunSummary:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_grids import BASE, grid
 from stored_numbers import SECOND_TRY, numbers
 
 import vaebench
@@ -13,19 +14,6 @@ from vaebench.records.store import Store
 from vaebench.runner.run import RunSummary, run_grid
 
 HERE = Path(__file__).parent
-BASE: dict[str, object] = {
-    "train_size": 200,
-    "test_size": 50,
-    "batch_size": 20,
-    "hidden": [8],
-    "latent_dim": 2,
-    "epochs": 2,
-    "tsne_points": 0,
-}
-
-
-def grid(**axes: list[object]) -> Grid:
-    return Grid.from_dict({"name": "small", "base": BASE, "axes": axes})
 
 
 def run(made: Grid, root: Path, **options: object) -> tuple[RunSummary, list[str]]:
