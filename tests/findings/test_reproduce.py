@@ -262,6 +262,17 @@ def test_the_story_is_made_from_the_numbers(tmp_path):
     assert "KL outside the strongest 8 codes went from 1.984 nats to 1.984 nats" in told[3.0]
 
 
+def test_the_story_leaves_out_what_an_incomplete_store_cannot_tell():
+    world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))
+    rows = world.frame
+    # The largest size and all the others have no seed in common.
+    part = rows[(rows["latent_dim"] == 1000) == (rows["seed"] == 0)]
+    told = " ".join(latent_story(replace(world, frame=part)))
+    assert "below the best" not in told
+    assert "Against the mean of the plateau" not in told
+    assert "latents the rate goes from" in told
+
+
 def test_the_story_tells_what_else_was_tried_from_what_was_measured():
     finding = FINDINGS["latent-lower-rate-mends"]
     world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))

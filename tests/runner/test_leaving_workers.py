@@ -1,5 +1,8 @@
 """How workers leave: an idle one by itself, so that its locks go with it; a busy one at once."""
 
+import subprocess
+import sys
+
 from vaebench.grid.cell import Cell
 from vaebench.runner.local import LocalEngine
 from vaebench.runner.messages import Task
@@ -26,3 +29,19 @@ def test_a_busy_worker_is_ended() -> None:
         next(event for event in pool.run([Task((cell,), ("a",), "g", None)]) if event.running)
         (seat,) = pool._seats
     assert seat.worker.exit_code == -9
+
+
+_LEAK = """
+from multiprocessing import resource_tracker
+from vaebench.processes import not_to_be_stopped
+
+with not_to_be_stopped():
+    pass
+resource_tracker.register("/of-a-worker-that-was-ended", "semaphore")
+"""
+
+
+def test_locks_of_a_worker_that_was_ended_are_put_away_without_a_word() -> None:
+    done = subprocess.run([sys.executable, "-c", _LEAK], capture_output=True, text=True, check=True)
+    # The lock is not there any more; that much the tracker may say.
+    assert "leaked semaphore" not in done.stderr
