@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from typing import Any
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.peers.plain import train_plain
 from benchmarks.peers.vaebench_loop import train_pack
 from benchmarks.peers.workload import Workload, workload
@@ -44,3 +46,22 @@ def test_the_ratio_counts_every_cell_and_not_the_warm_up(monkeypatch: pytest.Mon
     monkeypatch.setitem(globals(), "train_plain", lambda *_: (next(plain), []))
     monkeypatch.setitem(globals(), "train_pack", lambda *_: (next(pack), []))
     assert _ratio(workload(400, epochs=1), 8, "cpu") == 4.0
+
+
+def test_a_design_s_row_has_its_numbers() -> None:
+    name, cells = next(iter(gpu.designs().items()))
+    assert cells[0].hidden == (200, 200)
+    small = [cell.model_copy(update={"hidden": (8,), "latent_dim": 2}) for cell in cells]
+    found = gpu.cost(name, small, "cpu", compiled=False)
+    assert 0 < found.step_us < 1e6
+    assert (found.kernels, found.compile_seconds, found.note) == (None, 0.0, None)
+    row = gpu.table([found]).splitlines()[-1]
+    assert re.fullmatch(
+        r"\| 784-200-200-50, batch 20 \| as they are \| [\d.]+ \| - \| - \| 0\.0 \| - \|", row
+    )
+
+
+def test_the_pack_of_64_differs_in_its_seeds_alone() -> None:
+    pack = gpu.designs()["784-400-20, batch 128, pack of 64"]
+    assert [cell.seed for cell in pack] == list(range(64))
+    assert len({cell.model_copy(update={"seed": 0}).model_dump_json() for cell in pack}) == 1

@@ -21,7 +21,9 @@ from vaebench.records.timing import Timing
 from vaebench.runner import stopwatch, timing
 from vaebench.runner.messages import Bound, Place
 from vaebench.runner.timing import TimingSummary, time_steps
+from vaebench.training.batches import blocks, steps_of_a_block
 from vaebench.training.loop import Divergence, Training, train
+from vaebench.training.replay import blocks_before_replay
 
 WIDE, NARROW = 1600, 8
 # The same sizes for every test that only needs a record.
@@ -327,6 +329,25 @@ def test_warm_up_is_outside_and_every_batch_is_full(
     for design, images, _ in (warm_up, timed):
         assert images % design.batch_size == 0
         assert images <= max(batch_size, 16_384)
+
+
+@pytest.mark.parametrize("batch_size", [7, 20, 128, 3000, 10_000, 20_000])
+@pytest.mark.parametrize("steps", [1, 15, 100, 2000])
+def test_on_a_gpu_the_timed_steps_are_replayed_ones(batch_size: int, steps: int) -> None:
+    """Of all blocks of a call, alike, as many are not counted as are taken before a replay."""
+    step = TimedStep("cuda", 2, batch_size, 8)
+    images = max(batch_size, stopwatch._IMAGES)
+    settling = stopwatch._settling_steps(step)
+    epochs, taken = stopwatch._epochs(step, images, settling + steps)
+    order = torch.arange(taken).expand(1, -1)
+    block = steps_of_a_block(step.cells()[0], 784)
+    sizes = [tuple(each.shape) for each in blocks(order, batch_size, block)] * epochs
+    assert len(set(sizes)) == 1
+    (_, together, images_a_step) = sizes[0]
+    assert images_a_step == batch_size
+    assert taken <= images
+    assert steps <= len(sizes) * together - settling < steps + images // batch_size
+    assert settling >= together * blocks_before_replay(together)
 
 
 def test_a_loss_that_is_not_finite_is_no_timing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_a_diverging_member_of_a_compiled_pack_does_not_touch_the_others() -> No
 def test_compiling_is_for_long_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained(cell()).training.note is None
     monkeypatch.setattr(torch._inductor, "compile", unable)
-    monkeypatch.setattr(module, "_FEWEST_STEPS", 20)
+    monkeypatch.setattr(module, "_FEWEST_STEPS", {"cpu": 20})
     # 5 epochs of 4 batches; a fitted scale writes to the model in each step, which stays eager.
     assert trained(cell()).training.note is not None
     assert trained(cell(sigma="optimal")).training.note is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -118,7 +119,21 @@ def test_a_gradient_of_another_layout_is_still_the_right_one() -> None:
     assert torch.equal(moves[0], moves[1])
 
 
-def test_the_update_that_is_compiled_is_the_kernel_s() -> None:
+def traced_optimizer(vae: VAE, cells: list[Cell], *, on_gpu: bool) -> PackOptimizer:
+    """One for `traced_update`; ``on_gpu``: that leaves the strides to the program, as there."""
+    optimizer = PackOptimizer(vae, cells)
+    if on_gpu:
+        optimizer._numbers = None
+    return optimizer
+
+
+def update(optimizer: PackOptimizer, gradients: Sequence[Tensor | None]) -> None:
+    strides = optimizer.traced_strides(optimizer.next_pace())
+    optimizer.traced_update(optimizer.state, gradients, strides)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_update_that_is_compiled_is_the_kernel_s(on_gpu: bool) -> None:
     """The same arithmetic written twice: by torch's kernel and in operations of its own."""
     numbers = ((1e-3, 0.1), (4e-3, 0.0), (2e-3, 0.3))
     cells = [
@@ -126,7 +141,7 @@ def test_the_update_that_is_compiled_is_the_kernel_s() -> None:
         for i, (rate, decay) in enumerate(numbers)
     ]
     theirs, ours = made(cells), made(cells)
-    kernel, traced = PackOptimizer(theirs, cells), PackOptimizer(ours, cells)
+    kernel, traced = PackOptimizer(theirs, cells), traced_optimizer(ours, cells, on_gpu=on_gpu)
     for factor in (1.0, 0.5, 0.5, 0.25):
         for vae, optimizer in ((theirs, kernel), (ours, traced)):
             optimizer.set_factor(factor)
@@ -134,7 +149,7 @@ def test_the_update_that_is_compiled_is_the_kernel_s() -> None:
             if optimizer is kernel:
                 optimizer.step(gradients)
             else:
-                optimizer.traced_update(optimizer.state, gradients, optimizer.next_strides())
+                update(optimizer, gradients)
         for optimizer in (kernel, traced):
             optimizer.drop(1)
     for one, other in zip(kernel.state.weights, traced.state.weights, strict=True):
@@ -146,26 +161,34 @@ def test_the_update_that_is_compiled_is_the_kernel_s() -> None:
             torch.testing.assert_close(one[member], other[member], rtol=1e-4, atol=1e-7)
 
 
-def test_a_dropped_member_s_gradient_may_be_anything() -> None:
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_dropped_member_s_gradient_may_be_anything(on_gpu: bool) -> None:
     cells = [cell(seed=0), cell(seed=1)]
     vae = made(cells)
-    optimizer = PackOptimizer(vae, cells)
+    optimizer = traced_optimizer(vae, cells, on_gpu=on_gpu)
     optimizer.drop(0)
     before = [weight.clone() for weight in optimizer.state.weights]
     gradients = [torch.full_like(w, torch.nan) for w in before]
     for gradient in gradients:
         gradient[1] = 1
-    optimizer.traced_update(optimizer.state, gradients, optimizer.next_strides())
+    update(optimizer, gradients)
     for weight, old in zip(optimizer.state.weights, before, strict=True):
         assert torch.equal(weight[0], old[0])
         assert not torch.equal(weight[1], old[1])
 
 
-def test_a_traced_update_is_for_a_cpu() -> None:
-    """Its strides are written through memory that only a CPU shares."""
-    optimizer = PackOptimizer(made([cell()]).to("meta"), [cell()])
-    with pytest.raises(RuntimeError, match="only weights on a CPU"):
-        optimizer.next_strides()
+def test_the_strides_keep_their_digits() -> None:
+    """Of 1 - 0.999^t in float32 four digits would be left; and a count of ten million counts."""
+    designs = [cell(learning_rate=1e-3), cell(learning_rate=4e-3)]
+    for steps in (0, 1, 999, 9_840_000):
+        strides = []
+        for on_gpu in (False, True):
+            optimizer = traced_optimizer(made(designs), designs, on_gpu=on_gpu)
+            optimizer.set_factor(0.5)
+            optimizer.steps.fill_(steps)
+            strides.append(optimizer.traced_strides(optimizer.next_pace()))
+            assert optimizer.steps == steps + 1
+        torch.testing.assert_close(strides[0], strides[1], rtol=1e-6, atol=0)
 
 
 def test_a_state_is_its_tensors() -> None:

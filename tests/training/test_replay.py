@@ -1,8 +1,9 @@
-"""A replayed step against the step itself; a stand-in records where there is no GPU."""
+"""Replayed blocks of steps against the steps themselves; a stand-in records without a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.runner.machine import absent_device
 from vaebench.training.loop import Generators, train
-from vaebench.training.replay import Record, ReplayedStep, can_be_recorded
+from vaebench.training.replay import Record, ReplayedBlocks, can_be_recorded
 
 DYNAMIC = {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"}
 
@@ -61,8 +62,9 @@ def test_replayed_steps_train_as_the_step_itself_does(axes: dict[str, object]) -
     replayed = trained(cells, recorder)
     assert_equal(trained(cells, None), replayed, 2)
     assert replayed.training.note is None
-    # The last of each epoch's 4 batches is short, and the first three steps are not replayed.
-    assert (recorder.recorded, recorder.replayed) == (1, 12)
+    # An epoch is a block of 3 full batches, replayed in all epochs but the first, and one of a
+    # short batch, replayed after three of its kind.
+    assert (recorder.recorded, recorder.replayed) == (2, 6)
 
 
 def test_a_schedule_is_followed() -> None:
@@ -99,21 +101,25 @@ def test_a_replay_that_gives_other_numbers_is_not_used(by: float) -> None:
     assert_equal(trained(cells, None), run, 1)
 
 
-def test_it_tells_which_steps_were_replayed() -> None:
-    """Of a replayed step the gradient is not seen, so a diverging one may not report it."""
+def test_each_shape_of_a_block_is_recorded_once_and_not_at_first() -> None:
     state = torch.zeros(2)
 
-    def step(indices: torch.Tensor) -> torch.Tensor:
-        state.add_(indices.float().mean())
-        return torch.zeros(3, 2)
+    def steps(indices: torch.Tensor) -> torch.Tensor:
+        state.add_(indices.float().sum())
+        return state.expand(indices.shape[1], 3, 2).clone()
 
-    replayed = ReplayedStep(step, [state], [], Recorder())
-    told = []
-    for size in (4, 4, 4, 4, 4, 2, 4):
-        replayed(torch.ones(2, size, dtype=torch.long))
-        told.append(replayed.was_replayed)
-    assert told == [False, False, False, True, True, False, True]
-    assert state.tolist() == [7.0, 7.0]
+    recorder = Recorder()
+    replayed = ReplayedBlocks(steps, [state], [], recorder)
+    counts, last = [], 0.0
+    for count in (2, 2, 2, 2, 4, 2, 4, 4):
+        numbers = replayed(torch.ones(2, count, 5, dtype=torch.long))
+        last += 10 * count
+        assert numbers.shape == (count, 3, 2)
+        assert numbers.unique().tolist() == [last]
+        counts.append((recorder.recorded, recorder.replayed))
+    # Of two steps each two blocks are taken first, of four one.
+    expected = [(0, 0), (0, 0), (1, 1), (1, 2), (1, 2), (1, 3), (2, 4), (2, 5)]
+    assert counts == expected
 
 
 def test_a_member_that_diverges_is_recorded_out() -> None:
@@ -121,7 +127,7 @@ def test_a_member_that_diverges_is_recorded_out() -> None:
     vae, pixels = made(cells), pixels_of(cells[0])
 
     def break_the_second() -> None:
-        if recorder.replayed == 4:
+        if recorder.replayed == 2:
             with torch.no_grad():
                 vae.get_parameter("decoder.layers.0.weight")[1] = float("nan")
 
@@ -129,8 +135,22 @@ def test_a_member_that_diverges_is_recorded_out() -> None:
     sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
     run = Run(vae, train(vae, cells, pixels, sources, record=recorder))
     assert_equal(trained(cells, None), run, 1)
+    # The block of the third epoch broke it, and the short batch after that shows it.
     assert run.training.divergence[1] is not None
-    assert recorder.recorded == 2
+    assert run.training.divergence[1].step == 3 * 4
+    assert len(run.training.series[1]["train_loss"]) == 3
+    assert recorder.recorded == 3
+
+
+def test_a_divergence_in_the_middle_of_a_block_has_its_step() -> None:
+    cells = [cell(seed=5), cell(seed=6, learning_rate=1e18)]
+    one_by_one, blocks = trained(cells, None), trained(cells, Recorder())
+    assert_equal(one_by_one, blocks, 1)
+    ends = [run.training.divergence[1] for run in (one_by_one, blocks)]
+    assert ends[0] is not None
+    assert ends[1] == replace(ends[0], gradient_norm=None)
+    assert ends[1].step % 4 == 2
+    assert blocks.training.series[1] == one_by_one.training.series[1]
 
 
 @pytest.mark.parametrize(

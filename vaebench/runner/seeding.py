@@ -7,7 +7,7 @@ import hashlib
 import torch
 
 from vaebench.grid.cell import Cell
-from vaebench.training.loop import Generators
+from vaebench.training.batches import Generators
 
 __all__ = ["generator", "training_generators"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -17,7 +18,9 @@ from vaebench.runner.machine import absent_device, available_devices, environmen
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Bound, Place
 from vaebench.runner.seeding import generator, training_generators
+from vaebench.training.batches import steps_of_a_block
 from vaebench.training.loop import Training, train
+from vaebench.training.replay import blocks_before_replay
 
 __all__ = ["send_places", "send_timing", "time_step"]
 
@@ -26,8 +29,7 @@ _IMAGES = 16_384
 
 _WARM_UP_STEPS = 8
 _SETTLING_STEPS = 5
-"""Steps at the start of the timed call that are not counted: its optimiser starts anew, and a GPU
-records its fourth step to replay it from then on."""
+"""Steps at the start of the timed call that are not counted: its optimiser starts anew."""
 
 
 def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
@@ -74,13 +76,14 @@ def time_step(step: TimedStep, bound: Bound) -> Timing:
     """
     _first_use(step)
     images = _made_up_images(max(step.batch_size, _IMAGES))
-    warm_up = _Work(step, images, _WARM_UP_STEPS)
+    settling = _settling_steps(step)
+    warm_up = _Work(step, images, max(_WARM_UP_STEPS, settling + 1))
     memory = PeakMemory(step.device)
     vae = _model(step)
     first = warm_up.done_by(vae)
     peak = memory.peak()
     steps = bound.steps_of(min(first.step_seconds[1:]))
-    timed = _Work(step, images, _SETTLING_STEPS + steps).done_by(vae)
+    timed = _Work(step, images, settling + steps).done_by(vae)
     unsettled = len(timed.step_seconds) - steps
     return Timing.measured(
         step,
@@ -93,12 +96,37 @@ def time_step(step: TimedStep, bound: Bound) -> Timing:
     )
 
 
+def _together(step: TimedStep) -> int:
+    """Steps that are taken as one block: on a GPU it is recorded and replayed."""
+    if not step.device.startswith("cuda"):
+        return 1
+    block = steps_of_a_block(step.cells()[0], math.prod(IMAGE_SHAPE))
+    return min(block, max(1, _IMAGES // step.batch_size))
+
+
+def _settling_steps(step: TimedStep) -> int:
+    """Steps before the timed ones, on a GPU all blocks before the first that is replayed alone."""
+    together = _together(step)
+    return max(_SETTLING_STEPS, together * blocks_before_replay(together))
+
+
+def _epochs(step: TimedStep, images: int, steps: int) -> tuple[int, int]:
+    """In how many epochs of how many of the images at least so many steps are taken.
+
+    An epoch is a whole number of blocks, so that none is of another size than those before it.
+    """
+    at_hand = images // step.batch_size
+    together = min(_together(step), at_hand)
+    blocks = -(-steps // together)
+    epochs = -(-blocks // (at_hand // together))
+    return epochs, -(-blocks // epochs) * together * step.batch_size
+
+
 class _Work:
     """At least so many training steps on full batches, in as many epochs as the images need."""
 
     def __init__(self, step: TimedStep, images: torch.Tensor, steps: int) -> None:
-        epochs = -(-steps // min(steps, len(images) // step.batch_size))
-        taken = -(-steps // epochs) * step.batch_size
+        epochs, taken = _epochs(step, len(images), steps)
         self._cells = step.cells(epochs)
         design = self._cells[0]
         self._pixels = TrainingPixels(

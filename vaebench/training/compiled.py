@@ -7,6 +7,7 @@ differ by rounding only, which is checked before a compiled step is used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,8 +22,10 @@ from vaebench.training.step import Step, StepTerms, training_loss
 
 __all__ = ["NotCompiled", "compiled_step", "worth_compiling"]
 
-_FEWEST_STEPS = 5_000
-"""Milliseconds are saved a step, and some seconds are spent on a design's first compiling."""
+_FEWEST_STEPS = {"cpu": 5_000, "cuda": 300_000}
+"""On a CPU milliseconds are saved a step, and some seconds are spent on a design's first compiling.
+On a GPU, where steps are replayed anyhow, the tenths of a millisecond that a hundred launches in
+place of thirty may cost; an estimate, not measured yet."""
 
 _OPTIONS = {
     "compile_threads": 1,
@@ -42,9 +45,9 @@ class NotCompiled(Exception):
     """A step could not be compiled here, or its numbers were not those of the eager one."""
 
 
-def worth_compiling(steps: int) -> bool:
-    """Whether so many steps of training repay compiling."""
-    return steps >= _FEWEST_STEPS
+def worth_compiling(steps: int, device_type: str) -> bool:
+    """Whether so many steps of training repay compiling on ``cpu``, ``cuda`` or another type."""
+    return steps >= _FEWEST_STEPS.get(device_type, math.inf)
 
 
 def compiled_step(
@@ -64,8 +67,7 @@ def compiled_step(
         NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
     """
     traced = _Traced(vae, cells, beta, optimizer)
-    # Another stride for each member, so that none goes to the wrong one unseen.
-    arguments = [torch.linspace(0.5, 1.5, len(cells) + 1), x, noise]
+    on_cpu = x.device.type == "cpu"
     try:
         # Two seconds to import, which only a long training repays.
         from torch import _inductor
@@ -74,20 +76,22 @@ def compiled_step(
         from torch.fx.experimental.proxy_tensor import make_fx
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        graph = make_fx(traced.step)(*_trial(optimizer), *arguments)
+        arguments = [*_trial(optimizer), x, noise]
+        graph = make_fx(traced.step)(*arguments)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
-        use_sparse_products(graph.graph, x, len(optimizer.state.tensors()) + 1, optimizer)
+        if on_cpu:
+            use_sparse_products(graph.graph, x, len(arguments) - 2, optimizer)
         # The compiler looks into its cache only where a context says that no shape varies.
         with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
             program: Callable[..., Sequence[Tensor]] = _inductor.compile(
-                graph, [*_trial(optimizer), *arguments], options=_OPTIONS
+                graph, [*_trial(optimizer), x, noise], options=_OPTIONS if on_cpu else {}
             )
-        outcome = _outcome(program, _trial(optimizer), arguments)
+        outcome = _outcome(program, _trial(optimizer), x, noise)
     except Exception as error:  # whatever a compiler stumbles over, training goes on without it
         first_line = str(error).partition("\n")[0]
         raise NotCompiled(f"{type(error).__name__}: {first_line}") from error
-    expected = _outcome(traced.step, _trial(optimizer), arguments)
+    expected = _outcome(traced.step, _trial(optimizer), x, noise)
     tolerance = _TOLERANCE[cells[0].precision]
     for ours, theirs in zip(outcome, expected, strict=True):
         if not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-5:
@@ -95,7 +99,7 @@ def compiled_step(
     state = optimizer.state.tensors()
 
     def step(x: Tensor, noise: Tensor) -> Tensor:
-        (numbers,) = program(*state, optimizer.next_strides(), x, noise)
+        (numbers,) = program(*state, *optimizer.next_pace(), x, noise)
         return numbers
 
     return step
@@ -115,32 +119,35 @@ class _Traced(nn.Module):
         return training_loss(self.vae, self._cells, self._beta, x, noise)
 
     def step(self, *tensors: Tensor) -> list[Tensor]:
-        """State, strides, pixels and noise to the stacked terms; updates the state."""
-        *state, strides, x, noise = tensors
-        adam = AdamState.of(state)
+        """State, pace, pixels and noise to the stacked terms; updates the state."""
+        *given, x, noise = tensors
+        count = len(self._optimizer.state.tensors())
+        adam, pace = AdamState.of(given[:count]), given[count:]
         weights = [weight.detach().requires_grad_() for weight in adam.weights]
         terms = functional_call(self, dict(zip(self._names, weights, strict=True)), (x, noise))
         gradients = torch.autograd.grad(terms.loss.sum(), weights, allow_unused=True)
         with torch.no_grad():
+            strides = self._optimizer.traced_strides(pace)
             self._optimizer.traced_update(adam, gradients, strides)
         return [terms.stacked()]
 
 
 def _trial(optimizer: PackOptimizer) -> list[Tensor]:
-    """A copy of the state with a second moment of one: an update smooth in the gradient.
+    """A copy of the state with a second moment of one, an update smooth in the gradient; a pace.
 
     From the zeros of the start Adam moves a weight by the sign of its gradient, which rounding may
     turn where the gradient is all but zero.
     """
     state = optimizer.state
     copies = [[t.clone() for t in part] for part in (state.weights, state.first_moments)]
-    return [*copies[0], *copies[1], *(torch.ones_like(t) for t in state.second_moments)]
+    second = [torch.ones_like(t) for t in state.second_moments]
+    return [*copies[0], *copies[1], *second, *optimizer.trial_pace()]
 
 
 def _outcome(
-    program: Callable[..., Sequence[Tensor]], state: Sequence[Tensor], arguments: Sequence[Tensor]
+    program: Callable[..., Sequence[Tensor]], state: Sequence[Tensor], x: Tensor, noise: Tensor
 ) -> list[Tensor]:
     """What a step gives, and how it moves each tensor of a state."""
     before = [tensor.clone() for tensor in state]
-    numbers = program(*state, *arguments)
+    numbers = program(*state, x, noise)
     return [*numbers, *(after - then for after, then in zip(state, before, strict=True))]

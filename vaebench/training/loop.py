@@ -15,10 +15,11 @@ from torch import Tensor
 from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
+from vaebench.training.batches import Batches, Generators, blocks, steps_of_a_block
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.compiled import NotCompiled, compiled_step, worth_compiling
 from vaebench.training.optimizer import PackOptimizer
-from vaebench.training.replay import Generators, Record, ReplayedStep, can_be_recorded, cuda_graph
+from vaebench.training.replay import Record, ReplayedBlocks, can_be_recorded, cuda_graph
 from vaebench.training.step import Step, eager_step, learning_rate_factor
 
 __all__ = ["Divergence", "Generators", "Progress", "Stopped", "Training", "train"]
@@ -29,8 +30,8 @@ class Divergence:
     """Where a member's loss stopped being finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` is that step's, None if not finite, or if the step was compiled
-    or replayed; ``sigma`` is the scale in force.
+    none; ``gradient_norm`` is that step's, None if not finite, or where steps are compiled or
+    replayed; ``sigma`` is the scale in force.
     """
 
     step: int
@@ -44,12 +45,13 @@ class Training:
     """What training a pack leaves behind, apart from the weights.
 
     Attributes:
-        step_seconds: duration of each step of the pack, in order.
+        step_seconds: duration of each step of the pack, in order; of steps taken as one block,
+            the block's mean.
         images: images each member has seen.
         series: for each member, name -> one number an epoch (nats per image; sigma in pixels).
         divergence: for each member, where it diverged, or None.
-        note: why steps on a GPU were not replayed as one graph, or those on a CPU not compiled
-            where it were worth it; None if all is as it should be.
+        note: why steps on a GPU were not replayed as one graph, or steps not compiled where it
+            were worth it; None if all is as it should be.
         compile_seconds: what compiling the step took, before the first.
         resumed_after: the epochs that an earlier process had done; 0 if there was none.
     """
@@ -92,7 +94,7 @@ def train(
         progress: called after each epoch.
         record: how a step is recorded to be replayed; by default as a CUDA graph on a GPU, and not
             at all elsewhere.
-        compiled: whether the step is compiled; by default on a CPU where its steps repay that.
+        compiled: whether the step is compiled; by default where its steps repay that.
         checkpoint: where the training is kept after an epoch from time to time; what is there
             already is gone on from, with the same result as without a stop.
         stop: asked after each epoch but the last, where there is a checkpoint, whether to stop.
@@ -153,10 +155,13 @@ class _Loop:
         self.note: str | None = None
         self._eager: Step = partial(eager_step, self.vae, self.cells, self.beta, self.optimizer)
         self._compiled: Step | None = None
-        self._replayed: ReplayedStep | None = None
+        self._replayed: ReplayedBlocks | None = None
+        self._block = 1
         if self.record is not None and can_be_recorded(self.cells):
             state = [*self.optimizer.state.tensors(), self.optimizer.steps, *self.vae.buffers()]
-            self._replayed = ReplayedStep(self._step, state, self.generators, self.record)
+            self._replayed = ReplayedBlocks(self._steps, state, self.generators, self.record)
+            self._block = steps_of_a_block(self.cells[0], self.pixels.dimensions)
+        self._batches = Batches(self.cells, self.pixels, self.generators)
         self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]
         self.divergence: list[Divergence | None] = [None for _ in self.cells]
         self._last_loss: list[float | None] = [None for _ in self.cells]
@@ -179,8 +184,8 @@ class _Loop:
                 self._keep(self.checkpoint, epoch + 1)
         self._check_weights()
         self.vae.eval()
-        if self._replayed is not None:
-            self.note = self._replayed.note
+        if self._replayed is not None and self._replayed.note is not None:
+            self.note = "; ".join(filter(None, (self.note, self._replayed.note)))
         return Training(
             self.step_seconds,
             self.images,
@@ -254,39 +259,39 @@ class _Loop:
         count = len(self.pixels)
         order = torch.stack([torch.randperm(count, generator=g.order) for g in self.generators])
         order = order.to(self.device)
-        take_step = self._replayed or self._step
+        take_steps = self._replayed or self._steps
         booked = members = self._members()
-        for start in range(0, count, size):
+        for indices in blocks(order, size, self._block):
             begin = time.perf_counter()
-            numbers = take_step(order[:, start : start + size]).tolist()
-            if not self._check(numbers[0]):
-                members = self._members()
-            self.step_seconds.append(time.perf_counter() - begin)
-            if not members:
-                break
-            images = min(size, count - start)
-            sums.add(numbers, images, members)
-            self.images += images
+            taken = take_steps(indices).tolist()
+            seconds = (time.perf_counter() - begin) / len(taken)
+            for numbers in taken:
+                if not self._check(numbers[0]):
+                    members = self._members()
+                self.step_seconds.append(seconds)
+                if not members:
+                    return self._book(sums, factor, booked)
+                images = indices.shape[-1]
+                sums.add(numbers, images, members)
+                self.images += images
         return self._book(sums, factor, booked)
 
-    def _step(self, indices: Tensor) -> Tensor:
-        batches = [
-            self.pixels.visit(row, g.pixels)
-            for row, g in zip(indices, self.generators, strict=True)
-        ]
-        x = batches[0].unsqueeze(0) if len(batches) == 1 else torch.stack(batches)
-        return self._step_for(x)(x, self._noise(x.shape[1]))
+    def _steps(self, indices: Tensor) -> Tensor:
+        """Take the steps of a block ``(P, K, B)``; their numbers ``(K, 3, P)``."""
+        x, noise = self._batches.draw(indices)
+        step = self._step_for(x)
+        numbers = [step(*drawn) for drawn in zip(x, noise, strict=True)]
+        return numbers[0].unsqueeze(0) if len(numbers) == 1 else torch.stack(numbers)
 
     def _step_for(self, x: Tensor) -> Step:
         """The compiled step is for full batches."""
-        full = x.shape[1] == self.cells[0].batch_size
+        full = x.shape[2] == self.cells[0].batch_size
         return self._eager if self._compiled is None or not full else self._compiled
 
     def _worth_compiling(self) -> bool:
         design = self.cells[0]
         steps = design.epochs * math.ceil(len(self.pixels) / design.batch_size)
-        on_cpu = self.device.type == "cpu"
-        return on_cpu and worth_compiling(steps) and can_be_recorded(self.cells)
+        return worth_compiling(steps, self.device.type) and can_be_recorded(self.cells)
 
     def _compile(self) -> float:
         """Compile the step where that is repaid; returns the seconds it took."""
@@ -295,31 +300,17 @@ class _Loop:
             return 0.0
         begin = time.perf_counter()
         # With generators of their own: what the cells draw in training stays what it is.
-        rows = torch.arange(design.batch_size)
-        x = torch.stack([self.pixels.visit(rows, torch.Generator()) for _ in self.cells])
-        shape = (len(self.cells), design.importance_samples, len(rows), self.vae.latent_dim)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        sources = [Generators(*(torch.Generator(self.device) for _ in range(3)))] * len(self.cells)
+        rows = torch.arange(design.batch_size, device=self.device)
+        batches = Batches(self.cells, self.pixels, sources)
+        x, noise = batches.draw(rows.expand(len(self.cells), 1, -1))
         try:
             self._compiled = compiled_step(
-                self.vae, self.cells, self.beta, self.optimizer, x, noise
+                self.vae, self.cells, self.beta, self.optimizer, x[0], noise[0]
             )
         except NotCompiled as error:
             self.note = f"the training step was not compiled: {error}"
         return time.perf_counter() - begin
-
-    def _noise(self, images: int) -> Tensor:
-        samples, width = self.cells[0].importance_samples, self.vae.latent_dim
-        noise = torch.empty(len(self.cells), samples, images, width, device=self.device)
-        if len(self.cells) == 1:
-            return noise.normal_(generator=self.generators[0].noise)
-        for member, cell, generators in zip(noise, self.cells, self.generators, strict=True):
-            if cell.latent_dim == width:
-                member.normal_(generator=generators.noise)
-            else:
-                # Zeros in the codes that a narrower member lacks keep them out of everything.
-                own = torch.empty(samples, images, cell.latent_dim, device=self.device)
-                member.zero_()[..., : cell.latent_dim] = own.normal_(generator=generators.noise)
-        return noise
 
     def _members(self) -> list[int]:
         """Those that are still trained."""
@@ -348,8 +339,8 @@ class _Loop:
                 self.divergence[member] = self._divergence(member, len(self.step_seconds))
 
     def _divergence(self, member: int, step: int) -> Divergence:
-        unseen = self._replayed is not None and self._replayed.was_replayed
-        norm = None if unseen else self.optimizer.gradient_norm(member)
+        # No Python sees the gradient of a step that is replayed.
+        norm = None if self._replayed is not None else self.optimizer.gradient_norm(member)
         return Divergence(
             step=step,
             loss=self._last_loss[member],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,9 +64,12 @@ class PackOptimizer:
         self._gradients: Sequence[Tensor | None] = ()
         self._members: Sequence[int] = range(len(cells))
         self._factor = 1.0
-        self._strides = torch.zeros(len(cells) + 1)
-        # On a GPU the rate is a tensor, which a step that is replayed reads anew.
+        # On a GPU the rates are tensors, which a step that is replayed reads anew.
         self._on_gpu = self.steps.is_cuda
+        self._member_rates = torch.tensor(
+            [cell.learning_rate for cell in cells], device=self.steps.device
+        )
+        self._strides = torch.zeros(len(cells) + 1)
         # The memory of both by numpy: after a product has emptied the caches, torch's scalars
         # take four times as long.
         on_cpu = self.steps.device.type == "cpu"
@@ -96,6 +100,8 @@ class PackOptimizer:
     def set_factor(self, factor: float) -> None:
         """Set every member's learning rate to its own times ``factor``."""
         self._factor = factor
+        for member in self._members:
+            self._member_rates[member] = self._cells[member].learning_rate * factor
         for key, group in self._groups.items():
             if isinstance(group.rate, Tensor):
                 group.rate.fill_(key[0] * factor)
@@ -132,20 +138,18 @@ class PackOptimizer:
                 maximize=False,
             )
 
-    def next_strides(self) -> Tensor:
-        """Begin a step on a CPU that is taken by `traced_update`, and return what it needs.
+    def next_pace(self) -> list[Tensor]:
+        """Begin a step that is taken by `traced_update`: what its program is called with.
 
         Returns:
-            The same tensor at each call, ``(P + 1,)`` float32: each member's learning rate over
-            the first moment's bias correction, 0 for one that was dropped; last 1 over the square
-            root of the second's.
-
-        Raises:
-            RuntimeError: the weights are not on a CPU.
+            On a CPU the strides themselves, the same tensor at each call. Elsewhere, where a number
+            that Python works out would have to be sent there, the count of steps, which the program
+            has to raise, and the members' learning rates, ``(P,)``: `traced_strides` works them out
+            there.
         """
-        if self._numbers is None:
-            raise RuntimeError("only weights on a CPU are updated by a traced step")
         self._gradients = ()
+        if self._numbers is None:
+            return [self.steps, self._member_rates]
         steps, strides = self._numbers
         steps += 1
         count = float(steps)
@@ -153,7 +157,28 @@ class PackOptimizer:
         for member in self._members:
             strides[member] = self._cells[member].learning_rate * scale
         strides[-1] = (1 - _BETA2**count) ** -0.5
-        return self._strides
+        return [self._strides]
+
+    def trial_pace(self) -> list[Tensor]:
+        """What `next_pace` might give; each member's is another, so that none is taken for one."""
+        spread = torch.linspace(0.5, 1.5, len(self._cells) + 1, device=self.steps.device)
+        return [spread] if self._numbers is not None else [torch.ones_like(self.steps), spread[:-1]]
+
+    def traced_strides(self, pace: Sequence[Tensor]) -> Tensor:
+        """The strides of a step from its pace, in operations that a compiler can melt together.
+
+        Returns:
+            ``(P + 1,)`` float32: each member's learning rate over the first moment's bias
+            correction, 0 for one that was dropped; last 1 over the square root of the second's.
+        """
+        if self._numbers is not None:
+            return pace[0]
+        steps, rates = pace
+        count = steps + 1
+        steps.copy_(count)
+        # With expm1, since 1 - 0.999 has four digits left in float32.
+        first, second = (-torch.expm1(count * math.log(beta)) for beta in (_BETA1, _BETA2))
+        return torch.cat((rates / first, second.rsqrt().view(1)))
 
     def traced_update(
         self, state: AdamState, gradients: Sequence[Tensor | None], strides: Tensor
@@ -193,6 +218,7 @@ class PackOptimizer:
         """Train this member no longer."""
         self._members = [each for each in self._members if each != member]
         self._strides[member] = 0
+        self._member_rates[member] = 0
         for group in self._groups.values():
             group.slots = [slot for slot in group.slots if slot.member != member]
 
@@ -201,7 +227,7 @@ class PackOptimizer:
         return all(bool(self._of(w, member).isfinite().all()) for w in self.state.weights)
 
     def gradient_norm(self, member: int) -> float | None:
-        """The Euclidean norm of a member's last gradient; None after `next_strides`."""
+        """The Euclidean norm of a member's last gradient; None after `next_pace`."""
         gradients = [self._of(g, member) for g in self._gradients if g is not None]
         return float(nn.utils.get_total_norm(gradients)) if gradients else None
 

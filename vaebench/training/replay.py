@@ -1,32 +1,24 @@
-"""A training step recorded once and replayed: a CUDA graph.
+"""Blocks of training steps recorded once and replayed: CUDA graphs.
 
 On a GPU the hundred or so small kernels of a small VAE's step take less time than their launches
-do one by one. A graph launches them together.
+do one by one. A graph launches those of many steps together.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vaebench.grid.cell import Cell
+from vaebench.training.batches import Generators
 
-__all__ = ["Generators", "Record", "ReplayedStep", "can_be_recorded", "cuda_graph"]
+__all__ = ["Record", "ReplayedBlocks", "blocks_before_replay", "can_be_recorded", "cuda_graph"]
 
 _EAGER_STEPS = 3
 """Libraries allocate at their first calls, which a recording may not contain."""
-
-
-@dataclass(frozen=True)
-class Generators:
-    """One cell's sources of randomness: the order of the images, their pixels, the codes' noise."""
-
-    order: torch.Generator
-    pixels: torch.Generator
-    noise: torch.Generator
 
 
 Record = Callable[[Callable[[], None], Sequence[torch.Generator]], Callable[[], None]]
@@ -60,79 +52,90 @@ def can_be_recorded(cells: Sequence[Cell]) -> bool:
     )
 
 
-class ReplayedStep:
-    """A training step that is replayed from its fourth call on.
+def blocks_before_replay(steps: int) -> int:
+    """How many blocks of so many steps are taken before one is nothing but a replay."""
+    return -(-_EAGER_STEPS // steps) + 1
 
-    The first replay is checked against the step itself, from the same weights and random numbers;
-    where they differ, or nothing can be recorded, the step itself is used from then on.
+
+class ReplayedBlocks:
+    """Blocks of training steps, each shape replayed from its second or third block on.
+
+    A first replay is checked against the steps themselves, from the same weights and random
+    numbers; where they differ, or nothing can be recorded, the steps are taken one operation at a
+    time from then on.
 
     Args:
-        step: indices ``(P, B)`` of a batch to the numbers of its loss; it updates ``state``.
+        steps: indices ``(P, K, B)`` of K batches to the numbers of their losses ``(K, 3, P)``; it
+            updates ``state``.
         state: every tensor that a step changes.
         generators: of the members; replaced in place if a recording leaves them unusable.
         record: how to record.
 
     Attributes:
-        note: why the step is not replayed; None while it is, or may yet be.
-        was_replayed: whether the last step was: no Python saw its gradient.
+        note: why blocks are not replayed; None while they are, or may yet be.
     """
 
     def __init__(
         self,
-        step: Callable[[Tensor], Tensor],
+        steps: Callable[[Tensor], Tensor],
         state: Sequence[Tensor],
         generators: list[Generators],
         record: Record,
     ) -> None:
-        self._step, self._record = step, record
+        self._steps, self._record = steps, record
         self._state, self._generators = state, generators
-        self._replay: Callable[[], None] | None = None
-        self._calls = 0
+        self._replays: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
+        self._taken: Counter[torch.Size] = Counter()
         self.note: str | None = None
-        self.was_replayed = False
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """Take a step; the numbers are overwritten by the next one."""
-        if self._calls == 0:
-            self._indices = indices.clone()
-        self._calls += 1
-        usual = indices.shape == self._indices.shape  # an epoch's last batch may be short
-        self.was_replayed = False
-        if self.note is not None or self._calls <= _EAGER_STEPS or not usual:
-            return self._step(indices)
-        if self._replay is None:
+        """Take the steps of a block; the numbers are overwritten by the next of its shape."""
+        shape = indices.shape  # an epoch's last batches may be fewer, or its last one short
+        if self.note is None and shape in self._replays:
+            return self._replays[shape](indices)
+        self._taken[shape] += 1
+        if self.note is None and self._taken[shape] >= blocks_before_replay(shape[1]):
             return self._checked(indices)
-        self._indices.copy_(indices)
-        self._replay()
-        self.was_replayed = True
-        return self._numbers
+        return self._steps(indices)
 
     def forget(self) -> None:
-        """Record anew at the next step, because what a step does has changed."""
-        self._replay = None
+        """Record anew at the next block, because what a step does has changed."""
+        self._replays.clear()
 
     def _checked(self, indices: Tensor) -> Tensor:
         before = [tensor.detach().clone() for tensor in self._state]
         random_states = [source.get_state() for source in self._sources()]
-        expected = self._outcome(self._step(indices), before)
+        expected = self._outcome(self._steps(indices), before)
         self._restore(before, random_states)
-        self._indices.copy_(indices)
         try:
-            self._replay = self._record(self._run, self._sources())
-            self._replay()
-            if torch.allclose(self._outcome(self._numbers, before), expected, 1e-3, 1e-6, True):
-                self.was_replayed = True
-                return self._numbers
+            replay = self._recorded(indices)
+            numbers = replay(indices)
+            if torch.allclose(self._outcome(numbers, before), expected, 1e-3, 1e-6, True):
+                self._replays[indices.shape] = replay
+                return numbers
             self.note = "steps are not replayed as one graph: the first replay gave other numbers"
         except RuntimeError as error:
             first_line = str(error).partition("\n")[0]
             self.note = f"steps are not replayed as one graph: {first_line}"
             self._renew_generators()
         self._restore(before, random_states)
-        return self._step(indices)
+        return self._steps(indices)
 
-    def _run(self) -> None:
-        self._numbers = self._step(self._indices)
+    def _recorded(self, indices: Tensor) -> Callable[[Tensor], Tensor]:
+        held = indices.clone()
+        numbers: list[Tensor] = []
+
+        def run() -> None:
+            numbers[:] = [self._steps(held)]
+
+        again = self._record(run, self._sources())
+
+        def replay(indices: Tensor) -> Tensor:
+            held.copy_(indices)
+            again()
+            return numbers[0]
+
+        return replay
 
     @torch.no_grad()
     def _outcome(self, numbers: Tensor, before: Sequence[Tensor]) -> Tensor:
