@@ -25,7 +25,7 @@ from vaebench.analysis.overview import (
 )
 from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Status
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -129,6 +129,13 @@ def test_where_the_time_went_is_told_a_machine() -> None:
         ("1", "6.0 (60%)", "3.0 (30%)", "1.0 (10%)"),
         ("2", "12.0 (60%)", "6.0 (30%)", "2.0 (10%)"),
     ]
+    silent = {"train_seconds": metrics["train_seconds"]}
+    lost = Status(state="diverged", reason="not finite")
+    old = records[1].model_copy(update={"metrics": silent})
+    diverged = records[2].model_copy(update={"metrics": silent, "status": lost})
+    notes = spent_table(tidy([(each, "s") for each in (records[0], old, diverged)])).notes
+    assert "1 more were recorded before evaluation was timed." in notes
+    assert "Not counted: 1 that did not get to evaluation." in notes
     untold = [each.model_copy(update={"metrics": {}}) for each in records]
     assert spent_table(tidy([(each, "s") for each in untold])) is None
 
@@ -211,6 +218,20 @@ def test_collapsed_designs_are_counted_and_not_ranked() -> None:
     assert f"(gaussian, σ 0.1, z {best})" in sentence
     every = sentences(frame.assign(warnings=words[0]))
     assert not [text for text in every if "highest" in text or "fewest" in text]
+
+
+def test_a_design_with_a_diverged_cell_is_not_ranked_by_its_lucky_seeds() -> None:
+    made = cells([GAUSSIAN], sizes=[1, 4, 16], seeds=3)
+    frame = tidy([(record(cell), "s") for cell in made])
+    best = frame.groupby("latent_dim")["elbo"].mean().idxmax()
+    lost = (frame["latent_dim"] == best) & (frame["seed"] > 0)
+    frame.loc[lost, ["status", "elbo"]] = ["diverged", math.nan]
+    told = sentences(frame)
+    assert f"z {best}:" not in told[0]
+    assert "(2 designs compared)" in told[0]
+    (sentence,) = [text for text in told if "diverged" in text]
+    assert "2 diverged of 9" in sentence
+    assert sentence.endswith("Designs with a diverged cell are not ranked here.")
 
 
 def test_a_cell_that_diverged_has_no_part_in_the_cost() -> None:

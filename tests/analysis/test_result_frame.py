@@ -89,6 +89,19 @@ def test_damaged_records_and_arrays_are_listed_and_not_used(tmp_path: Path) -> N
     assert "tsne" in results.arrays(three.cell_id)
 
 
+def test_arrays_and_curves_are_those_of_the_record_that_the_row_is_of(tmp_path: Path) -> None:
+    (cell,) = cells([GAUSSIAN], sizes=[2], seeds=1)
+    good = record(cell)
+    bad = failed(cell).model_copy(update={"environment": good.environment, "series": {}})
+    roots = [fill(tmp_path / "a", [bad]), fill(tmp_path / "b", [good])]
+    for order in (roots, roots[::-1]):
+        results = read_results(order)
+        assert list(results.frame["store"]) == ["b"]
+        assert results.series[good.cell_id] == good.series
+        assert good.series
+        assert "tsne" in results.arrays(good.cell_id)
+
+
 def test_an_empty_folder_gives_an_empty_frame(tmp_path: Path) -> None:
     frame = load_results(tmp_path)
     assert frame.empty

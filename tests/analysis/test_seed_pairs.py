@@ -90,6 +90,21 @@ def test_a_seed_without_a_value_or_partner_is_left_out_and_counted() -> None:
     assert found.alone == (1, 0)
 
 
+def test_the_time_of_a_cell_that_diverged_is_no_time_of_a_training() -> None:
+    def timed(seconds: dict[int, float], diverged: int | None, **axes: object) -> pd.DataFrame:
+        found = frame(dict.fromkeys(seconds, 1.0), **axes)
+        found["train_seconds"] = [seconds[seed] for seed in found["seed"]]
+        found.loc[found["seed"] == diverged, "status"] = "diverged"
+        return found
+
+    a = timed({0: 10.0, 1: 10.1, 2: 10.2}, None)
+    b = timed({0: 8.5, 1: 8.6, 2: 0.2}, 2, sigma=0.3)
+    found = paired(a, b, "train_seconds")
+    row = found.frame.iloc[0]
+    assert (row["difference"], row["n"]) == (pytest.approx(-1.5), 2)
+    assert found.without[1] == {"the cell is diverged": 1}
+
+
 def test_a_pair_without_values_says_why() -> None:
     found = paired(frame(A), frame(dict.fromkeys(B) | {0: B[0]}, sigma=0.3))
     assert found.without == ({}, {"not finite": 3})

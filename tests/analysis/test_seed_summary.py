@@ -40,6 +40,13 @@ def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
     assert found.high == pytest.approx(high, rel=1e-6, abs=1e-6)
 
 
+def test_equal_values_have_no_spread() -> None:
+    """Though their mean is rounded, and so is each one's distance from it."""
+    for value in (0.1, 27 / 28, -103.7):
+        found = interval([value] * 5)
+        assert found.low == found.high == pytest.approx(value)
+
+
 def test_one_seed_has_no_interval_and_no_seed_no_mean() -> None:
     one, none = interval([5.0]), interval([math.nan])
     assert (one.mean, one.n) == (5.0, 1)
@@ -187,7 +194,7 @@ def test_a_number_has_no_more_figures_than_its_spread(
         ((math.nan, math.nan, math.nan, 0, 5, 5), "div. 5/5"),
         ((math.nan, math.nan, math.nan, 0, 3, 1), "n/a, div. 1/3"),
         ((1.0, 0.9, 1.1, 2, 3, 0), "1.00 ± 0.10, n 2/3"),
-        ((0.1, 0.1 - 1e-17, 0.1 + 2e-17, 3, 3, 0), "0.1 ± 0"),
+        ((0.1, 0.1, 0.1, 3, 3, 0), "0.1 ± 0"),
     ],
 )
 def test_an_entry_says_what_is_missing(row: tuple[float, ...], text: str) -> None:

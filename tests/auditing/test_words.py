@@ -61,6 +61,8 @@ def test_sigmas_span_four_orders_of_magnitude() -> None:
         ("gaussian-nll", 0.1, 0.0, True),
         ("gaussian-nll", 3.0, 0.0, True),
         ("laplace-nll", 0.2, 0.0, True),
+        # There the normaliser is 0: none is missing, whether it is written or not.
+        ("laplace-nll", 0.5, 0.0, True),
         ("l1-sum", None, 784 * math.log(2), True),
         ("bce-sum", None, 0.0, True),
         ("half-sse-total", None, None, False),

@@ -57,7 +57,12 @@ def record(cell: Cell, numbers: Numbers, series: Mapping[str, Sequence[float]]) 
             support=support,
         ),
         status=Status(state="done"),
-        metrics={name: Metric.measured(name, float(value)) for name, value in numbers.items()},
+        metrics={
+            name: Metric.absent(name, "planted")
+            if value is None
+            else Metric.measured(name, float(value))
+            for name, value in numbers.items()
+        },
         series={name: list(values) for name, values in series.items()},
         comparable="not a likelihood of these data" if grey else LIKELIHOODS[cell.likelihood].kind,
     )

@@ -273,6 +273,23 @@ def test_the_story_leaves_out_what_an_incomplete_store_cannot_tell():
     assert "latents the rate goes from" in told
 
 
+def test_the_story_says_nothing_of_trainings_without_a_common_seed():
+    world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))
+    rows = world.frame
+    short = rows["epochs"] == rows["epochs"].min()
+    told = " ".join(latent_story(replace(world, frame=rows[short == (rows["seed"] == 0)])))
+    assert "longer training" not in told
+
+
+def test_the_story_goes_on_where_one_size_has_no_value():
+    world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))
+    rows = world.frame.copy()
+    rows.loc[rows["latent_dim"] == 64, "elbo"] = math.nan
+    told = " ".join(latent_story(replace(world, frame=rows)))
+    assert "2.9 nats below the best" in told
+    assert "Fewer than four lose" in told
+
+
 def test_the_story_tells_what_else_was_tried_from_what_was_measured():
     finding = FINDINGS["latent-lower-rate-mends"]
     world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))

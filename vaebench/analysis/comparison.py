@@ -154,9 +154,10 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
 
 
 def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:
-    """Why records have no value, and how many each."""
-    lacking = rows[rows[metric].isna()]
-    return {str(why): int(n) for why, n in lacking[f"{metric}_reason"].value_counts().items()}
+    """Why records have no value that counts, and how many each."""
+    lacking = rows[rows[metric].isna() | (rows["status"] != "done")]
+    reasons = lacking[f"{metric}_reason"].fillna("the cell is " + lacking["status"])
+    return {str(why): int(n) for why, n in reasons.value_counts().items()}
 
 
 def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> None:
@@ -228,7 +229,9 @@ def _difference(
     one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
 ) -> dict[str, Any]:
     require_comparable(pd.concat([one, other]), metric)
-    whole = one[metric].notna() & other[metric].notna()
+    # The time of a cell that diverged is that of the steps before.
+    done = (one["status"] == "done") & (other["status"] == "done")
+    whole = done & one[metric].notna() & other[metric].notna()
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
     # Seeds that were trained as one pack share one measurement, which counts once.
     pairs["of_a"], pairs["of_b"] = (_measurement(rows[whole], metric) for rows in (one, other))

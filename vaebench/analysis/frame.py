@@ -239,6 +239,15 @@ def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:
     return read
 
 
+@dataclass(frozen=True)
+class _There:
+    """A cell's record in one store, as far as it is kept."""
+
+    store: Store
+    series: Mapping[str, Sequence[float | None]]
+    done: bool
+
+
 def read_results(paths: Sequence[Path]) -> Results:
     """Read whole results folders; what is damaged is listed, not used and not touched.
 
@@ -246,8 +255,7 @@ def read_results(paths: Sequence[Path]) -> Results:
         StorageError: a folder cannot be listed.
     """
     damages: list[Damage] = []
-    homes: dict[str, Store] = {}
-    series: dict[str, Mapping[str, Sequence[float | None]]] = {}
+    there: dict[tuple[str, str], _There] = {}
 
     def records() -> Iterator[tuple[CellRecord, str]]:
         for path in paths:
@@ -256,11 +264,16 @@ def read_results(paths: Sequence[Path]) -> Results:
                 if isinstance(found, Damage):
                     damages.append(found)
                 elif isinstance(found, CellRecord):
-                    homes.setdefault(found.cell_id, store)
-                    series.setdefault(found.cell_id, found.series)
+                    key, done = (found.cell_id, path.name), found.status.state == "done"
+                    if key not in there or (done and not there[key].done):
+                        there[key] = _There(store, found.series, done)
                     yield found, path.name
 
     frame = tidy(records())
+    # A cell of several stores has its curves and arrays from the one that its row is of.
+    rows = dict(zip(frame["cell_id"][::-1], frame["store"][::-1], strict=True))
+    homes = {cell: there[cell, name].store for cell, name in rows.items()}
+    series = {cell: there[cell, name].series for cell, name in rows.items()}
     damaged = tuple(Damaged(each.name, f"{each.kind}: {each.reason}") for each in damages)
     return Results(frame, series, _reader(homes), damaged, tuple(map(str, damages)))
 

@@ -157,7 +157,10 @@ def _warnings(frame: pd.DataFrame) -> list[str]:
     counts = frame["status"].value_counts()
     lost = [f"{counts[s]} {value_text(s)}" for s in sorted(counts.index) if s != "done"]
     if lost:
-        made.append(f"Not every cell finished: {', '.join(lost)} of {len(frame)}; see the end.")
+        text = f"Not every cell finished: {', '.join(lost)} of {len(frame)}; see the end."
+        if "diverged" in counts:
+            text += " Designs with a diverged cell are not ranked here."
+        made.append(text)
     if frame["seed"].nunique() == 1:
         made.append("There is one seed, so no number here has an interval over seeds.")
     grey = frame["comparable"].astype(str).str.startswith("not").any()
@@ -177,7 +180,8 @@ def sentences(frame: pd.DataFrame) -> list[str]:
         return ["No cell finished, so there is no result to compare.", *_warnings(frame)]
     lost = collapsed(done)
     # Seeds of a design are kept or left out together: the lucky ones alone would mislead.
-    ranked = done[~done["design"].isin(set(done.loc[lost, "design"]))]
+    unranked = {*done.loc[lost, "design"], *frame.loc[frame["status"] == "diverged", "design"]}
+    ranked = done[~done["design"].isin(unranked)]
     made: list[str | None] = []
     for group in groups(ranked, "elbo"):
         made += [_best(group), _latent(group)]

@@ -224,9 +224,12 @@ def spent_table(frame: pd.DataFrame) -> Table | None:
     if not rows:
         return None
     notes = ["Seconds of all cells added up; in a pack each has its share of the step."]
-    silent = int(frame["train_seconds"].notna().sum()) - sum(count for _, count, _ in rows)
-    if silent:
-        notes.append(f"{silent} more were recorded before evaluation was timed.")
+    silent = frame[frame["train_seconds"].notna() & frame["evaluation_seconds"].isna()]
+    finished = int((silent["status"] == "done").sum())
+    if finished:
+        notes.append(f"{finished} more were recorded before evaluation was timed.")
+    if len(silent) > finished:
+        notes.append(f"Not counted: {len(silent) - finished} that did not get to evaluation.")
     return Table(
         name="where-the-time-went",
         title="Where the time of the cells went",

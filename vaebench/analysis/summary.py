@@ -76,6 +76,7 @@ def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> li
         half = np.full(len(places), math.nan)
         if n > 1:
             half = _quantile(0.5 + level / 2, n - 1) * table.std(axis=1, ddof=1) / math.sqrt(n)
+            half[half < 1e-9 * np.abs(mean)] = 0.0  # rounding of equal values, no spread
         ends = zip(mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), strict=True)
         for place, (middle, low, high) in zip(places, ends, strict=True):
             found[place] = Interval(middle, low, high, n)
@@ -270,8 +271,6 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     if n == 0:
         return lost if diverged == cells else ", ".join(["n/a", lost] if lost else ["n/a"])
     half = (high - low) / 2
-    if half < 1e-9 * abs(mean):  # rounding of equal values, no spread
-        half = 0.0
     text = number(mean, half)
     if not math.isnan(half):
         text += f" ± {number(half, half)}"

@@ -219,8 +219,9 @@ class _Reading:
         weight = weight / self.unit
         sigma = math.sqrt(0.5 / weight) if family == "gaussian" else 1 / weight
         held = self.form.constant / self.unit
+        # It may be 0: at a sigma of 1/sqrt(2 pi), or a Laplace scale of a half, none is missing.
         known = normaliser(family, sigma, self.form.sizes.pixels)
-        carries = known and _close(held - self.prior_constant, known, 1e-9)
+        carries = _close(held - self.prior_constant, known, 1e-9)
         return sigma if carries else None
 
     @property

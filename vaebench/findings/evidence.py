@@ -4,13 +4,16 @@ A statistic is a pure function of an `Evidence`; the helpers here pick rows, pai
 turn one number a seed into a `Statistic`. What is not there raises `Untested`, never a guess.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from scipy import stats
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.comparability import require_comparable
@@ -26,9 +29,12 @@ __all__ = [
     "data_fact",
     "difference",
     "each_seed",
+    "lowest",
     "over_seeds",
+    "rank_correlation",
     "rows_of",
     "select",
+    "share_of",
     "values_of",
 ]
 
@@ -167,13 +173,54 @@ def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]
 def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
     """The mean over seeds with its 95 % Student t interval.
 
+    A seed whose number is not finite (the rank correlation of numbers that are all equal, say) is
+    not left out: then the statistic is not finite either.
+
     Raises:
         Untested: there is no seed.
     """
-    result = interval([float(value) for value in values])
-    if result.n == 0:
+    if values.empty:
         raise Untested("no seed has all the cells that are compared")
+    if not np.isfinite(values.to_numpy(float)).all():
+        return Statistic(math.nan, math.nan, math.nan, len(values), unit)
+    result = interval([float(value) for value in values])
     return Statistic(result.mean, result.low, result.high, result.n, unit)
+
+
+def rank_correlation(table: pd.DataFrame) -> Statistic:
+    """Spearman's correlation of a metric with an axis, seed by seed, of what `values_of` gives.
+
+    Of numbers that are all equal there is none: it is NaN.
+    """
+    ranks = [
+        float(stats.spearmanr(table.columns, row).statistic) if np.ptp(row) > 0 else math.nan
+        for row in table.to_numpy(float)
+    ]
+    return over_seeds(pd.Series(ranks, index=table.index, dtype=float), "rank correlation")
+
+
+def share_of(part: "pd.Series[float]", whole: "pd.Series[float]", what: str) -> Statistic:
+    """The mean over seeds of ``part`` as a share of ``whole``, which is `what`.
+
+    Raises:
+        Untested: there is no seed, or one whose whole is not above 0: it has no shares.
+    """
+    paired = pd.DataFrame({"part": part, "whole": whole}).dropna()
+    if (paired["whole"] <= 0).any():
+        raise Untested(f"{what} is not above 0 in every seed, so nothing can be a share of it")
+    return over_seeds(paired["part"] / paired["whole"], "share")
+
+
+def lowest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
+    """The smallest number of all cells that have one; it has no interval.
+
+    Raises:
+        Untested: none has.
+    """
+    there = values.dropna()
+    if there.empty:
+        raise Untested(f"no record has a value of {metric}")
+    return Statistic(float(there.min()), math.nan, math.nan, len(there), unit)
 
 
 def data_fact(evidence: Evidence, dataset: str) -> Fact:

@@ -1,16 +1,17 @@
 """Findings about likelihood families, binarisation and what is called an ELBO."""
 
 import math
-
-import numpy as np
+from dataclasses import replace
 
 from vaebench.findings.evidence import (
     Evidence,
     by_seed,
     data_fact,
     difference,
+    lowest,
     over_seeds,
     select,
+    share_of,
     values_of,
 )
 from vaebench.findings.finding import Budget, Finding
@@ -47,13 +48,13 @@ def _clip_matters(evidence: Evidence) -> Statistic:
 
 
 def _clip_matters_less(evidence: Evidence) -> Statistic:
-    """Whole gain from the largest to the smallest clip: dequantised over not."""
+    """Size of the gain from the largest to the smallest clip: dequantised over not."""
     gains = []
     for dequantize in (True, False):
         rows = select(evidence.frame, dequantize=dequantize)
         table = values_of(rows, "pixel_clip", "elbo", [_CLIPS[0], _CLIPS[-1]])
         gains.append(table[_CLIPS[-1]] - table[_CLIPS[0]])
-    return over_seeds((gains[0] / gains[1]).dropna(), "ratio")
+    return share_of(gains[0].abs(), gains[1], "what the clip's smallness gains on exact zeros")
 
 
 def _binarized_cells(budget: Budget) -> tuple[Cell, ...]:
@@ -98,16 +99,14 @@ def _above_floor(evidence: Evidence) -> Statistic:
     """Smallest distance of a reconstruction error above the mean entropy of the test pixels."""
     rows = select(evidence.frame)
     floor = _number(evidence, str(rows["dataset"].iloc[0]), "bce_floor_test")
-    lowest = float(rows["reconstruction_error"].min()) - floor
-    return Statistic(lowest, math.nan, math.nan, len(rows), "nats/image")
+    return lowest(rows["reconstruction_error"] - floor, "reconstruction_error", "nats/image")
 
 
 def _below_blind(evidence: Evidence) -> Statistic:
     """Smallest distance below the decoder that ignores z."""
     rows = select(evidence.frame)
     blind = _number(evidence, str(rows["dataset"].iloc[0]), "bce_blind_test")
-    least = blind - float(rows["reconstruction_error"].max())
-    return Statistic(least, math.nan, math.nan, len(rows), "nats/image")
+    return lowest(blind - rows["reconstruction_error"], "reconstruction_error", "nats/image")
 
 
 def _number(evidence: Evidence, dataset: str, name: str) -> float:
@@ -120,17 +119,16 @@ def _number(evidence: Evidence, dataset: str, name: str) -> float:
 def _bits_add_up(evidence: Evidence) -> Statistic:
     """Largest distance of rate and distortion in bits from bits per dimension."""
     rows = select(evidence.frame)
-    nats = (rows["reconstruction_error"] + rows["kl"]).to_numpy(float)
-    parts = nats / (rows["data_pixels"].to_numpy(float) * math.log(2))
-    worst = float(np.max(np.abs(parts / rows["bits_per_dim"].to_numpy(float) - 1)))
-    return Statistic(worst, math.nan, math.nan, len(rows), "relative difference")
+    parts = (rows["reconstruction_error"] + rows["kl"]) / (rows["data_pixels"] * math.log(2))
+    nearest = lowest(-(parts / rows["bits_per_dim"] - 1).abs(), "bits_per_dim", "")
+    return replace(nearest, value=-nearest.value, unit="relative difference")
 
 
 def _below_log_count(evidence: Evidence) -> Statistic:
     """Smallest distance of the mutual information below log N."""
     rows = select(evidence.frame)
     slack = rows["mutual_information_ceiling"] - rows["mutual_information"]
-    return Statistic(float(slack.min()), math.nan, math.nan, len(rows), "nats")
+    return lowest(slack, "mutual_information", "nats")
 
 
 def _images(budget: Budget) -> tuple[str, ...]:
@@ -147,7 +145,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "derived from Loaiza-Ganem & Cunningham 2019",
         ("A25",),
         "smallest gain of ELBO from clip 1e-2 to 1e-4 to 1e-6",
-        same(Margin(low=0.0)),
+        same(Margin(low=0.0, strict=True)),
         statistic=_clip_matters,
         cells=_clip_cells,
         truncation=_DIGITS,
@@ -158,7 +156,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "On dequantised data the clip of a continuous Bernoulli matters far less",
         "derived from Loaiza-Ganem & Cunningham 2019",
         ("A25",),
-        "gain from clip 1e-2 to 1e-6 on dequantised data over that on exact zeros",
+        "size of the gain from clip 1e-2 to 1e-6 on dequantised data, over that on exact zeros",
         same(Margin(high=0.5)),
         statistic=_clip_matters_less,
         cells=_clip_cells,
@@ -171,7 +169,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "Burda et al. 2016, Tables 1 and 3",
         ("B07",),
         "ELBO trained on fresh draws minus ELBO trained on one draw",
-        {"quick": Margin(low=0.0), "full": Margin(1.2, 3.0)},
+        {"quick": Margin(low=0.0, strict=True), "full": Margin(1.2, 3.0)},
         statistic=_fixed_costs,
         cells=_binarized_cells,
         truncation={
@@ -186,7 +184,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "Burda et al. 2016, Table 3 and Sec. 5",
         ("B07",),
         "train-test gap of the ELBO on one draw minus that on fresh draws",
-        {"quick": Margin(low=0.0), "full": Margin(low=1.0)},
+        {"quick": Margin(low=0.0, strict=True), "full": Margin(low=1.0)},
         statistic=_fixed_overfits,
         cells=_binarized_cells,
         truncation={
@@ -226,7 +224,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "exact bound of the data",
         ("T18", "A20"),
         "smallest distance of a cell's error below the z-blind decoder",
-        same(Margin(low=0.0)),
+        same(Margin(low=0.0, strict=True)),
         statistic=_below_blind,
         cells=_grey_cells,
         least_seeds=1,

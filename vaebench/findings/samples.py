@@ -18,6 +18,7 @@ from vaebench.findings.evidence import (
     by_seed,
     each_seed,
     over_seeds,
+    rank_correlation,
     select,
     values_of,
 )
@@ -129,8 +130,7 @@ def _sparse_cells(budget: Budget) -> tuple[Cell, ...]:
 
 def _sparsity_rank(evidence: Evidence, metric: str) -> Statistic:
     table = values_of(evidence.frame, "sparsity", metric, _SPARSITIES)
-    ranks = [float(stats.spearmanr(_SPARSITIES, row).statistic) for row in table.to_numpy(float)]
-    return over_seeds(pd.Series(ranks, index=table.index), "rank correlation")
+    return rank_correlation(table)
 
 
 def _sparsity_empties(evidence: Evidence) -> Statistic:
@@ -208,7 +208,7 @@ SAMPLES: tuple[Finding, ...] = (
         "Rybkin et al. 2021, Table 3 (FID)",
         ("B15",),
         "distance of samples to the nearest digit, per-pixel over shared σ",
-        same(Margin(low=1.0)),
+        same(Margin(low=1.0, strict=True)),
         statistic=_per_pixel_samples,
         cells=_per_pixel_cells,
         truncation=_DIGITS,

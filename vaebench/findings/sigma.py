@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from vaebench.findings.evidence import (
     Evidence,
@@ -13,7 +12,9 @@ from vaebench.findings.evidence import (
     by_seed,
     difference,
     each_seed,
+    lowest,
     over_seeds,
+    rank_correlation,
     select,
     values_of,
 )
@@ -43,15 +44,8 @@ def sigma_cells(budget: Budget, sigma: list[Any] | None = None) -> tuple[Cell, .
 
 def _rank_correlation(evidence: Evidence, metric: str) -> Statistic:
     """Spearman's correlation of a metric with sigma, seed by seed."""
-    table = values_of(
-        evidence.frame[[isinstance(s, float) for s in evidence.frame["sigma"]]],
-        "sigma",
-        metric,
-        asked(evidence, "sigma"),
-    )
-    sigmas = np.array(table.columns, dtype=float)
-    ranks = [float(stats.spearmanr(sigmas, row).statistic) for row in table.to_numpy(float)]
-    return over_seeds(pd.Series(ranks, index=table.index), "rank correlation")
+    fixed = evidence.frame[[isinstance(s, float) for s in evidence.frame["sigma"]]]
+    return rank_correlation(values_of(fixed, "sigma", metric, asked(evidence, "sigma")))
 
 
 def _rate(evidence: Evidence) -> Statistic:
@@ -110,13 +104,12 @@ def _same_rate(evidence: Evidence) -> Statistic:
 def _below_ceiling(evidence: Evidence) -> Statistic:
     """Smallest distance of any cell's bound from its ceiling."""
     rows = select(evidence.frame)
-    slack = [
-        gaussian_ceiling(int(pixels), float(sigma)) - float(elbo)
-        for pixels, sigma, elbo in zip(
-            rows["data_pixels"], rows["sigma_fitted"], rows["elbo"], strict=True
-        )
+    rows = rows[rows["sigma_fitted"].notna()]
+    ceilings = [
+        gaussian_ceiling(int(pixels), float(sigma))
+        for pixels, sigma in zip(rows["data_pixels"], rows["sigma_fitted"], strict=True)
     ]
-    return Statistic(min(slack), math.nan, math.nan, len(slack), "nats/image")
+    return lowest(pd.Series(ceilings, index=rows.index) - rows["elbo"], "elbo", "nats/image")
 
 
 def _split(evidence: Evidence) -> Statistic:
@@ -127,6 +120,8 @@ def _split(evidence: Evidence) -> Statistic:
         if "posterior_mean_variance" not in kept:
             raise Untested("the records hold no variances of the codes")
         variance = np.asarray(kept["posterior_mean_variance"], dtype=float)
+        if not (variance > 0.1).any():
+            raise Untested("not one latent is in use, so there is nothing to tell apart")
         return float(np.mean((variance < 0.1) | (variance > 0.8)))
 
     return over_seeds(each_seed(evidence.frame, share), "share of latents")

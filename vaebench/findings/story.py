@@ -39,10 +39,22 @@ def _seeds(table: pd.DataFrame) -> str:
     return f"{few} to {many} seeds a size"
 
 
-def _curve(rows: pd.DataFrame) -> str:
+def _by_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean ELBO of each latent size that has one."""
     table = summarise(rows, ["latent_dim"], "elbo")
-    best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
-    first, last = table.iloc[0], table.iloc[-1]
+    there = table[table["n"] > 0]
+    if there.empty:
+        raise Untested("no record has a value of elbo")
+    return there
+
+
+def _best(table: pd.DataFrame) -> pd.Series:
+    return table.iloc[int(table["mean"].to_numpy(float).argmax())]
+
+
+def _curve(rows: pd.DataFrame) -> str:
+    table = _by_size(rows)
+    best, first, last = _best(table), table.iloc[0], table.iloc[-1]
     return (
         f"After {_epochs(int(rows['epochs'].iloc[0]))} ({_seeds(table)}) the ELBO "
         f"goes from {_told(first)} at latent size {first['latent_dim']:,} to its highest, "
@@ -61,9 +73,8 @@ def _below(rows: pd.DataFrame, best: pd.Series, other: pd.Series) -> str:
 
 
 def _few(rows: pd.DataFrame) -> str:
-    table = summarise(rows, ["latent_dim"], "elbo")
-    best = table.iloc[int(table["mean"].to_numpy(float).argmax())]
-    few = table[(table["latent_dim"] < 4) & (table["n"] > 0)]
+    table = _by_size(rows)
+    best, few = _best(table), table[table["latent_dim"] < 4]
     if few.empty:
         return ""
     losses = [f"{_below(rows, best, row)} with {row['latent_dim']}" for _, row in few.iterrows()]
@@ -122,6 +133,8 @@ def _by_training(evidence: Evidence, frame: pd.DataFrame) -> str:
         return ""
     losses = [below_plateau(rows, size) for rows in parts]
     mended = (losses[0] - losses[1]).dropna()
+    if mended.empty:
+        raise Untested("no seed was trained for both")
     change = f"wins back {_spread(mended)}" if mended.mean() > 0 else "does not mend that"
     return (
         f"Against the mean of the plateau {_spread(losses[0])} are lost with {size:,} latents "

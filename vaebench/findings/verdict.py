@@ -22,7 +22,7 @@ class Statistic:
         value: the number, in `unit`.
         low, high: ends of its 95 % interval; NaN where one seed has none. Exact mathematics and
             Monte Carlo with its own error bring ends of their own.
-        n: seeds behind it, or 1 for exact mathematics.
+        n: seeds behind it; of an extreme over cells, the cells; 1 for exact mathematics.
         unit: of all three.
     """
 
@@ -40,13 +40,15 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Margin:
-    """Where a statistic must lie for its claim to hold, ends included; fixed before any run.
+    """Where a statistic must lie for its claim to hold; fixed before any run.
 
-    Raises ValueError unless low <= high and one end is finite.
+    The ends are included, unless ``strict``: a claim that something has an effect does not hold
+    where the effect is exactly none. Raises ValueError unless low <= high and one end is finite.
     """
 
     low: float = -math.inf
     high: float = math.inf
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not self.low <= self.high or (math.isinf(self.low) and math.isinf(self.high)):
@@ -59,12 +61,27 @@ class Margin:
 
         >>> Margin(low=1.0).text(), Margin(high=2.0).text(), Margin(-1.0, 1.0).text()
         ('at least 1', 'at most 2', '-1 to 1')
+        >>> Margin(low=0.0, strict=True).text()
+        'more than 0'
         """
         if math.isinf(self.high):
-            return f"at least {self.low:g}"
+            return f"{'more than' if self.strict else 'at least'} {self.low:g}"
         if math.isinf(self.low):
-            return f"at most {self.high:g}"
-        return f"{self.low:g} to {self.high:g}"
+            return f"{'less than' if self.strict else 'at most'} {self.high:g}"
+        words = ("between ", " and ") if self.strict else ("", " to ")
+        return f"{words[0]}{self.low:g}{words[1]}{self.high:g}"
+
+    def holds(self, low: float, high: float) -> bool:
+        """Whether the whole of an interval lies inside."""
+        if self.strict:
+            return self.low < low and high < self.high
+        return self.low <= low and high <= self.high
+
+    def misses(self, low: float, high: float) -> bool:
+        """Whether the whole of an interval lies outside, on one side."""
+        if self.strict:
+            return high <= self.low or low >= self.high
+        return high < self.low or low > self.high
 
 
 @dataclass(frozen=True)
@@ -90,8 +107,8 @@ def judge(statistic: Statistic, margin: Margin, least_seeds: int) -> Judgement:
     low, high = statistic.low, statistic.high
     if math.isnan(low) or math.isnan(high):
         low = high = statistic.value
-    if margin.low <= low and high <= margin.high:
+    if margin.holds(low, high):
         return Judgement("reproduced")
-    if high < margin.low or low > margin.high:
+    if margin.misses(low, high):
         return Judgement("contradicted")
     return Judgement("inconclusive", "the interval straddles the margin")
