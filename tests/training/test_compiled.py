@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch._inductor
 from tiny_runs import Run, cell, generator, made, pixels_of
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaebench.grid.cell import Cell
 from vaebench.training import compiled as module
@@ -174,3 +175,23 @@ def test_compiling_is_for_long_trainings(monkeypatch: pytest.MonkeyPatch) -> Non
     assert trained(cell()).training.note is not None
     assert trained(cell(sigma="optimal")).training.note is None
     assert trained(cell(epochs=4)).training.note is None
+
+
+@pytest.mark.parametrize("size", [4, 400])
+def test_small_products_are_traced_as_sums_and_large_ones_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What is compiled on a GPU, which has the same numbers."""
+    monkeypatch.setattr(module, "_SMALL_PRODUCT", 5 * 30 * 4)
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(5, 30, generator=generator), torch.randn(30, size, generator=generator)
+    bias = torch.randn(size, generator=generator)
+
+    def products(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(bias, a, b) * torch.mm(a, b)
+
+    graph = make_fx(products, decomposition_table=module._AS_SUMS)(bias, a, b)
+    targets = {node.target for node in graph.graph.nodes if node.op == "call_function"}
+    assert (torch.ops.aten.mm.default in targets) == (size == 400)
+    assert (torch.ops.aten.addmm.default in targets) == (size == 400)
+    torch.testing.assert_close(graph(bias, a, b), products(bias, a, b), rtol=1e-5, atol=1e-4)

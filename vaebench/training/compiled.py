@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.func import functional_call
 
 from vaebench.grid.cell import Cell
@@ -28,10 +30,24 @@ On a GPU, where steps are replayed anyhow, the tenths of a millisecond that a hu
 place of thirty may cost; an estimate, not measured yet."""
 
 _OPTIONS = {
-    "compile_threads": 1,
-    # Python between the operations costs a small step a tenth.
-    "cpp_wrapper": True,
+    "cpu": {
+        "compile_threads": 1,
+        # Python between the operations costs a small step a tenth.
+        "cpp_wrapper": True,
+    },
+    "cuda": {
+        "compile_threads": 1,
+        # What does not depend on each other in one launch: all updates of the weights, say.
+        "combo_kernels": True,
+        # An activation is the end of its product, not worked out anew for each that reads it.
+        "realize_reads_threshold": 1,
+        "realize_acc_reads_threshold": 64,
+        "realize_opcount_threshold": 1000,
+    },
 }
+
+_SMALL_PRODUCT = 2**23
+"""Multiplications up to which a product on a GPU costs its launch and little else."""
 
 
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
@@ -67,7 +83,7 @@ def compiled_step(
         NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
     """
     traced = _Traced(vae, cells, beta, optimizer)
-    on_cpu = x.device.type == "cpu"
+    device_type = x.device.type
     try:
         # Two seconds to import, which only a long training repays.
         from torch import _inductor
@@ -77,15 +93,16 @@ def compiled_step(
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
         arguments = [*_trial(optimizer), x, noise]
-        graph = make_fx(traced.step)(*arguments)
+        sums = {} if device_type == "cpu" else _AS_SUMS
+        graph = make_fx(traced.step, decomposition_table=sums)(*arguments)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
-        if on_cpu:
+        if device_type == "cpu":
             use_sparse_products(graph.graph, x, len(arguments) - 2, optimizer)
         # The compiler looks into its cache only where a context says that no shape varies.
         with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
             program: Callable[..., Sequence[Tensor]] = _inductor.compile(
-                graph, [*_trial(optimizer), x, noise], options=_OPTIONS if on_cpu else {}
+                graph, [*_trial(optimizer), x, noise], options=_OPTIONS[device_type]
             )
         outcome = _outcome(program, _trial(optimizer), x, noise)
     except Exception as error:  # whatever a compiler stumbles over, training goes on without it
@@ -103,6 +120,28 @@ def compiled_step(
         return numbers
 
     return step
+
+
+def _product(a: Tensor, b: Tensor) -> Any:
+    """A small matrix product as a sum, which a compiler melts together with what is around it.
+
+    Of a step of IWAE's network it then makes 15 launches in place of 38 (by the programs that it
+    writes; `benchmarks/README.md`). A larger product is left as it is.
+    """
+    if len(a) * b.numel() > _SMALL_PRODUCT:
+        return NotImplemented
+    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+
+def _product_and_bias(bias: Tensor, a: Tensor, b: Tensor) -> Any:
+    product = _product(a, b)
+    return product if product is NotImplemented else bias + product
+
+
+_AS_SUMS: dict[OpOverload[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.mm.default: _product,
+    torch.ops.aten.addmm.default: _product_and_bias,
+}
 
 
 class _Traced(nn.Module):
