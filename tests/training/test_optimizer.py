@@ -104,6 +104,26 @@ def test_the_updates_are_those_of_torch_adam(rates: tuple[float, float]) -> None
         assert torch.allclose(p[0], q[0], rtol=1e-4, atol=1e-6) == (rates[0] == rates[1]), name
 
 
+@pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 4e-3)])
+def test_whole_stacks_are_updated_as_their_members_are(rates: tuple[float, float]) -> None:
+    """On a GPU cells of one rate are one tensor, until one of them is dropped."""
+    cells = [cell(seed=i, learning_rate=rate, weight_decay=0.1) for i, rate in enumerate(rates)]
+    one_by_one, whole = made(cells), made(cells)
+    theirs, ours = PackOptimizer(one_by_one, cells), PackOptimizer(whole, cells)
+    ours._on_gpu = True
+    ours._groups = ours._grouped()
+    slots = [slot.member for group in ours._groups.values() for slot in group.slots]
+    assert set(slots) == ({None} if rates[0] == rates[1] else {0, 1})
+    for step in range(4):
+        for vae, optimizer in ((one_by_one, theirs), (whole, ours)):
+            optimizer.set_factor(1 / (1 + step))
+            optimizer.step(gradients_of_a_batch(vae))
+            if step == 1:
+                optimizer.drop(0)
+    for (name, p), q in zip(one_by_one.named_parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7, msg=name)
+
+
 def test_a_gradient_of_another_layout_is_still_the_right_one() -> None:
     """Adam's kernel reads memory in order, so a transposed gradient has to be laid out anew."""
     cells = [cell(seed=0)]

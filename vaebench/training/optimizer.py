@@ -78,11 +78,18 @@ class PackOptimizer:
 
     def _grouped(self) -> dict[tuple[float, float], _Group]:
         groups: dict[tuple[float, float], _Group] = {}
-        for member in self._members:
+        for member in self._updated():
             for key, slot in self._slots_of(member):
-                rate = torch.tensor(key[0], device=self.steps.device) if self._on_gpu else key[0]
-                groups.setdefault(key, _Group(rate, [])).slots.append(slot)
+                rate = key[0] * self._factor
+                made = torch.tensor(rate, device=self.steps.device) if self._on_gpu else rate
+                groups.setdefault(key, _Group(made, [])).slots.append(slot)
         return groups
+
+    def _updated(self) -> Sequence[int | None]:
+        """The members that are updated, each as tensors of its own; None for all in one."""
+        alike = len({(cell.learning_rate, cell.weight_decay) for cell in self._cells}) == 1
+        whole = self._on_gpu and alike and len(self._members) == len(self._cells)
+        return [None] if whole else self._members
 
     def store_by_columns(self, index: int) -> None:
         """Store a stack of weight matrices and their moments column by column.
@@ -219,8 +226,7 @@ class PackOptimizer:
         self._members = [each for each in self._members if each != member]
         self._strides[member] = 0
         self._member_rates[member] = 0
-        for group in self._groups.values():
-            group.slots = [slot for slot in group.slots if slot.member != member]
+        self._groups = self._grouped()
 
     def is_finite(self, member: int) -> bool:
         """Whether all of a member's weights are finite."""
@@ -231,12 +237,12 @@ class PackOptimizer:
         gradients = [self._of(g, member) for g in self._gradients if g is not None]
         return float(nn.utils.get_total_norm(gradients)) if gradients else None
 
-    def _of(self, stacked: Tensor, member: int) -> Tensor:
+    def _of(self, stacked: Tensor, member: int | None) -> Tensor:
         """One member's part; a single cell's weights need not be stacks: a user's own are not."""
-        return stacked if len(self._cells) == 1 else stacked[member]
+        return stacked if member is None or len(self._cells) == 1 else stacked[member]
 
-    def _slots_of(self, member: int) -> Iterator[tuple[tuple[float, float], _Slot]]:
-        cell = self._cells[member]
+    def _slots_of(self, member: int | None) -> Iterator[tuple[tuple[float, float], _Slot]]:
+        cell = self._cells[member or 0]
         parts = zip(
             self.state.weights, self.state.first_moments, self.state.second_moments, strict=True
         )
@@ -250,11 +256,11 @@ class PackOptimizer:
 class _Slot:
     """What the kernel updates as one tensor: one member's part of a stacked weight.
 
-    Never the whole stack, though that were one tensor for many: the kernel on a CPU treats the
-    last few numbers of a tensor in another way, so a cell would not get the same bits as alone.
+    On a CPU never the whole stack, though that were one tensor for many: the kernel there treats
+    the last few numbers of a tensor in another way, so a cell would not get the same bits as alone.
     """
 
-    member: int
+    member: int | None
     index: int
     weight: Tensor
     first_moment: Tensor
