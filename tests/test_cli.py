@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import vaebench
 from vaebench.cli import cli, main
 from vaebench.records.files import Files
 from vaebench.records.store import Store
@@ -142,6 +143,15 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("list", "axs"), "'axs' is not one of 'grids', 'axes'"),
     (("doctor", "nosuch"), "there is no folder nosuch"),
     (("data", "verify", "mnits"), "only mnist and fashion-mnist are kept as files"),
+    (("compare", "store:sigma=0.1,sigma=0.3", "store"), "has one value of an axis; sigma has two"),
+    (("compare", "store:sigma=", "store"), "a selection is DIR:axis=value; got 'sigma='"),
+    (("audit", "--zoo", "--recon", "mse-sum"), "--zoo stands alone; leave out --recon"),
+    (("audit", "--zoo", "--peers"), "--zoo stands alone; leave out --peers"),
+    (("audit", "--recon", "typo"), "No reconstruction is called 'typo'"),
+    (("audit", "--recon", "mse-sum", "--pixels", "9", "--kl-weight", "1e300"), "1e-30 to 1e+30"),
+    (("run", "small.toml", "--set", "seed=0..4"), "not '0..4'"),
+    (("reproduce", "-o", "store", "--report-dir", "store/r"), "stays apart from the results"),
+    (("reproduce", "--device", "nix"), "--device: must be one of cpu"),
     (("audit", "--x-shape", "1,b"), "--x-shape is whole numbers with commas; got '1,b'"),
     (("time", "--device", "gpu"), "--device: must be one of cpu, cuda, mps, available"),
     (("time", "--device", "cpu,cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
@@ -389,6 +399,30 @@ def test_a_network_of_ones_own_is_found_in_the_working_folder(here: Path, ask: A
     assert "has no function 'network' (did you mean 'networks'?)" in slip.err
 
 
+def test_an_edited_network_is_another_architecture(here: Path, ask: Ask) -> None:
+    file = Path("mine_of_test_editing.py")
+    one = ("--set", "seed=0", "--set", "likelihood=bernoulli", "-o", "own", "--no-report")
+    own = ("--set", "architecture=mine_of_test_editing:networks")
+    for text in (OWN, OWN + "\n# edited\n"):
+        file.write_text(text, encoding="utf-8")
+        assert ask("run", "small.toml", *one, *own).code == 0
+    frame = vaebench.load_results("own")
+    names = sorted(frame["architecture"])
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"mine_of_test_editing:networks@[0-9a-f]{6}", name) for name in names)
+    assert frame["design"].nunique() == 2
+    shown = ask("show", "own").out
+    assert all(name in shown for name in names)
+    sides = [f"own:architecture={name}" for name in names]
+    told = [
+        line for line in ask("compare", *sides).out.splitlines() if line[:2] not in ("A:", "B:")
+    ]
+    assert any(all(name in line for name in names) for line in told)
+    several = ask("compare", "own:architecture=mine_of_test_editing:networks", sides[0])
+    assert several.code in (0, 2)
+    assert "Traceback" not in several.text
+
+
 def test_damage_alone_is_4_and_not_the_5_of_an_empty_store(here: Path, ask: Ask) -> None:
     for record in (here / "store/cells").glob("*/record.json"):
         record.write_bytes(b"")
@@ -622,6 +656,9 @@ def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None
     assert "Training steps, timed" in Path("reports/time/index.html").read_text(encoding="utf-8")
     (record,) = Path("results/time/facts").glob("*/record.json")
     before = record.read_bytes()
+    one = ask("show", "results/time", record.parent.name[:-3])
+    assert one.out.startswith(f"{record.parent.name}\nkind: timing\n")
+    assert "1 thread" in one.out
     assert ask(*words, "--no-report").out.startswith("nothing to time: all of it (1) has a record")
     assert record.read_bytes() == before
     assert "Training steps on " in ask("show", "results/time").out

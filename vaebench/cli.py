@@ -471,31 +471,38 @@ def show(store: Path, cell: str | None) -> None:
 
     CELL may be the beginning of a cell's name.
     """
-    from vaebench.analysis.console import record_text, store_text, timings_text
+    from vaebench.analysis.console import fact_text, record_text, store_text, timings_text
     from vaebench.analysis.timing import load_timings
     from vaebench.records.store import Store
 
     _must_exist(store)
     states = Store(store).states()
-    timings = load_timings(store)
-    if not states and (cell is not None or timings.empty):
+    facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
+    if not states and not facts:
         _say(f"vaebench: there is no record in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if cell is None:
         if states:
             _say(store_text(store))
+        timings = load_timings(store)
         if not timings.empty:
             _say(timings_text(timings))
+        findings = sum(fact.kind == "finding" for fact in facts.values())
+        if findings:
+            judge = f"vaebench reproduce --no-train -o {store}"
+            _say(f"{findings} records of findings that need no cell: `{judge}` judges by them")
         if _unused(store):
             sys.exit(EXIT_DAMAGED)
         return
-    matching = [name for name in states if name == cell] or [
-        name for name in states if name.startswith(cell)
+    names = [*states, *facts]
+    matching = [name for name in names if name == cell] or [
+        name for name in names if name.startswith(cell)
     ]
     if len(matching) != 1:
-        found = ", ".join(matching[:5]) if matching else "none"
+        found = ", ".join(matching[:5]) + ", …" * (len(matching) > 5) if matching else "none"
         raise click.UsageError(f"CELL must name one record of {store}; {cell!r} fits: {found}")
-    _say(record_text(Store(store).read(matching[0])))
+    (name,) = matching
+    _say(fact_text(facts[name]) if name in facts else record_text(Store(store).read(name)))
 
 
 @cli.group(cls=_Group)
@@ -605,6 +612,7 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     For instance: vaebench audit --recon mse-mean --kl sum --kl-weight 0.00025 --pixels 12288
     --latent 128
     """
+    _refuse_alone(zoo=zoo, peers=peers)
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text
@@ -619,6 +627,21 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     from vaebench.auditing.options import audit_options
 
     _say(audit_options(x_shape=_shape(x_shape), **words).text())  # type: ignore[arg-type]  # click types each option
+
+
+def _refuse_alone(**flags: bool) -> None:
+    """Refuse what is said beside a flag that stands for a whole table of its own."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name is not None
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    for flag, is_on in flags.items():
+        others = [name for name in given if name != f"--{flag}"]
+        if is_on and others:
+            raise click.UsageError(f"--{flag} stands alone; leave out {', '.join(others)}")
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

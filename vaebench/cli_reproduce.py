@@ -73,13 +73,21 @@ def reproduce(
     except UnknownFinding as error:
         raise click.UsageError(str(error)) from error
     except ValidationError as error:
-        raise click.UsageError(f"--device: {error.errors()[0]['msg']}") from error
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"--device: {message}") from error
 
+    from vaebench.analysis.target import require_apart
     from vaebench.runner.reproduce import reproduce as run
 
     store = Store(output or Path("results") / f"reproduce-{budget}")
     if no_train and not store.root.exists():
         raise click.UsageError(f"there is no folder {store.root} to judge by")
+    folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
+    if not no_report:
+        try:
+            require_apart([store.root], folder)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     made = run(
         findings,
         budget,
@@ -97,7 +105,6 @@ def reproduce(
     if made.summary.signal is not None:
         click.echo(f"stopped, {_left(made)}: the same command goes on; the page comes at its end")
     elif not no_report and made.summary.storage_error is None:
-        folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
         _page(made.rows, store.root, folder)
     damages = store.check()
     for damage in damages:

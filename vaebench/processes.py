@@ -116,6 +116,8 @@ class Stop:
 
     @staticmethod
     def _numbers() -> Iterator[int]:
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals reach the main thread alone; whoever started this one stops it
         yield signal.SIGINT
         yield signal.SIGTERM
         if hasattr(signal, "SIGUSR1"):

@@ -152,9 +152,12 @@ def test_nothing_is_written_into_the_results(tmp_path: Path) -> None:
 
 
 def test_no_record_names_the_next_command(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no such folder: .*nothing"):
+        write_report(tmp_path / "nothing", tmp_path / "report")
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(NothingToReport, match=r"vaebench run quick -o .*nothing`"):
         write_report(tmp_path / "nothing", tmp_path / "report")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["nothing"]
 
 
 def test_only_failed_records_still_give_a_page(tmp_path: Path) -> None:

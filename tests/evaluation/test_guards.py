@@ -18,13 +18,18 @@ TRAIN = grey_split(random_grey(50, seed=90)).pixels
 
 
 def warned(
-    design: Cell, error: float, split: EvaluationSplit = SPLIT, sigma: float | None = None
+    design: Cell,
+    error: float,
+    split: EvaluationSplit = SPLIT,
+    sigma: float | None = None,
+    squared: float = 0.01,
 ) -> str:
-    """All that is said of a cell with this reconstruction error and scale."""
+    """All that is said of a cell with these errors, per image and per pixel, and this scale."""
     plain = score(made(design, (1, 4, 4), levels=split.levels), design, split, source())
     scores: Scores = replace(
         plain,
         reconstruction_error=torch.full((len(split),), error, dtype=torch.float64),
+        squared_error=torch.full((len(split),), squared, dtype=torch.float64),
         scale_squared=None if sigma is None else sigma**2,
     )
     return "; ".join(warnings_of(design, TRAIN, split, scores))
@@ -51,6 +56,14 @@ def test_a_cross_entropy_above_that_of_no_code_at_all_is_a_collapse() -> None:
     ceiling = bce_ceiling(TRAIN.numpy(), SPLIT.pixels.numpy())
     assert "collapsed" not in warned(BERNOULLI, ceiling * 0.999)
     assert "collapsed" in warned(BERNOULLI, ceiling * 1.001)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "categorical", "continuous_bernoulli"])
+def test_a_decoder_no_nearer_than_the_mean_image_is_a_collapse(family: str) -> None:
+    blind = float((SPLIT.pixels - TRAIN.mean(0)).square().mean())
+    design = cell(likelihood=family, sigma=0.2 if family in ("gaussian", "laplace") else None)
+    assert "collapsed" not in warned(design, 100.0, squared=blind * 0.999)
+    assert "collapsed" in warned(design, 100.0, squared=blind * 1.001)
 
 
 @pytest.mark.parametrize(

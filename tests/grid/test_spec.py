@@ -2,8 +2,10 @@
 
 import itertools
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -381,6 +383,9 @@ def test_a_file_without_a_name_is_called_after_itself(tmp_path: Path) -> None:
         ("sigma='1e-3'", "sigma", ["1e-3"]),
         ("dataset=2020-01-01", "dataset", ["2020-01-01"]),
         ("device=cuda:1", "device", ["cuda:1"]),
+        ("sigma=.5,2.,+1.5", "sigma", [0.5, 2.0, 1.5]),
+        ("seed=01,-3", "seed", [1, -3]),
+        ("seed=0..4", "seed", ["0..4"]),
     ],
 )
 def test_an_override_is_read(text: str, axis: str, values: list[object]) -> None:
@@ -409,6 +414,48 @@ def test_an_override_that_leaves_a_sigma_idle_collapses_it() -> None:
     assert Grid.from_dict(raw, {"likelihood": ["bernoulli"]}).cells == (Cell(),)
     found = problems(raw, {"likelihood": ["bernoulli"], "sigma": [2.0]})
     assert "leave sigma out" in found["--set sigma"]
+
+
+# ---- what Python hands over
+
+
+def test_ranges_and_numbers_of_numpy_are_values() -> None:
+    raw = {"axes": {"seed": range(2), "sigma": [np.float64(0.5)], "likelihood": ["gaussian"]}}
+    grid = Grid.from_dict(raw, {"latent_dim": [np.int64(4)]})
+    assert [(cell.seed, cell.sigma, cell.latent_dim) for cell in grid.cells] == [
+        (0, 0.5, 4),
+        (1, 0.5, 4),
+    ]
+    assert type(grid.cells[0].latent_dim) is int
+    assert "must be a list of values" in problems({"axes": {"seed": 3}})["axes.seed"]
+
+
+@pytest.mark.parametrize("made", [lambda: Grid("../x"), lambda: Grid.of("a/b", [Cell()])])
+def test_a_name_that_leads_out_of_the_results_is_refused(made: Callable[[], Grid]) -> None:
+    with pytest.raises(GridError, match="it names a folder"):
+        made()
+
+
+def test_a_box_without_all_axes_is_refused() -> None:
+    with pytest.raises(GridError, match=r"make a grid by Grid\.from_dict"):
+        Grid("short", boxes=({"seed": (0, 1)},))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda: Grid.from_dict(None), lambda: Grid.of("x", [{"seed": 1}])],  # type: ignore[arg-type, list-item]  # the mistake
+)
+def test_what_is_no_grid_or_cell_is_told(made: Callable[[], Grid]) -> None:
+    with pytest.raises(TypeError, match="; got "):
+        made()
+
+
+def test_a_file_may_begin_with_a_mark_of_its_byte_order(tmp_path: Path) -> None:
+    file = tmp_path / "marked.toml"
+    file.write_text("[axes]\nseed = [3]\n", encoding="utf-8-sig")
+    assert Grid.load(file).cells == (Cell(seed=3),)
+    with pytest.raises(GridError, match="got nothing"):
+        Grid.load("")
 
 
 # ---- the packaged grids

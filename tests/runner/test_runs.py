@@ -1,5 +1,6 @@
 """Runs in this process: what is trained, what is not, and what must be the same bit for bit."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +272,11 @@ def test_the_python_call_does_what_the_command_does(
             r"likelihood needs a list of .* \['gaussian'\]",
         ),
         ({"overrides": {"seed": 3}}, r"seed needs a list of values, \[3\] for one"),
-        ({"jobs": 0}, "jobs must be 1 or more; got 0"),
-        ({"largest_pack": -1}, "largest_pack must be 1 or more; got -1"),
+        ({"overrides": ["seed"]}, r"overrides: needs a mapping of axis to values; got \['seed'\]"),
+        ({"jobs": 0}, "jobs must be 1 or more, a whole number; got 0"),
+        ({"jobs": "2"}, "jobs must be 1 or more, a whole number; got '2'"),
+        ({"largest_pack": -1}, "largest_pack must be 1 or more, a whole number; got -1"),
+        ({"time_limit": None}, "time_limit must be above 0 seconds; got None"),
     ],
 )
 def test_a_wrong_python_call_is_told_before_anything_starts(
@@ -282,3 +286,15 @@ def test_a_wrong_python_call_is_told_before_anything_starts(
     with pytest.raises(ValueError, match=message):
         vaebench.run("tiny", **words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_grid_may_be_a_mapping_and_run_in_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook's or a server's: there no signal can be waited for."""
+    monkeypatch.chdir(tmp_path)
+    raw = {"name": "mine", "base": BASE, "axes": {"seed": range(2)}}
+    with ThreadPoolExecutor(1) as other:
+        summary = other.submit(vaebench.run, raw, overrides={"latent_dim": np.array([2])}).result()
+    assert summary.states() == {"done": 2}
+    assert set(vaebench.load_results("results/mine")["latent_dim"]) == {2}

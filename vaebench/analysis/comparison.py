@@ -5,6 +5,7 @@ other axes a cell and its partner are equal. The interval is that of the paired 
 seeds, so what a seed does to both sides alike falls out of it.
 """
 
+import errno
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.comparability import basis, require_comparable
-from vaebench.analysis.frame import load_with_damage
+from vaebench.analysis.frame import load_with_damage, tell_networks_apart
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
 from vaebench.grid.cell import AXES
-from vaebench.grid.spec import parse_override
+from vaebench.grid.spec import GridError, parse_override
 from vaebench.grid.values import closest
+from vaebench.records.files import StorageError
 
 __all__ = ["Comparison", "compare", "paired", "parse_side"]
 
@@ -64,9 +66,10 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
         NotComparable: the values mean different things; the text says which.
         ValueError: there is no such metric, axis or value, or no cell has a partner.
         FileNotFoundError: there is no such folder.
-        StorageError: a folder can't be read.
+        StorageError: a folder can't be read, or none of its records can be used.
     """
     sides = _selected(str(a)), _selected(str(b))
+    tell_networks_apart(sides[0].frame, sides[1].frame)
     found = paired(sides[0].frame, sides[1].frame, metric)
     return replace(found, unused=tuple(dict.fromkeys(sides[0].unused + sides[1].unused)))
 
@@ -83,18 +86,31 @@ def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
     found = _SELECTION.fullmatch(text)
     if found is None:
         return Path(text), {}
-    words = re.split(r",(?=\s*[A-Za-z_]+=)", found["words"])
-    return Path(found["store"]), dict(map(_choice, words))
+    chosen: dict[str, Hashable] = {}
+    for axis, value in map(_choice, re.split(r",(?=\s*[A-Za-z_]+=)", found["words"])):
+        if axis in chosen:
+            raise ValueError(f"a side of a comparison has one value of an axis; {axis} has two")
+        chosen[axis] = value
+    return Path(found["store"]), chosen
 
 
 def _choice(word: str) -> tuple[str, Hashable]:
-    axis, values = parse_override(word)
+    try:
+        axis, values = parse_override(word)
+    except GridError:
+        raise ValueError(f"a selection is DIR:axis=value; got {word!r}") from None
     if axis not in AXES:
         raise ValueError(f"there is no axis {axis!r}{closest(axis, AXES)}")
     if len(values) != 1:
         raise ValueError(f"a side of a comparison has one value of an axis; got {word!r}")
+    value, edition = values[0], ""
+    if axis == "architecture" and isinstance(value, str):
+        # A version of a network of the user's own, as a table names it.
+        value, at, digest = value.partition("@")
+        edition = at + digest
     try:
-        return axis, AXES[axis].check(values[0])
+        checked = AXES[axis].check(value)
+        return axis, f"{checked}{edition}" if edition else checked
     except ValueError as error:
         raise ValueError(f"{axis}: {error}") from error
 
@@ -108,8 +124,17 @@ class _Side:
 def _selected(text: str) -> _Side:
     store, chosen = parse_side(text)
     frame, damages = load_with_damage(store)
+    if frame.empty and damages:
+        first = f"none of its {len(damages)} records can be used, the first for {damages[0].reason}"
+        raise StorageError(errno.EIO, first, str(store))
+    if frame.empty:
+        raise ValueError(f"{store} holds no record of a cell")
     for axis, value in chosen.items():
-        kept = frame[[value_text(each) == value_text(value) for each in frame[axis]]]
+        texts = frame[axis].map(value_text)
+        kept = frame[texts == value_text(value)]
+        if kept.empty and axis == "architecture":
+            # `name` selects all versions of a network of the user's own.
+            kept = frame[[text.partition("@")[0] == value_text(value) for text in texts]]
         if kept.empty:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")

@@ -26,7 +26,7 @@ from vaebench.analysis.tables import Table
 from vaebench.analysis.timing import Bench, benches, crossovers, timing_table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.records.metrics import METRICS
-from vaebench.records.schema import CellRecord, Metric
+from vaebench.records.schema import CellRecord, FactRecord, Metric
 from vaebench.terminal import printable
 
 __all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text", "timings_text"]
@@ -193,10 +193,23 @@ def record_text(record: CellRecord) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
         lines += [
             "",
-            f"machine: {environment.processor}, {environment.threads} threads; {versions}",
+            f"machine: {environment.processor}, {_threads(environment.threads)}; {versions}",
         ]
     trace = record.status.detail.get("traceback")
     return "\n".join([*lines, *(["", str(trace).rstrip()] if trace else [])])
+
+
+def _threads(count: int | None) -> str:
+    return "threads not recorded" if count is None else f"{count} thread{'s' * (count != 1)}"
+
+
+def fact_text(fact: FactRecord) -> str:
+    """A timing, or a finding that needs no cell, for a person to read."""
+    lines = [fact.record_id, f"kind: {fact.kind}", ""]
+    lines += [f"  {name:<30} {value_text(value)}" for name, value in fact.payload.items()]
+    environment = fact.environment
+    machine = ", ".join(filter(None, (environment.processor, environment.device_name)))
+    return "\n".join([*lines, "", f"machine: {machine}, {_threads(environment.threads)}"])
 
 
 def _cell_lines(record: CellRecord) -> list[str]:

@@ -26,7 +26,16 @@ from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord, Environment, RecordError, State
 from vaebench.records.store import Damage, RecordMissing, Store
 
-__all__ = ["Damaged", "Results", "load_results", "read_results", "tidy"]
+__all__ = [
+    "Damaged",
+    "Results",
+    "load_results",
+    "load_with_damage",
+    "read_results",
+    "require_folder",
+    "tell_networks_apart",
+    "tidy",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,6 +58,7 @@ _LAST_COLUMNS: Final = (
     "versions",
     "commit",
     "warnings",
+    "network_sha256",
     "store",
 )
 
@@ -173,6 +183,7 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         "versions": versions or None,
         "commit": environment.commit,
         "warnings": " | ".join(record.warnings) or None,
+        "network_sha256": record.network_sha256,
         "store": store,
     }
 
@@ -223,7 +234,36 @@ def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
         if measured or name.endswith(("_se", "_n")):
             frame[name] = frame[name].astype("float64")
     frame["sigma"] = frame["sigma"].astype(object)
-    return _known_data(frame.reset_index(drop=True))
+    frame = _known_data(frame.reset_index(drop=True))
+    tell_networks_apart(frame)
+    return frame
+
+
+_EDITION: Final = "@"
+"""Between a network's name and the first digits of its file's SHA-256."""
+
+
+def tell_networks_apart(*frames: pd.DataFrame) -> None:
+    """Name the versions of a user's own network, in place, where these frames hold several.
+
+    Its file's content is part of a cell's identity: an edited network is another architecture.
+    """
+    versions: dict[str, set[str]] = {}
+    places = [
+        (frame, row, str(name).partition(_EDITION)[0], str(digest))
+        for frame in frames
+        for row, name, digest in zip(
+            frame.index, frame["architecture"], frame["network_sha256"], strict=True
+        )
+        if isinstance(digest, str)
+    ]
+    for _, _, name, digest in places:
+        versions.setdefault(name, set()).add(digest)
+    for frame, row, name, digest in places:
+        if len(versions[name]) > 1:
+            told = f"{name}{_EDITION}{digest[:6]}"
+            frame.loc[row, "design"] = str(frame.loc[row, "design"]).replace(name, told, 1)
+            frame.loc[row, "architecture"] = told
 
 
 def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:
@@ -278,6 +318,16 @@ def read_results(paths: Sequence[Path]) -> Results:
     return Results(frame, series, _reader(homes), damaged, tuple(map(str, damages)))
 
 
+def require_folder(root: Path) -> None:
+    """Refuse a folder that is not there: a slip of the pen must not look like no results.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not root.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(root))
+
+
 def load_results(path: Path | str) -> pd.DataFrame:
     """The tidy frame of one results folder: a row a record; see the module for the columns.
 
@@ -296,9 +346,7 @@ def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
         StorageError: the folder cannot be read.
     """
     root, damages = Path(path), list[Damage]()
-    if not root.exists():
-        # Not an empty frame, which would make a slip of the pen look like no results.
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(root))
+    require_folder(root)
 
     def sound() -> Iterator[tuple[CellRecord, str]]:
         for each in Store(root).iter_records():

@@ -10,7 +10,7 @@ from vaebench.grid.choices import LIKELIHOODS
 
 __all__ = ["MARKERS", "Key", "Keys", "family_colours"]
 
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "*", "p", "d", "H", "8")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d", "h")
 _COLOURS: Final = 10
 
 

@@ -307,7 +307,9 @@ def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
         frame: rows as `load_results` gives them.
         named: with a column that names the designs.
     """
-    said = frame["warnings"].dropna().str.split(" | ", regex=False).explode().map(_words)
+    said = (
+        frame["warnings"].dropna().astype(str).str.split(" | ", regex=False).explode().map(_words)
+    )
     if said.empty:
         return None
     made = []

@@ -31,6 +31,7 @@ ReadArrays = Callable[[str], Arrays]
 Image = NDArray[np.uint8]
 
 _SHOWN: Final = ("cell_id", "knn_accuracy", "tsne_trustworthiness")
+_LABEL_SIZE: Final = 8.0
 _GAP: Final = 1
 _PAPER: Final = 255
 
@@ -174,8 +175,16 @@ class Sheet:
         return 0.3 + 0.075 * max(len(line) for text in self.labels for line in text.split("\n"))
 
 
-def _draw_sheet(axes: Axes, sheet: Sheet) -> None:
+_LINE: Final = 1.25
+"""Height of a line of text over the size of its letters."""
+
+
+def _draw_sheet(axes: Axes, sheet: Sheet, inches: float) -> None:
+    """Draw it ``inches`` wide or so, the labels no larger than their rows have room for."""
     _show(axes, sheet.image)
+    lines = max(label.count("\n") + 1 for label in sheet.labels)
+    room = inches * sheet.step / sheet.image.shape[1]
+    axes.tick_params(axis="y", labelsize=min(_LABEL_SIZE, 72 * room / (_LINE * lines)))
     places = [sheet.step * (i + 0.5) - 1 for i in range(len(sheet.labels))]
     axes.set_yticks(places, sheet.labels)
     axes.tick_params(axis="y", length=0, colors=INK)
@@ -199,7 +208,7 @@ def _sheets(shown: Sequence[Sheet], title: str) -> Figure | None:
     grid = {"height_ratios": heights}
     panels = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid).ravel()
     for axes, sheet in zip(panels, sheets, strict=False):
-        _draw_sheet(axes, sheet)
+        _draw_sheet(axes, sheet, wide)
     for axes in panels[len(sheets) :]:
         axes.remove()
     _title(figure, title)
@@ -270,9 +279,11 @@ def _table(
     blocks_shown = _rows(shown, most)
     columns = max(len(block.cells) for block in blocks_shown)
     side = min(WIDTH / columns, 2.4)
-    height = 0.5 + len(blocks_shown) * (side + 0.45) + extra
-    figure = Figure(figsize=(max(side * columns, 4.0), height), layout="constrained")
-    rows = figure.subfigures(len(blocks_shown), 1, squeeze=False).ravel()
+    lines = [max(name.count("\n") for name in block.names) for block in blocks_shown]
+    heights = [side + 0.45 + 0.15 * more for more in lines]
+    size = (max(side * columns, 4.0), 0.5 + sum(heights) + extra)
+    figure = Figure(figsize=size, layout="constrained")
+    rows = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
     for row, block in zip(rows, blocks_shown, strict=True):
         if block.label:
             row.suptitle(block.label, x=0.01, ha="left", fontsize=9.5)
@@ -366,9 +377,10 @@ def _map(axes: Axes, cell: Shown, name: str, colour: Mapping[Any, Any]) -> None:
     axes.set_adjustable("datalim")
     for spine in axes.spines.values():
         spine.set_visible(True)
-    accuracy, trust = _share(cell.knn_accuracy), _share(cell.tsne_trustworthiness)
+    trust = f"trust {_share(cell.tsne_trustworthiness)}"
+    told = trust if labels is None else f"kNN {_share(cell.knn_accuracy)}, {trust}"
     axes.set_title(
-        f"{name}\nkNN {accuracy}, trust {trust}".lstrip(),
+        f"{name}\n{told}".lstrip(),
         fontweight="normal",
         loc="center",
         fontsize=8,

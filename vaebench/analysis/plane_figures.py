@@ -189,7 +189,8 @@ def _equal_elbo(axes: Axes) -> None:
         at = min(right, total - low)
         start = max(left, total - high)
         x = start + 0.02 * (right - left)
-        if left <= x <= right and low < total - x < high and at > left:
+        # Near the upper edge it would run into the panel's title.
+        if left <= x <= right and low < total - x < high - 0.05 * (high - low) and at > left:
             axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)

@@ -19,7 +19,7 @@ from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.export import flat
 from vaebench.analysis.figures import Drawn
-from vaebench.analysis.frame import Results, read_results
+from vaebench.analysis.frame import Damaged, Results, read_results, require_folder
 from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import ordered, plain, shown, value_text
 from vaebench.analysis.narrative import sentences
@@ -259,12 +259,19 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
 
 def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
     metrics = ("active_units", "knn_accuracy", "mse")
+    labelled = bool(frame["knn_accuracy"].notna().any())
+    nearest = "accuracy of 5 nearest neighbours on the codes, " if labelled else ""
+    coloured = (
+        "coloured by label. kNN: accuracy on the codes themselves, not on the map; "
+        if labelled
+        else "whose data have no labels; "
+    )
     lines = _each(
         build,
         groups(frame, "mse"),
         "codes-by-latent-dim",
         "Codes",
-        f"Active units, accuracy of 5 nearest neighbours on the codes, and squared error. {_SEEDS}",
+        f"Active units, {nearest}and squared error. {_SEEDS}",
         lambda group, heading: figures.against(
             group.frame, "latent_dim", metrics, heading, build.keys
         ),
@@ -274,15 +281,16 @@ def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> Non
         groups(frame, "knn_accuracy"),
         "tsne",
         "t-SNE of the codes",
-        "Posterior means of test images, coloured by label. kNN: accuracy on the codes themselves, "
-        "not on the map; trust: the share of neighbourhoods that the map keeps. Where there are "
-        "more designs or latent sizes than fit, evenly spread ones are shown.",
+        f"Posterior means of test images, {coloured}trust: the share of neighbourhoods that the "
+        "map keeps. Where there are more designs or latent sizes than fit, evenly spread ones are "
+        "shown.",
         lambda group, heading: [pictures.tsne_maps(group.frame, results.arrays, heading)],
     )
     build.section(
         "codes",
         "What the codes hold",
-        "How many latent dimensions are used, and what they know of the labels they never saw.",
+        "How many latent dimensions are used"
+        + (", and what they know of the labels they never saw." if labelled else "."),
         [*lines, *maps],
     )
 
@@ -574,12 +582,16 @@ def _swap(fresh: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _empty(paths: Sequence[Path], damaged: int) -> NothingToReport:
+def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport:
     places = ", ".join(map(str, paths)) or "no folder"
-    lost = f"; {damaged} files are damaged" if damaged else ""
+    text = f"there is no record of a cell or timing in {places}"
+    newer = sum(each.reason.startswith("newer") for each in damaged)
+    if newer:
+        return OnlyDamaged(f"{text} that this version can read; {newer} are of a newer vaebench")
     run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
+    lost = f"; {len(damaged)} files are damaged" if damaged else ""
     kind = OnlyDamaged if damaged else NothingToReport
-    return kind(f"there is no record to report on in {places}{lost}: run `{run}` first")
+    return kind(f"{text}{lost}: run `{run}` first")
 
 
 @dataclass(frozen=True)
@@ -598,6 +610,7 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
         out: the report's folder, made or replaced as a whole; `default_target` if not given.
 
     Raises:
+        FileNotFoundError: there is no such results folder.
         NothingToReport: the folders hold no record that can be used.
         ValueError: `out` lies in a results folder, or holds something other than a report.
         StorageError: a results folder cannot be read.
@@ -609,11 +622,13 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
 def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Report:
     """Make a report as `write_report` does, and say which files it could not use."""
     stores = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    for store in stores:
+        require_folder(store)
     target = default_target(stores) if out is None else Path(out)
     check_target(stores, target)
     results, timings = read_results(stores), read_timings(stores)
     if results.frame.empty and timings.frame.empty:
-        raise _empty(stores, len(results.damaged) + len(timings.damaged))
+        raise _empty(stores, (*results.damaged, *timings.damaged))
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     # What was read stays to the end: the collector need not look through it for each figure.
@@ -622,6 +637,10 @@ def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None
         fresh = work / "new"
         _build(results, timings, fresh)
         _swap(fresh, target, work / "old")
+    except OSError as error:
+        if error.filename is None:  # as where the disk is full
+            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+        raise
     finally:
         gc.unfreeze()
         shutil.rmtree(work, ignore_errors=True)

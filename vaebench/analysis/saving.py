@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vaebench.analysis.style import drawing
-from vaebench.processes import serve_the_parent, without_the_script
+from vaebench.processes import not_to_be_stopped, serve_the_parent, without_the_script
 
 __all__ = ["Saver", "save_png"]
 
@@ -55,7 +55,7 @@ class Saver:
     def save(self, figure: Figure, folder: Path, name: str) -> Path:
         """Have `name` saved as PNG, SVG and PDF; the path that the PNG will have."""
         try:
-            with without_the_script():
+            with without_the_script(), not_to_be_stopped():
                 # Packed here and now: the caller may go on to change what it drew.
                 self._saved.append(self._pool.submit(_save, pickle.dumps(figure), folder, name))
         except BrokenProcessPool as broken:

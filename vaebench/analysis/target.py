@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["check_target", "default_target"]
+__all__ = ["check_target", "default_target", "require_apart"]
 
 
 def default_target(paths: Sequence[Path]) -> Path:
@@ -28,19 +28,28 @@ def check_target(paths: Sequence[Path], out: Path) -> None:
         ValueError: it lies in a results folder, or holds something other than a report.
         OSError: it can't be written.
     """
-    target = out.resolve()
-    for path in paths:
-        store = path.resolve()
-        if target.is_relative_to(store) or store.is_relative_to(target):
-            raise ValueError(f"a report stays apart from the results; got {out} and {path}")
+    require_apart(paths, out)
     if out.exists() and not (out.is_dir() and (_is_report(out) or not any(out.iterdir()))):
         raise ValueError(
             f"a report replaces its whole folder, and {out} holds something else: "
             "choose a new or empty folder with -o"
         )
-    there = next(each for each in target.parents if each.exists())
+    there = next(each for each in out.resolve().parents if each.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "no report can be written there", str(there))
+
+
+def require_apart(paths: Sequence[Path], out: Path) -> None:
+    """Refuse a folder for a page that lies in a results folder, or one that holds it.
+
+    Raises:
+        ValueError: it does.
+    """
+    target = out.resolve()
+    for path in paths:
+        store = path.resolve()
+        if target.is_relative_to(store) or store.is_relative_to(target):
+            raise ValueError(f"a report stays apart from the results; got {out} and {path}")
 
 
 def _is_report(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from vaebench.analysis.frame import Damaged
+from vaebench.analysis.frame import Damaged, require_folder
 from vaebench.analysis.labels import is_missing, order_key, plain, value_text
 from vaebench.analysis.summary import number
 from vaebench.analysis.tables import Table
@@ -113,8 +113,10 @@ def load_timings(path: Path | str) -> pd.DataFrame:
     side is noisy. Times of a timing that is too noisy are NaN.
 
     Raises:
+        FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
+    require_folder(Path(path))
     return read_timings([Path(path)]).frame
 
 

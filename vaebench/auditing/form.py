@@ -142,9 +142,12 @@ def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
+_SPELT_OUT = 1e6
+
+
 def _figures(sigma: float) -> str:
     """Three figures (1.24, 78.4, 0.0443), or three decimals where these are exact (1.000)."""
-    if math.isclose(sigma, round(sigma, 3), rel_tol=1e-7):
+    if sigma < _SPELT_OUT and math.isclose(sigma, round(sigma, 3), rel_tol=1e-7):
         return f"{sigma:.3f}"
     return f"{sigma:#.3g}".rstrip(".")
 
@@ -415,7 +418,8 @@ def _movement(form: Form, other: Form, word: str, place: str) -> str:
     def value(which: Form) -> str:
         if word == "beta":
             return _number(which.beta or 0.0)
-        return _figures(which.sigma or 0.0)
+        # Both with as many digits, whether three decimals happen to be exact or not.
+        return f"{which.sigma or 0.0:#.3g}".rstrip(".")
 
     return (
         f"The {word} moves with the {place}: {value(form)} here, {value(other)} at twice the "

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vaebench.auditing.form import Audit, AuditError
-from vaebench.auditing.words import audit_reductions
+from vaebench.auditing.words import RECONSTRUCTIONS, audit_reductions
 from vaebench.users_code import UsersCodeError, load_function
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def audit_options(
         if shape is None or latent is None:
             raise AuditError("--loss needs --latent and the image's shape (--x-shape or --pixels).")
         return _audit_named(loss, shape, latent, batch)
-    if pixels is None:
+    if pixels is None and recon in RECONSTRUCTIONS:
         raise AuditError("--recon needs the number of pixels of an image (--pixels).")
     return audit_reductions(
         recon or "",
         kl,
         kl_weight=kl_weight,
         recon_weight=recon_weight,
-        pixels=pixels,
+        pixels=pixels or 0,
         latent_dim=latent,
         batch_size=batch,
         sigma=sigma,

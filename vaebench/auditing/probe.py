@@ -164,8 +164,9 @@ def _shapes(
     x_shape: tuple[int, ...], decoded_shape: tuple[int, ...] | None, latents: int, batch: int
 ) -> _Shapes:
     decoded = x_shape if decoded_shape is None else decoded_shape
-    if not isinstance(x_shape, tuple) or not isinstance(decoded, tuple):
-        raise AuditError(f"A shape is a tuple such as (1, 28, 28); got {x_shape!r}, {decoded!r}.")
+    for shape in (x_shape, decoded):
+        if not isinstance(shape, tuple):
+            raise AuditError(f"A shape is a tuple such as (1, 28, 28); got {shape!r}.")
     for size in (*x_shape, *decoded, latents, batch):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise AuditError(

@@ -41,6 +41,9 @@ class KLChoice:
 
 _Choice = TypeVar("_Choice")
 
+_LEAST = 1e-30
+"""Beyond it and its inverse, what follows from a number leaves float64."""
+
 _RECON = (
     ReconChoice("mse-mean", "squared error, mean over pixels and batch", "gaussian", mean=True),
     ReconChoice("mse-sum", "squared error, sum over pixels, mean over the batch", "gaussian"),
@@ -125,6 +128,9 @@ def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
         if isinstance(number, bool) or not math.isfinite(number):
             raise AuditError(f"{name} must be a finite number; it is {number!r}.")
+        if number and not _LEAST <= abs(number) <= 1 / _LEAST:
+            size = f"of {_LEAST:g} to {1 / _LEAST:g}"
+            raise AuditError(f"{name} must be 0, or {size}; it is {number!r}.")
 
 
 def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:

@@ -58,6 +58,8 @@ def warnings_of(
         )
     if cell.likelihood == "bernoulli":
         warnings += _bernoulli_bounds(train_pixels, split, error)
+    else:
+        warnings += _blind_squares(train_pixels, split, scores)
     if _unbounded(cell, split):
         warnings.append(
             "a density on data with repeated exact values and no dequantisation: its value can "
@@ -84,6 +86,18 @@ def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float
             f"that of a decoder which ignores the code, {ceiling:.3f}"
         )
     return warnings
+
+
+def _blind_squares(train_pixels: Tensor, split: EvaluationSplit, scores: Scores) -> list[str]:
+    """Whether the mean of the training images comes nearer to the images than the decoder does."""
+    blind = float((split.pixels.double() - train_pixels.double().mean(0)).square().mean())
+    error = float(scores.squared_error.mean())
+    if not error > blind:
+        return []
+    return [
+        f"collapsed or hardly trained: the mean squared error of {error:.4g} is above that of a "
+        f"decoder which ignores the code, {blind:.4g}"
+    ]
 
 
 def _scale_bounds(

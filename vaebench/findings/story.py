@@ -119,7 +119,7 @@ def _where(evidence: Evidence, rows: pd.DataFrame) -> str:
     total = float(_row(summarise(rows, ["latent_dim"], "kl"), last)["mean"])
     share = float(held[0].mean()) / total if total > 0 else 0.0
     return (
-        f"{text}; all but the strongest {held[1]} hold {_spread(held[0])}, {share:.0%} of the KL."
+        f"{text}; all but the strongest {held[1]} hold {_spread(held[0])}, {share:.1%} of the KL."
     )
 
 

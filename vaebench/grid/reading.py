@@ -6,17 +6,26 @@ Nothing is raised here: every problem is collected, so that a file's errors are 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from vaebench.grid.boxes import Box
 from vaebench.grid.cell import AXES, Value
 from vaebench.grid.problems import Problem
 from vaebench.grid.values import closest, shown
 
-__all__ = ["Block", "Draft", "Given", "Overrides", "read_draft"]
+__all__ = ["Block", "Draft", "Given", "Overrides", "name_problem", "read_draft"]
 
 _KEYS = ("name", "description", "base", "axes", "exclude")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
+
+
+@runtime_checkable
+class SupportsItem(Protocol):
+    """What numpy's numbers can do."""
+
+    def item(self) -> object:
+        """The number as Python has it."""
+
 
 Overrides = Mapping[str, Sequence[object]]
 """Axis name to the raw values that take the place of the file's."""
@@ -80,6 +89,14 @@ def read_draft(raw: Mapping[str, object], overrides: Overrides, name: str) -> Dr
     return draft
 
 
+def name_problem(name: object) -> Problem | None:
+    """Why a grid can't have this name; None if it can."""
+    if isinstance(name, str) and re.fullmatch(_NAME, name):
+        return None
+    rule = "must be 1 to 60 of the characters A-Z a-z 0-9 . _ - (it names a folder)"
+    return Problem("name", f"{rule}, not {shown(name)}")
+
+
 def _unknown(what: str, name: str, options: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
     if name in elsewhere:
         return f"an axis stands in [base] or [axes], not at the top of the file: move {name} there"
@@ -89,11 +106,11 @@ def _unknown(what: str, name: str, options: Iterable[str], elsewhere: Iterable[s
 
 def _read_texts(draft: Draft, raw: Mapping[str, object]) -> None:
     name, description = raw.get("name", draft.name), raw.get("description", "")
-    if isinstance(name, str) and re.fullmatch(_NAME, name):
-        draft.name = name
+    problem = name_problem(name)
+    if problem is None:
+        draft.name = str(name)
     else:
-        rule = "must be 1 to 60 of the characters A-Z a-z 0-9 . _ - (it names a folder)"
-        draft.report("name", f"{rule}, not {shown(name)}")
+        draft.problems.append(problem)
     if isinstance(description, str):
         draft.description = description
     else:
@@ -102,6 +119,8 @@ def _read_texts(draft: Draft, raw: Mapping[str, object]) -> None:
 
 def _checked(draft: Draft, path: str, axis: str, value: object) -> Iterator[Value]:
     """Yield the canonical value, or nothing after reporting what is wrong."""
+    if isinstance(value, SupportsItem) and getattr(value, "shape", None) == ():
+        value = value.item()  # a number of numpy's
     try:
         yield cast(Value, AXES[axis].check(value))
     except ValueError as error:
@@ -136,7 +155,7 @@ def _read_lists(
 ) -> Iterator[tuple[str, Given]]:
     for axis, listed in _known(draft, table, prefix):
         path = f"{prefix}{axis}"
-        if not isinstance(listed, (list, tuple)):
+        if isinstance(listed, str) or not isinstance(listed, Sequence):
             draft.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
             yield axis, Given(path, ())
         elif not listed:

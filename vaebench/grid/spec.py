@@ -30,7 +30,7 @@ from vaebench.grid.cell import (
     default_sigma,
 )
 from vaebench.grid.problems import GridError, Problem
-from vaebench.grid.reading import Block, Draft, Overrides, read_draft
+from vaebench.grid.reading import Block, Draft, Overrides, name_problem, read_draft
 from vaebench.grid.values import closest, shown
 
 __all__ = [
@@ -51,13 +51,25 @@ class Grid:
     """A set of cells with a name.
 
     `boxes` are disjoint and together hold every cell once; `notes` say what collapsed, what stands
-    there twice and what was left out.
+    there twice and what was left out. Made by `load`, `from_dict` or `of`.
+
+    Raises:
+        GridError: the name can't be that of a folder, or a box lacks an axis.
     """
 
     name: str
     description: str = ""
     boxes: tuple[Box, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problem = name_problem(self.name)
+        if problem is not None:
+            raise GridError([problem])
+        for box in self.boxes:
+            if box.keys() != AXES.keys():
+                rule = "a box holds values of every axis: make a grid by Grid.from_dict or Grid.of"
+                raise GridError([Problem("boxes", rule)])
 
     @property
     def count(self) -> int:
@@ -78,6 +90,10 @@ class Grid:
     @classmethod
     def of(cls, name: str, cells: Iterable[Cell], description: str = "") -> "Grid":
         """Make a grid of given cells, each once."""
+        cells = list(cells)
+        for cell in cells:
+            if not isinstance(cell, Cell):
+                raise TypeError(f"cells: needs a list of vaebench.Cell; got {shown(cell)}")
         boxes = ({axis: (getattr(cell, axis),) for axis in AXES} for cell in dict.fromkeys(cells))
         return cls(name, description, tuple(boxes))
 
@@ -98,6 +114,8 @@ class Grid:
     @classmethod
     def from_dict(cls, raw: Mapping[str, object], overrides: Overrides | None = None) -> "Grid":
         """Make a grid of what a TOML file would hold; raises GridError with all problems."""
+        if not isinstance(raw, Mapping):
+            raise TypeError(f"a grid is made of a mapping, as a TOML file has it; got {shown(raw)}")
         return _grid(read_draft(raw, overrides or {}, "grid"), overrides or {})
 
 
@@ -112,9 +130,9 @@ def packaged_grids() -> dict[str, str]:
 def parse_override(text: str) -> tuple[str, list[object]]:
     """Read `--set axis=value[,value]`: the axis and its raw values.
 
-    A value is read as TOML would read it, and a bare word is text: `sigma=0.1,learned`,
-    `hidden=[128],[400]`. Raises GridError where there is no axis or no value; the values are
-    checked when the grid is made.
+    A value is read as TOML would read it, a number also as people write it (`.5`, `01`), and a
+    bare word is text: `sigma=0.1,learned`, `hidden=[128],[400]`. Raises GridError where there is
+    no axis or no value; the values are checked when the grid is made.
 
     >>> parse_override("sigma=0.1,learned")
     ('sigma', [0.1, 'learned'])
@@ -143,14 +161,23 @@ def _parse_word(word: str) -> object:
     try:
         table = tomllib.loads(f"value = {word}")
     except tomllib.TOMLDecodeError:
-        return word
+        return _number(word)
     value = table.get("value")
     return value if isinstance(value, (bool, int, float, str, list)) and len(table) == 1 else word
+
+
+def _number(word: str) -> int | float | str:
+    """A number that is none of TOML's, or the word itself."""
+    if re.fullmatch(r"[+-]?[0-9]+", word):
+        return int(word)
+    return float(word) if re.fullmatch(r"[+-]?([0-9]+\.|[0-9]*\.[0-9]+)", word) else word
 
 
 def _find(name_or_path: str | Path) -> tuple[str, str]:
     """Return the text and the path of a packaged grid or of a file."""
     asked = str(name_or_path)
+    if not asked:
+        raise GridError([Problem("grid", "give a packaged grid's name or a file; got nothing")])
     if isinstance(name_or_path, str) and re.fullmatch(r"[\w-]+", asked):
         packaged = packaged_grids()
         if asked in packaged:
@@ -162,7 +189,8 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
                 [Problem(asked, f"there is no packaged grid or file of this name{names}")]
             )
     try:
-        return Path(asked).read_text("utf-8"), asked
+        # Some editors begin a file with a mark of its byte order.
+        return Path(asked).read_text("utf-8-sig"), asked
     except UnicodeDecodeError:
         raise GridError([Problem(asked, "is no grid file: its text is not UTF-8")]) from None
     except (OSError, ValueError) as error:

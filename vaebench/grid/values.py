@@ -48,9 +48,16 @@ class Check(Protocol):
 
 
 def _refusal(text: str, value: object) -> ValueError:
-    quoted = isinstance(value, str) and re.fullmatch(r"\s*[-+.0-9][-+.0-9eE_]*\s*", value)
-    hint = "; write the number without quotes" if quoted and "number" in text else ""
+    quoted = isinstance(value, str) and "number" in text and _is_number(value)
+    hint = "; write the number without quotes" if quoted else ""
     return ValueError(f"must be {text}, not {shown(value)}{hint}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _left_out(absent: str | None) -> str:

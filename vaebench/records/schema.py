@@ -179,7 +179,8 @@ class CellRecord(Record):
     `series` has one number an epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
     learning_rate), None where it was not finite. `comparable` says what the likelihood is on
     these data: "mass", "density" or "not a likelihood of these data". `weights_sha256` is that of
-    the bytes of its `weights.safetensors`, where these were kept.
+    the bytes of its `weights.safetensors`, where these were kept; `network_sha256` that of the file
+    of a user's own network.
     """
 
     kind: Literal["cell"] = "cell"
@@ -193,6 +194,7 @@ class CellRecord(Record):
     warnings: list[str] = Field(default_factory=list)
     comparable: str
     weights_sha256: str | None = None
+    network_sha256: str | None = None
 
     @property
     def record_id(self) -> str:

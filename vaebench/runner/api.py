@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vaebench.grid.spec import Grid
@@ -15,10 +15,10 @@ __all__ = ["run"]
 
 
 def run(
-    grid: Grid | str | Path,
+    grid: Grid | str | Path | Mapping[str, object],
     output: Path | str | None = None,
     *,
-    overrides: Mapping[str, Sequence[object]] | None = None,
+    overrides: Mapping[str, Iterable[object]] | None = None,
     data_dir: Path | str | None = None,
     jobs: int | None = None,
     retry_failed: bool = False,
@@ -31,9 +31,9 @@ def run(
     """Run a grid; what has a record already is not run again.
 
     Args:
-        grid: a Grid, the name of a packaged grid, or a TOML file.
+        grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of what one holds.
         output: the results folder, by default ``results/<grid>``.
-        overrides: axis -> values, as ``--set`` does; only with a name or file.
+        overrides: axis -> values, as ``--set`` does; not with a Grid, which is already built.
         data_dir: where data files are looked for first.
         jobs: worker processes, one a core by default.
         retry_failed: try again what failed, diverged or ran out of time.
@@ -53,11 +53,11 @@ def run(
         DataMissing, DataInvalid: a data set can't be had, or not be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
     """
-    for axis, values in (overrides or {}).items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise ValueError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
-    if not isinstance(grid, Grid):
-        grid = Grid.load(str(grid), {k: list(v) for k, v in (overrides or {}).items()})
+    forced = _lists(overrides)
+    if isinstance(grid, Mapping):
+        grid = Grid.from_dict(grid, forced)
+    elif not isinstance(grid, Grid):
+        grid = Grid.load(str(grid), forced)
     elif overrides:
         raise ValueError("overrides go with a grid's name or file; this grid is already built")
     store = Store(Path(output) if output is not None else Path("results") / grid.name)
@@ -73,3 +73,15 @@ def run(
         keep_weights=keep_weights,
         engine=engine,
     )
+
+
+def _lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
+    """The values of each axis as a list; numpy's arrays and ranges will do."""
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise ValueError(f"overrides: needs a mapping of axis to values; got {overrides!r}")
+    lists = {}
+    for axis, values in (overrides or {}).items():
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+            raise ValueError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
+        lists[axis] = list(values)
+    return lists

@@ -28,6 +28,7 @@ from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
+from vaebench.users_code import source_digest
 
 __all__ = ["execute"]
 
@@ -179,6 +180,7 @@ def _outcome(
         warnings=[*warnings, *notes],
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
+        network_sha256=source_digest(cell.architecture) if ":" in cell.architecture else None,
     )
     return Outcome(record, arrays, weights)
 

@@ -38,7 +38,7 @@ class Reproduction:
 def reproduce(
     words: Sequence[str] = (),
     budget: Budget = "quick",
-    store: Store | None = None,
+    store: Store | Path | str | None = None,
     *,
     data_dir: Path | None = None,
     device: str = "cpu",
@@ -68,7 +68,10 @@ def reproduce(
     if budget not in BUDGETS:
         raise ValueError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
-    store = Store(Path("results") / f"reproduce-{budget}") if store is None else store
+    if store is None:
+        store = Path("results") / f"reproduce-{budget}"
+    if not isinstance(store, Store):
+        store = Store(Path(store))
     absent = _absent_data(findings, budget, data_dir)
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
     cells = [cell for finding in wanted for cell in _cells(finding, budget)]

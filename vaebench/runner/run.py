@@ -103,11 +103,11 @@ def run_grid(
         StorageError: the folder can't be made or written.
         DataMissing, DataInvalid: a data set can't be had.
     """
-    if not time_limit > 0:
-        raise ValueError(f"time_limit must be above 0 seconds; got {time_limit}")
+    if not isinstance(time_limit, int | float) or not time_limit > 0:
+        raise ValueError(f"time_limit must be above 0 seconds; got {time_limit!r}")
     for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be 1 or more; got {number}")
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"{name} must be 1 or more, a whole number; got {number!r}")
     begin = time.monotonic()
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)
@@ -311,7 +311,7 @@ class _Display:
             what += f", {name} {elbo.value:.2f} nats/image"
         if record.status.state != "interrupted":
             elapsed = time.monotonic() - self._begin
-            remaining = elapsed * (self._price / self._work - 1) if self._work else 0.0
+            remaining = elapsed * max(self._price / self._work - 1, 0.0) if self._work else 0.0
             what += f"; about {remaining:.0f} s left"
         self.say(f"[{self._done}/{self._total}] {record.cell_id}: {what}")
 

@@ -95,8 +95,8 @@ def time_steps(
     if isinstance(devices, str) or not devices:
         raise ValueError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
     _positive("seconds", seconds)
-    for name, number in (("steps", steps), ("threads", threads)):
-        _positive(name, 1 if number is None else number)
+    _whole("steps", steps, least=10)
+    _whole("threads", threads, least=1)
     if threads is not None and threads > default_jobs():
         raise ValueError(
             f"threads must not exceed the {default_jobs()} cores that this process may use; "
@@ -128,6 +128,13 @@ def time_steps(
 def _positive(name: str, number: float) -> None:
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be above 0; got {number}")
+
+
+def _whole(name: str, number: int | None, least: int) -> None:
+    if number is None:
+        return
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {number!r}")
 
 
 _Wanted = tuple[TimedStep, Place]
