@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import os
@@ -119,6 +120,8 @@ def _told(error: Exception) -> str:
 
 
 def _exit_code(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EXIT_DAMAGED  # as of a run that finds the disk full
     for kind in type(error).__mro__:
         code = _EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
         if code is not None:
@@ -612,7 +615,10 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     For instance: vaebench audit --recon mse-mean --kl sum --kl-weight 0.00025 --pixels 12288
     --latent 128
     """
-    _refuse_alone(zoo=zoo, peers=peers)
+    given = _given()
+    _refuse_beside(given, "--zoo" if zoo else "--peers" if peers else "", _EVERY_WORD)
+    _refuse_beside(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
+    _refuse_beside(given, "--recon", ("--x-shape",))
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text
@@ -629,19 +635,28 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     _say(audit_options(x_shape=_shape(x_shape), **words).text())  # type: ignore[arg-type]  # click types each option
 
 
-def _refuse_alone(**flags: bool) -> None:
-    """Refuse what is said beside a flag that stands for a whole table of its own."""
+_EVERY_WORD = (
+    *("--zoo", "--peers", "--loss", "--recon", "--kl", "--kl-weight", "--recon-weight", "--sigma"),
+    *("--pixels", "--latent", "--batch", "--x-shape"),
+)
+
+
+def _given() -> list[str]:
+    """The options of this command that were given a value."""
     context = click.get_current_context()
-    given = [
+    return [
         option.opts[0]
         for option in context.command.params
         if option.name is not None
         and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
     ]
-    for flag, is_on in flags.items():
-        others = [name for name in given if name != f"--{flag}"]
-        if is_on and others:
-            raise click.UsageError(f"--{flag} stands alone; leave out {', '.join(others)}")
+
+
+def _refuse_beside(given: Sequence[str], option: str, others: Sequence[str]) -> None:
+    """Refuse what has no meaning beside an option, rather than leave it out without a word."""
+    idle = [name for name in others if name in given and name != option]
+    if option in given and idle:
+        raise click.UsageError(f"with {option} leave out {', '.join(idle)}")
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

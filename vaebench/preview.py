@@ -142,6 +142,7 @@ def _lack_of_memory(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
 
 
 def _price(prices: Sequence[Estimate], count: int, jobs: int) -> str:
+    jobs = min(jobs, count)
     seconds = sum(price.seconds for price in prices) * count / len(prices) / jobs
     memory = max(price.memory_mib for price in prices)
     words = "1 job" if jobs == 1 else f"{jobs} jobs"

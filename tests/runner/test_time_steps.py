@@ -196,7 +196,7 @@ def test_available_stands_for_the_devices_that_are_there() -> None:
         ({"devices": ["gpu"]}, "must be one of cpu, cuda"),
         ({"devices": "cpu"}, "devices: needs a list of at least one, .* got 'cpu'"),
         ({"devices": []}, "devices: needs a list"),
-        ({"devices": ["cpu"], "seconds": 0.0}, "seconds must be above 0; got 0"),
+        ({"devices": ["cpu"], "seconds": 0.0}, "seconds must be above 0 and finite; got 0"),
         ({"devices": ["cpu"], "steps": 0}, "steps must be a whole number of at least 10; got 0"),
         (
             {"devices": ["cpu"], "threads": -1},

@@ -5,7 +5,6 @@ other axes a cell and its partner are equal. The interval is that of the paired 
 seeds, so what a seed does to both sides alike falls out of it.
 """
 
-import errno
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from vaebench.analysis.summary import interval, shared
 from vaebench.grid.cell import AXES
 from vaebench.grid.spec import GridError, parse_override
 from vaebench.grid.values import closest
-from vaebench.records.files import StorageError
+from vaebench.records.schema import RecordError
 
 __all__ = ["Comparison", "compare", "paired", "parse_side"]
 
@@ -66,7 +65,8 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
         NotComparable: the values mean different things; the text says which.
         ValueError: there is no such metric, axis or value, or no cell has a partner.
         FileNotFoundError: there is no such folder.
-        StorageError: a folder can't be read, or none of its records can be used.
+        StorageError: a folder can't be read.
+        RecordError: none of a folder's records can be used.
     """
     sides = _selected(str(a)), _selected(str(b))
     tell_networks_apart(sides[0].frame, sides[1].frame)
@@ -125,8 +125,9 @@ def _selected(text: str) -> _Side:
     store, chosen = parse_side(text)
     frame, damages = load_with_damage(store)
     if frame.empty and damages:
-        first = f"none of its {len(damages)} records can be used, the first for {damages[0].reason}"
-        raise StorageError(errno.EIO, first, str(store))
+        raise RecordError(
+            f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
+        )
     if frame.empty:
         raise ValueError(f"{store} holds no record of a cell")
     for axis, value in chosen.items():

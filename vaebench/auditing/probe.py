@@ -104,6 +104,8 @@ class _Probe:
                 f"The loss must return one number; it returned a tensor of shape "
                 f"{tuple(result.shape)}. Sum or average it."
             )
+        if result.is_complex():
+            raise AuditError("The loss must return a real number; it returned a complex one.")
         number = float(result.detach())
         if not math.isfinite(number):
             raise AuditError(

@@ -127,7 +127,7 @@ def time_steps(
 
 def _positive(name: str, number: float) -> None:
     if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be above 0; got {number}")
+        raise ValueError(f"{name} must be above 0 and finite; got {number}")
 
 
 def _whole(name: str, number: int | None, least: int) -> None:
