@@ -339,6 +339,7 @@ def test_a_fixed_size_is_not_told_and_not_fatal() -> None:
         (lambda x, y, mu, lv: HALF_SSE(x, y, mu, lv) * math.nan, "The loss is nan at an ordinary"),
         (lambda x, y, mu, lv: HALF_SSE(x, y, mu, lv) + lv.log().sum(), "expects a variance"),
         (lambda _x, _y, mu, lv: kl(mu, lv), r"returned a tensor of shape \(4,\). Sum or average"),
+        (lambda _x, _y, mu, lv: torch.complex(kl(mu, lv).sum(), mu.sum()), "a complex one"),
         (lambda *_: 1.5, "must return a scalar tensor; it returned a float"),
         (lambda *_: None, "it returned a NoneType"),
         (lambda *_: {"loss": 1, "kl": 2}, r"Return one of its entries \(loss, kl\)"),
