@@ -348,7 +348,19 @@ def test_a_fixed_size_is_not_told_and_not_fatal() -> None:
         (lambda x: x, "The loss raised TypeError"),
         ("mse", "A loss is a function"),
     ],
-    ids="nan variance vector complex float none dict tuple raises arity text".split(),
+    ids=[
+        "nan",
+        "variance",
+        "vector",
+        "complex",
+        "float",
+        "none",
+        "dict",
+        "tuple",
+        "raises",
+        "arity",
+        "text",
+    ],
 )
 def test_a_broken_loss_gets_a_sentence(loss: Loss, message: str) -> None:
     with pytest.raises(AuditError, match=message):
