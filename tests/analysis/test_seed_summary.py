@@ -164,6 +164,12 @@ def test_two_data_sets_of_one_name_are_told_apart() -> None:
         "digits, data 0f0f0f0f, grey levels, density",
         "digits, data abababab, grey levels, density",
     ]
+    frame = tidy([(first, "s"), (other, "s")])
+    frame["channels"] = [3 if checksum == "ab" * 32 else 1 for checksum in frame["data_checksum"]]
+    assert [group.label for group in groups(frame, "elbo")] == [
+        "digits, in grey, grey levels, density",
+        "digits, in colour, grey levels, density",
+    ]
 
 
 @pytest.mark.parametrize(

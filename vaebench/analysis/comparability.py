@@ -152,15 +152,27 @@ def _words(column: str, value: object) -> str:
 
 
 def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFrame) -> str:
-    """Names what a group shares; a checksum only where one data set's name has several."""
+    """Names what a group shares; a checksum only where one data set's name has several.
+
+    An image folder that was read in grey and in colour is told apart by these words instead.
+    """
     shown = []
     for column, value in zip(columns, key, strict=True):
         same_name = frame[frame["dataset"] == key[0]] if column == "data_checksum" else None
         if same_name is not None and same_name["data_checksum"].nunique() < 2:
             continue
-        if not is_missing(value) and (column != "data_threshold" or value):
+        if same_name is not None and _read_in_both(same_name):
+            read = same_name.loc[same_name["data_checksum"] == value, "channels"]
+            shown.append("in colour" if read.iloc[0] == 3 else "in grey")
+        elif not is_missing(value) and (column != "data_threshold" or value):
             shown.append(_words(column, value))
     return plain(", ".join(shown), 120)
+
+
+def _read_in_both(rows: pd.DataFrame) -> bool:
+    """Whether two checksums of one data set are those of its grey and its colour images."""
+    pairs = rows[["data_checksum", "channels"]].drop_duplicates()
+    return len(pairs) == pairs["channels"].nunique() == pairs["data_checksum"].nunique() == 2
 
 
 def groups(frame: pd.DataFrame, metric: str) -> tuple[Group, ...]:
