@@ -195,7 +195,7 @@ ESTIMATORS: tuple[Finding, ...] = (
         "bound-curve-rises",
         "iwae",
         "In every trained cell the importance-weighted bound rises with k",
-        "Burda et al. 2016, Thm. 1; on the same codes a check of the records, by Jensen's inequality",
+        "Burda et al. 2016, Thm. 1; a check of the records, by Jensen's inequality",
         ("T10", "A17"),
         "smallest step of L_1, L_10, L_100, ... on the same codes",
         same(Margin(low=0.0, strict=True)),
