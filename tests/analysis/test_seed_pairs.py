@@ -199,6 +199,13 @@ def test_what_may_not_be_compared_is_refused(
             "several records of seed 0 that differ in the machine alone",
         ),
         (frame(A).iloc[:0], frame(B), "elbo", "records on both sides"),
+        (
+            # The epochs are those of each side's designs, but of no design are they both's.
+            pd.concat([frame(A, epochs=5), frame(A, latent_dim=2, epochs=9)]),
+            pd.concat([frame(B, epochs=9), frame(B, latent_dim=2, epochs=5)]),
+            "elbo",
+            r"the nearest two differ in (epochs \(5 and 9\)|latent_dim \(8 and 2\))",
+        ),
     ],
 )
 def test_sides_without_pairs_say_why(

@@ -5,11 +5,13 @@ other axes a cell and its partner are equal. The interval is that of the paired 
 seeds, so what a seed does to both sides alike falls out of it.
 """
 
+import itertools
+import operator
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -237,7 +239,24 @@ def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
                 f"a cell is compared with one that is equal in all else; the two sides share no "
                 f"{axis}: {_values_text(a[axis])} and {_values_text(b[axis])}{hint}"
             )
-    return "a cell is compared with one that is equal in all else; no cell has such a partner"
+    apart = _nearest([*same, "seed"], a, b)
+    return (
+        "a cell is compared with one that is equal in all else; no cell has such a partner: the "
+        f"nearest two differ in {apart}"
+    )
+
+
+_LOOKED_THROUGH: Final = 200
+"""Designs of each side among which the nearest two are looked for."""
+
+
+def _nearest(axes: Sequence[str], a: pd.DataFrame, b: pd.DataFrame) -> str:
+    """In what the two most alike of two sides differ, `epochs (30 and 40)`."""
+    texts = [side[list(axes)].map(value_text).drop_duplicates() for side in (a, b)]
+    pairs = itertools.product(*(side.to_numpy().tolist()[:_LOOKED_THROUGH] for side in texts))
+    one, other = min(pairs, key=lambda pair: sum(map(operator.ne, *pair)))
+    told = zip(axes, one, other, strict=True)
+    return ", ".join(f"{axis} ({x} and {y})" for axis, x, y in told if x != y)
 
 
 def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[str]) -> list[str]:
