@@ -122,7 +122,7 @@ def test_of_very_many_designs_some_are_drawn_and_the_title_says_so() -> None:
     assert (named[0], named[-1]) == ("σ 0.01", "σ 0.4")
     plane = plane_figures.rate_distortion(frame, "plane")
     assert plane is not None
-    assert plane.get_suptitle() == "plane (15 of 40 designs)"
+    assert plane.get_suptitle() == "plane (13 of 40 designs)"
 
 
 def test_the_dots_of_a_cost_are_bounded_and_its_medians_are_of_all() -> None:

@@ -105,6 +105,14 @@ def test_the_time_of_a_cell_that_diverged_is_no_time_of_a_training() -> None:
     assert found.without[1] == {"the cell is diverged": 1}
 
 
+def test_designs_that_were_one_pack_have_no_times_of_their_own() -> None:
+    a, b = (frame(A, pack_size=4, beta=beta) for beta in (1.0, 2.0))
+    found = paired(a, b, "train_seconds")
+    assert found.frame.iloc[0]["n"] == 0
+    assert "trained as one pack, timed together" in comparison_text(found, ("x", "y"))
+    assert paired(a, b, "elbo").frame.iloc[0]["n"] == 4
+
+
 def test_a_pair_without_values_says_why() -> None:
     found = paired(frame(A), frame(dict.fromkeys(B) | {0: B[0]}, sigma=0.3))
     assert found.without == ({}, {"not finite": 3})

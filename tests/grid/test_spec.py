@@ -420,13 +420,18 @@ def test_an_override_that_leaves_a_sigma_idle_collapses_it() -> None:
 
 
 def test_ranges_and_numbers_of_numpy_are_values() -> None:
-    raw = {"axes": {"seed": range(2), "sigma": [np.float64(0.5)], "likelihood": ["gaussian"]}}
-    grid = Grid.from_dict(raw, {"latent_dim": [np.int64(4)]})
+    raw = {
+        "axes": {"seed": np.arange(2), "sigma": [np.float64(0.5)], "likelihood": ["gaussian"]},
+        "base": {"dequantize": np.bool_(False)},
+    }
+    grid = Grid.from_dict(raw, {"latent_dim": [np.int64(4)], "epochs": range(9, 10)})
     assert [(cell.seed, cell.sigma, cell.latent_dim) for cell in grid.cells] == [
         (0, 0.5, 4),
         (1, 0.5, 4),
     ]
     assert type(grid.cells[0].latent_dim) is int
+    assert Cell(seed=np.int64(3)).seed == 3  # type: ignore[arg-type]  # as a script might have it
+    assert "an axis is named by text" in problems({"axes": {3: [1]}})["axes.3"]
     assert "must be a list of values" in problems({"axes": {"seed": 3}})["axes.seed"]
 
 

@@ -44,7 +44,7 @@ class Comparison:
             the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
             Student t interval (NaN for one seed); `n`, the seeds with a value on both sides, of
             a timing the pairs measured apart from each other; `cells`, the seeds with a record on
-            both sides.
+            both sides; `together`, those of a timing that were one pack.
         alone: how many records of a, and of b, have no partner on the other side.
         without: of the paired records of a, and of b, how many have no value, by reason.
         unused: a line for each record of the two folders that could not be used.
@@ -277,6 +277,9 @@ def _difference(
     # The time of a cell that diverged is that of the steps before.
     done = (one["status"] == "done") & (other["status"] == "done")
     whole = done & one[metric].notna() & other[metric].notna()
+    # What was trained as one pack was timed together: the two have no times of their own.
+    together = shared(one, metric) & shared(other, metric) & (one[metric] == other[metric])
+    whole &= ~together
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
     # Seeds that were trained as one pack share one measurement, which counts once.
     pairs["of_a"], pairs["of_b"] = (_measurement(rows[whole], metric) for rows in (one, other))
@@ -291,4 +294,5 @@ def _difference(
         "high": result.high,
         "n": result.n,
         "cells": len(one),
+        "together": int(together.sum()),
     }

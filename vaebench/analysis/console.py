@@ -19,6 +19,7 @@ from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.frame import load_results
+from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.overview import result_tables, warnings_table
 from vaebench.analysis.summary import number
@@ -147,10 +148,12 @@ def _states(frame: pd.DataFrame) -> list[str]:
         lines.append(f"{len(rows)} {state}")
         if state == "done":
             continue
-        reasons = rows["status_reason"].value_counts()
+        told = rows["status_reason"].map(lambda reason: plain(reason, 200))
+        reasons = told.map(kind).value_counts()
         for reason, count in reasons.head(_REASONS_SHOWN).items():
-            example = rows.loc[rows["status_reason"] == reason, "cell_id"].iloc[0]
-            lines.append(f"  {count}: {plain(reason, 200)}\n     for instance {example}")
+            alike = told[told.map(kind) == reason]
+            example = rows.loc[alike.index[0], "cell_id"]
+            lines.append(f"  {count}: {common_text(alike.tolist())}\n     for instance {example}")
         if len(reasons) > _REASONS_SHOWN:
             lines.append(f"  and {len(reasons) - _REASONS_SHOWN} other reasons")
     return lines
@@ -252,7 +255,7 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
 
 
 def _comparison_table(found: Comparison) -> Table:
-    measured = ("a", "b", "difference", "low", "high", "n", "cells")
+    measured = ("a", "b", "difference", "low", "high", "n", "cells", "together")
     axes = [name for name in map(str, found.frame.columns) if name not in measured]
     name = heading(found.metric)
     return Table(
@@ -279,6 +282,8 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
 
 
 def _verdict(row: dict[Hashable, float], metric: str) -> str:
+    if row["n"] == 0 and row["together"]:
+        return "trained as one pack, timed together"
     if row["n"] == 0:
         return "no seed has a value on both sides"
     if row["n"] == 1:

@@ -155,19 +155,23 @@ def _limit(axes: Axes, points: NDArray[np.float64], halves: NDArray[np.float64])
 def _draw(axes: Axes, paths: Sequence[_Path]) -> None:
     for path in paths:
         axes.plot(path.rate["mean"], path.distortion["mean"], color="#b8bec5", lw=1.0, zorder=1)
-        for size, (x, y), (wide, tall) in zip(
-            path.rate["latent_dim"], path.means, path.halves, strict=True
+        whole = (path.rate["n"] == path.rate["cells"]).tolist()
+        for size, (x, y), (wide, tall), full in zip(
+            path.rate["latent_dim"], path.means, path.halves, whole, strict=True
         ):
+            shade = path.shades[size]
             axes.errorbar(
                 x,
                 y,
                 xerr=wide or np.nan,
                 yerr=tall or np.nan,
-                color=path.shades[size],
+                color=shade,
                 marker=path.marker,
                 markersize=6,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
+                # Open where a seed has no value.
+                markerfacecolor=shade if full else "white",
+                markeredgecolor="white" if full else shade,
+                markeredgewidth=0.5 if full else 1.2,
                 elinewidth=1.0,
             )
 

@@ -242,11 +242,16 @@ def number(value: float, spread: float = math.nan) -> str:
     ('-103.2', '0.01235', '12', '-1')
     >>> number(2.43e-7, 1.1e-7), number(1.1e-7, 1.1e-7)
     ('2.4e-07', '1.1e-07')
+    >>> number(-2.04e26, 8.8e26), number(3.1e12)
+    ('-2.0e+26', '3.1e+12')
     """
     if math.isnan(value):
         return "n/a"
     if math.isnan(spread) or spread <= 0:
-        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+        return f"{value:,.0f}" if 10_000 <= abs(value) < _SPELT_OUT else f"{value:.4g}"
+    if max(abs(value), spread) >= _SPELT_OUT:
+        figures = math.floor(math.log10(max(abs(value), spread))) - math.floor(math.log10(spread))
+        return f"{value:.{min(1 + figures, _MOST_DECIMALS)}e}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     if decimals <= _MOST_DECIMALS or abs(value) >= 1e-3:
         return f"{value:,.{decimals}f}"
@@ -255,6 +260,7 @@ def number(value: float, spread: float = math.nan) -> str:
 
 
 _MOST_DECIMALS = 6
+_SPELT_OUT = 1e9
 
 
 def summary_text(mean: float, low: float, high: float, n: int, cells: int, diverged: int) -> str:

@@ -6,7 +6,7 @@ Nothing is raised here: every problem is collected, so that a file's errors are 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 from vaebench.grid.boxes import Box
 from vaebench.grid.cell import AXES, Value
@@ -17,14 +17,6 @@ __all__ = ["Block", "Draft", "Given", "Overrides", "name_problem", "read_draft"]
 
 _KEYS = ("name", "description", "base", "axes", "exclude")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
-
-
-@runtime_checkable
-class SupportsItem(Protocol):
-    """What numpy's numbers can do."""
-
-    def item(self) -> object:
-        """The number as Python has it."""
 
 
 Overrides = Mapping[str, Sequence[object]]
@@ -73,7 +65,7 @@ class Draft:
 def read_draft(raw: Mapping[str, object], overrides: Overrides, name: str) -> Draft:
     """Read a parsed grid file; `name` is that of a file which gives itself none."""
     draft = Draft(name)
-    for key in raw:
+    for key in map(str, raw):
         if key not in _KEYS:
             draft.report(key, _unknown("key", key, _KEYS, AXES))
     _read_texts(draft, raw)
@@ -119,8 +111,6 @@ def _read_texts(draft: Draft, raw: Mapping[str, object]) -> None:
 
 def _checked(draft: Draft, path: str, axis: str, value: object) -> Iterator[Value]:
     """Yield the canonical value, or nothing after reporting what is wrong."""
-    if isinstance(value, SupportsItem) and getattr(value, "shape", None) == ():
-        value = value.item()  # a number of numpy's
     try:
         yield cast(Value, AXES[axis].check(value))
     except ValueError as error:
@@ -129,7 +119,9 @@ def _checked(draft: Draft, path: str, axis: str, value: object) -> Iterator[Valu
 
 def _known(draft: Draft, table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
     for axis, value in table.items():
-        if axis in AXES:
+        if not isinstance(axis, str):
+            draft.report(f"{prefix}{axis}", "an axis is named by text")
+        elif axis in AXES:
             yield axis, value
         else:
             draft.report(f"{prefix}{axis}", _unknown("axis", axis, AXES))
@@ -155,6 +147,8 @@ def _read_lists(
 ) -> Iterator[tuple[str, Given]]:
     for axis, listed in _known(draft, table, prefix):
         path = f"{prefix}{axis}"
+        if hasattr(listed, "tolist"):
+            listed = listed.tolist()  # an array of numpy's
         if isinstance(listed, str) or not isinstance(listed, Sequence):
             draft.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
             yield axis, Given(path, ())

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 __all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "shown"]
 
@@ -60,6 +60,21 @@ def _is_number(text: str) -> bool:
         return False
 
 
+@runtime_checkable
+class _OfNumpy(Protocol):
+    """What numpy's numbers and arrays can do."""
+
+    shape: tuple[int, ...]
+
+    def item(self) -> object:
+        """A lone number as Python has it."""
+
+
+def _plain(value: object) -> object:
+    """A number of numpy's as Python has it; anything else as it is."""
+    return value.item() if isinstance(value, _OfNumpy) and value.shape == () else value
+
+
 def _left_out(absent: str | None) -> str:
     return f"; left out: {absent}" if absent else ""
 
@@ -89,6 +104,7 @@ class Whole:
         """Return the number; raise ValueError for anything else."""
         if value is None and self.absent:
             return None
+        value = _plain(value)
         if not _is_whole(value) or not self.low <= value <= self.high:
             raise _refusal(self._rule, value)
         return value
@@ -124,6 +140,7 @@ class Real:
         """Return the number as a float, or the word; raise ValueError for anything else."""
         if value is None and self.absent:
             return None
+        value = _plain(value)
         if isinstance(value, str) and self.words:
             if value in self.words:
                 return value
@@ -152,6 +169,7 @@ class Flag:
 
     def __call__(self, value: object) -> bool:
         """Return the bool; raise ValueError for anything else."""
+        value = _plain(value)
         if not isinstance(value, bool):
             raise _refusal(self.text, value)
         return value

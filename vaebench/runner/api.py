@@ -60,6 +60,8 @@ def run(
         grid = Grid.load(str(grid), forced)
     elif overrides:
         raise ValueError("overrides go with a grid's name or file; this grid is already built")
+    if output is not None and not str(output):
+        raise ValueError("output: a folder's name must not be empty")
     store = Store(Path(output) if output is not None else Path("results") / grid.name)
     return run_grid(
         grid,

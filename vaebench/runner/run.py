@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 
 from tqdm import tqdm
@@ -106,7 +107,7 @@ def run_grid(
     if not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit must be above 0 seconds; got {time_limit!r}")
     for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
-        if number is not None and (not isinstance(number, int) or number < 1):
+        if number is not None and (not isinstance(number, Integral) or number < 1):
             raise ValueError(f"{name} must be 1 or more, a whole number; got {number!r}")
     begin = time.monotonic()
     with engine_of(engine) as machines:
@@ -308,7 +309,8 @@ class _Display:
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable.startswith("not") else "ELBO"
-            what += f", {name} {elbo.value:.2f} nats/image"
+            value = f"{elbo.value:.2f}" if abs(elbo.value) < 1e9 else f"{elbo.value:.3g}"
+            what += f", {name} {value} nats/image"
         if record.status.state != "interrupted":
             elapsed = time.monotonic() - self._begin
             remaining = elapsed * max(self._price / self._work - 1, 0.0) if self._work else 0.0
