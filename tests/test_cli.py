@@ -148,6 +148,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("audit", "--zoo", "--recon", "mse-sum"), "with --zoo leave out --recon"),
     (("audit", "--loss", "m:f", "--latent", "2", "--sigma", "3"), "with --loss leave out --sigma"),
     (("audit", "--recon", "mse-sum", "--x-shape", "1,2"), "with --recon leave out --x-shape"),
+    (("audit", "--x-shape", "1,8", "--pixels", "9"), "with --x-shape leave out --pixels"),
     (("audit", "--zoo", "--peers"), "with --zoo leave out --peers"),
     (("audit", "--recon", "typo"), "No reconstruction is called 'typo'"),
     (("audit", "--recon", "mse-sum", "--pixels", "9", "--kl-weight", "1e300"), "1e-30 to 1e+30"),

@@ -493,7 +493,8 @@ def show(store: Path, cell: str | None) -> None:
         findings = sum(fact.kind == "finding" for fact in facts.values())
         if findings:
             judge = f"vaebench reproduce --no-train -o {store}"
-            _say(f"{findings} records of findings that need no cell: `{judge}` judges by them")
+            many = "s" * (findings != 1)
+            _say(f"{findings} record{many} of findings that need no cell: `{judge}` judges by them")
         if _unused(store):
             sys.exit(EXIT_DAMAGED)
         return
@@ -619,6 +620,7 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     _refuse_beside(given, "--zoo" if zoo else "--peers" if peers else "", _EVERY_WORD)
     _refuse_beside(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
     _refuse_beside(given, "--recon", ("--x-shape",))
+    _refuse_beside(given, "--x-shape", ("--pixels",))
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -346,6 +347,7 @@ def test_a_fixed_size_is_not_told_and_not_fatal() -> None:
         (lambda *_: (1, 2), "Return the one that is minimised"),
         (lambda x, _y, mu, _lv: x @ mu, "The loss raised RuntimeError for x, decoded, mu, logvar"),
         (lambda x: x, "The loss raised TypeError"),
+        (lambda *_: sys.exit(3), "The loss raised SystemExit"),
         ("mse", "A loss is a function"),
     ],
     ids=[
@@ -359,6 +361,7 @@ def test_a_fixed_size_is_not_told_and_not_fatal() -> None:
         "tuple",
         "raises",
         "arity",
+        "leaves",
         "text",
     ],
 )

@@ -49,6 +49,7 @@ from vaebench.analysis.timing import (
     timing_table,
 )
 from vaebench.analysis.timing_figures import timing_caption, timing_figure
+from vaebench.records.store import Store
 
 __all__ = [
     "NothingToReport",
@@ -588,6 +589,10 @@ def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport
     newer = sum(each.reason.startswith("newer") for each in damaged)
     if newer:
         return OnlyDamaged(f"{text} that this version can read; {newer} are of a newer vaebench")
+    for path in paths:
+        if any(fact.kind == "finding" for fact in Store(path).read_facts()[0]):
+            judge = f"vaebench reproduce --no-train -o {path}"
+            return NothingToReport(f"{text}; `{judge}` judges the findings there and makes a page")
     run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
     lost = f"; {len(damaged)} files are damaged" if damaged else ""
     kind = OnlyDamaged if damaged else NothingToReport

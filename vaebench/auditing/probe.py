@@ -86,7 +86,7 @@ class _Probe:
             torch.manual_seed(seed)
             try:
                 result = self.loss(*arguments)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 shapes = ", ".join(str(tuple(v.shape)) for v in arguments)
                 raise AuditError(
                     f"The loss raised {type(error).__name__} for x, decoded, mu, logvar of shapes "
@@ -117,7 +117,7 @@ class _Probe:
         return number
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else "no message"
 

@@ -69,7 +69,7 @@ def worth_compiling(steps: int, device_type: str) -> bool:
 def compiled_step(
     vae: VAE,
     cells: Sequence[Cell],
-    beta: Tensor,
+    weights: Tensor,
     optimizer: PackOptimizer,
     x: Tensor,
     noise: Tensor,
@@ -82,7 +82,7 @@ def compiled_step(
     Raises:
         NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
     """
-    traced = _Traced(vae, cells, beta, optimizer)
+    traced = _Traced(vae, cells, weights, optimizer)
     device_type = x.device.type
     try:
         # Two seconds to import, which only a long training repays.
@@ -148,14 +148,14 @@ class _Traced(nn.Module):
     """A step as a function of the state and the batch, tensors in and tensors out."""
 
     def __init__(
-        self, vae: VAE, cells: Sequence[Cell], beta: Tensor, optimizer: PackOptimizer
+        self, vae: VAE, cells: Sequence[Cell], weights: Tensor, optimizer: PackOptimizer
     ) -> None:
         super().__init__()
-        self.vae, self._cells, self._beta, self._optimizer = vae, cells, beta, optimizer
+        self.vae, self._cells, self._weights, self._optimizer = vae, cells, weights, optimizer
         self._names = [f"vae.{name}" for name, p in vae.named_parameters() if p.requires_grad]
 
     def forward(self, x: Tensor, noise: Tensor) -> StepTerms:
-        return training_loss(self.vae, self._cells, self._beta, x, noise)
+        return training_loss(self.vae, self._cells, self._weights, x, noise)
 
     def step(self, *tensors: Tensor) -> list[Tensor]:
         """State, pace, pixels and noise to the stacked terms; updates the state."""

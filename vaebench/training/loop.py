@@ -20,7 +20,7 @@ from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.compiled import NotCompiled, compiled_step, worth_compiling
 from vaebench.training.optimizer import PackOptimizer
 from vaebench.training.replay import Record, ReplayedBlocks, can_be_recorded, cuda_graph
-from vaebench.training.step import Step, eager_step, learning_rate_factor
+from vaebench.training.step import Step, eager_step, learning_rate_factor, second_weights
 
 __all__ = ["Divergence", "Generators", "Progress", "Stopped", "Training", "train"]
 
@@ -104,8 +104,10 @@ def train(
     """
     if record is None and vae.prior_scale.is_cuda:
         record = cuda_graph
-    loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint, stop)
-    return loop.run(progress)
+    # Streams, and kernels that the compiler wrote, are those of the current device.
+    with torch.cuda.device_of(vae.prior_scale):  # type: ignore[no-untyped-call]  # so in torch
+        loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint, stop)
+        return loop.run(progress)
 
 
 class _EpochSums:
@@ -150,10 +152,10 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.device = self.vae.prior_scale.device
-        self.beta = torch.tensor([cell.beta for cell in self.cells], device=self.device)
+        self.weights = second_weights(self.cells, self.device)
         self.optimizer = PackOptimizer(self.vae, self.cells)
         self.note: str | None = None
-        self._eager: Step = partial(eager_step, self.vae, self.cells, self.beta, self.optimizer)
+        self._eager: Step = partial(eager_step, self.vae, self.cells, self.weights, self.optimizer)
         self._compiled: Step | None = None
         self._replayed: ReplayedBlocks | None = None
         self._block = 1
@@ -184,8 +186,9 @@ class _Loop:
                 self._keep(self.checkpoint, epoch + 1)
         self._check_weights()
         self.vae.eval()
-        if self._replayed is not None and self._replayed.note is not None:
-            self.note = "; ".join(filter(None, (self.note, self._replayed.note)))
+        if self._replayed is not None:
+            self.note = "; ".join(filter(None, (self.note, self._replayed.note))) or None
+            self._replayed.forget()  # a graph holds the memory of a block of steps
         return Training(
             self.step_seconds,
             self.images,
@@ -306,7 +309,7 @@ class _Loop:
         x, noise = batches.draw(rows.expand(len(self.cells), 1, -1))
         try:
             self._compiled = compiled_step(
-                self.vae, self.cells, self.beta, self.optimizer, x[0], noise[0]
+                self.vae, self.cells, self.weights, self.optimizer, x[0], noise[0]
             )
         except NotCompiled as error:
             self.note = f"the training step was not compiled: {error}"

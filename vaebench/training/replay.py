@@ -36,8 +36,14 @@ def cuda_graph(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        run()
+    before = torch.cuda.current_stream()
+    try:
+        # The stream that torch would take is one of the first device.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # so in torch
+        with torch.cuda.graph(graph, stream=stream):
+            run()
+    finally:
+        torch.cuda.set_stream(before)  # which a recording that fails leaves on another
     return graph.replay
 
 
@@ -45,10 +51,7 @@ def can_be_recorded(cells: Sequence[Cell]) -> bool:
     """Whether a step of these cells never waits for the device or copies from the host."""
     design = cells[0]
     return (
-        ":" not in design.architecture
-        and design.posterior != "full"
-        and design.sigma != "optimal"
-        and not any(cell.sparsity for cell in cells)
+        ":" not in design.architecture and design.posterior != "full" and design.sigma != "optimal"
     )
 
 
@@ -139,13 +142,17 @@ class ReplayedBlocks:
 
     @torch.no_grad()
     def _outcome(self, numbers: Tensor, before: Sequence[Tensor]) -> Tensor:
-        """The numbers, and size and sum of how each tensor moved: equal but for rounding.
+        """The numbers, and size and mean of each member's moves: equal but for rounding.
 
-        Numbers in the place of copies, since a large pack may hardly fit once.
+        Numbers in the place of copies, since a large pack may hardly fit once. Each member's own,
+        since those of one that diverged are no numbers.
         """
-        moves = (now - then for now, then in zip(self._state, before, strict=True))
-        sizes = [each for move in moves for each in (move.norm(), move.mean())]
-        return torch.cat((numbers.flatten(), torch.stack(sizes)))
+        moves = [
+            (now - then).reshape(now.shape[0] if now.dim() else 1, -1)
+            for now, then in zip(self._state, before, strict=True)
+        ]
+        sizes = [each for move in moves for each in (move.norm(dim=1), move.mean(dim=1))]
+        return torch.cat((numbers.flatten(), *sizes))
 
     def _sources(self) -> list[torch.Generator]:
         return [each for g in self._generators for each in (g.pixels, g.noise)]

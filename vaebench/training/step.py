@@ -15,7 +15,14 @@ from vaebench.model.objective import Draw, draw, importance_weighted_bound
 from vaebench.model.vae import VAE
 from vaebench.training.optimizer import PackOptimizer
 
-__all__ = ["Step", "StepTerms", "eager_step", "learning_rate_factor", "training_loss"]
+__all__ = [
+    "Step",
+    "StepTerms",
+    "eager_step",
+    "learning_rate_factor",
+    "second_weights",
+    "training_loss",
+]
 
 _BURDA_STAGES = 8
 
@@ -41,13 +48,13 @@ Step = Callable[[Tensor, Tensor], Tensor]
 def eager_step(
     vae: VAE,
     cells: Sequence[Cell],
-    beta: Tensor,
+    weights: Tensor,
     optimizer: PackOptimizer,
     x: Tensor,
     noise: Tensor,
 ) -> Tensor:
     """One update operation by operation, by torch's autograd: a `Step` of `x` and `noise`."""
-    terms = training_loss(vae, cells, beta, x, noise)
+    terms = training_loss(vae, cells, weights, x, noise)
     gradients = torch.autograd.grad(terms.loss.sum(), optimizer.weights, allow_unused=True)
     optimizer.step(gradients)
     return terms.stacked()
@@ -60,10 +67,11 @@ def _precision(precision: str, device: str) -> AbstractContextManager[object]:
 
 
 def training_loss(
-    vae: VAE, cells: Sequence[Cell], beta: Tensor, x: Tensor, noise: Tensor
+    vae: VAE, cells: Sequence[Cell], weights: Tensor, x: Tensor, noise: Tensor
 ) -> StepTerms:
     """The loss of each member on its batch ``x (P, B, D)``: the one place where beta appears.
 
+    ``weights (P,)`` are what `second_weights` gives: the betas, or a delta posterior's sparsities.
     ``elbo``: reconstruction error + beta KL. ``iwae``: minus the importance-weighted bound over
     the S draws. With a delta posterior: reconstruction error + sparsity times the L1 norm of the
     code (the tutorial's sparse autoencoder, with L1 for the L0 that has no gradient).
@@ -75,21 +83,30 @@ def training_loss(
     reconstruction_error = drawn.reconstruction_error().mean(-1)
     if design.posterior == "delta":
         return StepTerms(
-            _sparse_loss(drawn, cells, reconstruction_error), reconstruction_error, None
+            _sparse_loss(drawn, cells, weights, reconstruction_error), reconstruction_error, None
         )
     kl = drawn.kl().mean(-1)
     if design.objective == "iwae":
         bound = importance_weighted_bound(drawn.log_weights()).mean(-1)
         return StepTerms(-bound, reconstruction_error, kl)
-    return StepTerms(reconstruction_error + beta * kl, reconstruction_error, kl)
+    return StepTerms(reconstruction_error + weights * kl, reconstruction_error, kl)
 
 
-def _sparse_loss(drawn: Draw, cells: Sequence[Cell], reconstruction_error: Tensor) -> Tensor:
-    sparsity = [cell.sparsity for cell in cells]
-    if not any(sparsity):
+def _sparse_loss(
+    drawn: Draw, cells: Sequence[Cell], sparsities: Tensor, reconstruction_error: Tensor
+) -> Tensor:
+    if not any(cell.sparsity for cell in cells):
         return reconstruction_error
-    l1 = drawn.posterior.mean.abs().sum(-1).mean(-1)
-    return reconstruction_error + l1.new_tensor(sparsity) * l1
+    return reconstruction_error + sparsities * drawn.posterior.mean.abs().sum(-1).mean(-1)
+
+
+def second_weights(cells: Sequence[Cell], device: torch.device) -> Tensor:
+    """What the loss's second term is multiplied by, a number a member, ``(P,)`` on the device.
+
+    A step that is replayed can't bring numbers from the host, so they are there beforehand.
+    """
+    numbers = [cell.sparsity if cell.posterior == "delta" else cell.beta for cell in cells]
+    return torch.tensor(numbers, device=device)
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
