@@ -155,6 +155,27 @@ def test_a_traced_step_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> N
     assert outcomes[1][0][2] == 0
 
 
+def test_the_step_that_counts_for_itself_trains_as_the_eager_one() -> None:
+    """What is compiled on a GPU: it raises the count of steps and works out the strides."""
+    cells = [cell(seed=seed, learning_rate=rate) for seed, rate in ((5, 1e-3), (6, 4e-3))]
+    x, noise = torch.rand(2, 7, 20), torch.randn(2, 1, 7, 3)
+    outcomes = []
+    for compiled in (False, True):
+        vae = made(cells)
+        optimizer = PackOptimizer(vae, cells)
+        step = functools.partial(eager_step, vae, cells, torch.ones(2), optimizer)
+        if compiled:
+            optimizer._numbers = None
+            step = compiled_step(vae, cells, torch.ones(2), optimizer, x, noise)  # type: ignore[assignment]  # one function or another
+        for factor in (1.0, 0.5, 0.25):
+            optimizer.set_factor(factor)
+            step(x, noise)
+        assert optimizer.steps == 3
+        outcomes.append(list(vae.state_dict().values()))
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_a_diverging_member_of_a_compiled_pack_does_not_touch_the_others() -> None:
     wild = [PACK[0].model_copy(update={"learning_rate": 1e30}), PACK[1]]
     before, after = trained(*PACK, compiled=False), trained(*wild, compiled=True)
