@@ -190,11 +190,10 @@ def _equal_elbo(axes: Axes) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     for total in MaxNLocator(7).tick_values(low + left, high + right):
         axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
-        at = min(right, total - low)
-        start = max(left, total - high)
-        x = start + 0.02 * (right - left)
-        # Near the upper edge it would run into the panel's title.
-        if left <= x <= right and low < total - x < high - 0.05 * (high - low) and at > left:
+        # At its left end, but not so high that it runs into the panel's title.
+        highest = high - 0.06 * (high - low)
+        x = max(left + 0.02 * (right - left), total - highest)
+        if x <= right - 0.06 * (right - left) and low < total - x:
             axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
