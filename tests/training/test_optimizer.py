@@ -104,6 +104,22 @@ def test_the_updates_are_those_of_torch_adam(rates: tuple[float, float]) -> None
         assert torch.allclose(p[0], q[0], rtol=1e-4, atol=1e-6) == (rates[0] == rates[1]), name
 
 
+def test_a_drop_in_the_middle_of_an_epoch_leaves_the_schedule_in_force() -> None:
+    cells = [cell(seed=0), cell(seed=1)]
+    moves = []
+    for dropped in (False, True):
+        vae = made(cells)
+        before = vae.get_parameter("decoder.layers.0.weight").detach().clone()
+        optimizer = PackOptimizer(vae, cells)
+        optimizer.set_factor(0.25)
+        if dropped:
+            optimizer.drop(0)
+        optimizer.step(gradients_of_a_batch(vae))
+        moves.append((vae.get_parameter("decoder.layers.0.weight").detach() - before)[1])
+    assert torch.equal(moves[0], moves[1])
+    assert moves[0].abs().max() == pytest.approx(0.25 * cells[1].learning_rate, rel=1e-2)
+
+
 @pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 4e-3)])
 def test_whole_stacks_are_updated_as_their_members_are(rates: tuple[float, float]) -> None:
     """On a GPU cells of one rate are one tensor, until one of them is dropped."""

@@ -32,6 +32,7 @@ from vaebench.analysis.labels import (
     design_label,
     design_labels,
     drawable,
+    drawable_names,
     is_missing,
     ordered,
     value_text,
@@ -153,10 +154,8 @@ def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
 def design_names(axes: Sequence[str], parts: Sequence[Part], limit: int = 90) -> list[str]:
     """The names of designs: what tells one from the others, or what it is where it is alone."""
     labels = design_labels(axes, [key for key, _ in parts])
-    return [
-        drawable(label or fixed_label(rows), limit)
-        for label, (_, rows) in zip(labels, parts, strict=True)
-    ]
+    names = [label or fixed_label(rows) for label, (_, rows) in zip(labels, parts, strict=True)]
+    return drawable_names(names, limit)
 
 
 def shown_of(shown: int, every: int) -> str:
@@ -191,7 +190,7 @@ def spread_sizes(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def _word_axis(axes: Axes, values: Sequence[Any]) -> None:
-    words = [drawable(value_text(value)).replace("_", " ") for value in values]
+    words = [word.replace("_", " ") for word in drawable_names(list(map(value_text, values)), 30)]
     axes.set_xticks(range(len(words)), words)
     if max(map(len, words)) > 5 and len(words) > 3:
         axes.tick_params(axis="x", labelrotation=35)
@@ -337,7 +336,7 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
     found = design_summaries(frame, [rows for _, rows in parts], [metric])
     table = pd.DataFrame([each[metric] for each in found])
     labels = design_labels(axes_names, [key for key, _ in parts])
-    table["label"] = [drawable(label, 70) for label in labels]
+    table["label"] = drawable_names(labels, 70)
     table["family"] = [value_text(frame["likelihood"].iloc[rows[0]]) for _, rows in parts]
     table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
     if len(table) < 2:

@@ -260,7 +260,7 @@ def tell_networks_apart(*frames: pd.DataFrame) -> None:
     for _, _, name, digest in places:
         versions.setdefault(name, set()).add(digest)
     for frame, row, name, digest in places:
-        if len(versions[name]) > 1:
+        if len(versions[name]) > 1 and frame.loc[row, "architecture"] == name:
             told = f"{name}{_EDITION}{digest[:6]}"
             frame.loc[row, "design"] = str(frame.loc[row, "design"]).replace(name, told, 1)
             frame.loc[row, "architecture"] = told

@@ -20,6 +20,7 @@ __all__ = [
     "design_label",
     "design_labels",
     "drawable",
+    "drawable_names",
     "is_missing",
     "order_key",
     "ordered",
@@ -48,7 +49,9 @@ _WORD_ORDER: Final = (
     "cuda",
     "mps",
 )
-_BARE: Final = frozenset({"likelihood", "dataset", "device", "architecture", "precision"})
+_BARE: Final = frozenset({"likelihood", "device", "precision"})
+_OWN_NAMES: Final = frozenset({"dataset", "architecture"})
+"""Axes whose values may be names of a user's own, which stay as they are."""
 _PREFIX: Final = {"latent_dim": "z", "sigma": "σ", "beta": "β", "prior_scale": "λ"}
 
 
@@ -121,6 +124,47 @@ def drawable(text: object, limit: int = 60) -> str:
     return "".join(c if ord(c) in _drawn_characters() else "?" for c in plain(text, limit))
 
 
+def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
+    """`drawable` names of designs that stay apart, though no longer than `limit`.
+
+    What is too long loses the middle of its longest parts, not its end, where names differ; should
+    two be alike even so, they are numbered.
+
+    >>> drawable_names(["net:a_very_long_name, z 2", "net:a_very_long_name, z 8"], 18)
+    ['net:a_…g_name, z 2', 'net:a_…g_name, z 8']
+    >>> drawable_names(["aaaaaaaa1aaaaaaaa", "aaaaaaaa2aaaaaaaa"], 9)
+    ['aaa…aa #1', 'aaa…aa #2']
+    """
+    whole = [drawable(label, 10_000) for label in labels]
+    short = [_fitting(label, limit) for label in whole]
+    originals: dict[str, dict[str, int]] = {}
+    for name, label in zip(short, whole, strict=True):
+        originals.setdefault(name, {}).setdefault(label, len(originals.get(name, {})) + 1)
+    return [
+        name
+        if len(originals[name]) == 1
+        else f"{_fitting(label, limit - 3)} #{originals[name][label]}"
+        for name, label in zip(short, whole, strict=True)
+    ]
+
+
+def _fitting(label: str, limit: int) -> str:
+    """The label with its longest parts cut in their middle, a letter at a time, until it fits."""
+    parts = label.split(", ")
+    kept = [len(part) for part in parts]
+    while sum(kept) + 2 * (len(parts) - 1) > limit and max(kept) > _SHORTEST:
+        kept[kept.index(max(kept))] -= 1
+    cut = (
+        part if size == len(part) else f"{part[: size // 2]}…{part[len(part) - (size - 1) // 2 :]}"
+        for part, size in zip(parts, kept, strict=True)
+    )
+    return plain(", ".join(cut), limit)
+
+
+_SHORTEST: Final = 6
+"""Letters that a part of a name keeps at least."""
+
+
 def slug(text: str) -> str:
     """A file name of [a-z0-9-] that says what `text` says."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
@@ -163,6 +207,8 @@ def reading_order(axis: str) -> int:
 def _part(axis: str, value: object) -> str:
     if is_missing(value):
         return ""
+    if axis in _OWN_NAMES:
+        return value_text(value)
     if axis in _BARE:
         return value_text(value).replace("_", " ")
     # What is as usual goes without saying, but a number is always said.

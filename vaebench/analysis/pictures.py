@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.figures import evenly, split, widest
-from vaebench.analysis.labels import design_labels, drawable, ordered, varying
+from vaebench.analysis.labels import design_labels, drawable, drawable_names, ordered, varying
 from vaebench.analysis.palette import colours
 from vaebench.analysis.style import INK, WIDTH
 
@@ -84,11 +84,11 @@ def blocks(
     parts = split(done, axes_names) if len(done) else []
     sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
     made = []
-    labels = design_labels(axes_names, [key for key, _ in sweeps])
+    labels = drawable_names(design_labels(axes_names, [key for key, _ in sweeps]), 52)
     for label, (_, rows) in zip(labels, sweeps, strict=True):
         cells = _cells(rows, arrays, needs, sizes)
         names = tuple(f"z {cell.size:,}" for cell in cells)
-        made.append(Block(drawable(label, 52), names, cells))
+        made.append(Block(label, names, cells))
     single = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
     kept = [single[i] for i in evenly(len(single), alone)]
     beside = [key for key, _ in sweeps]
@@ -123,8 +123,8 @@ def _alone(
             design_labels(own, keys) if own else design_labels(axes_names, [*beside, *keys])[-1:]
         )
         named = [
-            (_wrapped(drawable(label, 70)), cell)
-            for label, (_, same) in zip(labels, designs, strict=True)
+            (_wrapped(label), cell)
+            for label, (_, same) in zip(drawable_names(labels, 70), designs, strict=True)
             for cell in _cells(same, arrays, needs, 1)
         ]
         sizes = {cell.size for _, cell in named}

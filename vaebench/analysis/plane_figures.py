@@ -17,7 +17,7 @@ from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
 from vaebench.analysis.figures import evenly, headed, shown_of, split, split_places
 from vaebench.analysis.keys import MARKERS, Key, Keys
-from vaebench.analysis.labels import design_labels, drawable, ordered, varying
+from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
 from vaebench.analysis.palette import Colour
 from vaebench.analysis.style import FADED, WIDTH, tick
 from vaebench.analysis.summary import summarise
@@ -85,7 +85,7 @@ def rate_distortion(
         return None
     every = split(kept, axes_names)
     parts = [every[i] for i in evenly(len(every), len(MARKERS))]
-    labels = [drawable(label) for label in design_labels(axes_names, [key for key, _ in parts])]
+    labels = drawable_names(design_labels(axes_names, [key for key, _ in parts]))
     book = keys or Keys()
     shown = book.designs(labels)
     # With one latent size, colour is free to tell designs apart.

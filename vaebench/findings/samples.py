@@ -184,7 +184,7 @@ SAMPLES: tuple[Finding, ...] = (
         "Doersch 2016, Sec. 2.1; Kingma & Welling 2014",
         ("T3",),
         "mean squared error of the VAE over that of the autoencoder",
-        same(Margin(low=1.0)),
+        same(Margin(low=1.0, strict=True)),
         statistic=_reconstructs_better,
         cells=_autoencoder_cells,
         truncation=_DIGITS,

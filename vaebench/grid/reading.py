@@ -149,7 +149,7 @@ def _read_lists(
         path = f"{prefix}{axis}"
         if hasattr(listed, "tolist"):
             listed = listed.tolist()  # an array of numpy's
-        if isinstance(listed, str) or not isinstance(listed, Sequence):
+        if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
             draft.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
             yield axis, Given(path, ())
         elif not listed:

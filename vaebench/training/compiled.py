@@ -22,7 +22,7 @@ from vaebench.training.optimizer import AdamState, PackOptimizer
 from vaebench.training.sparse import use_sparse_products
 from vaebench.training.step import Step, StepTerms, training_loss
 
-__all__ = ["NotCompiled", "compiled_step", "worth_compiling"]
+__all__ = ["TOLERANCE", "NotCompiled", "compiled_step", "worth_compiling"]
 
 _FEWEST_STEPS = {"cpu": 5_000, "cuda": 300_000}
 """On a CPU milliseconds are saved a step, and some seconds are spent on a design's first compiling.
@@ -50,8 +50,8 @@ _SMALL_PRODUCT = 2**23
 """Multiplications up to which a product on a GPU costs its launch and little else."""
 
 
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
-"""How far a compiled step may be from the operations one by one, as a share of what moves.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
+"""How far a compiled or replayed step may be from the one as it is, as a share of what moves.
 
 A number of bfloat16 is rounded by up to 0.004 of itself, and a sum in another order may round so.
 """
@@ -109,7 +109,7 @@ def compiled_step(
         first_line = str(error).partition("\n")[0]
         raise NotCompiled(f"{type(error).__name__}: {first_line}") from error
     expected = _outcome(traced.step, _trial(optimizer), x, noise)
-    tolerance = _TOLERANCE[cells[0].precision]
+    tolerance = TOLERANCE[cells[0].precision]
     for ours, theirs in zip(outcome, expected, strict=True):
         if not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-5:
             raise NotCompiled("its numbers are not those of the same operations one by one")

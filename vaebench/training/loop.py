@@ -17,7 +17,12 @@ from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.training.batches import Batches, Generators, blocks, steps_of_a_block
 from vaebench.training.checkpoint import Checkpoint
-from vaebench.training.compiled import NotCompiled, compiled_step, worth_compiling
+from vaebench.training.compiled import (
+    TOLERANCE,
+    NotCompiled,
+    compiled_step,
+    worth_compiling,
+)
 from vaebench.training.optimizer import PackOptimizer
 from vaebench.training.replay import Record, ReplayedBlocks, can_be_recorded, cuda_graph
 from vaebench.training.step import Step, eager_step, learning_rate_factor, second_weights
@@ -161,7 +166,13 @@ class _Loop:
         self._block = 1
         if self.record is not None and can_be_recorded(self.cells):
             state = [*self.optimizer.state.tensors(), self.optimizer.steps, *self.vae.buffers()]
-            self._replayed = ReplayedBlocks(self._steps, state, self.generators, self.record)
+            self._replayed = ReplayedBlocks(
+                self._steps,
+                state,
+                self.generators,
+                self.record,
+                TOLERANCE[self.cells[0].precision],
+            )
             self._block = steps_of_a_block(self.cells[0], self.pixels.dimensions)
         self._batches = Batches(self.cells, self.pixels, self.generators)
         self.series: list[dict[str, list[float | None]]] = [{} for _ in self.cells]

@@ -73,6 +73,7 @@ class ReplayedBlocks:
         state: every tensor that a step changes.
         generators: of the members; replaced in place if a recording leaves them unusable.
         record: how to record.
+        tolerance: by how much, relatively, a first replay may differ.
 
     Attributes:
         note: why blocks are not replayed; None while they are, or may yet be.
@@ -84,8 +85,9 @@ class ReplayedBlocks:
         state: Sequence[Tensor],
         generators: list[Generators],
         record: Record,
+        tolerance: float = 1e-3,
     ) -> None:
-        self._steps, self._record = steps, record
+        self._steps, self._record, self._tolerance = steps, record, tolerance
         self._state, self._generators = state, generators
         self._replays: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
         self._taken: Counter[torch.Size] = Counter()
@@ -113,7 +115,8 @@ class ReplayedBlocks:
         try:
             replay = self._recorded(indices)
             numbers = replay(indices)
-            if torch.allclose(self._outcome(numbers, before), expected, 1e-3, 1e-6, True):
+            found = self._outcome(numbers, before)
+            if torch.allclose(found, expected, self._tolerance, 1e-6, True):
                 self._replays[indices.shape] = replay
                 return numbers
             self.note = "steps are not replayed as one graph: the first replay gave other numbers"
@@ -147,11 +150,10 @@ class ReplayedBlocks:
         Numbers in the place of copies, since a large pack may hardly fit once. Each member's own,
         since those of one that diverged are no numbers.
         """
-        moves = [
-            (now - then).reshape(now.shape[0] if now.dim() else 1, -1)
-            for now, then in zip(self._state, before, strict=True)
-        ]
-        sizes = [each for move in moves for each in (move.norm(dim=1), move.mean(dim=1))]
+        sizes = []
+        for now, then in zip(self._state, before, strict=True):
+            move = (now - then).reshape(now.shape[0] if now.dim() else 1, -1)
+            sizes += [move.norm(dim=1), move.mean(dim=1)]
         return torch.cat((numbers.flatten(), *sizes))
 
     def _sources(self) -> list[torch.Generator]:
