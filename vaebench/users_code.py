@@ -88,7 +88,12 @@ def _names_in(source: str | None) -> set[str] | None:
 
 
 def source_digest(name: str) -> str | None:
-    """SHA-256 of the file of the module of ``module:function``; None if there is none to read."""
+    """SHA-256 of the file of the module of ``module:function``; None if there is none to read.
+
+    None too for a name without a colon: a network of ours.
+    """
+    if ":" not in name:
+        return None
     with _working_folder_first(), suppress(ImportError, ValueError, OSError):
         found = importlib.util.find_spec(name.partition(":")[0])
         if found is not None and found.origin is not None:

@@ -117,6 +117,12 @@ def _choice(word: str) -> tuple[str, Hashable]:
         raise ValueError(f"{axis}: {error}") from error
 
 
+def _names_of(architecture: str, digest: object) -> tuple[str, ...]:
+    """What selects a network of the user's own: its name, and that of its version."""
+    name = architecture.partition("@")[0]
+    return (name, f"{name}@{digest[:6]}") if isinstance(digest, str) else (name,)
+
+
 @dataclass(frozen=True)
 class _Side:
     frame: pd.DataFrame
@@ -137,7 +143,8 @@ def _selected(text: str) -> _Side:
         kept = frame[texts == value_text(value)]
         if kept.empty and axis == "architecture":
             # `name` selects all versions of a network of the user's own.
-            kept = frame[[text.partition("@")[0] == value_text(value) for text in texts]]
+            named = zip(texts, frame["network_sha256"], strict=True)
+            kept = frame[[value_text(value) in _names_of(text, digest) for text, digest in named]]
         if kept.empty:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")

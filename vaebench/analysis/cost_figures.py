@@ -24,6 +24,7 @@ from vaebench.analysis.figures import (
     evenly,
     headed,
     left_out,
+    legend_inches,
     shown_of,
     split,
     spread_sizes,
@@ -67,7 +68,7 @@ def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Draw
     designs, every = swept(done, "latent_dim", keys or Keys()) if shown else ([], 0)
     if not designs:
         return None
-    figure = Figure(figsize=(WIDTH, 3.1 + 0.1 * len(designs)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.1 + legend_inches(designs)), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     sizes = ordered(pd.concat([design.rows["latent_dim"] for design in designs]))
     for axes, metric in zip(panels, shown, strict=True):

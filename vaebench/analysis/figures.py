@@ -238,9 +238,19 @@ def design_legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -
         for design in designs
     ]
     if len(handles) > 1:
-        longest = max(len(design.label) for design in designs)
-        fitting = max(1, min(columns, 130 // (longest + 8)))
+        fitting = _legend_columns(designs, columns)
         figure.legend(handles=handles, loc="outside lower center", ncols=fitting)
+
+
+def _legend_columns(designs: Sequence[Design], columns: int = 4) -> int:
+    """How many names fit side by side."""
+    longest = max(len(design.label) for design in designs)
+    return max(1, min(columns, 130 // (longest + 8)))
+
+
+def legend_inches(designs: Sequence[Design]) -> float:
+    """About the height of their `design_legend`; a title or a row at least."""
+    return 0.2 * -(-len(designs) // _legend_columns(designs))
 
 
 def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
@@ -279,7 +289,7 @@ def against(
 
 
 def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: str) -> Figure:
-    height = 3.1 + 0.2 * (-(-len(designs) // 3))
+    height = 3.1 + legend_inches(designs)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     values = ordered(pd.concat([design.rows[x] for design in designs]))

@@ -84,7 +84,7 @@ def blocks(
     parts = split(done, axes_names) if len(done) else []
     sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
     made = []
-    labels = drawable_names(design_labels(axes_names, [key for key, _ in sweeps]), 52)
+    labels = drawable_names(design_labels(axes_names, [key for key, _ in sweeps]), 44)
     for label, (_, rows) in zip(labels, sweeps, strict=True):
         cells = _cells(rows, arrays, needs, sizes)
         names = tuple(f"z {cell.size:,}" for cell in cells)

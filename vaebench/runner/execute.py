@@ -180,7 +180,7 @@ def _outcome(
         warnings=[*warnings, *notes],
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
-        network_sha256=source_digest(cell.architecture) if ":" in cell.architecture else None,
+        network_sha256=source_digest(cell.architecture),
     )
     return Outcome(record, arrays, weights)
 

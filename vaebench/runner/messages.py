@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaebench.grid.cell import Cell, is_own_data
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.schema import CellRecord, Environment, Status
+from vaebench.users_code import source_digest
 
 __all__ = [
     "Arrays",
@@ -143,6 +144,7 @@ def unfinished(task: Task, status: Status, environment: Environment | None = Non
                 status=status,
                 comparable=LIKELIHOODS[cell.likelihood].kind,
                 environment=environment or Environment(),
+                network_sha256=source_digest(cell.architecture),
             ),
             {},
         )
