@@ -26,7 +26,7 @@ from vaebench.training.loop import train
 __all__ = ["Cost", "cost", "designs", "table"]
 
 _EPOCHS, _STEPS = 8, 60
-"""Of one training; two thirds of its steps are replayed ones."""
+"""Of one training; three quarters of its steps are replayed ones."""
 
 
 @dataclass(frozen=True)

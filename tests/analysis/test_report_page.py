@@ -1,11 +1,13 @@
 """The report as a whole: a pure function of the records, self-contained, safe, never half-made."""
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from synthetic import cells, diverged, failed, fill, record
@@ -209,3 +211,17 @@ def test_the_same_design_and_seed_in_two_stores_counts_once(tmp_path: Path) -> N
     text = parsed(write_report([first, second], tmp_path / "report")).text
     assert "2 records repeat a design and a seed" in text
     assert text.count("Cost of training on") >= 2
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (cell,) = cells(DESIGNS, sizes=[2], seeds=1)
+    store = fill(tmp_path / "store", [record(cell)])
+    monkeypatch.setattr(report, "_build", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*page"):
+        write_report(store, tmp_path / "page")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -221,6 +221,7 @@ def test_trainings_without_a_common_seed_are_not_tested():
         # One latent is better than the plateau, so that it loses nothing.
         ("latent-plateau", latents(long={1: -3.0})),
         ("clip-matters-less-dequantised", clips(FALLING, RISING)),
+        ("latent-plateau", lambda _: {"elbo": -20.0}),
     ],
 )
 def test_a_share_of_nothing_is_not_tested(name, world):

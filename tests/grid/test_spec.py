@@ -386,6 +386,7 @@ def test_a_file_without_a_name_is_called_after_itself(tmp_path: Path) -> None:
         ("sigma=.5,2.,+1.5", "sigma", [0.5, 2.0, 1.5]),
         ("seed=01,-3", "seed", [1, -3]),
         ("seed=0..4", "seed", ["0..4"]),
+        ("seed=" + "9" * 5000, "seed", ["9" * 5000]),
     ],
 )
 def test_an_override_is_read(text: str, axis: str, values: list[object]) -> None:
@@ -430,7 +431,9 @@ def test_ranges_and_numbers_of_numpy_are_values() -> None:
         (1, 0.5, 4),
     ]
     assert type(grid.cells[0].latent_dim) is int
+    assert Cell(hidden=[np.int64(8), 4]).hidden == Cell(hidden=np.array([8, 4])).hidden == (8, 4)  # type: ignore[arg-type]  # the same
     assert Cell(seed=np.int64(3)).seed == 3  # type: ignore[arg-type]  # as a script might have it
+    assert "must be a list of values" in problems({"axes": {"seed": b"ab"}})["axes.seed"]
     assert "an axis is named by text" in problems({"axes": {3: [1]}})["axes.3"]
     assert "must be a list of values" in problems({"axes": {"seed": 3}})["axes.seed"]
 

@@ -201,8 +201,22 @@ def test_what_waits_for_the_device_is_not_recorded(axes: dict[str, object], can:
 @pytest.mark.skipif(
     absent_device("cuda") is not None, reason=f"needs a GPU: {absent_device('cuda')}"
 )
-def test_a_cuda_graph_trains_as_the_step_itself_does() -> None:
-    cells = [cell(seed=seed, device="cuda", **DYNAMIC) for seed in (5, 6)]
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [{}, {}],
+        [{"latent_dim": 2}, {"latent_dim": 5}],
+        [{"learning_rate": 1e-3}, {"learning_rate": 4e-3}],
+        [{"architecture": "linear"}],
+        [{"objective": "iwae", "importance_samples": 3}],
+    ],
+    ids=str,
+)
+def test_a_cuda_graph_trains_as_the_step_itself_does(
+    axes: list[dict[str, object]], compiled: bool
+) -> None:
+    cells = [cell(seed=5 + i, device="cuda", **DYNAMIC, **own) for i, own in enumerate(axes)]
     runs = []
     for record in (None, lambda run, _: run):
         vae = made(cells).to("cuda")
@@ -214,7 +228,10 @@ def test_a_cuda_graph_trains_as_the_step_itself_does() -> None:
             )
             for c in cells
         ]
-        runs.append(Run(vae, train(vae, cells, pixels, sources, record=record)))
+        compile_it = compiled and record is None
+        runs.append(
+            Run(vae, train(vae, cells, pixels, sources, record=record, compiled=compile_it))
+        )
     assert runs[0].training.note is None
     for name, value in runs[1].vae.state_dict().items():
         torch.testing.assert_close(runs[0].vae.state_dict()[name], value, rtol=1e-3, atol=1e-5)

@@ -242,12 +242,12 @@ def number(value: float, spread: float = math.nan) -> str:
     ('-103.2', '0.01235', '12', '-1')
     >>> number(2.43e-7, 1.1e-7), number(1.1e-7, 1.1e-7)
     ('2.4e-07', '1.1e-07')
-    >>> number(-2.04e26, 8.8e26), number(3.1e12)
-    ('-2.0e+26', '3.1e+12')
+    >>> number(-2.04e26, 8.8e26), number(3.1e12), number(math.inf, 1.0)
+    ('-2.0e+26', '3.1e+12', 'inf')
     """
-    if math.isnan(value):
-        return "n/a"
-    if math.isnan(spread) or spread <= 0:
+    if not math.isfinite(value):
+        return "n/a" if math.isnan(value) else str(value)
+    if not 0 < spread < math.inf:
         return f"{value:,.0f}" if 10_000 <= abs(value) < _SPELT_OUT else f"{value:.4g}"
     if max(abs(value), spread) >= _SPELT_OUT:
         figures = math.floor(math.log10(max(abs(value), spread))) - math.floor(math.log10(spread))

@@ -160,7 +160,7 @@ def _split(values: str) -> list[str]:
 def _parse_word(word: str) -> object:
     try:
         table = tomllib.loads(f"value = {word}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         return _number(word)
     value = table.get("value")
     return value if isinstance(value, (bool, int, float, str, list)) and len(table) == 1 else word
@@ -168,7 +168,7 @@ def _parse_word(word: str) -> object:
 
 def _number(word: str) -> int | float | str:
     """A number that is none of TOML's, or the word itself."""
-    if re.fullmatch(r"[+-]?[0-9]+", word):
+    if re.fullmatch(r"[+-]?[0-9]{1,30}", word):
         return int(word)
     return float(word) if re.fullmatch(r"[+-]?([0-9]+\.|[0-9]*\.[0-9]+)", word) else word
 

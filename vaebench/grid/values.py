@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 __all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "shown"]
 
@@ -61,18 +61,18 @@ def _is_number(text: str) -> bool:
 
 
 @runtime_checkable
-class _OfNumpy(Protocol):
+class _Array(Protocol):
     """What numpy's numbers and arrays can do."""
 
     shape: tuple[int, ...]
 
-    def item(self) -> object:
-        """A lone number as Python has it."""
+    def tolist(self) -> object:
+        """The numbers as Python has them."""
 
 
 def _plain(value: object) -> object:
     """A number of numpy's as Python has it; anything else as it is."""
-    return value.item() if isinstance(value, _OfNumpy) and value.shape == () else value
+    return value.tolist() if isinstance(value, _Array) and value.shape == () else value
 
 
 def _left_out(absent: str | None) -> str:
@@ -189,13 +189,16 @@ class Sizes:
 
     def __call__(self, value: object) -> tuple[int, ...]:
         """Return the sizes as a tuple; raise ValueError for anything else."""
+        if isinstance(value, _Array):
+            value = value.tolist()
         if not isinstance(value, (list, tuple)) or len(value) > self.longest:
             hint = "; on an axis each value is a list of its own: [[128], [400]]"
             raise ValueError(str(_refusal(self.text, value)) + hint)
-        for size in value:
+        sizes = tuple(map(_plain, value))
+        for size in sizes:
             if not _is_whole(size) or not 1 <= size <= self.high:
                 raise _refusal(self.text, value)
-        return tuple(value)
+        return cast(tuple[int, ...], sizes)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def execute(
         design.device,
     )
     _fits(design, prepared)
+    network = source_digest(design.architecture)  # as it is when it is made
     memory = PeakMemory(design.device)
     vae = VAE(
         task.cells,
@@ -130,7 +131,8 @@ def execute(
     notes = _notes(prepared.data, training, checkpoint)
     speed = _speed(training, len(task.cells), memory.peak())
     return [
-        _outcome(task, i, vae, prepared, training, speed, notes) for i in range(len(task.cells))
+        _outcome(task, i, vae, prepared, training, speed, notes, network)
+        for i in range(len(task.cells))
     ]
 
 
@@ -158,6 +160,7 @@ def _outcome(
     training: Training,
     speed: _Speed,
     notes: list[str],
+    network: str | None,
 ) -> Outcome:
     cell, divergence = task.cells[index], training.divergence[index]
     metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
@@ -180,7 +183,7 @@ def _outcome(
         warnings=[*warnings, *notes],
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
-        network_sha256=source_digest(cell.architecture),
+        network_sha256=network,
     )
     return Outcome(record, arrays, weights)
 

@@ -20,7 +20,8 @@ __all__ = ["Batches", "Generators", "blocks", "steps_of_a_block"]
 
 _MOST_STEPS = 64
 _MOST_NUMBERS = 2**21
-"""Of one cell's pixels or noise in a block: 8 MiB, so half a GiB of a pack of 64."""
+"""Of one cell's pixels or noise in a block: 8 MiB, so half a GiB of a pack of 64, and twice that
+while its cells' are put together."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Divergence:
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
     none; ``gradient_norm`` is that step's, None if not finite, or where steps are compiled or
-    replayed; ``sigma`` is the scale in force.
+    replayed; ``sigma`` is the scale in force at its end, or at that of its block.
     """
 
     step: int
@@ -165,7 +165,8 @@ class _Loop:
         self._replayed: ReplayedBlocks | None = None
         self._block = 1
         if self.record is not None and can_be_recorded(self.cells):
-            state = [*self.optimizer.state.tensors(), self.optimizer.steps, *self.vae.buffers()]
+            # Buffers change in no step that can be recorded.
+            state = [*self.optimizer.state.tensors(), self.optimizer.steps]
             self._replayed = ReplayedBlocks(
                 self._steps,
                 state,

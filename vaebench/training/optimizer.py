@@ -45,8 +45,8 @@ class PackOptimizer:
 
     The stacked weights stay the tensors that the network computes with. Members that share rate
     and decay are updated by one call of torch's fused kernel; a member whose loss is no longer
-    finite is dropped and stays as it is, and the others never notice. Weight decay is coupled
-    (added to the gradient) and leaves biases and scales alone.
+    finite is dropped and stays as it is from then on, and the others never notice. Weight decay is
+    coupled (added to the gradient) and leaves biases and scales alone.
     """
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
