@@ -262,7 +262,9 @@ def run(
     # A run that finds nothing to do, and is asked for no report, answers without reading it all.
     _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
     if folder is not None and summary.signal is not None:
-        _say(f"stopped before the report: `vaebench report {store.root}` makes it")
+        if "done" in summary.states():
+            out = "" if report_dir is None else f" -o {report_dir}"
+            _say(f"stopped before the report: `vaebench report {store.root}{out}` makes it")
     elif folder is not None and summary.storage_error is None:
         _write_report([store.root], folder)
     _leave_after(summary)
@@ -344,7 +346,7 @@ def _leave_after(summary: RunSummary) -> None:
             if summary.damaged == 1
             else f"{summary.damaged} damaged files were"
         )
-        _say(f"vaebench: {files} set aside, and the cells trained again", err=True)
+        _say(f"vaebench: {files} set aside; what this grid needs was trained again", err=True)
     if summary.storage_error is not None or summary.damaged or unused:
         sys.exit(EXIT_DAMAGED)
     if set(summary.states()) - {"done"}:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from synthetic import cells, diverged, failed, fill, metrics, record
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
@@ -101,6 +102,16 @@ def test_arrays_and_curves_are_those_of_the_record_that_the_row_is_of(tmp_path: 
         assert results.series[good.cell_id] == good.series
         assert good.series
         assert "tsne" in results.arrays(good.cell_id)
+
+
+def test_records_that_are_left_out_are_warned_of(tmp_path: Path) -> None:
+    one, two = (record(cell) for cell in cells([GAUSSIAN], sizes=[2], seeds=2))
+    root = fill(tmp_path / "store", [one, two])
+    file = root / "cells" / one.cell_id / "record.json"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=f"1 record, the first .*{one.cell_id}"):
+        frame = load_results(root)
+    assert list(frame["cell_id"]) == [two.cell_id]
 
 
 def test_an_empty_folder_gives_an_empty_frame(tmp_path: Path) -> None:

@@ -206,6 +206,12 @@ def test_what_may_not_be_compared_is_refused(
             "elbo",
             "several records of seed 0 that differ in the machine alone",
         ),
+        (
+            pd.concat([frame(A), frame(A).assign(data_checksum="other")]),
+            frame(B, sigma=0.3),
+            "elbo",
+            "several records of seed 0 that differ in their data, which have one name",
+        ),
         (frame(A).iloc[:0], frame(B), "elbo", "records on both sides"),
         (
             # The epochs are those of each side's designs, but of no design are they both's.

@@ -224,9 +224,16 @@ def _by_design(frame: pd.DataFrame, same: Sequence[str], side: str) -> dict[str,
     for design, rows in frame.groupby(np.asarray(names), sort=False):
         if rows["seed"].duplicated().any():
             seed = rows.loc[rows["seed"].duplicated(), "seed"].iloc[0]
+            twice = rows[rows["seed"] == seed]
+            other_data = twice["data_checksum"].nunique() > 1
+            in_what = (
+                "their data, which have one name and were edited: keep these in stores of their own"
+                if other_data
+                else "the machine alone: compare one store"
+            )
             raise ValueError(
                 f"a seed counts once, but {side} has several records of seed {seed} that differ in "
-                f"the machine alone: compare one store"
+                f"{in_what}"
             )
         found[str(design)] = rows.set_index("seed", drop=False).sort_index()
     return found

@@ -18,7 +18,7 @@ import pandas as pd
 from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
-from vaebench.analysis.frame import load_results
+from vaebench.analysis.frame import load_with_damage
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.overview import result_tables, warnings_table
@@ -56,7 +56,7 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
         store: the results folder.
         most_rows: leave out the designs of a table after so many, and say so.
     """
-    frame = load_results(store)
+    frame, _ = load_with_damage(store)
     main = {heading(name) for name in _METRICS_SHOWN}
     parts = []
     for overview in result_tables(frame):

@@ -11,6 +11,7 @@ the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass',
 import errno
 import functools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -331,11 +332,17 @@ def require_folder(root: Path) -> None:
 def load_results(path: Path | str) -> pd.DataFrame:
     """The tidy frame of one results folder: a row a record; see the module for the columns.
 
+    Warns of records that can't be used: damaged ones, or those of a newer vaebench.
+
     Raises:
         FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
-    return load_with_damage(path)[0]
+    frame, damages = load_with_damage(path)
+    if damages:
+        count = f"{len(damages)} record{'s' * (len(damages) != 1)}"
+        warnings.warn(f"not used of {path}: {count}, the first {damages[0]}", stacklevel=2)
+    return frame
 
 
 def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:

@@ -34,7 +34,7 @@ from vaebench.records.schema import (
     to_text,
 )
 
-__all__ = ["Damage", "DamageKind", "RecordMissing", "Store", "StoreBusy"]
+__all__ = ["Damage", "DamageKind", "RecordMissing", "Store", "StoreBusy", "folder_of"]
 
 DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weights"]
 AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
@@ -45,6 +45,17 @@ _WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
 # A reader that meets a writer between record and arrays looks again; one look is the rule.
 _LOOKS = 5
+
+
+def folder_of(named: Path | str | None, default: Path) -> Path:
+    """The folder that a caller named, or the default.
+
+    Raises:
+        ValueError: the name is empty, which would be the working folder itself.
+    """
+    if named is not None and not str(named):
+        raise ValueError("a folder's name must not be empty")
+    return default if named is None else Path(named)
 
 
 class StoreBusy(RuntimeError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vaebench.grid.spec import Grid
-from vaebench.records.store import Store
+from vaebench.records.store import Store, folder_of
 from vaebench.runner.engine import EngineName
 from vaebench.runner.run import RunSummary, run_grid
 
@@ -60,9 +60,7 @@ def run(
         grid = Grid.load(str(grid), forced)
     elif overrides:
         raise ValueError("overrides go with a grid's name or file; this grid is already built")
-    if output is not None and not str(output):
-        raise ValueError("output: a folder's name must not be empty")
-    store = Store(Path(output) if output is not None else Path("results") / grid.name)
+    store = Store(folder_of(output, Path("results") / grid.name))
     return run_grid(
         grid,
         store,

@@ -19,7 +19,7 @@ from vaebench.findings.verdict import Judgement
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import FactRecord
-from vaebench.records.store import Store
+from vaebench.records.store import Store, folder_of
 from vaebench.runner.run import RunSummary, run_grid
 from vaebench.truth.bounds import bce_ceiling, bce_floor
 from vaebench.truth.ppca import fit
@@ -68,10 +68,8 @@ def reproduce(
     if budget not in BUDGETS:
         raise ValueError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
-    if store is None:
-        store = Path("results") / f"reproduce-{budget}"
     if not isinstance(store, Store):
-        store = Store(Path(store))
+        store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))
     absent = _absent_data(findings, budget, data_dir)
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
     cells = [cell for finding in wanted for cell in _cells(finding, budget)]

@@ -107,7 +107,8 @@ def run_grid(
     if not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit must be above 0 seconds; got {time_limit!r}")
     for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
-        if number is not None and (not isinstance(number, Integral) or number < 1):
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= 1):
             raise ValueError(f"{name} must be 1 or more, a whole number; got {number!r}")
     begin = time.monotonic()
     with engine_of(engine) as machines:

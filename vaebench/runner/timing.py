@@ -14,7 +14,7 @@ from vaebench.grid.timed_step import TimedStep, sweep
 from vaebench.processes import Stop, not_to_be_stopped, without_the_script
 from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
-from vaebench.records.store import Store
+from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.local import default_jobs
 from vaebench.runner.messages import Bound, Place
@@ -104,7 +104,7 @@ def time_steps(
         )
     # Checks every value before anything starts.
     sweep(devices, latent_dims, batch_sizes, widths, precisions, pack_sizes)
-    store = Store(Path("results") / "time" if output is None else Path(output))
+    store = Store(folder_of(output, Path("results") / "time"))
     summary = TimingSummary()
     with store.writing(wait=wait), Stop() as stop:
         facts, damages = store.read_facts()
