@@ -283,7 +283,7 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
 
 def _verdict(row: dict[Hashable, float], metric: str) -> str:
     if row["n"] == 0 and row["together"]:
-        return "trained as one pack, timed together"
+        return "timed as one pack"
     if row["n"] == 0:
         return "no seed has a value on both sides"
     if row["n"] == 1:
