@@ -72,6 +72,8 @@ class _Array(Protocol):
 
 def _plain(value: object) -> object:
     """A number of numpy's as Python has it; anything else as it is."""
+    if value is None or isinstance(value, (int, float, str, tuple, list)):
+        return value  # at once: a plan asks it of every axis of every cell
     return value.tolist() if isinstance(value, _Array) and value.shape == () else value
 
 
