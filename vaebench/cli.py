@@ -441,7 +441,7 @@ def export(store: Path, output: Path) -> None:
     if frame.empty and not damages:
         frame = load_timings(store)
     if frame.empty and not damages:
-        _say(f"vaebench: there is no record in {store}", err=True)
+        _say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if frame.empty:
         _told_unused(list(map(str, damages)))
