@@ -619,7 +619,8 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     --latent 128
     """
     given = _given()
-    _refuse_beside(given, "--zoo" if zoo else "--peers" if peers else "", _EVERY_WORD)
+    for alone in ("--zoo", "--peers"):
+        _refuse_beside(given, alone, given)
     _refuse_beside(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
     _refuse_beside(given, "--recon", ("--x-shape",))
     _refuse_beside(given, "--x-shape", ("--pixels",))
@@ -637,12 +638,6 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
     from vaebench.auditing.options import audit_options
 
     _say(audit_options(x_shape=_shape(x_shape), **words).text())  # type: ignore[arg-type]  # click types each option
-
-
-_EVERY_WORD = (
-    *("--zoo", "--peers", "--loss", "--recon", "--kl", "--kl-weight", "--recon-weight", "--sigma"),
-    *("--pixels", "--latent", "--batch", "--x-shape"),
-)
 
 
 def _given() -> list[str]:

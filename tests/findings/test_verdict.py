@@ -19,7 +19,9 @@ def seeds(low: float, high: float, n: int = 5) -> Statistic:
         pytest.param(seeds(1.0, 2.0), Margin(1.0, strict=True), "inconclusive", id="not if strict"),
         pytest.param(seeds(1.1, 2.0), Margin(1.0, strict=True), "reproduced", id="strictly above"),
         pytest.param(seeds(1.0, 1.0), Margin(1.0, strict=True), "contradicted", id="the very end"),
-        pytest.param(seeds(0.0, 0.0), Margin(-1, 0, True), "contradicted", id="the upper end"),
+        pytest.param(
+            seeds(0.0, 0.0), Margin(high=0.0, strict=True), "contradicted", id="the upper end"
+        ),
         pytest.param(seeds(0.9, 2.0), Margin(low=1.0), "inconclusive", id="straddles"),
         pytest.param(seeds(0.1, 0.9), Margin(low=1.0), "contradicted", id="below a low end"),
         pytest.param(seeds(2.1, 3.0), Margin(high=2.0), "contradicted", id="above a high end"),

@@ -13,11 +13,12 @@ from tiny_runs import Run, cell, generator, made, pixels_of
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaebench.grid.cell import Cell
+from vaebench.model.vae import VAE
 from vaebench.training import compiled as module
 from vaebench.training.compiled import NotCompiled, compiled_step
 from vaebench.training.loop import Generators, train
 from vaebench.training.optimizer import PackOptimizer
-from vaebench.training.step import eager_step
+from vaebench.training.step import Step, eager_step
 
 
 def trained(*cells: Cell, compiled: bool | None = None) -> Run:
@@ -133,6 +134,19 @@ def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, spoilt: int)
     assert optimizer.steps == 0
 
 
+def step_of(
+    cells: list[Cell], x: torch.Tensor, noise: torch.Tensor, *, compiled: bool, on_gpu: bool = False
+) -> tuple[VAE, PackOptimizer, Step]:
+    """A new pack with its step, the eager one or a compiled one; ``on_gpu``: as it is there."""
+    vae, weights = made(cells), torch.ones(len(cells))
+    optimizer = PackOptimizer(vae, cells)
+    if not compiled:
+        return vae, optimizer, functools.partial(eager_step, vae, cells, weights, optimizer)
+    if on_gpu:
+        optimizer._numbers = None
+    return vae, optimizer, compiled_step(vae, cells, weights, optimizer, x, noise)
+
+
 def test_a_traced_step_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are arguments: what is traced once holds for weights that training moved."""
     monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
@@ -140,11 +154,7 @@ def test_a_traced_step_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> N
     x, noise = torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
     outcomes = []
     for compiled in (False, True):
-        vae = made(cells)
-        optimizer = PackOptimizer(vae, cells)
-        step = functools.partial(eager_step, vae, cells, torch.ones(1), optimizer)
-        if compiled:
-            step = compiled_step(vae, cells, torch.ones(1), optimizer, x, noise)  # type: ignore[assignment]  # one function or another
+        vae, _, step = step_of(cells, x, noise, compiled=compiled)
         with torch.no_grad():
             for parameter in vae.parameters():
                 parameter.mul_(1.5)
@@ -161,12 +171,7 @@ def test_the_step_that_counts_for_itself_trains_as_the_eager_one() -> None:
     x, noise = torch.rand(2, 7, 20), torch.randn(2, 1, 7, 3)
     outcomes = []
     for compiled in (False, True):
-        vae = made(cells)
-        optimizer = PackOptimizer(vae, cells)
-        step = functools.partial(eager_step, vae, cells, torch.ones(2), optimizer)
-        if compiled:
-            optimizer._numbers = None
-            step = compiled_step(vae, cells, torch.ones(2), optimizer, x, noise)  # type: ignore[assignment]  # one function or another
+        vae, optimizer, step = step_of(cells, x, noise, compiled=compiled, on_gpu=True)
         for factor in (1.0, 0.5, 0.25):
             optimizer.set_factor(factor)
             step(x, noise)

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.comparability import basis, require_comparable
-from vaebench.analysis.frame import load_with_damage, tell_networks_apart
+from vaebench.analysis.frame import (
+    EDITION,
+    load_with_damage,
+    network_names,
+    tell_networks_apart,
+)
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
 from vaebench.grid.cell import AXES
@@ -108,19 +113,13 @@ def _choice(word: str) -> tuple[str, Hashable]:
     value, edition = values[0], ""
     if axis == "architecture" and isinstance(value, str):
         # A version of a network of the user's own, as a table names it.
-        value, at, digest = value.partition("@")
+        value, at, digest = value.partition(EDITION)
         edition = at + digest
     try:
         checked = AXES[axis].check(value)
         return axis, f"{checked}{edition}" if edition else checked
     except ValueError as error:
         raise ValueError(f"{axis}: {error}") from error
-
-
-def _names_of(architecture: str, digest: object) -> tuple[str, ...]:
-    """What selects a network of the user's own: its name, and that of its version."""
-    name = architecture.partition("@")[0]
-    return (name, f"{name}@{digest[:6]}") if isinstance(digest, str) else (name,)
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,9 @@ def _selected(text: str) -> _Side:
         texts = frame[axis].map(value_text)
         kept = frame[texts == value_text(value)]
         if kept.empty and axis == "architecture":
-            # `name` selects all versions of a network of the user's own.
+            # `name` selects all versions of a network of the user's own, `name@digest` one.
             named = zip(texts, frame["network_sha256"], strict=True)
-            kept = frame[[value_text(value) in _names_of(text, digest) for text, digest in named]]
+            kept = frame[[value in network_names(text, digest) for text, digest in named]]
         if kept.empty:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")

@@ -238,19 +238,18 @@ def design_legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -
         for design in designs
     ]
     if len(handles) > 1:
-        fitting = _legend_columns(designs, columns)
+        fitting = legend_columns([design.label for design in designs], columns)
         figure.legend(handles=handles, loc="outside lower center", ncols=fitting)
 
 
-def _legend_columns(designs: Sequence[Design], columns: int = 4) -> int:
-    """How many names fit side by side."""
-    longest = max(len(design.label) for design in designs)
-    return max(1, min(columns, 130 // (longest + 8)))
+def legend_columns(labels: Sequence[str], most: int = 4) -> int:
+    """How many names fit side by side below a figure."""
+    return max(1, min(most, 130 // (max(map(len, labels)) + 8)))
 
 
 def legend_inches(designs: Sequence[Design]) -> float:
-    """About the height of their `design_legend`; a title or a row at least."""
-    return 0.2 * -(-len(designs) // _legend_columns(designs))
+    """About the height of their `design_legend`."""
+    return 0.2 * -(-len(designs) // legend_columns([design.label for design in designs]))
 
 
 def _measured(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:

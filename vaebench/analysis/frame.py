@@ -28,10 +28,12 @@ from vaebench.records.schema import CellRecord, Environment, RecordError, State
 from vaebench.records.store import Damage, RecordMissing, Store
 
 __all__ = [
+    "EDITION",
     "Damaged",
     "Results",
     "load_results",
     "load_with_damage",
+    "network_names",
     "read_results",
     "require_folder",
     "tell_networks_apart",
@@ -240,8 +242,14 @@ def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
     return frame
 
 
-_EDITION: Final = "@"
+EDITION: Final = "@"
 """Between a network's name and the first digits of its file's SHA-256."""
+
+
+def network_names(architecture: str, digest: object) -> tuple[str, ...]:
+    """The name of a network, and of the user's own that of its version too."""
+    name = architecture.partition(EDITION)[0]
+    return (name, f"{name}{EDITION}{digest[:6]}") if isinstance(digest, str) else (name,)
 
 
 def tell_networks_apart(*frames: pd.DataFrame) -> None:
@@ -251,20 +259,19 @@ def tell_networks_apart(*frames: pd.DataFrame) -> None:
     """
     versions: dict[str, set[str]] = {}
     places = [
-        (frame, row, str(name).partition(_EDITION)[0], str(digest))
+        (frame, row, *network_names(str(architecture), digest))
         for frame in frames
-        for row, name, digest in zip(
+        for row, architecture, digest in zip(
             frame.index, frame["architecture"], frame["network_sha256"], strict=True
         )
         if isinstance(digest, str)
     ]
-    for _, _, name, digest in places:
-        versions.setdefault(name, set()).add(digest)
-    for frame, row, name, digest in places:
+    for _, _, name, version in places:
+        versions.setdefault(name, set()).add(version)
+    for frame, row, name, version in places:
         if len(versions[name]) > 1 and frame.loc[row, "architecture"] == name:
-            told = f"{name}{_EDITION}{digest[:6]}"
-            frame.loc[row, "design"] = str(frame.loc[row, "design"]).replace(name, told, 1)
-            frame.loc[row, "architecture"] = told
+            frame.loc[row, "design"] = str(frame.loc[row, "design"]).replace(name, version, 1)
+            frame.loc[row, "architecture"] = version
 
 
 def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
-from vaebench.analysis.figures import evenly, headed, shown_of, split, split_places
+from vaebench.analysis.figures import (
+    evenly,
+    headed,
+    legend_columns,
+    shown_of,
+    split,
+    split_places,
+)
 from vaebench.analysis.keys import MARKERS, Key, Keys
 from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
 from vaebench.analysis.palette import Colour
@@ -123,7 +130,7 @@ def _plane(paths: Sequence[_Path], labels: Sequence[str]) -> Figure:
     """All points in one panel; or those near each other in a wide one and all in a narrow one."""
     points, halves = (np.concatenate([getattr(p, of) for p in paths]) for of in ("means", "halves"))
     close = near(points)
-    below = max(0, -(-len(labels) // _legend_columns(labels)) - 5)
+    below = max(0, -(-len(labels) // legend_columns(labels)) - 5)
     figure = Figure(figsize=(WIDTH, 5.2 + 0.2 * below), layout="constrained")
     if close.all():
         axes = figure.subplots()
@@ -199,10 +206,6 @@ def _equal_elbo(axes: Axes) -> None:
     axes.set_ylim(low, high)
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
-    return max(1, min(4, 130 // (max(map(len, labels)) + 6)))
-
-
 def _legends(
     figure: Figure, labels: Sequence[str], keys: Sequence[Key], palette: Mapping[Any, Colour]
 ) -> None:
@@ -213,7 +216,7 @@ def _legends(
         if label
     ]
     if len(handles) > 1:
-        figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(labels))
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels))
     sizes = [
         Line2D([], [], color=colour, marker="o", lw=0, label=f"{size:,}")
         for size, colour in palette.items()

@@ -29,6 +29,7 @@ __all__ = [
     "data_fact",
     "difference",
     "each_seed",
+    "highest",
     "lowest",
     "over_seeds",
     "rank_correlation",
@@ -217,10 +218,24 @@ def lowest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
     Raises:
         Untested: none has.
     """
+    return _one_of_all(values, metric, unit, pd.Series.min)
+
+
+def highest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
+    """The largest, as `lowest`."""
+    return _one_of_all(values, metric, unit, pd.Series.max)
+
+
+def _one_of_all(
+    values: "pd.Series[float]",
+    metric: str,
+    unit: str,
+    which: "Callable[[pd.Series[float]], float]",
+) -> Statistic:
     there = values.dropna()
     if there.empty:
         raise Untested(f"no record has a value of {metric}")
-    return Statistic(float(there.min()), math.nan, math.nan, len(there), unit)
+    return Statistic(float(which(there)), math.nan, math.nan, len(there), unit)
 
 
 def data_fact(evidence: Evidence, dataset: str) -> Fact:

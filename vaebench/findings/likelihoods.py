@@ -1,13 +1,13 @@
 """Findings about likelihood families, binarisation and what is called an ELBO."""
 
 import math
-from dataclasses import replace
 
 from vaebench.findings.evidence import (
     Evidence,
     by_seed,
     data_fact,
     difference,
+    highest,
     lowest,
     over_seeds,
     select,
@@ -120,8 +120,8 @@ def _bits_add_up(evidence: Evidence) -> Statistic:
     """Largest distance of rate and distortion in bits from bits per dimension."""
     rows = select(evidence.frame)
     parts = (rows["reconstruction_error"] + rows["kl"]) / (rows["data_pixels"] * math.log(2))
-    nearest = lowest(-(parts / rows["bits_per_dim"] - 1).abs(), "bits_per_dim", "")
-    return replace(nearest, value=-nearest.value, unit="relative difference")
+    distance = (parts / rows["bits_per_dim"] - 1).abs()
+    return highest(distance, "bits_per_dim", "relative difference")
 
 
 def _below_log_count(evidence: Evidence) -> Statistic:

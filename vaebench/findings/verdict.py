@@ -42,8 +42,9 @@ class Statistic:
 class Margin:
     """Where a statistic must lie for its claim to hold; fixed before any run.
 
-    The ends are included, unless ``strict``: a claim that something has an effect does not hold
-    where the effect is exactly none. Raises ValueError unless low <= high and one end is finite.
+    The ends are included, unless ``strict``, which a margin with one end may be: a claim that
+    something has an effect does not hold where the effect is exactly none. Raises ValueError unless
+    low <= high and one end, of a strict one only one, is finite.
     """
 
     low: float = -math.inf
@@ -55,6 +56,8 @@ class Margin:
             raise ValueError(
                 f"a margin needs low <= high and a finite end, got {self.low} and {self.high}"
             )
+        if self.strict and math.isfinite(self.low) and math.isfinite(self.high):
+            raise ValueError(f"a strict margin has one end, got {self.low} and {self.high}")
 
     def text(self) -> str:
         """The margin in words.
@@ -68,8 +71,7 @@ class Margin:
             return f"{'more than' if self.strict else 'at least'} {self.low:g}"
         if math.isinf(self.low):
             return f"{'less than' if self.strict else 'at most'} {self.high:g}"
-        words = ("between ", " and ") if self.strict else ("", " to ")
-        return f"{words[0]}{self.low:g}{words[1]}{self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
 
     def holds(self, low: float, high: float) -> bool:
         """Whether the whole of an interval lies inside."""

@@ -11,13 +11,12 @@ from typing import cast
 from vaebench.grid.boxes import Box
 from vaebench.grid.cell import AXES, Value
 from vaebench.grid.problems import Problem
-from vaebench.grid.values import closest, shown
+from vaebench.grid.values import closest, plain, shown
 
 __all__ = ["Block", "Draft", "Given", "Overrides", "name_problem", "read_draft"]
 
 _KEYS = ("name", "description", "base", "axes", "exclude")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
-
 
 Overrides = Mapping[str, Sequence[object]]
 """Axis name to the raw values that take the place of the file's."""
@@ -147,8 +146,7 @@ def _read_lists(
 ) -> Iterator[tuple[str, Given]]:
     for axis, listed in _known(draft, table, prefix):
         path = f"{prefix}{axis}"
-        if hasattr(listed, "tolist"):
-            listed = listed.tolist()  # an array of numpy's
+        listed = plain(listed)
         if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
             draft.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
             yield axis, Given(path, ())

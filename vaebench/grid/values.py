@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, cast, runtime_checkable
 
-__all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "shown"]
+__all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "plain", "shown"]
 
 _SHOWN = 60
 # High enough that "gpu" does not suggest "cpu".
@@ -70,11 +70,11 @@ class _Array(Protocol):
         """The numbers as Python has them."""
 
 
-def _plain(value: object) -> object:
-    """A number of numpy's as Python has it; anything else as it is."""
+def plain(value: object) -> object:
+    """A number or an array of numpy's as Python has it; anything else as it is."""
     if value is None or isinstance(value, (int, float, str, tuple, list)):
         return value  # at once: a plan asks it of every axis of every cell
-    return value.tolist() if isinstance(value, _Array) and value.shape == () else value
+    return value.tolist() if isinstance(value, _Array) else value
 
 
 def _left_out(absent: str | None) -> str:
@@ -106,7 +106,7 @@ class Whole:
         """Return the number; raise ValueError for anything else."""
         if value is None and self.absent:
             return None
-        value = _plain(value)
+        value = plain(value)
         if not _is_whole(value) or not self.low <= value <= self.high:
             raise _refusal(self._rule, value)
         return value
@@ -142,7 +142,7 @@ class Real:
         """Return the number as a float, or the word; raise ValueError for anything else."""
         if value is None and self.absent:
             return None
-        value = _plain(value)
+        value = plain(value)
         if isinstance(value, str) and self.words:
             if value in self.words:
                 return value
@@ -171,7 +171,7 @@ class Flag:
 
     def __call__(self, value: object) -> bool:
         """Return the bool; raise ValueError for anything else."""
-        value = _plain(value)
+        value = plain(value)
         if not isinstance(value, bool):
             raise _refusal(self.text, value)
         return value
@@ -191,12 +191,11 @@ class Sizes:
 
     def __call__(self, value: object) -> tuple[int, ...]:
         """Return the sizes as a tuple; raise ValueError for anything else."""
-        if isinstance(value, _Array):
-            value = value.tolist()
+        value = plain(value)
         if not isinstance(value, (list, tuple)) or len(value) > self.longest:
             hint = "; on an axis each value is a list of its own: [[128], [400]]"
             raise ValueError(str(_refusal(self.text, value)) + hint)
-        sizes = tuple(map(_plain, value))
+        sizes = tuple(map(plain, value))
         for size in sizes:
             if not _is_whole(size) or not 1 <= size <= self.high:
                 raise _refusal(self.text, value)

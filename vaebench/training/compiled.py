@@ -26,8 +26,8 @@ __all__ = ["TOLERANCE", "NotCompiled", "compiled_step", "worth_compiling"]
 
 _FEWEST_STEPS = {"cpu": 5_000, "cuda": 300_000}
 """On a CPU milliseconds are saved a step, and some seconds are spent on a design's first compiling.
-On a GPU, where steps are replayed anyhow, the tenths of a millisecond that a hundred launches in
-place of thirty may cost; an estimate, not measured yet."""
+On a GPU, where steps are replayed anyhow, a tenth of a millisecond may be saved: an estimate, not
+measured yet."""
 
 _OPTIONS = {
     "cpu": {
@@ -125,8 +125,7 @@ def compiled_step(
 def _product(a: Tensor, b: Tensor) -> Any:
     """A small matrix product as a sum, which a compiler melts together with what is around it.
 
-    Of a step of IWAE's network it then makes 15 launches in place of 38 (by the programs that it
-    writes; `benchmarks/README.md`). A larger product is left as it is.
+    `benchmarks/README.md` has how many launches that leaves. A larger product is left as it is.
     """
     if len(a) * b.numel() > _SMALL_PRODUCT:
         return NotImplemented
