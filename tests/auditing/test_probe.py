@@ -13,6 +13,7 @@ from torch.distributions import ContinuousBernoulli, Laplace, Normal, kl_diverge
 from torch.nn import functional as F
 
 from vaebench.auditing import Audit, AuditError, audit, audit_options, hidden_sigmas
+from vaebench.auditing.peers import HiddenSigma
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 SHAPE, LATENTS = (1, 4, 6), 5
@@ -99,7 +100,7 @@ PEER_LOSSES: dict[tuple[str, str], Loss] = {
 
 
 @pytest.mark.parametrize("row", hidden_sigmas(), ids=lambda row: f"{row.peer}: {row.setting}")
-def test_words_and_probe_agree_on_every_peer(row) -> None:  # type: ignore[no-untyped-def]
+def test_words_and_probe_agree_on_every_peer(row: HiddenSigma) -> None:
     batch = row.batch_size if "total" in row.kl else 2
     probed = audit(
         PEER_LOSSES[row.peer, row.setting],

@@ -112,7 +112,7 @@ def test_sizes_that_there_are_not(
 ) -> None:
     miniature.write(tmp_path / "mnist")
     with pytest.raises(ValueError, match=text):
-        load("mnist", tmp_path, **sizes)  # type: ignore[arg-type]
+        load("mnist", tmp_path, **sizes)  # type: ignore[arg-type]  # not every option is an int
 
 
 def test_absent_files_are_told() -> None:

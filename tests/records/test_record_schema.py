@@ -246,11 +246,11 @@ def test_every_state_but_done_says_why(state: schema.State) -> None:
 
 def test_an_unknown_state_is_refused() -> None:
     with pytest.raises(ValidationError, match="'done'"):
-        Status(state="finished")  # type: ignore[arg-type]
+        Status(state="finished")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_records_are_frozen(make_record: RecordFactory) -> None:
     record = make_record()
     with pytest.raises(ValidationError, match="frozen"):
-        record.grid = "other"  # type: ignore[misc]
+        record.grid = "other"  # type: ignore[misc]  # wrong on purpose
     assert record.cell == Cell(likelihood="gaussian", sigma=0.1)

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 def run(made: Grid, root: Path, **options: object) -> tuple[RunSummary, list[str]]:
     lines: list[str] = []
     settings: dict[str, object] = {"jobs": 1, "largest_pack": 1, "echo": lines.append}
-    summary = run_grid(made, Store(root), **(settings | options))  # type: ignore[arg-type]
+    summary = run_grid(made, Store(root), **(settings | options))  # type: ignore[arg-type]  # of any type
     return summary, lines
 
 
@@ -235,7 +235,7 @@ class _Serving:
 
         execute.Checkpoint = partial(Checkpoint, every=self.every)  # type: ignore[misc, assignment]  # sooner
         os.environ["HOSTILE_NETWORKS_MARK"] = self.mark
-        serve(*arguments)  # type: ignore[arg-type]
+        serve(*arguments)  # type: ignore[arg-type]  # passed on
 
 
 @pytest.mark.usefixtures("_hostile")

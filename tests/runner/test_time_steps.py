@@ -282,7 +282,7 @@ def test_what_a_step_raises_is_its_reason(
     monkeypatch.setattr(stopwatch, "settle", lambda _: None)
     monkeypatch.setattr(stopwatch, "time_step", fails)
     ear = Ear()
-    stopwatch.send_timing(ear, 1, TimedStep("cpu", 2, 16, 8), Bound(1.0))  # type: ignore[arg-type]
+    stopwatch.send_timing(ear, 1, TimedStep("cpu", 2, 16, 8), Bound(1.0))  # type: ignore[arg-type]  # no pipe
     (found,) = ear.heard
     assert isinstance(found, Timing)
     assert found.state == "failed"

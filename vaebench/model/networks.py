@@ -89,7 +89,7 @@ class _MemberwiseAffine(torch.autograd.Function):
         x, weight, *outputs = ctx.saved_tensors  # type: ignore[attr-defined]  # set by save_for_backward
         for output in outputs:
             gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
-        of_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        of_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]  # set by apply
         of_weight = torch.empty_like(weight)
         of_bias = gradient.new_empty(len(x), weight.shape[1])
         for member in range(len(x)):
