@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scored_models import cell, made, real_split, source
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from torch import Tensor
 
 from vaebench.evaluation.embedding import codes_of, knn_accuracy, tsne_map
@@ -139,3 +142,42 @@ def test_a_map_that_cannot_be_made_is_absent_with_the_reason(
     assert found.labels is None
     assert found.trust.value is None
     assert reason in str(found.trust.reason)
+
+
+def neighbour_probabilities(codes: np.ndarray, perplexity: float) -> np.ndarray:
+    """P of van der Maaten and Hinton 2008, section 2, each bandwidth by bisection."""
+    distances = ((codes[:, None] - codes[None]) ** 2).sum(-1)
+    np.fill_diagonal(distances, np.inf)
+    given = np.zeros_like(distances)
+    for i, row in enumerate(distances):
+        low, high = -20.0, 20.0
+        for _ in range(80):
+            middle = (low + high) / 2
+            weights = np.exp(-(row - row.min()) * math.exp(middle))
+            share = weights / weights.sum()
+            entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+            low, high = (middle, high) if entropy > math.log(perplexity) else (low, middle)
+        given[i] = share
+    return (given + given.T) / (2 * len(codes))
+
+
+def divergence(p: np.ndarray, points: np.ndarray) -> float:
+    """KL(P || Q) in nats, Q by Student's t of one degree of freedom on the map."""
+    q = 1 / (1 + ((points[:, None] - points[None]) ** 2).sum(-1))
+    np.fill_diagonal(q, 0)
+    q /= q.sum()
+    used = p > 0
+    return float((p[used] * np.log(p[used] / q[used])).sum())
+
+
+@pytest.mark.parametrize("latent_dim", [2, 8, 64])
+def test_a_map_diverges_no_more_than_one_of_scikit_learns_1000_iterations(latent_dim: int) -> None:
+    pixels = load_digits().data[:300]
+    codes = PCA(latent_dim, random_state=0).fit_transform(pixels) / 10
+    split = real_split(torch.from_numpy(codes).float())
+    drawn = tsne_map(identity(latent_dim), split, 300).points
+    assert drawn is not None
+    default = TSNE(perplexity=30, init="pca", random_state=0).fit_transform(split.pixels.numpy())
+    p = neighbour_probabilities(codes, 30)
+    ours, theirs = (divergence(p, points.astype(np.float64)) for points in (drawn, default))
+    assert 0 < ours < 1.02 * theirs
