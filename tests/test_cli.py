@@ -478,6 +478,7 @@ def test_the_record_of_a_newer_vaebench_is_left_alone_with_4(here: Path, ask: As
         answer = ask(*words)
         assert answer.code == 4
         assert "upgrade vaebench" in answer.text
+    assert ask("doctor", "store").out.endswith("store: 1 of a newer vaebench\n")
     assert "left alone" in ask(*RUN, "--dry-run").out
     assert record.read_bytes() == before
 
@@ -504,6 +505,36 @@ def test_storage_that_fails_during_a_run_is_4(
     assert "3 left" in answer.out
     assert not list((here / "full").rglob("*.json"))
     assert ask("run", "small.toml", "-o", "full", "--set", "seed=0", "--no-report").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (("export", "store", "-o", "table.csv"), "table.csv"),
+        (("report", "store", "-o", "out"), "out"),
+        (
+            ("reproduce", "latent-dim", "--no-train", "-o", "store", "--report-dir", "page"),
+            "page/findings.html",
+        ),
+    ],
+)
+def test_a_full_disk_is_4_and_says_what_could_not_be_written(
+    here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], written: str
+) -> None:
+    assert ask(*words).code in (0, 6)
+    old = here / written if "." in written else here / written / "index.html"
+    before = old.read_bytes()
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    answer = ask(*words)
+    assert answer.code == 4
+    assert f"{written}: No space left on device" in answer.err
+    assert old.read_bytes() == before
+    assert not [*old.parent.glob(".*.part"), *here.glob(".export-*"), *here.glob(".out-*")]
 
 
 def test_ctrl_c_outside_a_run_is_130(here: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -675,6 +706,29 @@ def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None
     assert "Training steps on " in ask("show", "results/time").out
     assert ask("report").code == 0, "a store of timings is found under results/"
     assert ask("doctor", "results/time").code == 0
+
+
+@pytest.mark.parametrize("fault", ["of a newer record format", "no timing of revision"])
+def test_a_timing_that_is_not_used_is_told_of_by_each_reader(
+    here: Path, ask: Ask, fault: str
+) -> None:
+    reference = ROOT / "results/reference/time"
+    sound = Store(reference).read_facts()[0][0]
+    with Store("timings").writing() as store:
+        store.write(sound)
+        store.write(sound.model_copy(update={"record_id": "timing-new", "payload": {}}))
+    if fault == "of a newer record format":
+        path = Path("timings/facts/timing-new/record.json")
+        newer = json.loads(path.read_bytes()) | {"schema": "vaebench/record/2"}
+        path.write_text(json.dumps(newer), encoding="utf-8")
+        fault = "newer: "
+    for words in (("show",), ("export", "-o", "table.csv"), ("report",)):
+        answer = ask(words[0], "timings", *words[1:])
+        assert (answer.code, "1 row" in answer.out) == (4, words[0] == "export")
+        assert "timing-new" in answer.err
+        assert fault in answer.err
+    with pytest.warns(UserWarning, match=r"not used of timings: 1 record, the first .*timing-new"):
+        assert len(vaebench.load_timings("timings")) == 1
 
 
 def test_a_device_that_is_absent_is_recorded_and_leaves_with_1(here: Path, ask: Ask) -> None:

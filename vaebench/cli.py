@@ -353,13 +353,6 @@ def _leave_after(summary: RunSummary) -> None:
         sys.exit(EXIT_SOME_FAILED)
 
 
-def _unused(root: Path) -> bool:
-    """Print every file of a store that is damaged, unreadable or newer; whether there is one."""
-    from vaebench.records.store import Store
-
-    return _told_unused(list(map(str, Store(root).check())))
-
-
 def _told_unused(lines: Sequence[str]) -> bool:
     for line in lines:
         _say(f"vaebench: not used: {line}", err=True)
@@ -434,24 +427,25 @@ def export(store: Path, output: Path) -> None:
     """
     from vaebench.analysis.export import export as write_table
     from vaebench.analysis.frame import load_with_damage
-    from vaebench.analysis.timing import load_timings
+    from vaebench.analysis.timing import load_timings_with_unused
 
     _must_exist(store)
     frame, damages = load_with_damage(store)
-    if frame.empty and not damages:
-        frame = load_timings(store)
-    if frame.empty and not damages:
+    unused = list(map(str, damages))
+    if frame.empty and not unused:
+        frame, unused = load_timings_with_unused(store)
+    if frame.empty and not unused:
         _say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
         sys.exit(EXIT_NOTHING)
     if frame.empty:
-        _told_unused(list(map(str, damages)))
+        _told_unused(unused)
         sys.exit(EXIT_DAMAGED)
     try:
         written = write_table(frame, output)
     except (ValueError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    _say(f"{len(frame)} rows: {written}")
-    if _told_unused(list(map(str, damages))):
+    _say(f"{len(frame)} row{'s' * (len(frame) != 1)}: {written}")
+    if _told_unused(unused):
         sys.exit(EXIT_DAMAGED)
 
 
@@ -477,7 +471,7 @@ def show(store: Path, cell: str | None) -> None:
     CELL may be the beginning of a cell's name.
     """
     from vaebench.analysis.console import fact_text, record_text, store_text, timings_text
-    from vaebench.analysis.timing import load_timings
+    from vaebench.analysis.timing import load_timings_with_unused
     from vaebench.records.store import Store
 
     _must_exist(store)
@@ -489,7 +483,7 @@ def show(store: Path, cell: str | None) -> None:
     if cell is None:
         if states:
             _say(store_text(store))
-        timings = load_timings(store)
+        timings, unused = load_timings_with_unused(store)
         if not timings.empty:
             _say(timings_text(timings))
         findings = sum(fact.kind == "finding" for fact in facts.values())
@@ -497,7 +491,7 @@ def show(store: Path, cell: str | None) -> None:
             judge = f"vaebench reproduce --no-train -o {store}"
             many = "s" * (findings != 1)
             _say(f"{findings} record{many} of findings that need no cell: `{judge}` judges by them")
-        if _unused(store):
+        if _told_unused(list(dict.fromkeys([*map(str, Store(store).check()), *unused]))):
             sys.exit(EXIT_DAMAGED)
         return
     names = [*states, *facts]
@@ -590,7 +584,10 @@ def doctor(store: Path | None) -> None:
         damages = Store(store).check()
         for damage in damages:
             _say(str(damage))
-        _say(f"{store}: " + (f"{len(damages)} damaged" if damages else "nothing is damaged"))
+        newer = sum(damage.kind == "newer" for damage in damages)
+        counts = {"damaged": len(damages) - newer, "of a newer vaebench": newer}
+        found = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+        _say(f"{store}: {found or 'nothing is damaged'}")
         if damages:
             sys.exit(EXIT_DAMAGED)
         return

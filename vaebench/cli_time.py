@@ -167,11 +167,11 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
 
 def _print_summary(summary: TimingSummary, root: Path) -> None:
     from vaebench.analysis.console import timings_text
-    from vaebench.analysis.timing import load_timings
+    from vaebench.analysis.timing import load_timings_with_unused
 
     if not summary.measured and summary.storage_error is None and summary.signal is None:
         click.echo(f"nothing to time: all of it ({len(summary.kept)}) has a record in {root}")
-    frame = load_timings(root)
+    frame, _ = load_timings_with_unused(root)  # what is not used is told last
     if not frame.empty:
         click.echo(f"\n{timings_text(frame)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())

@@ -2,6 +2,7 @@
 
 import re
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -172,6 +173,21 @@ def test_own_data_are_known_by_content_not_by_path() -> None:
     here, there = Cell(dataset="here/photos.npz"), Cell(dataset="/elsewhere/x.npz")
     assert cell_id(here, CHECKSUM) == cell_id(there, CHECKSUM)
     assert cell_id(here, CHECKSUM) != cell_id(here, "other data")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (Path("images.npz"), "images.npz"),
+        (Path("photos"), "./photos"),
+        (Path("mnist"), "./mnist"),
+        (Path("/data/photos"), "/data/photos"),
+    ],
+)
+def test_a_path_as_an_object_is_the_path_of_data(path: Path, name: str) -> None:
+    assert Cell(dataset=path).dataset == name
+    with pytest.raises(ValidationError, match=r"package\.module:factory, not .*Path\("):
+        Cell(architecture=path)
 
 
 @given(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vaebench.analysis.labels import is_missing, value_text
 from vaebench.analysis.tables import csv_text
+from vaebench.disk import naming
 
 __all__ = ["export", "flat"]
 
@@ -42,9 +43,10 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
     os.close(handle)
     fresh = Path(name)
     try:
-        _write(flat(frame), fresh)
-        fresh.chmod(0o644)
-        fresh.replace(file)
+        with naming(file):
+            _write(flat(frame), fresh)
+            fresh.chmod(0o644)
+            fresh.replace(file)
     finally:
         fresh.unlink(missing_ok=True)
     return file

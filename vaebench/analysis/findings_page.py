@@ -22,6 +22,7 @@ from vaebench.analysis.palette import colours
 from vaebench.analysis.saving import save_png
 from vaebench.analysis.style import FADED, WIDTH, drawing
 from vaebench.analysis.summary import number
+from vaebench.disk import naming
 from vaebench.findings.evidence import Evidence, rows_of, select
 from vaebench.findings.finding import Assessed
 from vaebench.findings.latent import LATENT, latent_cells
@@ -269,7 +270,7 @@ def write_findings_page(
 ) -> Path:
     """Write `findings.html` into a folder, made if it is not there; return its path.
 
-    Raises OSError where the page cannot be written.
+    Raises OSError where the page cannot be written; an older one is then left as it was.
     """
     budget = rows[0].budget if rows else "quick"
     about_latents = any(each.finding.family == LATENT[0].family for each in rows)
@@ -287,5 +288,11 @@ def write_findings_page(
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.html"
-    path.write_text(text, encoding="utf-8", newline="")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with naming(path):
+            part.write_text(text, encoding="utf-8", newline="")
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path

@@ -49,6 +49,7 @@ from vaebench.analysis.timing import (
     timing_table,
 )
 from vaebench.analysis.timing_figures import timing_caption, timing_figure
+from vaebench.disk import naming
 from vaebench.records.store import Store
 
 __all__ = [
@@ -639,14 +640,11 @@ def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None
     # What was read stays to the end: the collector need not look through it for each figure.
     gc.freeze()
     try:
-        fresh = work / "new"
-        _build(results, timings, fresh)
-        _swap(fresh, target, work / "old")
-    except OSError as error:
-        if error.filename is None:  # as where the disk is full
-            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
-        raise
+        with naming(target):
+            fresh = work / "new"
+            _build(results, timings, fresh)
+            _swap(fresh, target, work / "old")
     finally:
         gc.unfreeze()
         shutil.rmtree(work, ignore_errors=True)
-    return Report(target / "index.html", results.unused)
+    return Report(target / "index.html", (*results.unused, *timings.unused))

@@ -6,6 +6,7 @@ marked; above 25 % none is given.
 """
 
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "device_label",
     "lines",
     "load_timings",
+    "load_timings_with_unused",
     "read_timings",
     "timing_frame",
     "timing_table",
@@ -83,6 +85,11 @@ class Timings:
     frame: pd.DataFrame
     damaged: tuple[Damaged, ...] = ()
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """A line for each record that is no timing."""
+        return tuple(f"{each.name}: {each.reason}" for each in self.damaged)
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -112,12 +119,31 @@ def load_timings(path: Path | str) -> pd.DataFrame:
     answer, `ratio_low` and `ratio_high` the same from the quartiles, `ratio_noisy` whether either
     side is noisy. Times of a timing that is too noisy are NaN.
 
+    Warns of records that can't be used, as `load_results` does.
+
     Raises:
         FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
-    require_folder(Path(path))
-    return read_timings([Path(path)]).frame
+    frame, unused = load_timings_with_unused(path)
+    if unused:
+        count = f"{len(unused)} record{'s' * (len(unused) != 1)}"
+        warnings.warn(f"not used of {path}: {count}, the first {unused[0]}", stacklevel=2)
+    return frame
+
+
+def load_timings_with_unused(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
+    """The timings of one results folder, and a line for each record beside the cells' not used.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        StorageError: the folder cannot be read.
+    """
+    root = Path(path)
+    require_folder(root)
+    facts, damages = Store(root).read_facts()
+    found = timing_frame((fact, root.name) for fact in facts if fact.kind == "timing")
+    return found.frame, [*map(str, damages), *found.unused]
 
 
 def read_timings(paths: Sequence[Path]) -> Timings:

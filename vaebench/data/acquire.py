@@ -35,6 +35,7 @@ from vaebench.data.catalog import (
 )
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
+from vaebench.disk import naming
 from vaebench.grid.choices import DATASETS
 
 __all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "require", "verify"]
@@ -199,7 +200,7 @@ def _put(folder: Path, file: IdxFile, content: bytes) -> None:
     part = folder / f"{file.name}.part"
     part.unlink(missing_ok=True)
     try:
-        with part.open("xb") as stream:
+        with naming(folder / file.name), part.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 __all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "plain", "shown"]
@@ -217,7 +218,14 @@ class Name:
         return f"one of {names}, or {self.otherwise}" if self.otherwise else f"one of {names}"
 
     def __call__(self, value: object) -> str:
-        """Return the name; raise ValueError, with the option that was meant, for anything else."""
+        """Return the name; raise ValueError, with the option that was meant, for anything else.
+
+        A path as an object can mean no option: one without a separator is put as ./photos.
+        """
+        if isinstance(value, PurePath) and self.pattern:
+            for text in (str(value), f"./{value}"):
+                if re.fullmatch(self.pattern, text):
+                    return text
         if not isinstance(value, str):
             raise _refusal(self.text, value)
         if value in self.options or (self.pattern and re.fullmatch(self.pattern, value)):
