@@ -82,6 +82,8 @@ def _machines(cells: Sequence[Cell], count: int, ask: Ask) -> Iterator[str]:
     if ask.engine.is_here:
         yield from _absent_devices(devices)
         yield from _lack_of_memory(cells, jobs)
+    else:
+        yield f"workers: on {ask.engine.place()}"
     yield _price([estimate(cell) for cell in cells], count, jobs)
 
 

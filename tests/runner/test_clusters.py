@@ -73,6 +73,12 @@ def test_jobs_and_devices_are_those_of_the_cluster(nodes: Any) -> None:
         assert engine.jobs(7, {"cpu", "cuda"}) == 2
 
 
+def test_a_run_says_which_cluster_it_is_on(nodes: Any, tmp_path: Path) -> None:
+    lines: list[str] = []
+    run_grid(grid(), Store(tmp_path), engine="ray", echo=lines.append)
+    assert f"workers: on the Ray cluster at {nodes.address} (2 machines)" in lines
+
+
 def test_a_worker_that_dies_takes_only_its_cell_with_it(nodes: Any, tmp_path: Path) -> None:
     made = grid(architecture=["hostile_networks:killed_always", "hostile_networks:sound"])
     summary = run(made, tmp_path, engine="ray", largest_pack=1)

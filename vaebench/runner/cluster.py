@@ -174,6 +174,14 @@ class RayEngine:
         if self._is_ours:
             self._connected.shutdown()
 
+    def place(self) -> str:
+        """The cluster's address and size: on a machine where one runs, it is joined unasked."""
+        ray = self._ray()
+        machines = sum(node["Alive"] for node in ray.nodes())
+        many = "s" * (machines != 1)
+        address = ray.get_runtime_context().gcs_address
+        return f"the Ray cluster at {address} ({machines} machine{many})"
+
     def devices(self) -> list[str]:
         """``cpu``, and ``cuda`` where a machine of the cluster has a GPU for us."""
         return ["cpu", "cuda"] if self._resource("GPU") else ["cpu"]

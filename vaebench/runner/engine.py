@@ -74,6 +74,9 @@ class Engine(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
+    def place(self) -> str:
+        """What the workers are started on, in words."""
+
     def devices(self) -> list[str]:
         """The kinds of device that ``available`` stands for."""
 

@@ -99,6 +99,10 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         """There is nothing to end but the workers."""
 
+    def place(self) -> str:
+        """This machine."""
+        return "this machine"
+
     def devices(self) -> list[str]:
         """The kinds of device that are here."""
         from vaebench.runner.machine import available_devices

@@ -146,9 +146,11 @@ def run_grid(
 
 
 def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
-    """How many workers to start; says what they may lack."""
+    """How many workers to start; says where, if elsewhere, and what they may lack."""
     cells = [planned.cell for planned in plan.todo]
     workers = machines.jobs(jobs, {cell.device for cell in cells})
+    if not machines.is_here:
+        echo(f"workers: on {machines.place()}")
     if workers < (jobs or 0):
         echo(f"note: the cluster has room for {workers} of {jobs} jobs")
     lack = lack_of_memory(cells, workers) if machines.is_here else None
