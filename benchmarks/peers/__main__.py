@@ -14,7 +14,7 @@ arguments = parser.parse_args()
 with one_core():
     here = environment("cpu")
     print(
-        f"{here.processor}, one core, torch {here.versions['torch']}, {arguments.images}, "
-        "batch 128; medians over rounds, ratios within a round\n"
+        f"{here.processor}, one core, torch {here.versions['torch']}, {arguments.images}; "
+        "medians over rounds, ratios within a round\n"
     )
     print(table(compare(arguments.rounds, images=arguments.images)))

@@ -14,12 +14,16 @@ import torch
 from benchmarks.peers.jax_scan import train_jax
 from benchmarks.peers.plain import train_plain
 from benchmarks.peers.products import time_products
-from benchmarks.peers.pythae_default import HIDDEN, train_pythae
+from benchmarks.peers.pythae_default import HIDDEN, PYTHAE_BATCH, train_pythae
 from benchmarks.peers.pytorch_example import train_example
 from benchmarks.peers.vaebench_loop import train_vaebench
-from benchmarks.peers.workload import Images, Workload, workload
+from benchmarks.peers.workload import BATCH, Images, Workload, workload
 
 __all__ = ["Compared", "compare", "has_bfloat16", "one_core", "table"]
+
+
+_Seconds = dict[tuple[str, tuple[int, int]], list[float]]
+"""Of each run by its name and its sizes, a round each."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class _Row:
     ours: str
     hidden: int
     target: float | None = None
+    batch_size: int = BATCH
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What both train: hidden units and images a batch."""
+        return self.hidden, self.batch_size
 
 
 _OURS, _HALF = "vaebench", "vaebench, bfloat16"
@@ -41,6 +51,7 @@ _ROWS = (
     _Row("JAX, jit and scan", _OURS, 400, 1.0),
     _Row("matrix products alone", _OURS, 400, 0.85),
     _Row("pythae, its own network", _OURS, HIDDEN, 2.5),
+    _Row("pythae, its own network", _OURS, HIDDEN, 2.5, PYTHAE_BATCH),
     _Row("matrix products alone", _OURS, HIDDEN, 0.85),
     _Row(_OURS, _HALF, 400),
     _Row("JAX, jit and scan", _HALF, 400, 1.2),
@@ -65,6 +76,7 @@ class Compared:
     name: str
     ours_is: str
     network: str
+    batch_size: int
     theirs: float
     ours: float
     ratio: float
@@ -101,16 +113,16 @@ def compare(rounds: int, epochs: int = 20, images: Images | None = None) -> list
     Rows in bfloat16 are left out where the processor has no instructions for it.
     """
     rows = [row for row in _ROWS if row.ours != _HALF or has_bfloat16()]
-    work = {hidden: workload(hidden, epochs, images) for hidden in (400, HIDDEN)}
-    keys = dict.fromkeys((name, row.hidden) for row in rows for name in (row.theirs, row.ours))
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in keys}
+    work = {row.size: workload(row.hidden, epochs, images, row.batch_size) for row in rows}
+    keys = dict.fromkeys((name, row.size) for row in rows for name in (row.theirs, row.ours))
+    seconds: _Seconds = {key: [] for key in keys}
     for turn in range(rounds + 1):
-        for name, hidden in keys:
+        for name, size in keys:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                taken = _RUNS[name](work[hidden])
+                taken = _RUNS[name](work[size])
             if turn:
-                seconds[name, hidden].append(taken)
-    return [_compared(row, work[row.hidden], seconds) for row in rows]
+                seconds[name, size].append(taken)
+    return [_compared(row, work[row.size], seconds) for row in rows]
 
 
 _RUNS: Mapping[str, Callable[[Workload], float]] = {
@@ -125,16 +137,15 @@ _RUNS: Mapping[str, Callable[[Workload], float]] = {
 }
 
 
-def _compared(
-    row: _Row, work: Workload, seconds: Mapping[tuple[str, int], list[float]]
-) -> Compared:
-    theirs, ours = seconds[row.theirs, row.hidden], seconds[row.ours, row.hidden]
+def _compared(row: _Row, work: Workload, seconds: _Seconds) -> Compared:
+    theirs, ours = seconds[row.theirs, row.size], seconds[row.ours, row.size]
     ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
     return Compared(
         name=row.theirs,
         ours_is=row.ours,
         network=f"{work.pixels}-{work.hidden}-{work.latent_dim}",
+        batch_size=work.batch_size,
         theirs=statistics.median(theirs) / work.steps * 1e3,
         ours=statistics.median(ours) / work.steps * 1e3,
         ratio=statistics.median(ratios),
@@ -147,13 +158,14 @@ def _compared(
 def table(compared: list[Compared]) -> str:
     """The comparison as Markdown; a ratio above 1 means that vaebench is faster."""
     lines = [
-        "| peer | against | network | its step, ms | ours, ms | theirs / ours | quartiles "
-        "| aimed at |",
-        "|---|---|---|---|---|---|---|---|",
+        "| peer | against | network | batch | its step, ms | ours, ms | theirs / ours "
+        "| quartiles | aimed at |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.name} | {row.ours_is} | {row.network} | {row.theirs:.2f} | {row.ours:.2f} "
-        f"| {row.ratio:.2f} | {row.low:.2f} to {row.high:.2f} | {row.target or '-'} |"
+        f"| {row.name} | {row.ours_is} | {row.network} | {row.batch_size} | {row.theirs:.2f} "
+        f"| {row.ours:.2f} | {row.ratio:.2f} | {row.low:.2f} to {row.high:.2f} "
+        f"| {row.target or '-'} |"
         for row in compared
     ]
     return "\n".join(lines)

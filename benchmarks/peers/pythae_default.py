@@ -14,10 +14,13 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
 from benchmarks.peers.workload import LEARNING_RATE, Weights, Workload
 
-__all__ = ["HIDDEN", "train_pythae"]
+__all__ = ["HIDDEN", "PYTHAE_BATCH", "train_pythae"]
 
 HIDDEN = 512
 """Width of the hidden layers of pythae's default networks."""
+
+PYTHAE_BATCH = BaseTrainerConfig().per_device_train_batch_size
+"""Images a batch where its user says nothing."""
 
 
 def train_pythae(work: Workload, seed: int) -> tuple[float, Weights]:

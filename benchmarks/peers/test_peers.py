@@ -98,6 +98,7 @@ def test_step_of_each_peer(benchmark: Any) -> None:
     with one_core():
         compared = benchmark.pedantic(compare, args=(7,), rounds=1)
     for row in compared:
-        benchmark.extra_info[f"{row.name} / {row.ours_is}, {row.network}"] = row.__dict__
+        what = f"{row.name} / {row.ours_is}, {row.network}, batch {row.batch_size}"
+        benchmark.extra_info[what] = row.__dict__
     assert all(row.ratio > 0 for row in compared)
     assert any("bfloat16" in row.ours_is for row in compared) == has_bfloat16()

@@ -22,6 +22,7 @@ from vaebench.model.objective import draw
 from vaebench.model.vae import VAE
 
 __all__ = [
+    "BATCH",
     "LEARNING_RATE",
     "Images",
     "Peer",
@@ -34,7 +35,10 @@ __all__ = [
 ]
 
 LEARNING_RATE = 1e-3
-_TRAIN, _BATCH = 1536, 128
+_TRAIN = 1536
+
+BATCH = 128
+"""Images a batch of the PyTorch example, and here unless another is asked for."""
 
 Weights = list[NDArray[np.float32]]
 """Weight ``(out, in)`` and bias of the hidden layer, the posterior's mean and log-variance as one
@@ -103,14 +107,16 @@ def images_here() -> Images:
     return "mnist"
 
 
-def workload(hidden: int = 400, epochs: int = 5, images: Images | None = None) -> Workload:
-    """The 784-hidden-20 network at batch 128, by default on `images_here`.
+def workload(
+    hidden: int = 400, epochs: int = 5, images: Images | None = None, batch_size: int = BATCH
+) -> Workload:
+    """The 784-hidden-20 network, by default on `images_here`.
 
     A fifth of MNIST's pixels and 70 % of those of the enlarged digits aren't zero, which matters
     to a step that skips zeros.
     """
     pixels = _IMAGES[images or images_here()]()
-    return Workload(pixels[:_TRAIN], pixels[_TRAIN:], hidden, 20, _BATCH, epochs)
+    return Workload(pixels[:_TRAIN], pixels[_TRAIN:], hidden, 20, batch_size, epochs)
 
 
 def as_cell(work: Workload, seed: int) -> Cell:
