@@ -1,6 +1,7 @@
 """Each finding of cells, two-sided: a world that conforms, and one with a planted violation."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from planted import evidence, noise
 from sklearn.datasets import load_digits
 
-from vaebench.findings.finding import assess
+from vaebench.findings.finding import BUDGETS, assess
+from vaebench.findings.latent import LATENT
 from vaebench.findings.registry import FINDINGS
 from vaebench.truth.bounds import gaussian_ceiling
 from vaebench.truth.ppca import Spectrum
@@ -102,6 +104,7 @@ WORLDS = {
     "latent-no-overfitting": (latents(), latents(gap={64: 3.0})),
     "latent-thousand": (latents(), latents(long={1000: 9.0})),
     "latent-tutorial-network": (latents(), latents(long={10_000: 0.1})),
+    "latent-tutorial-network-kl": (latents(kl={10_000: 8.0}), latents(kl={10_000: 3.0})),
     "latent-units-saturate": (latents(), latents(units={100: 40.0})),
     "sigma-lowers-rate": (sweep(), sweep(kl=lambda s: 10 * s)),
     "sigma-raises-distortion": (sweep(), sweep(mse=lambda s: 1 - s)),
@@ -451,3 +454,30 @@ def test_the_margin_of_the_entry_decides_and_not_the_statistic():
     strict = replace(finding, margins={"quick": type(finding.margins["quick"])(low=50.0)})
     assert assess(finding, world, "quick").judgement.verdict == "reproduced"
     assert assess(strict, world, "quick").judgement.verdict == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("latent-ten-thousand", [-1]),
+        ("latent-ten-thousand-early", [0]),
+        ("latent-training-mends", [0, -1]),
+        ("latent-lower-rate-mends", [0]),
+        ("latent-kl-too-high", [-1]),
+        ("latent-tutorial-network-kl", [-1]),
+    ],
+)
+def test_what_falls_short_is_said_of_the_trainings_that_are_judged(
+    name: str, places: list[int]
+) -> None:
+    finding = {each.name: each for each in LATENT}[name]
+    for budget in BUDGETS:
+        cells = finding.cells(budget)
+        if not cells:
+            continue
+        epochs = sorted({cell.epochs for cell in cells})
+        # 23 batches of 64 hold the 1,437 training digits.
+        of = {epoch: f"{23 * epoch:,}" if budget == "quick" else str(epoch) for epoch in epochs}
+        words = " and ".join(of[epochs[place]] for place in places)
+        unit = "steps" if budget == "quick" else "epoch"
+        assert re.search(rf"(?<![\d,]){words} {unit}", finding.truncation[budget])

@@ -168,9 +168,11 @@ def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[s
 
 
 _TRIED = {
-    "latent-lower-rate-mends": "Half the learning rate moves the ELBO of the largest size by",
-    "latent-tutorial-network": "With the tutorial's own network the largest size loses, against "
+    "latent-lower-rate-mends": "half the learning rate moves the ELBO of the largest size by",
+    "latent-tutorial-network": "with the tutorial's own network the largest size loses, against "
     "the plateau,",
+    "latent-tutorial-network-kl": "with the tutorial's own network the KL of the largest size is "
+    "above that of the plateau by",
 }
 
 
@@ -182,7 +184,11 @@ def _tried(judged: Sequence[Assessed]) -> Iterator[str]:
             value, low, high = (
                 number(each, half) for each in (statistic.value, statistic.low, statistic.high)
             )
-            yield f"{words} {value} [{low}, {high}] nats ({statistic.n} seeds)."
+            epochs = max(cell.epochs for cell in each.finding.cells(each.budget))
+            yield (
+                f"After {_epochs(epochs)} {words} {value} [{low}, {high}] nats "
+                f"({statistic.n} seeds)."
+            )
 
 
 def _sentences(evidence: Evidence) -> Iterator[str]:
