@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebench.users_code import lack_of_function
+from vaebench.users_code import lack_of_function, source_digest
 
 SOURCE = """
 raise SystemExit("a plan must not run this")
@@ -59,3 +59,21 @@ def test_a_module_that_is_no_python_is_told(
 def test_a_module_without_a_source_may_have_it() -> None:
     assert lack_of_function("math:sqrt") is None
     assert lack_of_function("json:no_such") == "json has no function 'no_such'"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("raise RuntimeError('no licence')", "RuntimeError: no licence"), ("def", "SyntaxError")],
+)
+def test_a_package_that_fails_on_import_is_told_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"failing_{why[:6].lower()}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text(text, encoding="utf-8")
+    (tmp_path / name / "net.py").write_text("def make(): ...", encoding="utf-8")
+    lack = lack_of_function(f"{name}.net:make")
+    assert lack is not None
+    assert lack.startswith(f"the package of {name}.net cannot be imported ({why}")
+    assert source_digest(f"{name}.net:make") is None

@@ -365,7 +365,7 @@ def _told_unused(lines: Sequence[str]) -> bool:
 def report(stores: tuple[Path, ...], output: Path | None) -> None:
     """Make tables, figures and a page from the records in DIR, and from nothing else.
 
-    The same records give the same bytes. Without DIR: every store under results/.
+    The same records give the same bytes. Without DIR: every store that lies in results/.
     """
     found = list(stores) or _stores_under(Path("results"))
     _must_exist(*stores)

@@ -35,23 +35,30 @@ def load_function(name: str) -> Callable[..., Any]:
         try:
             module = importlib.import_module(module_name)
         except Exception as error:
-            raise UsersCodeError(
-                f"{module_name} cannot be imported ({type(error).__name__}: {error})"
-            ) from error
+            raise UsersCodeError(f"{module_name} cannot be imported ({_told(error)})") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UsersCodeError(f"{module_name} has no function {function_name!r}")
     return function  # type: ignore[no-any-return]  # only a call can tell what a user's code gives
 
 
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def lack_of_function(name: str) -> str | None:
-    """Why ``module:function`` can't be found, None if it can or may; does not run the module."""
+    """Why ``module:function`` can't be found, None if it can or may.
+
+    The module is not run, but the packages that it lies in are.
+    """
     module_name, _, function_name = name.partition(":")
     with _working_folder_first():
         try:
             found = importlib.util.find_spec(module_name)
         except (ImportError, ValueError):
             found = None
+        except Exception as error:  # noqa: BLE001 -- a user's own package may raise anything
+            return f"the package of {module_name} cannot be imported ({_told(error)})"
     if found is None:
         return f"there is no module {module_name!r} in the working folder or among those installed"
     try:
@@ -94,7 +101,8 @@ def source_digest(name: str) -> str | None:
     """
     if ":" not in name:
         return None
-    with _working_folder_first(), suppress(ImportError, ValueError, OSError):
+    # A user's own package may raise anything; `lack_of_function` says what.
+    with _working_folder_first(), suppress(Exception):
         found = importlib.util.find_spec(name.partition(":")[0])
         if found is not None and found.origin is not None:
             return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()

@@ -9,9 +9,11 @@ from scipy import stats
 
 import vaebench
 from vaebench.analysis.comparability import NotComparable
-from vaebench.analysis.comparison import paired, parse_side
+from vaebench.analysis.comparison import compare, paired, parse_side
 from vaebench.analysis.console import comparison_text
-from vaebench.analysis.frame import tidy
+from vaebench.analysis.frame import tidy, without_superseded
+from vaebench.analysis.overview import once
+from vaebench.findings.evidence import rows_of
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status
 from vaebench.records.store import Store
@@ -296,3 +298,57 @@ def test_stores_are_compared_by_their_paths(tmp_path: Path) -> None:
     assert found.frame["difference"].item() == pytest.approx(2.25)
     with pytest.raises(ValueError, match=r"selects no record: there sigma is 0\.1, 0\.3"):
         vaebench.compare(f"{store.root}:sigma=0.2", store.root)
+
+
+def test_packs_of_different_sizes_have_no_common_time() -> None:
+    """A pack's memory is that of all its cells."""
+    alone, packed = frame({0: 3.0, 1: 4.0}), frame({0: 1.0, 1: 1.5}, sigma=0.3, pack_size=6)
+    assert paired(alone, frame({0: 1.0, 1: 1.5}, sigma=0.3), "train_seconds").frame["n"].item() == 2
+    with pytest.raises(NotComparable, match=r"over packs of 1 and 6 cells.*--pack 1"):
+        paired(alone, packed, "train_seconds")
+    assert paired(alone, packed, "elbo").frame["n"].item() == 2
+
+
+def test_scales_of_two_families_are_not_one_quantity() -> None:
+    a, b = frame(A), frame(B, likelihood="laplace")
+    for side in (a, b):
+        side["sigma_fitted"] = 0.1
+    assert len(paired(a, b, "elbo").frame) == 1
+    with pytest.raises(NotComparable, match="each family's scale is another quantity"):
+        paired(a, b, "sigma_fitted")
+
+
+def test_a_record_of_older_numerics_gives_way_to_the_one_made_anew(tmp_path: Path) -> None:
+    """Names sort by digits of a hash: neither order may decide."""
+    for old in ("0", "zzz"):
+        root = tmp_path / old
+        with Store(root / "one").writing() as store, Store(root / "two").writing() as other:
+            for seed, elbo in A.items():
+                now = record(elbo, seed=seed)
+                store.write(now)
+                cell = {"cell_id": f"{old}-seed{seed}", "metrics": record(-999.0).metrics}
+                store.write(now.model_copy(update=cell))
+                other.write(record(B[seed], seed=seed, sigma=0.3))
+        whole = vaebench.load_results(root / "one")
+        assert whole["outdated"].tolist().count(True) == 4
+        kept = without_superseded(whole)
+        assert sorted(kept["elbo"]) == sorted(A.values())
+        assert sorted(once(whole, "machine")["elbo"]) == sorted(A.values())
+        assert sorted(rows_of(whole, [record(0.0, seed=s).cell for s in A])["elbo"]) == sorted(
+            A.values()
+        )
+        found = compare(str(root / "one"), str(root / "two"))
+        assert found.frame["a"].item() == pytest.approx(np.mean(list(A.values())))
+        page = vaebench.write_report(root / "one", root / "report").read_text(encoding="utf-8")
+        assert "older version of vaebench" not in page
+
+
+def test_records_of_older_numerics_alone_are_used_and_told_of(tmp_path: Path) -> None:
+    with Store(tmp_path / "old").writing() as store:
+        for seed, elbo in A.items():
+            made = record(elbo, seed=seed)
+            store.write(made.model_copy(update={"cell_id": f"old-seed{seed}"}))
+    frame = vaebench.load_results(tmp_path / "old")
+    assert sorted(without_superseded(frame)["elbo"]) == sorted(A.values())
+    page = vaebench.write_report(tmp_path / "old", tmp_path / "report").read_text(encoding="utf-8")
+    assert "4 of 4 records are of an older version of vaebench" in page

@@ -13,6 +13,7 @@ from vaebench.analysis.comparability import NotComparable, groups, refusal, requ
 from vaebench.analysis.frame import tidy
 from vaebench.analysis.labels import design_label, ordered, plain, slug, value_text
 from vaebench.analysis.summary import interval, number, summarise, summary_text
+from vaebench.grid.cell import Cell
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 BERNOULLI = {"likelihood": "bernoulli", "binarization": "dynamic"}
@@ -222,3 +223,14 @@ def test_names_of_designs_and_files() -> None:
     assert slug("../../Etc <x>") == "etc-x"
     assert plain("a\nb\x00c\u202ed") == "a b�c�d"
     assert value_text(0.1234567891) == "0.1234567891"
+
+
+def test_groups_of_names_that_no_file_can_have_have_files_of_their_own() -> None:
+    names = ("./数据.npz", "./图像.npz", f"./{'x' * 70}1.npz", f"./{'x' * 70}2.npz")
+    made = [
+        record(Cell(dataset=name, seed=seed), cell_id=f"cell-{seed}")
+        for seed, name in enumerate(names)
+    ]
+    frame = tidy((each, "one") for each in made)
+    found = groups(frame.assign(data_checksum=list(names)), "elbo")
+    assert len({group.slug for group in found}) == len(found) == 4

@@ -94,6 +94,18 @@ def test_test_images_in_class_order_come_out_mixed(tmp_path: Path) -> None:
     assert len(first.unique()) >= 8
 
 
+def test_validation_images_of_data_in_class_order_leave_no_class_out(tmp_path: Path) -> None:
+    images = np.arange(200, dtype=np.uint8).reshape(200, 1, 1).repeat(2, 1)
+    labels = np.arange(200) // 20
+    np.savez(tmp_path / "ordered.npz", train=images, train_labels=labels, test=images)
+    data = load(str(tmp_path / "ordered.npz"), valid_size=40)
+    for split, most in ((data.train, 160), (data.valid, 40)):
+        assert split.labels is not None
+        assert len(split.labels) == most
+        assert len(split.labels.unique()) >= 8
+    assert rows(data.train).isdisjoint(rows(data.valid))
+
+
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [

@@ -226,11 +226,15 @@ def test_records_of_another_device_count_once():
     assert len(rows_of(frame[frame["device"] == "cuda"], cells)) == len(cells)
 
 
-def test_without_training_nothing_is_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproducing, "select_findings", lambda _: (tiny(0.0),))
-    made = reproducing.reproduce((), "quick", Store(tmp_path / "s"), train=False)
+def test_without_training_nothing_is_run_or_written(tmp_path, monkeypatch):
+    chosen = (tiny(0.0), FINDINGS["mdl-bits"])
+    monkeypatch.setattr(reproducing, "select_findings", lambda _: chosen)
+    store = Store(tmp_path / "s")
+    with store.writing():  # another run's lock is no hindrance
+        made = reproducing.reproduce((), "quick", Store(tmp_path / "s"), train=False)
     assert made.summary.states() == {}
-    assert made.rows[0].judgement.verdict == "not tested"
+    assert [each.judgement.verdict for each in made.rows] == ["not tested", "reproduced"]
+    assert not store.read_facts()[0]
 
 
 def test_the_table_says_number_interval_n_margin_and_truncation():

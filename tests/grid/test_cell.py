@@ -40,7 +40,7 @@ IMPOSSIBLE = [
     ),
     ({"dequantize": True}, "not a probability mass"),
     ({"likelihood": "categorical", "dequantize": True}, "not a probability mass"),
-    ({"hidden": []}, "an mlp needs a hidden layer"),
+    ({"hidden": []}, "an mlp or conv needs a hidden layer"),
     ({"train_size": 1_438}, "fewer training images"),
     ({"train_size": 1_000, "valid_size": 438}, "fewer training images"),
     ({"valid_size": 1_437}, "fewer training images"),

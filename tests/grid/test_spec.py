@@ -509,3 +509,11 @@ def test_latent_dim_reaches_ten_thousand() -> None:
 def test_collapse_notes_are_silent_where_nothing_collapses() -> None:
     assert collapse_notes({"likelihood": ["gaussian"], "sigma": [0.1, 1.0]}) == ()
     assert collapse_notes({"likelihood": ["bernoulli", "gaussian"], "seed": [0, 1]}) == ()
+
+
+def test_a_conv_without_channels_is_the_same_in_a_grid_and_alone() -> None:
+    made = Grid.from_dict({"name": "two", "axes": {"architecture": ["conv", "mlp", "linear"]}})
+    assert made.cells == tuple(Cell(architecture=name) for name in ("conv", "mlp", "linear"))
+    assert made.cells[0].hidden == (32, 64)
+    with pytest.raises(GridError, match="an mlp or conv needs a hidden layer"):
+        Grid.from_dict({"name": "none", "base": {"architecture": "conv", "hidden": []}})

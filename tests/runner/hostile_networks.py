@@ -1,12 +1,14 @@
 """Networks that do what a user's own may do to the process that trains them."""
 
 import os
+import random
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,6 +86,17 @@ def exits_hard(**sizes: object) -> Networks:
 def hangs(**sizes: object) -> Networks:
     """Fall silent after an epoch of ten batches."""
     return _doing(lambda: time.sleep(10_000), sizes, batch=15)
+
+
+def draws(**sizes: object) -> Networks:
+    """Write down what a layer with noise of its own, as dropout has, would draw."""
+
+    def draw() -> None:
+        numbers = torch.rand(()).item(), float(np.random.random()), random.random()  # noqa: NPY002, S311
+        with Path(os.environ[MARK]).open("a", encoding="utf-8") as notes:
+            notes.write(" ".join(map(str, numbers)) + "\n")
+
+    return _doing(draw, sizes)
 
 
 def meddles(**sizes: object) -> Networks:

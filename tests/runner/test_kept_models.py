@@ -79,6 +79,19 @@ def test_weights_are_kept_where_asked_for_and_asked_for_later(tmp_path: Path) ->
     assert [*fourth.trained] == [first.parent.name]
 
 
+def test_no_failure_takes_the_place_of_a_finished_cell(tmp_path: Path) -> None:
+    made = grid(seed=[0])
+    run(made, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("cells/*/*")}
+    assert len(before) == 2, "a record and its arrays"
+    summary, _ = run(made, tmp_path, keep_weights=True, time_limit=1e-3)
+    assert summary.states() == {"timeout": 1}
+    assert {path: path.read_bytes() for path in tmp_path.glob("cells/*/*")} == before
+    again, _ = run(made, tmp_path, keep_weights=True)
+    assert again.states() == {"done": 1}
+    assert list(tmp_path.glob("cells/*/weights.safetensors"))
+
+
 def test_weights_that_are_not_the_cells_own_are_not_loaded(tmp_path: Path) -> None:
     run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
     one, other = sorted(tmp_path.glob("cells/*/weights.safetensors"))

@@ -126,6 +126,21 @@ def test_a_failed_cell_names_own_data_as_a_finished_one_does(tmp_path: Path) -> 
     assert str(tmp_path) not in "".join(record.model_dump_json() for record in found)
 
 
+class _AtHome:
+    """Serves with another home folder."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+
+    def __call__(self, *arguments: object) -> None:
+        import os
+
+        from vaebench.runner.worker import serve
+
+        os.environ["HOME"] = self.home
+        serve(*arguments)  # type: ignore[arg-type]  # passed on
+
+
 @pytest.mark.usefixtures("_hostile")
 def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -245,6 +260,36 @@ def test_what_a_network_changes_is_set_right_for_the_next_cell(tmp_path: Path) -
     run(grid(architecture=["hostile_networks:meddles", "mlp"]), after)
     expected = numbers(tmp_path / "clean")
     assert {name: numbers(after)[name] for name in expected} == expected
+
+
+@pytest.mark.usefixtures("_hostile")
+def test_the_noise_of_a_users_own_network_is_that_of_the_cells_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    for name, seeds in (("forward", [0, 1]), ("backward", [1, 0])):
+        notes = tmp_path / f"{name}.txt"
+        monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(notes)))
+        for seed in seeds:
+            run(grid(architecture=["hostile_networks:draws"], seed=[seed]), tmp_path / name)
+        drawn.append(notes.read_text().splitlines())
+    assert drawn[0] == drawn[1][::-1]
+    apart = [set(column) for column in zip(*map(str.split, drawn[0]), strict=True)]
+    assert [len(each) for each in apart] == [2, 2, 2], "torch's, numpy's and Python's"
+
+
+@pytest.mark.usefixtures("_hostile")
+def test_a_failure_does_not_name_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(HERE.parent))
+    # Workers of a fork server keep the environment that it began with.
+    monkeypatch.setattr("vaebench.runner.local._serve", _AtHome(str(HERE.parent)))
+    run(grid(architecture=["hostile_networks:raises"]), tmp_path)
+    status = Store(tmp_path).read_all()[0][0].status
+    told = str(status.detail["traceback"])
+    assert "hostile_networks.py" in told
+    assert str(HERE.parent) not in told
 
 
 # --- the interface for Python --------------------------------------------------------------------

@@ -43,6 +43,7 @@ _WHY: Final = {
     "data_threshold": "pixels cut at one half and pixels that were drawn make different images",
     "data_levels": "the images have different numbers of grey levels",
     "machine": "the machines differ",
+    "likelihood": "each family's scale is another quantity",
 }
 _TIME_UNITS: Final = frozenset({"s", "ms", "1/s", "MiB"})
 _SELECT: Final = "select one of them"
@@ -86,7 +87,9 @@ def basis(metric: str) -> tuple[str, ...]:
     >>> basis("train_seconds")
     ('machine',)
     """
-    return _BASES[_family(metric)]
+    # A standard deviation, Laplace's b and a logistic's s are no one quantity.
+    apart = ("likelihood",) if metric == "sigma_fitted" else ()
+    return (*_BASES[_family(metric)], *apart)
 
 
 def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str | None:
@@ -184,8 +187,9 @@ def groups(frame: pd.DataFrame, metric: str) -> tuple[Group, ...]:
         label = _label(columns, tuple(key), frame) or "unknown data"
         named.append((tuple(value_text(value) for value in key), label, rows))
     named.sort(key=lambda entry: entry[0])
-    labels = [label for _, label, _ in named]
+    # Labels that differ may be cut, or lose letters, to one and the same file name.
+    slugs = [slug(label) for _, label, _ in named]
     return tuple(
-        Group(label, slug(label) + (f"-{i}" if labels.count(label) > 1 else ""), rows)
-        for i, (_, label, rows) in enumerate(named)
+        Group(label, name + (f"-{i}" if slugs.count(name) > 1 else ""), rows)
+        for i, ((_, label, rows), name) in enumerate(zip(named, slugs, strict=True))
     )

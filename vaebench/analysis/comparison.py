@@ -18,12 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
-from vaebench.analysis.comparability import basis, require_comparable
+from vaebench.analysis.comparability import NotComparable, basis, require_comparable
 from vaebench.analysis.frame import (
     EDITION,
     load_with_damage,
     network_names,
     tell_networks_apart,
+    without_superseded,
 )
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
@@ -148,7 +149,7 @@ def _selected(text: str) -> _Side:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
         frame = kept
-    return _Side(frame, tuple(map(str, damages)))
+    return _Side(without_superseded(frame), tuple(map(str, damages)))
 
 
 def _values_text(values: "pd.Series[Any]") -> str:
@@ -283,10 +284,27 @@ def _measurement(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
     return np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
 
 
+_OF_A_PACK: Final = frozenset(
+    {"train_seconds", "step_ms_median", "step_ms_p95", "samples_per_second", "peak_memory_mib"}
+)
+"""What is measured of the whole pack that a cell was trained in."""
+
+
+def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> None:
+    sizes = [sorted(set(side["pack_size"].dropna().astype(int))) for side in (one, other)]
+    if metric in _OF_A_PACK and all(sizes) and sizes[0] != sizes[1]:
+        told = " and ".join("/".join(map(str, each)) for each in sizes)
+        raise NotComparable(
+            f"{metric} is not compared over packs of {told} cells: a pack's steps and memory are "
+            "shared by its cells; run both with --pack 1"
+        )
+
+
 def _difference(
     one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
 ) -> dict[str, Any]:
     require_comparable(pd.concat([one, other]), metric)
+    _require_equal_packs(one, other, metric)
     # The time of a cell that diverged is that of the steps before.
     done = (one["status"] == "done") & (other["status"] == "done")
     whole = done & one[metric].notna() & other[metric].notna()

@@ -5,7 +5,8 @@ common), `grid`, `status`, `status_reason`, every axis, every metric with
 its `<metric>_se`, `<metric>_n` and `<metric>_reason` (why a value is missing), the facts about
 the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass', 'density', or
 'not a likelihood of these data'), `machine`, `device_name`, `driver`, `versions`, `commit`, the
-`warnings` and the `store` that the record came from.
+`warnings`, the `store` that the record came from, and whether it is `outdated`: of a version of
+the numerics that moved its results, so that a run would make it anew.
 """
 
 import errno
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.labels import value_text
-from vaebench.grid.cell import Cell
+from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord, Environment, RecordError, State
 from vaebench.records.store import Damage, RecordMissing, Store
@@ -38,6 +39,7 @@ __all__ = [
     "require_folder",
     "tell_networks_apart",
     "tidy",
+    "without_superseded",
 ]
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -63,6 +65,7 @@ _LAST_COLUMNS: Final = (
     "warnings",
     "network_sha256",
     "store",
+    "outdated",
 )
 
 _UNMEASURED: Final[Mapping[State, str]] = {
@@ -188,7 +191,26 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         "warnings": " | ".join(record.warnings) or None,
         "network_sha256": record.network_sha256,
         "store": store,
+        "outdated": _outdated(record),
     }
+
+
+def _outdated(record: CellRecord) -> bool:
+    """Whether today's numerics would give the cell another identity, as far as that can be told."""
+    if record.data is None or (":" in record.cell.architecture and not record.network_sha256):
+        return False
+    return cell_id(record.cell, record.data.checksum, record.network_sha256) != record.cell_id
+
+
+def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without outdated records of cells that were finished by today's numerics too."""
+    if frame.empty or not frame["outdated"].any():
+        return frame
+    keys = pd.Series(
+        list(zip(frame["design"], frame["seed"], frame["data_checksum"], strict=True)), frame.index
+    )
+    anew = set(keys[~frame["outdated"] & (frame["status"] == "done")])
+    return frame[~(frame["outdated"] & keys.isin(anew))]
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:

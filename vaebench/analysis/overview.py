@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.figures import split_places
+from vaebench.analysis.frame import without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import (
     is_missing,
@@ -138,9 +139,10 @@ def _numbers(found: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
 
 
 def once(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A design and seed counts once for each value of `column`: the finished record, else the
-    first by name.
+    """A design and seed counts once for each value of `column`: the finished record, of several
+    the one by today's numerics, else the first by name.
     """
+    frame = without_superseded(frame)
     order = frame.assign(lost=frame["status"] != "done").sort_values(["lost", "cell_id", "store"])
     kept = order.drop_duplicates([*AXIS_COLUMNS, column]).index
     return _in_one_block(frame.loc[frame.index.isin(kept)])
@@ -213,7 +215,8 @@ def cost_tables(frame: pd.DataFrame) -> list[Overview]:
 
 _SHARED: Final = (
     "n 1/3: one measurement for three seeds, which were trained as one pack, so it has no "
-    "interval. A cell has its share of the pack's step, so packs of different sizes are not alike."
+    "interval. A cell has its share of the pack's step, and its peak memory is the whole pack's: "
+    "packs of different sizes are not alike."
 )
 
 

@@ -441,13 +441,20 @@ def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
 
 
 def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
+    told = []
     repeated = len(frame) - len(once)
-    if not repeated:
-        return ()
-    return (
-        f"{repeated} records repeat a design and a seed; each counts once in the results, the "
-        "finished one or the first by name. All are in tables/results.csv.",
-    )
+    if repeated:
+        told.append(
+            f"{repeated} records repeat a design and a seed; each counts once in the results, the "
+            "finished one or the first by name. All are in tables/results.csv."
+        )
+    outdated = int(once["outdated"].sum())
+    if outdated:
+        told.append(
+            f"{outdated} of {len(once)} records are of an older version of vaebench's numerics, "
+            "which moved its results since: the command that made them makes them anew."
+        )
+    return tuple(told)
 
 
 def _timing_section(build: _Builder, timings: Timings) -> None:
@@ -585,7 +592,7 @@ def _swap(fresh: Path, out: Path, old: Path) -> None:
 
 
 def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport:
-    places = ", ".join(map(str, paths)) or "no folder"
+    places = ", ".join(map(str, paths)) or "a folder in results/"
     text = f"there is no record of a cell or timing in {places}"
     newer = sum(each.reason.startswith("newer") for each in damaged)
     if newer:

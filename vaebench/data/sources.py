@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate, remedy
@@ -85,8 +86,9 @@ def load(
         dataset: a packaged set's name, or the path of an .npz file or an image folder.
         data_dir: where files are looked for first.
         train_size: images to train on, a fixed subset; all that `valid_size` leaves by default.
-        valid_size: images taken off the tail of the training set; of a set that brings its own
-            validation split, the size of the subset of that (0: all of it).
+        valid_size: images taken off the tail of the training set, of a user's own data after they
+            are shuffled in a fixed order; of a set that brings its own validation split, the size
+            of the subset of that (0: all of it).
         test_size: images to test on, a fixed subset; all by default.
         channels: of an image folder, 1 (grey) or 3.
 
@@ -97,6 +99,9 @@ def load(
     """
     arrays = _read(dataset, data_dir, channels)
     if arrays.valid is None:
+        if valid_size and dataset not in SOURCES:
+            # A user's files may be in class order: their tail would be classes of its own.
+            arrays = replace(arrays, train=_shuffled(arrays.train))
         arrays = _with_tail_as_valid(arrays, valid_size)
         valid_size = len(arrays.valid.images) if arrays.valid else 0
     valid = arrays.valid or _part(arrays.train, slice(0, 0))
@@ -121,7 +126,7 @@ def _read(dataset: str, data_dir: Path | None, channels: int) -> ArraySplits:
 
 
 def _with_tail_as_valid(arrays: ArraySplits, size: int) -> ArraySplits:
-    """Move the last `size` training images, in the order of the files, to the validation split."""
+    """Move the last `size` training images to the validation split."""
     rest = len(arrays.train.images) - size
     if size < 0 or rest < _SMALLEST_SPLIT:
         raise ValueError(
@@ -135,7 +140,12 @@ def _with_tail_as_valid(arrays: ArraySplits, size: int) -> ArraySplits:
     )
 
 
-def _part(split: ArraySplit, rows: slice) -> ArraySplit:
+def _shuffled(split: ArraySplit) -> ArraySplit:
+    """In the one fixed order of so many images."""
+    return _part(split, np.random.default_rng(_ORDER_SEED).permutation(len(split.images)))
+
+
+def _part(split: ArraySplit, rows: slice | NDArray[np.int64]) -> ArraySplit:
     return ArraySplit(split.images[rows], None if split.labels is None else split.labels[rows])
 
 

@@ -17,6 +17,7 @@ from scipy import stats
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.comparability import require_comparable
+from vaebench.analysis.frame import without_superseded
 from vaebench.analysis.labels import value_text
 from vaebench.analysis.summary import interval
 from vaebench.findings.verdict import Statistic, Untested
@@ -81,6 +82,7 @@ def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
     if frame.empty:
         return frame
     wanted = {(_design(cell), cell.seed) for cell in cells}
+    frame = without_superseded(frame)
     pairs = zip(frame["design"], frame["seed"], strict=True)
     keys = pd.Series([(_any_device(design), seed) for design, seed in pairs], index=frame.index)
     kept = frame[[key in wanted for key in keys]].sort_values(

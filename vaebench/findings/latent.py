@@ -200,7 +200,7 @@ _SCALED = _truncated("1,840", "6 epochs", scaled=True)
 _SCALED_EARLY = _truncated("460", "1 epoch", scaled=True)
 _SCALED_BOTH = _truncated("460 and 1,840", "1 and 6 epochs", scaled=True)
 _PROTOTXT = "; its prototxt: 1000-500-250, grey targets, weight decay 5e-4, batch 100"
-_OF_ITS_SIZE = {"quick": "a network of its size is for MNIST"}
+_OF_ITS_SIZE: dict[Budget, str] = {"quick": "a network of its size is for MNIST"}
 _SECTION = "Doersch 2016, Sec. 4.1"
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "Value",
     "cell_id",
     "codes_may_be_padded",
+    "default_hidden",
     "default_sigma",
     "is_own_data",
 ]
@@ -182,8 +183,7 @@ class Cell(BaseModel):
         if not isinstance(given, Mapping):
             return given
         values = dict(given)
-        if values.get("architecture") == "conv":
-            values.setdefault("hidden", _CONV_CHANNELS)
+        values.setdefault("hidden", default_hidden(values.get("architecture")))
         if values.get("sigma") is None:
             values["sigma"] = default_sigma(values.get("likelihood", "bernoulli"))
         for dependence in _SETTLED:
@@ -203,6 +203,11 @@ def default_sigma(likelihood: object) -> Value:
     """Return the sigma of a likelihood that is given none: "learned", or None without a scale."""
     family = choices.LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     return "learned" if family is not None and family.has_scale else None
+
+
+def default_hidden(architecture: object) -> Value:
+    """Return the layer sizes of a network that is given none; of a conv its channels."""
+    return _CONV_CHANNELS if architecture == "conv" else AXES["hidden"].default
 
 
 def is_own_data(dataset: str) -> bool:
@@ -397,8 +402,8 @@ RULES = (
     ),
     Rule(
         ("hidden", "architecture"),
-        lambda hidden, architecture: architecture != "mlp" or len(hidden) > 0,
-        'an mlp needs a hidden layer: give hidden a size, or use architecture = "linear"',
+        lambda hidden, architecture: architecture not in ("mlp", "conv") or len(hidden) > 0,
+        'an mlp or conv needs a hidden layer: give hidden a size, or use architecture = "linear"',
     ),
     Rule(
         ("train_size", "valid_size", "dataset"),
@@ -449,21 +454,25 @@ def _problems(values: tuple[Value, ...]) -> tuple[str, ...]:
     return (*found, *(each.explain(*pair) for each, *pair in pairs if each.broken(*pair)))
 
 
-def cell_id(cell: Cell, data_checksum: str) -> str:
+def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
     """Return the cell's identity: a readable slug and 12 hex digits of its content.
 
     The hash is over every field of the cell that is not at its default (so that an axis that is
     added later renames nothing), the checksum of the data (for a user's own data it
     stands in the place of the path), the content of the file of a user's own network, and
-    `NUMERICS_VERSION`. At most 120 characters out of
-    `[A-Za-z0-9._-]`.
+    `NUMERICS_VERSION`. At most 120 characters out of `[A-Za-z0-9._-]`.
+
+    Args:
+        cell: what is to be named.
+        data_checksum: SHA-256 of the data.
+        network: of a user's own network the digest of its file; by default it is read.
     """
     fields = cell.model_dump(mode="json", exclude_defaults=True)
     if is_own_data(cell.dataset):
         fields["dataset"] = "own-data"
     content = {"cell": fields, "data": data_checksum, "numerics": NUMERICS_VERSION[cell.posterior]}
     if ":" in cell.architecture:
-        content["network"] = source_digest(cell.architecture)
+        content["network"] = network or source_digest(cell.architecture)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{_slug(cell)}-{digest}"

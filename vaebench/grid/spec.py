@@ -27,6 +27,7 @@ from vaebench.grid.cell import (
     Dependence,
     Rule,
     Value,
+    default_hidden,
     default_sigma,
 )
 from vaebench.grid.problems import GridError, Problem
@@ -230,6 +231,8 @@ def _block_boxes(block: Block) -> Iterator[Box]:
     deciding = [axis for axis in names if any(each.on == axis for each in DEPENDENCES)]
     for chosen in itertools.product(*(product[axis] for axis in deciding)):
         box = product | {axis: (value,) for axis, value in zip(deciding, chosen, strict=True)}
+        if "hidden" not in block:
+            box["hidden"] = (default_hidden(box["architecture"][0]),)
         for each in DEPENDENCES:
             if not _applies(each, box[each.on][0]):
                 box[each.axis] = (each.neutral,)

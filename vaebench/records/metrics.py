@@ -81,7 +81,12 @@ _ENTRIES = (
     ),
     MetricChoice("samples_per_second", "1/s", "training images a second", "higher"),
     MetricChoice("pack_size", "count", "cells that were trained as one program"),
-    MetricChoice("peak_memory_mib", "MiB", "peak memory of training above its start", "lower"),
+    MetricChoice(
+        "peak_memory_mib",
+        "MiB",
+        "peak memory of training above its start; in a pack, of all its cells together",
+        "lower",
+    ),
 )
 
 METRICS: dict[str, MetricChoice] = {entry.name: entry for entry in _ENTRIES}

@@ -25,7 +25,7 @@ from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task, public
 from vaebench.runner.models import packed_weights
-from vaebench.runner.seeding import generator, training_generators
+from vaebench.runner.seeding import generator, seed_the_defaults, training_generators
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
 from vaebench.users_code import source_digest
@@ -114,6 +114,7 @@ def execute(
     )
     _fits(design, prepared)
     network = source_digest(design.architecture)  # as it is when it is made
+    seed_the_defaults(design.seed)
     memory = PeakMemory(design.device)
     vae = VAE(
         task.cells,

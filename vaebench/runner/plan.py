@@ -84,11 +84,16 @@ def make_plan(
     """
     known: dict[tuple[str, int], SetFacts] = {}
     todo, finished, newer = [], {}, []
+    seen: set[str] = set()
     for cell in expanded(grid.iter_cells(), devices):
         source = (cell.dataset, cell.channels)
         if source not in known:
             known[source] = facts_of(cell.dataset, channels=cell.channels)
         name = cell_id(cell, known[source].checksum)
+        # `available` may stand for a device that is named too, and two paths for the same data.
+        if name in seen:
+            continue
+        seen.add(name)
         state = states.get(name)
         if state == "newer":
             newer.append(name)
@@ -140,29 +145,49 @@ _EVALUATION_SECONDS = 0.7
 def estimate(cell: Cell) -> Estimate:
     """A rough price of a cell from its sizes: six operations a weight and image, and overheads."""
     known = DATASETS.get(cell.dataset)
-    pixels = math.prod(known.shape) if known else 28 * 28
+    shape = known.shape if known else (1, 28, 28)
+    pixels = math.prod(shape)
     levels = (known.levels if known else 256) or 1
     images = min(cell.train_size or 10**9, known.train_images if known else 10_000)
     outputs = levels if cell.likelihood == "categorical" else 1
-    weights = _weights(cell, pixels, pixels * outputs)
+    weights, uses = _sizes(cell, shape, outputs)
     visits = images * cell.epochs * cell.importance_samples
     steps = math.ceil(images / cell.batch_size) * cell.epochs
-    per_image = 6.0 * weights + 400.0 * pixels * outputs
+    per_image = 6.0 * uses + 400.0 * pixels * outputs
     adam = 30.0 * weights * steps
     seconds = (visits * per_image + adam) / _FLOPS + steps * _STEP_SECONDS
+    # Draws of the importance-weighted bound go through the decoder, forward only.
+    tested = min(cell.iw_images, cell.test_size or 10**9, known.test_images if known else 10_000)
+    draws = tested * cell.iw_samples
+    evaluation = draws * (uses + 100.0 * pixels * outputs) / _FLOPS
     batch = cell.batch_size * cell.importance_samples * (pixels * outputs + cell.latent_dim)
     memory = 4.0 * (4 * weights + 8 * batch + 2 * images * pixels) / 2**20
-    return Estimate(seconds + _EVALUATION_SECONDS, memory + 300)
+    return Estimate(seconds + evaluation + _EVALUATION_SECONDS, memory + 300)
 
 
-def _weights(cell: Cell, pixels: int, outputs: int) -> int:
-    hidden = cell.hidden or ()
-    encoder = (pixels, *hidden, 2 * cell.latent_dim)
-    decoder = (cell.latent_dim, *reversed(hidden), outputs)
-    if cell.architecture == "conv":
-        # A channel pair costs sixteen weights, used once for each position of its map.
-        return 64 * sum(a * b for a, b in itertools.pairwise(hidden)) * 16
-    return sum(a * b for chain in (encoder, decoder) for a, b in itertools.pairwise(chain))
+def _sizes(cell: Cell, shape: tuple[int, int, int], outputs: int) -> tuple[int, int]:
+    """Weights of both networks, and multiplications an image: a convolution's are used often."""
+    channels, height, width = shape
+    hidden, latent = cell.hidden or (), cell.latent_dim
+    code = latent + (latent * (latent + 1) // 2 if cell.posterior == "full" else latent)
+    if cell.architecture != "conv":
+        pixels = channels * height * width
+        chains = ((pixels, *hidden, code), (latent, *reversed(hidden), pixels * outputs))
+        weights = sum(a * b for chain in chains for a, b in itertools.pairwise(chain))
+        return weights, weights
+    weights = uses = 0
+    # The decoder mirrors the encoder, but gives all outputs of a pixel.
+    ends = (channels * (1 + outputs), *(2 * size for size in hidden[:-1]))
+    for end, size in zip(ends, hidden, strict=True):
+        height, width = height // 2, width // 2
+        pairs = _KERNEL * end * size
+        weights, uses = weights + pairs, uses + pairs * height * width
+    dense = hidden[-1] * height * width * (code + latent)
+    return weights + dense, uses + dense
+
+
+_KERNEL = 16
+"""Weights of a convolution for each pair of channels."""
 
 
 def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
@@ -213,9 +238,10 @@ def _on_gpu(cell: Cell) -> bool:
 
 def _pack_key(cell: Cell) -> object:
     known = DATASETS.get(cell.dataset)
-    pixels = math.prod(known.shape) if known else 10**6
+    shape = known.shape if known else (1, 1000, 1000)
     levels = known.levels or 1 if known and cell.likelihood == "categorical" else 1
-    step = _weights(cell, pixels, pixels * levels) * cell.batch_size * cell.importance_samples
+    _, uses = _sizes(cell, shape, levels)
+    step = uses * cell.batch_size * cell.importance_samples
     small = step <= _PACKED_STEP_MOST and cell.precision == "float32"
     if cell.architecture not in ("mlp", "linear") or not (small or _on_gpu(cell)):
         return cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def reproduce(
         budget: ``quick`` (digits) or ``full`` (MNIST).
         store: the results folder, by default ``results/reproduce-<budget>``.
         device: where the cells are trained; in judging, records of any device count.
-        train: false judges by the records that are there and trains nothing.
+        train: false judges by the records that are there, trains nothing and writes nothing.
         data_dir, jobs, retry_failed, wait, echo: as for a run.
 
     A data set that cannot be had leaves its findings `not tested`, with the reason.
@@ -86,9 +86,15 @@ def reproduce(
             wait=wait,
             echo=echo,
         )
+    made: dict[str, dict[str, JsonValue]] = {}
     if summary.signal is None and summary.storage_error is None:
-        _write_facts(wanted, budget, store, data_dir, wait=wait)
+        needed = list(_facts_of(wanted, budget, data_dir))
+        if train:
+            _write_facts(needed, store, wait=wait)
+        else:
+            made = {name: compute() for name, compute in _lacking(needed, store)}
     evidence = collected(store)
+    evidence = replace(evidence, facts={**evidence.facts, **made})
     rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
     return Reproduction(rows, summary)
 
@@ -136,29 +142,28 @@ def _judged(
     return judged
 
 
-def _write_facts(
-    findings: Sequence[Finding],
-    budget: Budget,
-    store: Store,
-    data_dir: Path | None,
-    *,
-    wait: bool,
-) -> None:
-    """Write the records that need no cell and are not there yet, or are of an older revision."""
+_Compute = Callable[[], dict[str, JsonValue]]
+
+
+def _lacking(
+    needed: Sequence[tuple[str, int, _Compute]], store: Store
+) -> list[tuple[str, _Compute]]:
+    """Those of the facts that have no record yet, or one of an older revision."""
+    facts, _ = store.read_facts()
+    known = {fact.record_id: fact.payload.get("revision") for fact in facts}
+    return [(name, compute) for name, revision, compute in needed if known.get(name) != revision]
+
+
+def _write_facts(needed: Sequence[tuple[str, int, _Compute]], store: Store, *, wait: bool) -> None:
+    """Write the records that need no cell and are not there yet."""
     from vaebench.runner.machine import environment
 
     with store.writing(wait=wait):
-        facts, _ = store.read_facts()
-        known = {fact.record_id: fact.payload.get("revision") for fact in facts}
-        for name, revision, compute in _facts_of(findings, budget, data_dir):
-            if known.get(name) != revision:
-                record = FactRecord(
-                    kind="finding",
-                    record_id=name,
-                    payload=compute(),
-                    environment=environment("cpu"),
-                )
-                store.write(record)
+        for name, compute in _lacking(needed, store):
+            record = FactRecord(
+                kind="finding", record_id=name, payload=compute(), environment=environment("cpu")
+            )
+            store.write(record)
 
 
 _DATA_REVISION = 1
@@ -166,7 +171,7 @@ _DATA_REVISION = 1
 
 def _facts_of(
     findings: Sequence[Finding], budget: Budget, data_dir: Path | None
-) -> Iterator[tuple[str, int, Callable[[], dict[str, JsonValue]]]]:
+) -> Iterator[tuple[str, int, _Compute]]:
     """The name, revision and computation of every fact that these findings need."""
     for finding in findings:
         if finding.kind == "mathematics":

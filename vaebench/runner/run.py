@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -118,6 +118,7 @@ def run_grid(
             _require_data(make_plan(grid, {}, devices), data_dir)
         with store.writing(wait=wait):
             states, damages, kept = surveyed(store)
+            standing = frozenset(name for name, state in states.items() if state in _STANDING)
             for name in store.without_weights() if keep_weights else []:
                 states.pop(name, None)
             aside = store.set_aside(damages)
@@ -138,7 +139,7 @@ def run_grid(
                 ]
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
-                _train_all(tasks, store, pool, summary, echo)
+                _train_all(tasks, store, pool, summary, echo, standing)
     left = [each for each in damages if each not in aside and each.name not in summary.trained]
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
@@ -200,13 +201,14 @@ def _train_all(
     workers: Pool,
     summary: RunSummary,
     echo: Callable[[str], None],
+    standing: Collection[str],
 ) -> None:
     display = _Display(tasks, echo)
     begin = time.monotonic()
     spent = summary.worker_time = WorkerTime(workers.jobs)
     with workers as pool, Stop() as stop, display:
         for event in pool.run(tasks):
-            if not _keep(event.outcomes, store, summary):
+            if not _keep(event.outcomes, store, summary, standing):
                 pool.stopping = True
             spent.add(event.outcomes)
             display.show(event.outcomes, event.running)
@@ -225,7 +227,7 @@ def _train_all(
         summary.signal = stop.signal
         if summary.storage_error is None:
             reason = _stopped_by(stop.signal) if stop.signal else "stopped"
-            _keep(pool.interrupt(reason), store, summary)
+            _keep(pool.interrupt(reason), store, summary, standing)
     summary.left = sum(len(task.cells) for task in tasks) - len(summary.trained)
 
 
@@ -248,16 +250,24 @@ def _tasks(
     ]
 
 
+_STANDING = ("done", "arrays")
+"""States of a record that no failure replaces: a cell that is done may be trained again, for its
+weights or for arrays that were damaged."""
+
 _GOES_ON = ("interrupted", "timeout")
 """States after which a cell may be trained on from its checkpoint."""
 
 
-def _keep(outcomes: Sequence[Outcome], store: Store, summary: RunSummary) -> bool:
-    """Write records; false if the storage refused one."""
+def _keep(
+    outcomes: Sequence[Outcome], store: Store, summary: RunSummary, standing: Collection[str]
+) -> bool:
+    """Write records, but no failure over a cell that stands; false if the storage refused one."""
     try:
         for outcome in outcomes:
-            store.write(outcome.record, outcome.arrays, outcome.weights)
-            summary.trained[outcome.record.cell_id] = outcome.record.status.state
+            name, state = outcome.record.cell_id, outcome.record.status.state
+            if state == "done" or name not in standing:
+                store.write(outcome.record, outcome.arrays, outcome.weights)
+            summary.trained[name] = state
         ended = [each.record for each in outcomes if each.record.status.state not in _GOES_ON]
         store.forget_checkpoints(record.cell_id for record in ended)
     except StorageError as error:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
+import numpy as np
 import torch
 
 from vaebench.grid.cell import Cell
 from vaebench.training.batches import Generators
 
-__all__ = ["generator", "training_generators"]
+__all__ = ["generator", "seed_the_defaults", "training_generators"]
+
+
+def _number(seed: int, purpose: str) -> int:
+    """63 bits that hashing draws: seeds that are neighbours share nothing."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for each purpose ("weights", "order", "noise" ...) of a seed.
+    """A generator of its own for each purpose ("weights", "order", "noise" ...) of a seed."""
+    return torch.Generator(device).manual_seed(_number(seed, purpose))
 
-    Hashing keeps the streams apart: seeds that are neighbours share nothing.
+
+def seed_the_defaults(seed: int) -> None:
+    """Seed what only a user's own network may draw from, as dropout does: torch's, numpy's and
+    Python's default generators.
     """
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    number = _number(seed, "defaults")
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002 -- the generator that others draw from
+    random.seed(number)
 
 
 def training_generators(cell: Cell) -> Generators:

@@ -135,9 +135,9 @@ class _Work:
 
     def done_by(self, vae: VAE) -> Training:
         """Train; raises ArithmeticError where a member's loss is not finite."""
-        training = train(
-            vae, self._cells, self._pixels, [training_generators(cell) for cell in self._cells]
-        )
+        sources = [training_generators(cell) for cell in self._cells]
+        # Never compiled, however many steps are timed: another program has another time.
+        training = train(vae, self._cells, self._pixels, sources, compiled=False)
         if any(training.divergence):
             raise ArithmeticError("the loss was not finite")
         return training

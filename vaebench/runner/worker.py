@@ -7,11 +7,13 @@ cell's record; a worker that dies takes only its own pack with it.
 from __future__ import annotations
 
 import math
+import os
 import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -122,9 +124,18 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
 
 
 def _failed(kind: str, error: BaseException) -> Status:
-    lines = traceback.format_exception(error)
+    lines = "".join(traceback.format_exception(error))
     return Status(
         state="failed",
-        reason=f"{type(error).__name__}: {error}",
-        detail={"kind": kind, "traceback": "".join(lines)[-4000:]},
+        reason=_homeless(f"{type(error).__name__}: {error}"),
+        detail={"kind": kind, "traceback": _homeless(lines)[-4000:]},
     )
+
+
+def _homeless(text: str) -> str:
+    """The text with ~ for the home folder and . for the working folder, which name their owner."""
+    for folder, short in ((Path.cwd(), "."), (Path.home(), "~")):
+        # A container's home may be the root of all paths.
+        if folder != Path(folder.anchor):
+            text = text.replace(f"{folder}{os.sep}", f"{short}{os.sep}")
+    return text

@@ -223,8 +223,11 @@ class _Loop:
         for member, sources in enumerate(self.generators):
             for name, source in vars(sources).items():
                 yield f"generator.{member}.{name}", source
-        # A user's own network may draw from it, as dropout does.
+        # A user's own network may draw from these, as dropout does.
         yield "generator", torch.default_generator
+        if self.device.type == "cuda":
+            place = self.device.index or 0
+            yield "generator.cuda", torch.cuda.default_generators[place]
 
     def _keep(self, checkpoint: Checkpoint, epochs: int) -> None:
         """Save what is trained so far, where it is time for it or the last chance."""
