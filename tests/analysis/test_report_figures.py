@@ -9,7 +9,7 @@ from synthetic import CHECKSUM, arrays, cells, diverged, record, series
 from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import NotComparable, groups
 from vaebench.analysis.frame import tidy
-from vaebench.analysis.keys import Keys, family_colours
+from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.style import drawing
 from vaebench.analysis.summary import summarise
@@ -164,6 +164,32 @@ def test_a_line_of_costs_is_of_one_design_and_of_finished_cells() -> None:
     )
 
 
+def test_cells_that_were_timed_as_one_pack_are_one_dot() -> None:
+    """Three equal dots on each other would look like a measurement without spread."""
+    designs = [{"likelihood": "laplace"}, {"likelihood": "logistic"}]
+    frame = frame_of([record(cell) for cell in cells(designs, [8], seeds=3)])
+    frame["pack_size"], frame["step_ms_median"] = 3.0, [0.5, 0.5, 0.5, 0.7, 0.7, 0.7]
+    drawn = cost_figures.cost_by_design(frame)
+    assert drawn is not None
+    steps = drawn.figure.get_axes()[1]
+    assert [len(dots.get_offsets()) for dots in steps.collections] == [1, 1]
+    apart = cost_figures.cost_by_design(frame.assign(pack_size=1.0))
+    assert apart is not None
+    steps = apart.figure.get_axes()[1]
+    assert [len(dots.get_offsets()) for dots in steps.collections] == [3, 3]
+
+
+def test_ticks_of_a_wide_range_of_costs_have_room() -> None:
+    frame = frame_of([record(cell) for cell in cells([GAUSSIAN, LAPLACE], [8], seeds=1)])
+    frame["samples_per_second"] = [300.0, 170_000.0]
+    drawn = cost_figures.cost_by_design(frame)
+    assert drawn is not None
+    (axes, *_) = drawn.figure.get_axes()
+    low, high = axes.get_xlim()
+    within = [tick for tick in axes.xaxis.get_majorticklocs() if low <= tick <= high]
+    assert within == [1_000, 10_000, 100_000]
+
+
 def test_a_device_without_results_takes_no_room() -> None:
     made = cells([GAUSSIAN], sizes=[2, 4], seeds=2)
     lost = [c.model_copy(update={"device": d}) for c in made for d in ("cuda", "mps")]
@@ -260,8 +286,7 @@ def test_sixty_designs_are_told_apart() -> None:
     assert len(set(Keys().designs(names))) == 60
 
 
-def test_a_family_and_a_latent_size_keep_their_colours() -> None:
-    assert family_colours(["laplace"])["laplace"] == family_colours(["gaussian"])["laplace"]
+def test_a_latent_size_keeps_its_colour() -> None:
     keys = Keys([2, 4, 8, 16])
     assert keys.sizes([4, 16])[4] == keys.sizes([2, 4])[4]
     assert len(set(keys.sizes([2, 4, 8, 16]).values())) == 4

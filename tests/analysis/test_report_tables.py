@@ -247,7 +247,7 @@ def test_results_say_over_how_many_images_they_are() -> None:
     frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], [2])])
     frame = frame.assign(iw_bound=-1.0, iw_bound_n=100.0, posterior_gap=0.5, posterior_gap_n=100.0)
     (one,) = result_tables(frame)
-    note = one.table.notes[-1]
+    note = one.table.notes[-2]
     assert "ELBO, distortion, rate (KL): 360; IW bound, posterior gap: 100" in note
     long = replace(one.table, rows=one.table.rows * 3)
     assert note in shortened(long, 1).notes

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import seaborn as sns
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaebench.analysis.saving import Saver
+from vaebench.analysis.saving import Saver, save_png
 from vaebench.analysis.style import drawing
 
 
@@ -52,3 +55,24 @@ def test_an_error_of_the_caller_is_the_one_that_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         interrupted()
+
+
+def test_frequent_colours_are_kept_among_thousands_of_shades(tmp_path: Path) -> None:
+    """So that an error bar has its own colour, and not another design's."""
+    with drawing():
+        made = Figure((6, 4))
+        axes = made.subplots()
+        for place, colour in enumerate(sns.color_palette("colorblind", 10)):
+            axes.plot(np.sin(np.arange(60) / 9 + place) + place, color=colour, lw=1, alpha=0.85)
+            axes.errorbar([6 * place], [place], [0.7], color=colour, elinewidth=1.1)
+        save_png(made, tmp_path / "thin.png")
+        canvas = FigureCanvasAgg(made)
+        canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3]
+    with Image.open(tmp_path / "thin.png") as image:
+        assert image.mode == "P"
+        saved = np.asarray(image.convert("RGB"))
+    colours, counts = np.unique(drawn.reshape(-1, 3), axis=0, return_counts=True)
+    assert len(colours) > 1_000
+    for colour in colours[np.argsort(-counts)][:100]:
+        assert (saved[(drawn == colour).all(-1)] == colour).all()

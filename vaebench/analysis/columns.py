@@ -52,8 +52,10 @@ _AXIS_WORDS: Final[dict[str, str]] = {
 }
 
 
-def heading(column: str) -> str:
-    """The words over a column, e.g. 'rate (KL)' for `kl`."""
+def heading(column: str, bound: bool = True) -> str:
+    """The words over a column, e.g. 'rate (KL)' for `kl`; `bound` as in `axis_label`."""
+    if column == "elbo" and not bound:
+        return "score, no bound"
     return _HEADINGS.get(column, column.replace("_", " "))
 
 
@@ -66,6 +68,10 @@ def unit(metric: str) -> str:
     return metric_choice(metric).unit
 
 
-def axis_label(metric: str) -> str:
-    """An axis label that carries the unit, e.g. 'ELBO [nats/image]'."""
-    return f"{_AXIS_WORDS.get(metric, heading(metric))} [{unit(metric)}]"
+def axis_label(metric: str, bound: bool = True) -> str:
+    """An axis label that carries the unit, e.g. 'ELBO [nats/image]'.
+
+    `bound` is false where the likelihood is none of the data, so that an ELBO bounds nothing.
+    """
+    words = _AXIS_WORDS.get(metric, heading(metric, bound))
+    return f"{words} [{unit(metric)}]"

@@ -20,6 +20,7 @@ __all__ = [
     "basis",
     "groups",
     "holds_one_value",
+    "is_bound",
     "is_timing",
     "refusal",
     "require_comparable",
@@ -90,6 +91,11 @@ def basis(metric: str) -> tuple[str, ...]:
     # A standard deviation, Laplace's b and a logistic's s are no one quantity.
     apart = ("likelihood",) if metric == "sigma_fitted" else ()
     return (*_BASES[_family(metric)], *apart)
+
+
+def is_bound(frame: pd.DataFrame) -> bool:
+    """Whether each row's likelihood is one of its data, so that its ELBO bounds log p(x)."""
+    return not frame["comparable"].astype(str).str.startswith("not").any()
 
 
 def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str | None:

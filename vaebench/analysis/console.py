@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -24,7 +25,7 @@ from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.overview import result_tables, warnings_table
 from vaebench.analysis.summary import number
 from vaebench.analysis.tables import Table
-from vaebench.analysis.timing import Bench, benches, crossovers, timing_table
+from vaebench.analysis.timing import Bench, benches, crossovers, precisions, timing_table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, FactRecord, Metric
@@ -104,12 +105,13 @@ def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
     rule = "  ".join("-" * widths[i] for i in kept)
     shown = lines[2:][:most_rows]
     notes = list(_columns(table, kept).notes)
+    notes = [line for note in notes for line in textwrap.wrap(printable(note), max(width, 40))]
     if len(shown) < len(lines) - 2:
         notes.insert(0, f"... and {len(lines) - 2 - len(shown)} designs more: see the report")
     if len(kept) < len(widths):
         missing = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
         notes.append(f"no room here for: {missing}")
-    return "\n".join([*lines[:2], rule, *shown, *map(printable, notes)])
+    return "\n".join([*lines[:2], rule, *shown, *notes])
 
 
 def _fitting(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int]:
@@ -162,7 +164,10 @@ def _states(frame: pd.DataFrame) -> list[str]:
 def timings_text(frame: pd.DataFrame) -> str:
     """Timed training steps, a table a machine, why some have no number, and where a GPU pays."""
     return "\n\n".join(
-        [*map(_bench_text, benches(frame)), "\n".join(map(printable, crossovers(frame)))]
+        [
+            *map(_bench_text, benches(frame)),
+            "\n".join(map(printable, [*crossovers(frame), *precisions(frame)])),
+        ]
     )
 
 

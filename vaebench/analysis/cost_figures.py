@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
@@ -30,10 +31,11 @@ from vaebench.analysis.figures import (
     spread_sizes,
     swept,
 )
-from vaebench.analysis.keys import Keys, family_colours
-from vaebench.analysis.labels import ordered, value_text, varying
+from vaebench.analysis.keys import Keys
+from vaebench.analysis.labels import ordered, varying
 from vaebench.analysis.palette import Colour
-from vaebench.analysis.style import WIDTH, tick
+from vaebench.analysis.style import INK, WIDTH, tick
+from vaebench.analysis.summary import measurements, shared
 
 __all__ = ["cost", "cost_by_design"]
 
@@ -92,23 +94,34 @@ def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Draw
 
 
 def _line(axes: Axes, design: Design, metric: str) -> None:
-    kept = design.rows[design.rows[metric].notna()]
-    middle = kept.groupby("latent_dim")[metric].median()
-    axes.plot(middle.index, middle, color=design.key.colour)
-    dots = kept.iloc[evenly(len(kept), _MOST_DOTS)]
-    _dots(axes, dots["latent_dim"], dots[metric], design.key.colour, design.key.marker)
+    parts = [
+        (size, _measured(rows, metric)) for (size,), rows in split(design.rows, ["latent_dim"])
+    ]
+    parts = [(size, values) for size, values in parts if len(values)]
+    middle = [np.median(values) for _, values in parts]
+    axes.plot([size for size, _ in parts], middle, color=design.key.colour)
+    sizes = np.concatenate([np.full(len(values), float(size)) for size, values in parts])
+    dots = evenly(len(sizes), _MOST_DOTS)
+    values = np.concatenate([values for _, values in parts])
+    _dots(axes, sizes[dots], values[dots], design.key.colour, design.key.marker)
+
+
+def _measured(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
+    """What was measured apart from each other: the cells of a pack share one number."""
+    known = rows[rows[metric].notna()]
+    return measurements(known[metric].to_numpy(np.float64), shared(known, metric))
 
 
 def _dots(
     axes: Axes,
-    x: "pd.Series[Any]",
-    y: "pd.Series[Any]",
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
     colour: Colour,
     marker: str = "o",
 ) -> None:
     axes.scatter(
-        x.astype(float),
-        y.astype(float),
+        x,
+        y,
         color=colour,
         marker=marker,
         s=20,
@@ -132,7 +145,8 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     if not alone:
         return None
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
-    axes_names = varying(pd.concat(kept))
+    # A lone row is told from the designs on lines.
+    axes_names = varying(pd.concat(kept) if len(kept) > 1 else done)
     keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in kept]
     rows = list(zip(_packed(design_names(axes_names, keyed, 70), kept), kept, strict=True))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
@@ -154,16 +168,13 @@ def _packed(names: Sequence[str], parts: Sequence[pd.DataFrame]) -> list[str]:
 
 
 def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> None:
-    families = [value_text(part["likelihood"].iloc[0]) for _, part in rows]
-    palette = family_colours(families)
-    for place, (family, (_, part)) in enumerate(zip(families, rows, strict=True)):
-        values = part[metric].dropna()
-        if values.empty:
+    for place, (_, part) in enumerate(rows):
+        values = _measured(part, metric)
+        if not len(values):
             continue
-        colour = palette[family]
-        dots = values.iloc[evenly(len(values), _MOST_DOTS)]
-        _dots(axes, dots, pd.Series(np.full(len(dots), place)), colour)
-        axes.plot([values.median()], [place], color=colour, marker="|", ms=10, mew=1.8)
+        dots = values[evenly(len(values), _MOST_DOTS)]
+        _dots(axes, dots, np.full(len(dots), place), INK)
+        axes.plot([np.median(values)], [place], color=INK, marker="|", ms=10, mew=1.8)
     # Three panels stand side by side: a name is narrow enough for its own without its unit.
     axes.set_xlabel(axis_label(metric).replace(" [", "\n["))
     values = pd.concat([part[metric] for _, part in rows])
@@ -180,9 +191,10 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
 
 
 def _log_ticks(axis: Axis) -> None:
-    """A tick a decade, and two between where there are few decades."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-    axis.set_minor_locator(NullLocator())
+    """At most four ticks that name themselves, so that none overprints another: 1, 10, 100 ..."""
+    axis.set_major_locator(LogLocator(numticks=4))
+    axis.set_minor_locator(LogLocator(subs="all", numticks=100))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _spans_decades(values: "pd.Series[Any]") -> bool:

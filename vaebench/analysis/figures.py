@@ -26,8 +26,8 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label, unit
-from vaebench.analysis.comparability import Group, require_comparable
-from vaebench.analysis.keys import Key, Keys, family_colours
+from vaebench.analysis.comparability import Group, is_bound, require_comparable
+from vaebench.analysis.keys import Key, Keys
 from vaebench.analysis.labels import (
     design_label,
     design_labels,
@@ -39,7 +39,7 @@ from vaebench.analysis.labels import (
     varying,
 )
 from vaebench.analysis.palette import Colour
-from vaebench.analysis.style import WIDTH, tick
+from vaebench.analysis.style import INK, WIDTH, tick
 from vaebench.analysis.summary import design_summaries, summarise
 
 __all__ = [
@@ -61,6 +61,8 @@ _MOST_DOTS: Final = 200
 _MOST_CURVE_PANELS: Final = 6
 _MOST_CURVES: Final = 10
 _MOST_TICKS: Final = 14
+_LEAST_KL: Final = 1e-4
+"""Nats of a latent dimension; what has less is drawn at the bottom."""
 _LONG_RANK: Final = 256
 _NOT_NEGATIVE: Final = frozenset(
     {"kl", "mse", "active_units", "sigma_fitted", "knn_accuracy", "tsne_trustworthiness"}
@@ -299,7 +301,7 @@ def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: st
             _draw_design(axes, design, x, metric, _positions(x, values, spread))
         (spread_sizes if x == "latent_dim" else _word_axis)(axes, values)
         axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
-        axes.set_ylabel(axis_label(metric))
+        axes.set_ylabel(axis_label(metric, all(is_bound(design.rows) for design in designs)))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
         _bound(axes, metric)
         if metric == "active_units":
@@ -346,14 +348,13 @@ def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure
     table = pd.DataFrame([each[metric] for each in found])
     labels = design_labels(axes_names, [key for key, _ in parts])
     table["label"] = drawable_names(labels, 70)
-    table["family"] = [value_text(frame["likelihood"].iloc[rows[0]]) for _, rows in parts]
     table = table[table["n"] > 0].sort_values(["mean", "label"]).head(most)
     if len(table) < 2:
         return None
-    return _ranking(table, family_colours(table["family"]), title)
+    return _ranking(table, title)
 
 
-def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> Figure:
+def _ranking(table: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.0 + 0.21 * len(table)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(table.to_dict("records")):
@@ -361,9 +362,9 @@ def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> 
             row["mean"],
             place,
             xerr=(row["high"] - row["low"]) / 2,
-            color=palette[row["family"]],
+            color=INK,
             marker="o",
-            markerfacecolor=palette[row["family"]] if row["n"] == row["cells"] else "white",
+            markerfacecolor=INK if row["n"] == row["cells"] else "white",
             capsize=2.2,
         )
     axes.set_yticks(range(len(table)), table["label"])
@@ -374,14 +375,19 @@ def _ranking(table: pd.DataFrame, palette: Mapping[Any, Colour], title: str) -> 
     return figure
 
 
+def _wrapped(text: str) -> str:
+    """Lines that fit over one of three panels."""
+    return textwrap.fill(text, 36)
+
+
 def _facets(parts: Sequence[Group]) -> list[Part]:
     """The designs of all groups with a name each."""
     named: list[Part] = []
     for group in parts:
         axes = varying(group.frame, without=["latent_dim"])
-        label = "" if len(parts) == 1 else "\n" + textwrap.fill(drawable(group.label, 120), 40)
+        label = "" if len(parts) == 1 else "\n" + _wrapped(drawable(group.label, 120))
         designs = split(group.frame, axes)
-        names = design_names(axes, designs, 40)
+        names = map(_wrapped, design_names(axes, designs, 80))
         named += [((name + label,), rows) for name, (_, rows) in zip(names, designs, strict=True)]
     return named
 
@@ -412,11 +418,16 @@ def kl_per_dimension(
     palette = _size_palette([rows for _, rows in facets], keys)
     figure, panels = _grid(len(facets), 3, 2.5)
     for axes, ((name,), rows) in zip(panels, facets, strict=True):
+        # Of ten thousand dimensions that share twenty nats, a plain axis would show none.
+        axes.set_yscale("log")
         for size, same in reversed(split(rows, ["latent_dim"])):
             _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
         marginal = " (marginals)" if (rows["posterior"] == "full").any() else ""
         axes.set_title(name + marginal, fontsize=8)
         _rank_axis(axes, rows)
+        axes.set_ylim(bottom=_LEAST_KL)
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
+        axes.set_ylabel("KL [nats/image, log scale]")
     _sizes_legend(figure, palette)
     headed(figure, title)
     of = "designs of several latent sizes"
@@ -520,9 +531,11 @@ def _sorted_kl(axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str 
     # A logarithmic axis has no room for more: ten thousand points would only be a large file.
     rank = np.unique(np.geomspace(1, table.shape[1], 200).round().astype(int))
     table = table[:, rank - 1]
+    if axes.get_yscale() == "log":  # rounding may leave a KL a little below zero
+        table = np.maximum(table, _LEAST_KL)
     mean = table.mean(axis=0)
     axes.plot(rank, mean, color=colour)
-    axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5)
+    axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5, clip_on=False)
     axes.fill_between(rank, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, lw=0)
 
 
@@ -583,7 +596,7 @@ def loss_curves(
         _training(axes, rows, series, palette)
         axes.set_title(name, fontsize=8)
         axes.set_xlabel("epoch [count]")
-        axes.set_ylabel("training ELBO [nats/image]")
+        axes.set_ylabel(f"training {'ELBO' if is_bound(rows) else 'score'} [nats/image]")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
     _sizes_legend(figure, palette)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from vaebench.analysis import figures, pictures, plane_figures
 from vaebench.analysis.comparability import groups
+from vaebench.analysis.facts import facts
 from vaebench.analysis.figures import Drawn
 from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
@@ -265,6 +266,13 @@ def _sections(
     return made
 
 
+def _used(rows: Sequence[Assessed], evidence: Evidence) -> pd.DataFrame:
+    """The records of the cells that were judged."""
+    judged = [each for each in rows if each.statistic is not None]
+    cells = {cell for each in judged for cell in each.finding.cells(each.budget)}
+    return rows_of(evidence.frame, cells)
+
+
 def write_findings_page(
     rows: Sequence[Assessed], evidence: Evidence, folder: Path, title: str = "Findings re-tested"
 ) -> Path:
@@ -283,6 +291,7 @@ def write_findings_page(
             "findings.html.j2",
             title=title,
             lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
+            facts=facts(_used(rows, evidence)),
             story=latent_story(told, rows) if about_latents else (),
             sections=_sections(album, rows, evidence, latent),
         )

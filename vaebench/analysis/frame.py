@@ -30,6 +30,7 @@ from vaebench.records.store import Damage, RecordMissing, Store
 
 __all__ = [
     "EDITION",
+    "NOT_MEASURED",
     "Damaged",
     "Results",
     "load_results",
@@ -75,6 +76,10 @@ _UNMEASURED: Final[Mapping[State, str]] = {
     "timeout": "the cell ran out of time",
     "unavailable": "the cell is unavailable",
 }
+
+
+NOT_MEASURED: Final = "not measured"
+"""Why a finished cell lacks a metric whose record does not say more."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def _measured(record: CellRecord) -> dict[str, object]:
         if name not in _KNOWN_AXES:
             found[name] = None if metric is None else metric.value
         if metric is None:
-            found.setdefault(reason, why or "not measured")
+            found.setdefault(reason, why or NOT_MEASURED)
             continue
         # `iw_se` is a metric of its own and is not overwritten.
         for part, value in ((se, metric.se), (n, metric.n), (reason, metric.reason)):

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from vaebench.analysis.labels import ordered
 from vaebench.analysis.palette import Colour, colours, darker, ramp
-from vaebench.grid.choices import LIKELIHOODS
 
-__all__ = ["MARKERS", "Key", "Keys", "family_colours"]
+__all__ = ["MARKERS", "Key", "Keys"]
 
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d", "h")
 _COLOURS: Final = 10
@@ -23,7 +22,7 @@ class Key:
 
 
 def _key(place: int) -> Key:
-    """The place-th key: 20 colours and 15 markers, of which 60 pairs differ."""
+    """The place-th key: 20 colours and 13 markers, of which all 260 pairs come in turn."""
     shades = colours(_COLOURS)
     shade = shades[place % _COLOURS]
     return Key(
@@ -63,11 +62,3 @@ class Keys:
         known = self._sizes if set(wanted) <= set(self._sizes) else wanted
         shades = dict(zip(known, ramp(len(known)), strict=False))
         return {size: shades[size] for size in wanted}
-
-
-def family_colours(families: Iterable[str]) -> dict[str, Colour]:
-    """A colour for each likelihood family, the same whichever others stand beside it."""
-    known = list(LIKELIHOODS)
-    extra = sorted(set(families) - set(known))
-    every = [*known, *extra]
-    return dict(zip(every, colours(len(every)), strict=True))

@@ -12,6 +12,8 @@ __all__ = ["collapsed", "common_text", "kind", "named_designs"]
 
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w])")
 _NAMED: Final = 5
+_LONGEST: Final = 300
+"""Letters of a design's name."""
 _COLLAPSED: Final = "collapsed"
 
 
@@ -44,7 +46,7 @@ def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = _NAMED) -
     axes = sorted(told, key=reading_order)
     one = rows.drop_duplicates("design")
     keys = zip(*(one[axis] for axis in axes), strict=True)
-    names = list(dict.fromkeys(plain(design_label(axes, key)) for key in keys))
+    names = list(dict.fromkeys(plain(design_label(axes, key), _LONGEST) for key in keys))
     more = f"; and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from vaebench.analysis.columns import unit
-from vaebench.analysis.comparability import Group, groups
+from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.figures import split, split_places
 from vaebench.analysis.kinds import collapsed, named_designs
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
@@ -49,8 +49,7 @@ def _runner_up(table: pd.DataFrame) -> str:
 
 
 def _score(group: Group) -> str:
-    bound = not (group.frame["comparable"].astype(str).str.startswith("not")).any()
-    return "ELBO" if bound else "score (no bound on log p(x) of these data)"
+    return "ELBO" if is_bound(group.frame) else "score (no bound on log p(x) of these data)"
 
 
 def _best(group: Group) -> str | None:
@@ -124,7 +123,7 @@ def _active(rows: pd.DataFrame, size: object) -> str:
     if units["n"] == 0:
         return "."
     count = summary_text(units["mean"], units["low"], units["high"], units["n"], units["n"], 0)
-    return f". At {size:,} the model uses {count} latent dimensions."
+    return f". At {size:,}, {count} latent dimensions are active units."
 
 
 def _bits(frame: pd.DataFrame) -> list[str]:
@@ -163,8 +162,7 @@ def _warnings(frame: pd.DataFrame) -> list[str]:
         made.append(text)
     if frame["seed"].nunique() == 1:
         made.append("There is one seed, so no number here has an interval over seeds.")
-    grey = frame["comparable"].astype(str).str.startswith("not").any()
-    if grey:
+    if not is_bound(frame):
         names = sorted(set(frame.loc[frame["comparable"].str.startswith("not"), "likelihood"]))
         known = ", ".join(name for name in names if name in LIKELIHOODS)
         made.append(

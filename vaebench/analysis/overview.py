@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
-from vaebench.analysis.comparability import Group, groups
+from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.figures import split_places
-from vaebench.analysis.frame import without_superseded
+from vaebench.analysis.frame import NOT_MEASURED, without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import (
     is_missing,
+    ordered,
     plain,
     reading_order,
     shown,
@@ -26,9 +27,11 @@ from vaebench.analysis.labels import (
 from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
+from vaebench.grid.cell import AXES
 
 __all__ = [
     "Overview",
+    "alike",
     "code_tables",
     "cost_tables",
     "hidden_sigma_table",
@@ -98,6 +101,8 @@ def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
 def _entry(row: Mapping[str, Any], footnotes: _Footnotes) -> str:
     text = summary_text(*(row[name] for name in ("mean", "low", "high", "n", "cells", "diverged")))
     reason = row["reason"]
+    if text == "n/a" and reason == NOT_MEASURED:
+        return "-"  # a metric that such a design does not have
     if text.startswith("n/a") and not is_missing(reason):
         return text.replace("n/a", f"n/a {footnotes.mark(plain(reason, 300))}", 1)
     return text
@@ -107,6 +112,7 @@ def _overview(
     frame: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str], name: str, title: str
 ) -> Overview:
     footnotes = _Footnotes()
+    bound = is_bound(frame)
     texts: list[tuple[str, ...]] = []
     numbers: list[dict[str, object]] = []
     parts = split_places(frame, axes)
@@ -118,7 +124,7 @@ def _overview(
     table = Table(
         name=name,
         title=title,
-        header=(*map(heading, axes), "seeds", *map(heading, metrics)),
+        header=(*map(heading, axes), "seeds", *(heading(metric, bound) for metric in metrics)),
         units=(*("" for _ in axes), "", *map(unit, metrics)),
         rows=tuple(texts),
         numeric=(*(axis == "latent_dim" for axis in axes), True, *(True for _ in metrics)),
@@ -168,10 +174,55 @@ def result_tables(frame: pd.DataFrame) -> list[Overview]:
         axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
         name, title = f"results-{group.slug}", f"Results on {group.label}"
         found = _overview(group.frame, axes, [*_ALWAYS, *measured], name, title)
-        notes = (*found.table.notes, *_images(group.frame, [*_ALWAYS, *measured]))
+        notes = (
+            *found.table.notes,
+            *_images(group.frame, [*_ALWAYS, *measured]),
+            *_ceilings(group.frame),
+            *alike(group.frame, axes),
+        )
         made.append(replace(found, table=replace(found.table, notes=notes)))
     return made
 
+
+_NEAR_CEILING: Final = 0.95
+
+
+def _ceilings(frame: pd.DataFrame) -> tuple[str, ...]:
+    """A note where information stands at the logarithm of the number of images, its ceiling."""
+    ceiling, told = frame["mutual_information_ceiling"], frame["mutual_information"]
+    near = frame[told > _NEAR_CEILING * ceiling]
+    if near.empty:
+        return ()
+    highest = ", ".join(f"{value:.2f}" for value in sorted(set(near["mutual_information_ceiling"])))
+    return (
+        f"Mutual information can't exceed ln N of the N images that it is worked out on, {highest} "
+        "nats here. Values near that say that it is at least so high, and the marginal KL beside "
+        "them at most.",
+    )
+
+
+def alike(frame: pd.DataFrame, told: Sequence[str] = ()) -> tuple[str, ...]:
+    """The sentence that says what all designs of a table or figure have in common.
+
+    Network, training and what else is not as usual; but for the axes that are `told` anyway.
+    """
+    same = []
+    for axis in AXIS_COLUMNS:
+        values = ordered(frame[axis])
+        if axis in told or axis in _SAID or len(values) != 1 or is_missing(values[0]):
+            continue
+        usual = values[0] == AXES[axis].default or values[0] == value_text(AXES[axis].default)
+        if axis in _ALWAYS_SAID or not usual:
+            same.append(f"{_WORDS.get(axis, axis.replace('_', ' '))} {shown(values[0])}")
+    return (f"All have {', '.join(same)}.",) if same else ()
+
+
+_SAID: Final = frozenset({"dataset", "binarization", "dequantize", "seed", "device"}) | {
+    *("eval_samples", "iw_samples", "iw_images", "tsne_points")
+}
+"""What a title says, or every row, and how closely was measured."""
+_ALWAYS_SAID: Final = frozenset({"hidden", "latent_dim", "epochs"})
+_WORDS: Final = {"latent_dim": "latent dimension", "hidden": "hidden layers"}
 
 _OF_IMAGES: Final = frozenset({"elbo", "reconstruction_error", "kl", "iw_bound", "posterior_gap"})
 

@@ -4,12 +4,16 @@ import seaborn as sns
 
 __all__ = ["Colour", "colours", "darker", "ramp"]
 
+_YELLOW = tuple(sns.color_palette("colorblind", 10)[8])
+"""Too pale for a line on white paper."""
+
 Colour = tuple[float, float, float] | str
 
 
 def colours(count: int) -> list[tuple[float, float, float]]:
     """Distinct colours that colour-blind readers can tell apart; they repeat after ten."""
-    return [tuple(c) for c in sns.color_palette("colorblind", count)]
+    shades = [tuple(c) for c in sns.color_palette("colorblind", count)]
+    return [(0.70, 0.62, 0.0) if shade == _YELLOW else shade for shade in shades]
 
 
 def darker(colour: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -193,15 +193,28 @@ def _finish(axes: Axes) -> None:
 
 
 def _equal_elbo(axes: Axes) -> None:
-    """Faint lines of equal ELBO; the axes' limits stay as they are."""
+    """Faint lines of equal ELBO, numbered at the edge; the axes' limits stay as they are."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     for total in MaxNLocator(7).tick_values(low + left, high + right):
         axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
-        # At its left end, but not so high that it runs into the panel's title.
-        highest = high - 0.06 * (high - low)
-        x = max(left + 0.02 * (right - left), total - highest)
-        if x <= right - 0.06 * (right - left) and low < total - x:
-            axes.annotate(tick(0.0 - total), (x, total - x), color=FADED, fontsize=7, va="bottom")
+        number = tick(0.0 - total)
+        if low <= total - right <= high:  # it leaves at the right
+            place, shift, side = (right, total - right), (4, 0), "left"
+        elif left + 0.05 * (right - left) < total - low < right:  # it leaves at the bottom
+            place, shift, side = (total - low, low), (-3, 5), "right"
+        else:
+            continue
+        axes.annotate(
+            number,
+            place,
+            shift,
+            textcoords="offset points",
+            color=FADED,
+            fontsize=7,
+            ha=side,
+            va="center",
+            annotation_clip=False,
+        )
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 

@@ -18,13 +18,16 @@ from matplotlib.figure import Figure
 from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import Group, groups
 from vaebench.analysis.export import flat
+from vaebench.analysis.facts import counted as counted_cells
+from vaebench.analysis.facts import facts, named
 from vaebench.analysis.figures import Drawn
 from vaebench.analysis.frame import Damaged, Results, read_results, require_folder
 from vaebench.analysis.keys import Keys
-from vaebench.analysis.labels import ordered, plain, shown, value_text
+from vaebench.analysis.labels import ordered, plain
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     Overview,
+    alike,
     code_tables,
     cost_tables,
     hidden_sigma_table,
@@ -45,6 +48,7 @@ from vaebench.analysis.timing import (
     counted,
     crossovers,
     device_label,
+    precisions,
     read_timings,
     timing_table,
 )
@@ -61,10 +65,8 @@ __all__ = [
 ]
 
 _MOST_ROWS: Final = 200
-_SEEDS: Final = (
-    "Points are means over seeds with 95 % Student t intervals; a single seed has none. "
-    "An open marker: a seed has no value there."
-)
+_SEEDS: Final = "Points are means over seeds with 95 % Student t intervals; a single seed has none."
+_OPEN: Final = " An open marker: a seed has no value there."
 
 
 class NothingToReport(RuntimeError):
@@ -133,10 +135,12 @@ def _each(
     """The figures of every group, numbered where a group has several."""
     for group in parts:
         heading = f"{title}: {group.label}"
+        lost = _SEEDS in caption and (group.frame["status"] != "done").any()
+        told = " ".join((f"{caption}{_OPEN if lost else ''}", *alike(group.frame)))
         for number, figure in enumerate(draw(group, heading), 1):
             if figure is not None:
                 suffix = f"-{number}" if number > 1 else ""
-                yield build.picture(figure, f"{name}-{group.slug}{suffix}", heading, caption)
+                yield build.picture(figure, f"{name}-{group.slug}{suffix}", heading, told)
 
 
 def _one(
@@ -190,7 +194,7 @@ def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
         parts,
         "bits-ranking",
         "Bits per dimension",
-        f"All designs, fewest bits first (at most 40); a colour a family. {_SEEDS}",
+        f"All designs, fewest bits first (at most 40). {_SEEDS}",
         lambda group, heading: [figures.bits_ranking(group.frame, heading)],
     )
     lines = _each(
@@ -212,32 +216,39 @@ def _likelihood_section(build: _Builder, frame: pd.DataFrame) -> None:
     )
 
 
-def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
-    planes = [
-        *_each(
-            build,
-            nats,
-            "rate-distortion",
-            "Rate and distortion",
-            "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
-            "between points join latent sizes of one design. Where far points would press the "
-            f"others together, these have a panel of their own. {_SEEDS}",
-            lambda group, heading: [
-                plane_figures.rate_distortion(group.frame, heading, build.keys)
-            ],
-        )
-    ]
+def _plane_section(build: _Builder, nats: Sequence[Group]) -> None:
+    planes = _each(
+        build,
+        nats,
+        "rate-distortion",
+        "Rate and distortion",
+        "Each point is a design; grey lines with numbers join points of equal ELBO, and lines "
+        "between points join latent sizes of one design. Where far points would press the "
+        f"others together, these have a panel of their own. {_SEEDS}",
+        lambda group, heading: [plane_figures.rate_distortion(group.frame, heading, build.keys)],
+    )
+    build.section(
+        "rate-distortion",
+        "The rate-distortion plane",
+        "One ELBO can be had by many divisions into rate and distortion: where a design stands "
+        "says what it spends its nats on.",
+        planes,
+    )
+
+
+def _kl_curves(build: _Builder, nats: Sequence[Group], results: Results) -> Iterator[Picture]:
+    """Which latent dimensions the rate is spent on."""
     found = {cell: results.arrays(cell) for cell in figures.curve_cells(nats)}
     curves = {c: of["kl_per_dimension"] for c, of in found.items() if "kl_per_dimension" in of}
-    shares = _one(
+    yield from _one(
         build,
         "kl-per-dimension",
         "KL per dimension",
         "Latent dimensions sorted by their KL: the mean over seeds, and the range over seeds as a "
-        "band. A dot ends each curve; a dimension near 0 is not used.",
+        "band. A dot ends each curve; at the bottom, 0.0001 nats, a dimension carries nothing.",
         figures.kl_per_dimension(nats, curves, "KL per dimension", keys=build.keys),
     )
-    lines = _each(
+    yield from _each(
         build,
         nats,
         "kl-by-design",
@@ -248,18 +259,11 @@ def _plane_section(build: _Builder, nats: Sequence[Group], results: Results) -> 
             figures.kl_by_design(group.frame, curves, heading, keys=build.keys)
         ],
     )
-    build.section(
-        "rate-distortion",
-        "The rate-distortion plane" if planes else "KL per dimension",
-        "One ELBO can be had by many divisions into rate and distortion: where a design stands "
-        "says what it spends its nats on."
-        if planes
-        else "Which latent dimensions the rate is spent on.",
-        [*planes, *shares, *lines],
-    )
 
 
-def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
+def _code_section(
+    build: _Builder, nats: Sequence[Group], frame: pd.DataFrame, results: Results
+) -> None:
     metrics = ("active_units", "knn_accuracy", "mse")
     labelled = bool(frame["knn_accuracy"].notna().any())
     nearest = "accuracy of 5 nearest neighbours on the codes, " if labelled else ""
@@ -293,7 +297,7 @@ def _code_section(build: _Builder, frame: pd.DataFrame, results: Results) -> Non
         "What the codes hold",
         "How many latent dimensions are used"
         + (", and what they know of the labels they never saw." if labelled else "."),
-        [*lines, *maps],
+        [*lines, *_kl_curves(build, nats, results), *maps],
     )
 
 
@@ -328,7 +332,8 @@ def _image_section(build: _Builder, frame: pd.DataFrame, results: Results) -> No
             figure = function(group.frame, results.arrays, heading)
             if figure is not None:
                 name = f"{title.lower()}-{group.slug}"
-                shown.append(build.picture(figure, name, heading, caption))
+                told = " ".join((caption, *alike(group.frame)))
+                shown.append(build.picture(figure, name, heading, told))
     build.section(
         "images",
         "Images",
@@ -339,12 +344,14 @@ def _image_section(build: _Builder, frame: pd.DataFrame, results: Results) -> No
 
 
 def _training_section(build: _Builder, nats: Sequence[Group], results: Results) -> None:
+    diverged = any((group.frame["status"] == "diverged").any() for group in nats)
+    cross = "; a cross marks where a cell diverged" if diverged else ""
     curves = _one(
         build,
         "training",
         "Training",
-        "The training ELBO by epoch, a line a cell; a cross marks where a cell diverged. The "
-        "lowest twentieth of the values is cut off below.",
+        f"The training ELBO by epoch, a line a cell{cross}. The lowest twentieth of the values is "
+        "cut off below.",
         figures.loss_curves(nats, results.series, "Training", keys=build.keys),
     )
     build.section("training", "Training", "How the bound rose while training.", curves)
@@ -358,9 +365,10 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         machines,
         "cost",
         "Cost",
-        "Designs of several latent sizes. A dot is a finished cell (of more than 200 on a line, "
-        "200 are drawn), the line runs through the medians. Training only, evaluation apart; a "
-        "cell of a pack has its share of the pack's step.",
+        "Designs of several latent sizes. A dot is a finished cell, or a pack of them that was "
+        "timed as one (of more than 200 on a line, 200 are drawn); the line runs through the "
+        "medians. Training only, evaluation apart; a cell of a pack has its share of the pack's "
+        "step, and its memory is the whole pack's.",
         lambda group, heading: [cost_figures.cost(group.frame, heading, build.keys)],
     )
     rows = _each(
@@ -368,9 +376,10 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         machines,
         "cost-by-design",
         "Cost by design",
-        "Designs of one latent size. A dot is a finished cell, a bar the median; a colour a "
-        "family. Training only, evaluation apart; a cell of a pack has its share of the pack's "
-        "step, and sizes of packs are named where they differ.",
+        "Designs of one latent size. A dot is a finished cell, or a pack of them that was timed as "
+        "one; a bar is the median. Training only, evaluation apart; a cell of a pack has its share "
+        "of the pack's step, its memory is the whole pack's, and sizes of packs are named where "
+        "they differ.",
         lambda group, heading: [cost_figures.cost_by_design(group.frame, heading)],
     )
     build.section(
@@ -380,64 +389,6 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         [*lines, *rows],
         (*build.plain_table(spent_table(timed)), *build.overviews(cost_tables(timed))),
     )
-
-
-def _versions(frame: pd.DataFrame) -> str:
-    return "; ".join(value_text(value) for value in ordered(frame["versions"].dropna())[:3])
-
-
-def _counted(frame: pd.DataFrame) -> str:
-    counts = frame["status"].value_counts()
-    named = sorted(counts.index, key=lambda state: (state != "done", state))
-    told = ", ".join(f"{counts[state]} {state}" for state in named)
-    return f"{len(frame)} cell{'s' * (len(frame) != 1)} ({told})"
-
-
-def _named(frame: pd.DataFrame, column: str) -> str:
-    values = [plain(shown(value), 200) for value in ordered(frame[column].dropna())]
-    if len(values) <= _MOST_NAMED:
-        return ", ".join(values)
-    return f"{', '.join(values[: _MOST_NAMED - 2])}, … {values[-1]} ({len(values)} in all)"
-
-
-_MOST_NAMED: Final = 12
-
-
-def _data_text(frame: pd.DataFrame) -> str:
-    known = frame[frame["data_train"].notna()].drop_duplicates(
-        ["dataset", "data_train", "data_test"]
-    )
-    told = [
-        f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} test images)"
-        for row in known.sort_values(["dataset", "data_train"]).itertuples()
-    ]
-    return ", ".join(told[:6]) or _named(frame, "dataset")
-
-
-def _settings(frame: pd.DataFrame, axes: Sequence[str]) -> str:
-    """Each axis with the values that it has in these cells."""
-    told = ((axis.replace("_", " "), _named(frame, axis)) for axis in axes if axis in frame)
-    return "; ".join(f"{name} {values}" for name, values in told if values)
-
-
-def _facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    devices = frame["device"].where(
-        frame["device_name"].isna(), frame["device"] + " (" + frame["device_name"].fillna("") + ")"
-    )
-    found = (
-        ("Records", _counted(frame)),
-        ("Data", _data_text(frame)),
-        ("Likelihoods", _named(frame, "likelihood").replace("_", " ")),
-        ("Latent dimensions", _named(frame, "latent_dim")),
-        ("Networks", _settings(frame, ("architecture", "hidden"))),
-        ("Training", _settings(frame, ("epochs", "batch_size", "learning_rate"))),
-        ("Seeds", f"{frame['seed'].nunique()}: {_named(frame, 'seed')}"),
-        ("Machine", "; ".join(map(value_text, ordered(frame["machine"].dropna())))),
-        ("Device", _named(frame.assign(device=devices), "device")),
-        ("Versions", _versions(frame)),
-        ("Commit", _named(frame, "commit")),
-    )
-    return tuple((name, text) for name, text in found if text)
 
 
 def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
@@ -511,10 +462,10 @@ def _page(build: _Builder, results: Results, timings: Timings) -> Page:
     _timing_section(build, timings)
     _write_text(build.folder / "tables" / "results.csv", csv_text(flat(results.frame)))
     return Page(
-        title=_named(frame, "grid"),
-        lead=f"Design choices of a variational autoencoder, measured in {_counted(frame)}.",
-        facts=_facts(results.frame),
-        sentences=(*sentences(frame), *crossovers(timings.frame)),
+        title=named(frame, "grid"),
+        lead=f"Design choices of a variational autoencoder, measured in {counted_cells(frame)}.",
+        facts=facts(results.frame),
+        sentences=(*sentences(frame), *crossovers(timings.frame), *precisions(timings.frame)),
         sections=tuple(build.sections),
         damaged=(*results.damaged, *timings.damaged),
         notes=_notes(results.frame, frame),
@@ -526,9 +477,9 @@ def _timing_page(build: _Builder, results: Results, timings: Timings) -> Page:
     _timing_section(build, timings)
     return Page(
         title="Training steps, timed",
-        lead=f"What a training step costs on each device, in {counted(timings.frame)}.",
+        lead=f"What a training step costs, in {counted(timings.frame)}.",
         facts=_timing_facts(timings.frame),
-        sentences=tuple(crossovers(timings.frame)),
+        sentences=(*crossovers(timings.frame), *precisions(timings.frame)),
         sections=tuple(build.sections),
         damaged=(*results.damaged, *timings.damaged),
         has_cells=False,
@@ -548,8 +499,8 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
             tables=build.plain_table(hidden_sigma_table()),
         )
     _likelihood_section(build, frame)
-    _plane_section(build, nats, results)
-    _code_section(build, frame, results)
+    _plane_section(build, nats)
+    _code_section(build, nats, frame, results)
     _image_section(build, frame, results)
     _training_section(build, nats, results)
     _cost_section(build, once(results.frame, "machine"))
@@ -557,7 +508,12 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
         "results",
         "Results in numbers",
         "One row a design, one table for what may be compared. ± is half the 95 % Student t "
-        "interval over seeds; “div. 1/5”: one of five seeds diverged and has no value.",
+        "interval over seeds"
+        + (
+            "; “div. 1/5”: one of five seeds diverged and has no value."
+            if (frame["status"] == "diverged").any()
+            else "."
+        ),
         tables=build.overviews(result_tables(frame)),
     )
     build.section(

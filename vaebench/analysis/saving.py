@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from vaebench.analysis.style import drawing
@@ -21,6 +22,9 @@ from vaebench.processes import not_to_be_stopped, serve_the_parent, without_the_
 __all__ = ["Saver", "save_png"]
 
 _DPI: Final = 120
+_COLOURS, _KEPT = 256, 128
+"""Of a palette's colours, and of those the ones that are kept as they are."""
+
 _PROCESSES: Final = 2
 
 
@@ -82,7 +86,7 @@ def _save(packed: bytes, folder: Path, name: str) -> None:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """PNG with at most 256 colours, which keeps line art small and looks the same.
+    """PNG with at most 256 colours, which keeps line art small.
 
     The layout is worked out once: each format would otherwise do it again.
     """
@@ -94,6 +98,27 @@ def save_png(figure: Figure, path: Path) -> None:
     figure.dpi = _DPI
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    small = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    small.save(path, format="PNG")
+    _in_few_colours(np.asarray(canvas.buffer_rgba())[..., :3]).save(path, format="PNG")
+
+
+def _in_few_colours(pixels: NDArray[np.uint8]) -> Image.Image:
+    """The image with its most frequent colours as they are, and others that stand for the rest.
+
+    So a line keeps its own colour, which a palette of means alone mixes with that of another.
+    """
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, where, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts.astype(np.int64), kind="stable")
+    colours = np.stack([found >> 16, found >> 8, found], axis=1).astype(np.uint8)[order]
+    entries = np.arange(len(found))
+    if len(found) > _COLOURS:
+        rare = Image.fromarray(colours[np.newaxis, _KEPT:])
+        few = rare.quantize(_COLOURS - _KEPT, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        means = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
+        colours = np.concatenate([colours[:_KEPT], means])
+        entries[_KEPT:] = _KEPT + np.asarray(few)[0].astype(np.int64)
+    of = np.empty(len(found), np.uint8)
+    of[order] = entries
+    small = Image.fromarray(of[where].reshape(packed.shape), mode="P")
+    small.putpalette(colours[:_COLOURS].tobytes())
+    return small

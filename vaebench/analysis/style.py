@@ -57,7 +57,8 @@ _STYLE: Final[Any] = {
     # Text stays text: small files that can be searched; DejaVu Sans or the reader's sans serif.
     "svg.fonttype": "none",
     "svg.hashsalt": "vaebench",
-    "pdf.fonttype": 3,
+    # TrueType: journals refuse the other kind.
+    "pdf.fonttype": 42,
 }
 
 

@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,11 +117,22 @@ _LATEX: Final[dict[str, str]] = {
     "…": r"\ldots{}",
     "·": r"$\cdot$",
     "–": "--",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
     "†": r"\dag{}",
 }
 
 
 _LATEX_TABLE: Final = str.maketrans(_LATEX)
+
+
+_MINUS: Final = re.compile(r"(?<![\w.-])-(?=\d)")
+
+
+def _latex_number(text: str) -> str:
+    return _latex_text(_MINUS.sub("−", text))
 
 
 def _latex_text(text: str) -> str:
@@ -130,20 +141,37 @@ def _latex_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as a LaTeX `tabular` with booktabs' rules; data can form no command."""
-    columns = "".join("r" if numeric else "l" for numeric in table.numeric)
+    """The table as a LaTeX `tabular` with booktabs' rules; data can form no command.
+
+    It is made narrower where it is wider than the line; sentences are broken into lines.
+    """
     heads = [_with_unit(*pair) for pair in zip(table.header, table.units, strict=True)]
     lines = [
-        r"% needs \usepackage{booktabs} and \usepackage{textcomp}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        r"% needs \usepackage{booktabs}, \usepackage{textcomp} and \usepackage{adjustbox}",
+        r"\begin{adjustbox}{max width=\linewidth}",
+        rf"\begin{{tabular}}{{{''.join(_latex_columns(table))}}}",
         r"\toprule",
         " & ".join(map(_latex_text, heads)) + r" \\",
         r"\midrule",
     ]
-    lines += [" & ".join(map(_latex_text, row)) + r" \\" for row in table.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_latex_text(note)}" for note in table.notes]
+    written = [_latex_number if numeric else _latex_text for numeric in table.numeric]
+    for row in table.rows:
+        entries = (write(entry) for write, entry in zip(written, row, strict=True))
+        lines.append(" & ".join(entries) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}"]
+    lines += [rf"{{\footnotesize\par {_latex_text(note)}\par}}" for note in table.notes]
     return "\n".join(lines) + "\n"
+
+
+def _latex_columns(table: Table) -> Iterator[str]:
+    for place, numeric in enumerate(table.numeric):
+        longest = max((len(row[place]) for row in table.rows), default=0)
+        wide = r"p{0.5\linewidth}" if longest > _SENTENCE else "l"
+        yield "r" if numeric else wide
+
+
+_SENTENCE: Final = 60
+"""Letters above which an entry is set in lines."""
 
 
 def _csv_entry(value: object) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "lines",
     "load_timings",
     "load_timings_with_unused",
+    "precisions",
     "read_timings",
     "timing_frame",
     "timing_table",
@@ -330,6 +331,36 @@ def crossovers(frame: pd.DataFrame) -> list[str]:
     return made
 
 
+def precisions(frame: pd.DataFrame) -> list[str]:
+    """What bfloat16 wins on each device: a sentence for each device of each machine."""
+    made = []
+    for bench in benches(frame):
+        timed = bench.frame[bench.frame["step_ms"].notna()]
+        for device, rows in timed.groupby("device"):
+            sizes = [*SIZES, "pack_size"]
+            steps = rows.pivot_table("step_ms", sizes, "precision").reset_index()
+            if {"float32", "bfloat16"} <= set(steps):
+                gain = steps["float32"] / steps["bfloat16"]
+                found = steps.assign(gain=gain).dropna(subset="gain").sort_values("gain")
+                if len(found):
+                    made.append(_gained(str(device), found))
+    return made
+
+
+def _gained(device: str, found: pd.DataFrame) -> str:
+    least, most = (
+        f"{number(row['gain'], row['gain'] / 10)} times as fast as in float32 at "
+        + ", ".join(f"{name} {_count(int(row[size]))}" for size, name in SIZES.items())
+        for _, row in (next(found.iterrows()), *list(found.iterrows())[-1:])
+    )
+    if len(found) == 1:
+        return f"On {device} a step in bfloat16 is {least}."
+    return (
+        f"On {device} a step in bfloat16 is between {least}, and {most} ({len(found)} sizes were "
+        "timed in both)."
+    )
+
+
 def _no_gpu(frame: pd.DataFrame) -> str:
     others = frame[frame["device"] != "cpu"]
     reasons = sorted({f"{row.device}: {plain(row.reason, 200)}" for row in _unmeasured(others)})
@@ -401,14 +432,21 @@ def timing_table(bench: Bench, name: str) -> Table:
     measured = ["step, median", "spread", "throughput", "peak memory"]
     header += [*measured, *(["speed-up"] if several else []), "remark"]
     units += ["ms", "% of median", "images/s", "MiB", *(["× CPU"] if several else []), ""]
+    rows = [_entries(row, kinds, several, names) for _, row in frame.iterrows()]
+    if not any(row[-1] for row in rows):  # nothing to remark on
+        rows = [row[:-1] for row in rows]
+        header, units = header[:-1], units[:-1]
+    steps = sorted(int(count) for count in frame["steps"] if count > 0)
+    timed = (f"timed: {steps[0]:,} to {steps[-1]:,} steps, after a warm-up",) if steps else ()
     return Table(
         name=name,
         title=f"Training steps on {bench.label}" + "".join(f"; {each}" for each in names.values()),
         header=tuple(header),
         units=tuple(units),
-        rows=tuple(_entries(row, kinds, several, names) for _, row in frame.iterrows()),
+        rows=tuple(rows),
         numeric=tuple(head not in ("device", "precision", "remark") for head in header),
         notes=(
+            *timed,
             f"spread: interquartile range over blocks of steps; above {NOISY:.0%} marked †, "
             f"above {TOO_NOISY:.0%} no number is given",
             "peak memory: of the timing's own process, the images apart; on CUDA of the allocator",

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from vaebench.analysis.figures import headed, size_axis
+from vaebench.analysis.figures import headed, legend_columns, size_axis
 from vaebench.analysis.keys import MARKERS
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.palette import Colour, colours
@@ -42,8 +42,9 @@ def timing_caption(bench: Bench) -> str:
         else ""
     )
     return (
-        f"{'Top: images' if ratios else 'Images'} a second against {sizes}, a line a device, all "
-        f"else fixed as said above each panel.{below} A bar is the range between the quartiles of "
+        f"{'Top: images' if ratios else 'Images'} a second against {sizes}, a line a device"
+        f"{' and precision' * (bench.frame['precision'].nunique() > 1)}, all else fixed as said "
+        f"above each panel.{below} A bar is the range between the quartiles of "
         "the blocks of steps; an open marker is a noisy timing (spread over 10 %), and one with a "
         "spread over 25 % is left out."
     )
@@ -147,6 +148,5 @@ def _devices(figure: Figure, shades: _Shades) -> None:
         Line2D([], [], color=colour, marker=marker, label=drawable(name))
         for name, (colour, marker) in shades.items()
     ]
-    longest = max(map(len, shades))
-    columns = max(1, min(4, 130 // (longest + 8)))
+    columns = legend_columns(list(shades))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
