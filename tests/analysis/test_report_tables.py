@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import cells, diverged, failed, record
@@ -123,7 +124,7 @@ def test_where_the_time_went_is_told_a_machine() -> None:
         record(second).model_copy(update={"metrics": metrics}),
         record(third, environment=other).model_copy(update={"metrics": metrics}),
     ]
-    table = spent_table(tidy([(each, "s") for each in records]))
+    table = spent_table(tidy([(each, "s") for each in records])).table
     assert table is not None
     assert sorted(row[1:] for row in table.rows) == [
         ("1", "6.0 (60%)", "3.0 (30%)", "1.0 (10%)"),
@@ -133,7 +134,7 @@ def test_where_the_time_went_is_told_a_machine() -> None:
     lost = Status(state="diverged", reason="not finite")
     old = records[1].model_copy(update={"metrics": silent})
     diverged = records[2].model_copy(update={"metrics": silent, "status": lost})
-    notes = spent_table(tidy([(each, "s") for each in (records[0], old, diverged)])).notes
+    notes = spent_table(tidy([(each, "s") for each in (records[0], old, diverged)])).table.notes
     assert "1 more were recorded before evaluation was timed." in notes
     assert "Not counted: 1 that did not get to evaluation." in notes
     untold = [each.model_copy(update={"metrics": {}}) for each in records]
@@ -142,8 +143,11 @@ def test_where_the_time_went_is_told_a_machine() -> None:
 
 def test_the_two_parts_of_the_code_add_up_to_the_bits_of_the_image() -> None:
     frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], [2, 8], 1)])
-    (table,) = code_tables(frame)
+    (overview,) = code_tables(frame)
+    table, numbers = overview.table, overview.numbers
     assert table.units[-3:] == ("bits/image",) * 3
+    parts = numbers["bits_for_z"] + numbers["bits_for_x_given_z"]
+    np.testing.assert_allclose(parts, numbers["bits_for_x"], rtol=1e-12)
     for line, row in zip(table.rows, frame.sort_values("latent_dim").itertuples(), strict=True):
         z, x_given_z, x = (float(entry) for entry in line[-3:])
         assert z == pytest.approx(row.kl / math.log(2), rel=1e-3)

@@ -24,7 +24,7 @@ from vaebench.analysis.labels import (
     value_text,
     varying,
 )
-from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
+from vaebench.analysis.summary import Interval, design_summaries, intervals, number, summary_text
 from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.grid.cell import AXES
@@ -271,7 +271,7 @@ _SHARED: Final = (
 )
 
 
-def spent_table(frame: pd.DataFrame) -> Table | None:
+def spent_table(frame: pd.DataFrame) -> Overview | None:
     """Where the time of the cells went, a row a machine; None where no record tells."""
     told = [(group.label, _spent(group.frame)) for group in _timed(frame)]
     rows = [(label, len(spent), spent.sum()) for label, spent in told if len(spent)]
@@ -284,7 +284,7 @@ def spent_table(frame: pd.DataFrame) -> Table | None:
         notes.append(f"{finished} more were recorded before evaluation was timed.")
     if len(silent) > finished:
         notes.append(f"Not counted: {len(silent) - finished} that did not get to evaluation.")
-    return Table(
+    table = Table(
         name="where-the-time-went",
         title="Where the time of the cells went",
         header=("machine", "cells", *_SPENT),
@@ -293,6 +293,15 @@ def spent_table(frame: pd.DataFrame) -> Table | None:
         numeric=(False, *(True for _ in range(1 + len(_SPENT)))),
         notes=tuple(notes),
     )
+    numbers = [
+        {"machine": label, "cells": count, **seconds.rename(_seconds_column).to_dict()}
+        for label, count, seconds in rows
+    ]
+    return Overview(table, pd.DataFrame(numbers))
+
+
+def _seconds_column(words: str) -> str:
+    return f"{words} seconds".replace(" ", "_").replace("-", "").lower()
 
 
 _SPENT: Final = ("training", "t-SNE", "other evaluation")
@@ -419,7 +428,7 @@ def hidden_sigma_table() -> Table:
 _CODE: Final = ("bits for z", "bits for x given z", "bits for x")
 
 
-def code_tables(frame: pd.DataFrame) -> list[Table]:
+def code_tables(frame: pd.DataFrame) -> list[Overview]:
     """The two-part code of an image (Doersch 2016, 2.4.2): bits for z, then for x given z.
 
     The image is the discrete one, at the precision of its own grey levels; so only designs with a
@@ -430,24 +439,33 @@ def code_tables(frame: pd.DataFrame) -> list[Table]:
     for group in groups(once(coded, "data_checksum"), "bits_per_dim"):
         axes = _design_axes(group.frame, ("likelihood", "sigma", "latent_dim"))
         parts = split_places(group.frame, axes)
-        bits = [
-            _bits_texts([cells[rows] for _, rows in parts]) for cells in _code_lengths(group.frame)
+        spreads = [
+            intervals([bits[rows] for _, rows in parts]) for bits in _code_lengths(group.frame)
         ]
-        rows = [
-            (*map(shown, key), str(len(same)), *texts)
-            for (key, same), *texts in zip(parts, *bits, strict=True)
-        ]
-        made.append(
-            Table(
-                name=f"code-{group.slug}",
-                title=f"Two-part code of an image of {group.label}",
-                header=(*map(heading, axes), "seeds", *_CODE),
-                units=(*("" for _ in axes), "", *("bits/image" for _ in _CODE)),
-                rows=tuple(rows),
-                numeric=(*(axis == "latent_dim" for axis in axes), *(True,) * 4),
-            )
+        texts, numbers = [], []
+        for (key, rows), *found in zip(parts, *spreads, strict=True):
+            told = (summary_text(f.mean, f.low, f.high, f.n, len(rows), 0) for f in found)
+            texts.append((*map(shown, key), str(len(rows)), *told))
+            design = dict(zip(axes, key, strict=True))
+            numbers.append(design | {"seeds": len(rows)} | _code_numbers(found))
+        table = Table(
+            name=f"code-{group.slug}",
+            title=f"Two-part code of an image of {group.label}",
+            header=(*map(heading, axes), "seeds", *_CODE),
+            units=(*("" for _ in axes), "", *("bits/image" for _ in _CODE)),
+            rows=tuple(texts),
+            numeric=(*(axis == "latent_dim" for axis in axes), *(True,) * 4),
         )
+        made.append(Overview(table, pd.DataFrame(numbers)))
     return made
+
+
+def _code_numbers(found: Sequence[Interval]) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for words, of in zip(_CODE, found, strict=True):
+        name = words.replace(" ", "_")
+        row |= {name: of.mean, f"{name}_low": of.low, f"{name}_high": of.high, f"{name}_n": of.n}
+    return row
 
 
 def _code_lengths(frame: pd.DataFrame) -> tuple[NDArray[np.float64], ...]:
@@ -455,11 +473,3 @@ def _code_lengths(frame: pd.DataFrame) -> tuple[NDArray[np.float64], ...]:
     rate = frame["kl"].to_numpy(dtype=np.float64) / math.log(2)
     total = (frame["bits_per_dim"] * frame["data_pixels"]).to_numpy(dtype=np.float64)
     return rate, total - rate, total
-
-
-def _bits_texts(designs: Sequence[NDArray[np.float64]]) -> list[str]:
-    """For each design the mean over seeds with its interval."""
-    return [
-        summary_text(found.mean, found.low, found.high, found.n, len(bits), 0)
-        for bits, found in zip(designs, intervals(designs), strict=True)
-    ]

@@ -106,7 +106,8 @@ class _Builder:
     def plain_table(self, table: Table | None) -> tuple[Table, ...]:
         if table is None:
             return ()
-        return (self.table(table, pd.DataFrame(table.rows, columns=list(table.header))),)
+        rows = [[None if entry == "-" else entry for entry in row] for row in table.rows]
+        return (self.table(table, pd.DataFrame(rows, columns=list(table.header))),)
 
     def section(
         self,
@@ -382,12 +383,13 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
         "they differ.",
         lambda group, heading: [cost_figures.cost_by_design(group.frame, heading)],
     )
+    spent = spent_table(timed)
     build.section(
         "cost",
         "Time and memory",
         "Timings are compared within one machine only.",
         [*lines, *rows],
-        (*build.plain_table(spent_table(timed)), *build.overviews(cost_tables(timed))),
+        build.overviews([*([] if spent is None else [spent]), *cost_tables(timed)]),
     )
 
 
@@ -521,7 +523,7 @@ def _sections(build: _Builder, frame: pd.DataFrame, results: Results) -> None:
         "Code lengths in bits",
         "Rate and distortion as a two-part code of the discrete image: the bits that say z, and "
         "those that say x once z is known. They add up to bits per dim times the number of pixels.",
-        tables=tuple(part for table in code_tables(frame) for part in build.plain_table(table)),
+        tables=build.overviews(code_tables(frame)),
     )
     build.section(
         "unfinished",

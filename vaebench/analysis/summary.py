@@ -272,6 +272,8 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     '-103.0 ± 1.0, div. 1/5'
     >>> summary_text(8.0, 8.0, 8.0, 3, 3, 0)
     '8 ± 0'
+    >>> summary_text(5.8861018, 5.8860934, 5.8861102, 3, 3, 0)
+    '5.8861018 ± 0.0000084'
     """
     lost = f"div. {diverged}/{cells}" if diverged else ""
     if n == 0:
@@ -279,7 +281,10 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     half = (high - low) / 2
     text = number(mean, half)
     if not math.isnan(half):
-        text += f" ± {number(half, half)}"
+        spread = number(half, half)
+        if "e" in spread and "e" not in text:  # as many decimals as beside it
+            spread = f"{half:.{len(text.partition('.')[2])}f}"
+        text += f" ± {spread}"
     if n < cells - diverged:
         text += f", n {n}/{cells}"
     return f"{text}, {lost}" if lost else text
