@@ -22,7 +22,7 @@ from vaebench.model.likelihoods import optimal_scale
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
-__all__ = ["Evaluation", "evaluate", "fit_scale"]
+__all__ = ["TRAIN_IMAGES", "Evaluation", "evaluate", "fit_scale"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def evaluate(
     return Evaluation(metrics, arrays, warnings)
 
 
-_TRAIN_IMAGES = 5_000
+TRAIN_IMAGES = 5_000
+"""Training images at most that the metrics ending in ``_train`` are means over: the first ones."""
+
 _TWINS = ("elbo", "reconstruction_error", "kl")
 
 
@@ -110,7 +112,7 @@ def _on_training_images(
     vae: VAE, cell: Cell, train: EvaluationSplit, generator: torch.Generator
 ) -> dict[str, Metric]:
     """The bound's terms on up to 5,000 training images, a fixed subset: what overfitting is."""
-    subset = train.first(_TRAIN_IMAGES)
+    subset = train.first(TRAIN_IMAGES)
     metrics = bound_metrics(cell, subset, score(vae, cell, subset, generator))
     return {f"{name}_train": metrics[name] for name in _TWINS}
 

@@ -14,6 +14,7 @@ from vaebench.data.catalog import FILE_SETS, locate
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.findings.evidence import Evidence
 from vaebench.findings.finding import BUDGETS, Assessed, Budget, Finding, assess, fact_payload
+from vaebench.findings.linear import LINEAR_SIZES
 from vaebench.findings.registry import select_findings
 from vaebench.findings.verdict import Judgement
 from vaebench.grid.cell import Cell
@@ -22,7 +23,7 @@ from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
 from vaebench.runner.run import RunSummary, run_grid
 from vaebench.truth.bounds import bce_ceiling, bce_floor
-from vaebench.truth.ppca import fit
+from vaebench.truth.ppca import LinearVAE, fit
 
 __all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
 
@@ -166,7 +167,7 @@ def _write_facts(needed: Sequence[tuple[str, int, _Compute]], store: Store, *, w
             store.write(record)
 
 
-_DATA_REVISION = 1
+_DATA_REVISION = 2
 
 
 def _facts_of(
@@ -184,25 +185,37 @@ def _facts_of(
 def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonValue]:
     """What the images of a data set say of any model of them.
 
-    Eigenvalues of the training images' covariance in squared pixels, the lowest binary
-    cross-entropy on the test images, and that of the best decoder that ignores z, in nats an image.
+    Eigenvalues of the training images' covariance in squared pixels; the mean log-likelihood, in
+    nats an image, of the pPCA optimum of some latent sizes on those training images that are
+    evaluated; the lowest binary cross-entropy on the test images, and that of the best decoder
+    that ignores z, in nats an image.
 
     Raises:
         DataMissing, DataInvalid: the data can't be had.
     """
     from vaebench.data.pixels import evaluation_pixels
     from vaebench.data.sources import load
+    from vaebench.evaluation.evaluate import TRAIN_IMAGES
 
     images = load(dataset, data_dir)
     train, test = (
         evaluation_pixels(split.images, images.levels, "none", dequantize=False).numpy()
         for split in (images.train, images.test)
     )
+    spectrum = fit(train)
+    optima: dict[str, JsonValue] = {
+        str(size): float(
+            LinearVAE.optimum(spectrum, size).log_likelihood(train[:TRAIN_IMAGES]).mean()
+        )
+        for size in LINEAR_SIZES.values()
+        if size < len(spectrum.eigenvalues)
+    }
     return {
         "revision": _DATA_REVISION,
         "dataset": dataset,
         "checksum": images.checksum,
-        "eigenvalues": [float(value) for value in fit(train).eigenvalues],
+        "eigenvalues": [float(value) for value in spectrum.eigenvalues],
+        "ppca_on_first": optima,
         "bce_floor_test": bce_floor(test),
         "bce_blind_test": bce_ceiling(train, test),
     }
