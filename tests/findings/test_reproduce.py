@@ -291,7 +291,7 @@ def test_the_story_goes_on_where_one_size_has_no_value():
     rows.loc[rows["latent_dim"] == 64, "elbo"] = math.nan
     told = " ".join(latent_story(replace(world, frame=rows)))
     assert "2.9 nats below the best" in told
-    assert "Fewer than four lose" in told
+    assert "Fewer than four latents lose" in told
 
 
 def test_the_story_tells_what_else_was_tried_from_what_was_measured():

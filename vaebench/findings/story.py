@@ -78,7 +78,7 @@ def _few(rows: pd.DataFrame) -> str:
     if few.empty:
         return ""
     losses = [f"{_below(rows, best, row)} with {row['latent_dim']}" for _, row in few.iterrows()]
-    return f"Fewer than four lose, against the best: {', '.join(losses)}."
+    return f"Fewer than four latents lose, against the best: {', '.join(losses)}."
 
 
 def _parts(rows: pd.DataFrame) -> str:
