@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from synthetic import cells, diverged, failed, record
 
+from vaebench.analysis.console import store_text
 from vaebench.analysis.export import export
-from vaebench.analysis.frame import tidy
+from vaebench.analysis.frame import load_results, tidy
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
     code_tables,
@@ -27,6 +28,7 @@ from vaebench.analysis.overview import (
 from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
 from vaebench.grid.cell import Cell
 from vaebench.records.schema import Metric, Status
+from vaebench.records.store import Store
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -311,3 +313,20 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.csv or \.parquet file; got 'x.xls'"):
         export(tidy([(record(Cell()), "s")]), tmp_path / "x.xls")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_score_that_is_no_bound_is_not_called_elbo(tmp_path: Path) -> None:
+    """A cross entropy of grey pixels bounds nothing, and is shown all the same."""
+    grey, binary = (
+        {"likelihood": "bernoulli"},
+        {"likelihood": "bernoulli", "binarization": "static"},
+    )
+    with Store(tmp_path).writing() as store:
+        for cell in cells([grey, binary], [2], 2):
+            store.write(record(cell))
+    tables = {made.table.title: made.table for made in result_tables(load_results(tmp_path))}
+    (lawless,) = (table for title, table in tables.items() if "not a likelihood" in title)
+    assert "score, no bound" in lawless.header
+    assert "ELBO" not in lawless.header
+    assert sum("ELBO" in table.header for table in tables.values()) == 1
+    assert "score, no bound" in store_text(tmp_path)

@@ -58,7 +58,7 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
         most_rows: leave out the designs of a table after so many, and say so.
     """
     frame, _ = load_with_damage(store)
-    main = {heading(name) for name in _METRICS_SHOWN}
+    main = {heading(name, bound) for name in _METRICS_SHOWN for bound in (True, False)}
     parts = []
     for overview in result_tables(frame):
         table = overview.table
