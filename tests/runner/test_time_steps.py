@@ -313,8 +313,15 @@ class FakeTraining:
         self.divergence = divergence
 
     def __call__(
-        self, vae: object, cells: Sequence[Cell], pixels: Sequence[object], generators: object
+        self,
+        vae: object,
+        cells: Sequence[Cell],
+        pixels: Sequence[object],
+        generators: object,
+        *,
+        compiled: bool | None = None,
     ) -> Training:
+        assert compiled is False, "a compiled step has another time, however many are taken"
         design = cells[0]
         steps = design.epochs * -(-len(pixels) // design.batch_size)
         self.calls.append((design, len(pixels), steps))
