@@ -142,7 +142,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("show", "store", "digits"), "'digits' fits: digits-"),
     (("list", "axs"), "'axs' is not one of 'grids', 'axes'"),
     (("doctor", "nosuch"), "there is no folder nosuch"),
-    (("data", "verify", "mnits"), "only mnist and fashion-mnist are kept as files"),
+    (("data", "verify", "mnits"), "data sets of files are mnist and fashion-mnist; got 'mnits'"),
     (("compare", "store:sigma=0.1,sigma=0.3", "store"), "has one value of an axis; sigma has two"),
     (("compare", "store:sigma=", "store"), "a selection is DIR:axis=value; got 'sigma='"),
     (("audit", "--zoo", "--recon", "mse-sum"), "with --zoo leave out --recon"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from vaebench import __version__
+from vaebench import __version__, exit_codes
 from vaebench.cli_folders import FOLDER, data_dir_option
 from vaebench.cli_reproduce import reproduce
 from vaebench.cli_time import time_command
@@ -31,27 +31,24 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-EXIT_SOME_FAILED, EXIT_USAGE, EXIT_DATA, EXIT_DAMAGED, EXIT_NOTHING = 1, 2, 3, 4, 5
-EXIT_BUSY, EXIT_SIGNAL, EXIT_BROKEN_PIPE = 75, 128, 141
-
 # By name, so that a usage error needs none of the modules that raise the others.
 _EXIT_CODES = {
-    "vaebench.grid.problems.GridError": EXIT_USAGE,
-    "vaebench.auditing.form.AuditError": EXIT_USAGE,
-    "vaebench.findings.registry.UnknownFinding": EXIT_USAGE,
-    "vaebench.analysis.comparability.NotComparable": EXIT_USAGE,
-    "vaebench.records.files.StorageError": EXIT_USAGE,
-    "vaebench.data.faults.DataMissing": EXIT_DATA,
-    "vaebench.data.faults.DataInvalid": EXIT_DATA,
-    "vaebench.runner.engine.EngineError": EXIT_USAGE,
-    "vaebench.records.store.StoreBusy": EXIT_BUSY,
-    "vaebench.records.store.RecordMissing": EXIT_USAGE,
-    "vaebench.records.schema.RecordError": EXIT_DAMAGED,
-    "vaebench.records.arrays.ArraysDamaged": EXIT_DAMAGED,
-    "vaebench.analysis.report.OnlyDamaged": EXIT_DAMAGED,
-    "vaebench.analysis.report.NothingToReport": EXIT_NOTHING,
+    "vaebench.grid.problems.GridError": exit_codes.USAGE,
+    "vaebench.auditing.form.AuditError": exit_codes.USAGE,
+    "vaebench.findings.registry.UnknownFinding": exit_codes.USAGE,
+    "vaebench.analysis.comparability.NotComparable": exit_codes.USAGE,
+    "vaebench.records.files.StorageError": exit_codes.USAGE,
+    "vaebench.data.faults.DataMissing": exit_codes.DATA,
+    "vaebench.data.faults.DataInvalid": exit_codes.DATA,
+    "vaebench.runner.engine.EngineError": exit_codes.USAGE,
+    "vaebench.records.store.StoreBusy": exit_codes.BUSY,
+    "vaebench.records.store.RecordMissing": exit_codes.USAGE,
+    "vaebench.records.schema.RecordError": exit_codes.DAMAGED,
+    "vaebench.records.arrays.ArraysDamaged": exit_codes.DAMAGED,
+    "vaebench.analysis.report.OnlyDamaged": exit_codes.DAMAGED,
+    "vaebench.analysis.report.NothingToReport": exit_codes.NOTHING,
     # A file or folder that can't be read or written.
-    "builtins.OSError": EXIT_USAGE,
+    "builtins.OSError": exit_codes.USAGE,
 }
 
 
@@ -67,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _say("vaebench: stopped", err=True)
-        sys.exit(EXIT_SIGNAL + signal.SIGINT)
+        sys.exit(exit_codes.SIGNAL + signal.SIGINT)
     except click.ClickException as error:
         error.show()
-        sys.exit(EXIT_USAGE)
+        sys.exit(exit_codes.USAGE)
     except BrokenPipeError:
         _leave_unread()
     except Exception as error:
@@ -93,7 +90,7 @@ def _say(text: str, err: bool = False) -> None:
 def _leave_unread() -> NoReturn:
     """The reader of our output has left, as in `vaebench list axes | head -1`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(EXIT_BROKEN_PIPE)
+    sys.exit(exit_codes.BROKEN_PIPE)
 
 
 @contextmanager
@@ -101,7 +98,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the program in order, with its exit code; a run has a handler of its own."""
 
     def leave(number: int, _: FrameType | None) -> NoReturn:
-        sys.exit(EXIT_SIGNAL + number)
+        sys.exit(exit_codes.SIGNAL + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -121,7 +118,7 @@ def _told(error: Exception) -> str:
 
 def _exit_code(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EXIT_DAMAGED  # as of a run that finds the disk full
+        return exit_codes.DAMAGED  # as of a run that finds the disk full
     for kind in type(error).__mro__:
         code = _EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
         if code is not None:
@@ -338,7 +335,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
 
 def _leave_after(summary: RunSummary) -> None:
     if summary.signal is not None:
-        sys.exit(EXIT_SIGNAL + summary.signal)
+        sys.exit(exit_codes.SIGNAL + summary.signal)
     unused = _told_unused(summary.unused)
     if summary.damaged:
         files = (
@@ -348,9 +345,9 @@ def _leave_after(summary: RunSummary) -> None:
         )
         _say(f"vaebench: {files} set aside; what this grid needs was trained again", err=True)
     if summary.storage_error is not None or summary.damaged or unused:
-        sys.exit(EXIT_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
     if set(summary.states()) - {"done"}:
-        sys.exit(EXIT_SOME_FAILED)
+        sys.exit(exit_codes.SOME_FAILED)
 
 
 def _told_unused(lines: Sequence[str]) -> bool:
@@ -370,7 +367,7 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
     found = list(stores) or _stores_under(Path("results"))
     _must_exist(*stores)
     if _told_unused(_write_report(found, output)):
-        sys.exit(EXIT_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
 
 
 def _stores_under(folder: Path) -> list[Path]:
@@ -408,7 +405,7 @@ def compare(a: str, b: str, metric: str) -> None:
         found = compared(a, b, metric)
     _say(comparison_text(found, (a, b)))
     if _told_unused(found.unused):
-        sys.exit(EXIT_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
 
 
 @cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
@@ -436,17 +433,17 @@ def export(store: Path, output: Path) -> None:
         frame, unused = load_timings_with_unused(store)
     if frame.empty and not unused:
         _say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
-        sys.exit(EXIT_NOTHING)
+        sys.exit(exit_codes.NOTHING)
     if frame.empty:
         _told_unused(unused)
-        sys.exit(EXIT_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
     try:
         written = write_table(frame, output)
     except (ValueError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     _say(f"{len(frame)} row{'s' * (len(frame) != 1)}: {written}")
     if _told_unused(unused):
-        sys.exit(EXIT_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
 
 
 _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
@@ -479,7 +476,7 @@ def show(store: Path, cell: str | None) -> None:
     facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
     if not states and not facts:
         _say(f"vaebench: there is no record in {store}", err=True)
-        sys.exit(EXIT_NOTHING)
+        sys.exit(exit_codes.NOTHING)
     if cell is None:
         if states:
             _say(store_text(store))
@@ -492,7 +489,7 @@ def show(store: Path, cell: str | None) -> None:
             many = "s" * (findings != 1)
             _say(f"{findings} record{many} of findings that need no cell: `{judge}` judges by them")
         if _told_unused(list(dict.fromkeys([*map(str, Store(store).check()), *unused]))):
-            sys.exit(EXIT_DAMAGED)
+            sys.exit(exit_codes.DAMAGED)
         return
     names = [*states, *facts]
     matching = [name for name in names if name == cell] or [
@@ -556,7 +553,7 @@ def data_verify(name: str, data_dir: Path | None) -> None:
     for check in checks:
         _say(f"{check.path}: {check.fault or 'as it should be'}")
     if any(check.fault for check in checks):
-        sys.exit(EXIT_DATA)
+        sys.exit(exit_codes.DATA)
 
 
 class _usage_errors:  # noqa: N801 -- used like a function, in a with statement
@@ -589,7 +586,7 @@ def doctor(store: Path | None) -> None:
         found = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
         _say(f"{store}: {found or 'nothing is damaged'}")
         if damages:
-            sys.exit(EXIT_DAMAGED)
+            sys.exit(exit_codes.DAMAGED)
         return
     machine = importlib.import_module("vaebench.runner.machine")
     for line in machine.description():

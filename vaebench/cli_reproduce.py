@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaebench import exit_codes
 from vaebench.cli_folders import FOLDER, data_dir_option
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from vaebench.runner.reproduce import Reproduction
 
 __all__ = ["reproduce"]
-
-_SOME_FAILED, _DAMAGED, _CONTRADICTED, _SIGNAL = 1, 4, 6, 128
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -147,12 +146,12 @@ def _leave(made: Reproduction, *, damaged: bool) -> None:
     """Exit codes, the most pressing first."""
     summary = made.summary
     if summary.signal is not None:
-        sys.exit(_SIGNAL + summary.signal)
+        sys.exit(exit_codes.SIGNAL + summary.signal)
     if summary.storage_error is not None:
         click.echo(f"vaebench: {summary.storage_error}", err=True)
     if summary.storage_error is not None or summary.damaged or damaged:
-        sys.exit(_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
     if any(each.judgement.verdict == "contradicted" for each in made.rows):
-        sys.exit(_CONTRADICTED)
+        sys.exit(exit_codes.CONTRADICTED)
     if set(summary.states()) - {"done"}:
-        sys.exit(_SOME_FAILED)
+        sys.exit(exit_codes.SOME_FAILED)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaebench import exit_codes
 from vaebench.cli_folders import FOLDER
 
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
 
 __all__ = ["time_command"]
-
-_SOME_FAILED, _DAMAGED, _SIGNAL = 1, 4, 128
 
 
 @click.command(
@@ -119,16 +118,16 @@ def time_command(
     _print_summary(summary, root)
     if summary.signal is not None:
         click.echo(f"vaebench: stopped; what was timed is kept in {root}", err=True)
-        sys.exit(_SIGNAL + summary.signal)
+        sys.exit(exit_codes.SIGNAL + summary.signal)
     if not no_report and summary.storage_error is None:
         _report(root, report_dir)
     damages = Store(root).check()
     for damage in damages:
         click.echo(f"vaebench: not used: {damage}", err=True)
     if summary.storage_error is not None or summary.damaged or damages:
-        sys.exit(_DAMAGED)
+        sys.exit(exit_codes.DAMAGED)
     if set(summary.states()) - {"done"}:
-        sys.exit(_SOME_FAILED)
+        sys.exit(exit_codes.SOME_FAILED)
 
 
 def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:

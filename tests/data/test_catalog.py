@@ -93,7 +93,7 @@ def test_debians_folder_is_known() -> None:
 
 
 def test_only_sets_of_files_are_located() -> None:
-    with pytest.raises(ValueError, match="'digits' is not one of them"):
+    with pytest.raises(ValueError, match="digits is built in and needs no files"):
         locate("digits")
 
 

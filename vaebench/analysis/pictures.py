@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS
-from vaebench.analysis.figures import evenly, split, widest
-from vaebench.analysis.labels import design_labels, drawable, drawable_names, ordered, varying
+from vaebench.analysis.figures import evenly, headed, split, widest
+from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
 from vaebench.analysis.palette import colours
 from vaebench.analysis.style import INK, WIDTH
 
@@ -211,13 +211,8 @@ def _sheets(shown: Sequence[Sheet], title: str) -> Figure | None:
         _draw_sheet(axes, sheet, wide)
     for axes in panels[len(sheets) :]:
         axes.remove()
-    _title(figure, title)
+    headed(figure, title)
     return figure
-
-
-def _title(figure: Figure, title: str) -> None:
-    if title:
-        figure.suptitle(drawable(title, 110), x=0.01, ha="left")
 
 
 def _reconstruction_sheet(block: Block) -> Sheet:
@@ -292,7 +287,7 @@ def _table(
             draw(axes, cell, name)
         for axes in panels[len(block.cells) :]:
             axes.remove()
-    _title(figure, title)
+    headed(figure, title)
     return figure
 
 

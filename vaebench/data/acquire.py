@@ -28,6 +28,7 @@ from vaebench.data.catalog import (
     FILE_SETS,
     FileSet,
     Located,
+    file_set,
     locate,
     present,
     remedy,
@@ -147,7 +148,7 @@ def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
         OSError: the data folder can't be written.
         ValueError: `name` is not a data set of files.
     """
-    facts = _file_set(name)
+    facts = file_set(name)
     folder = _prepared(facts, data_dir)
     with _one_at_a_time(folder, say):
         whole = _whole_copy(name, data_dir)
@@ -159,15 +160,6 @@ def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
             if path is None or _fault(path, file) is not None:
                 _put(folder, file, _download(facts, file, folder, say))
     return folder
-
-
-def _file_set(name: str) -> FileSet:
-    if name in FILE_SETS:
-        return FILE_SETS[name]
-    known = f"data sets of files are {' and '.join(FILE_SETS)}"
-    if name in DATASETS:
-        raise ValueError(f"{name} is built in and needs no files; {known}")
-    raise ValueError(f"{known}; got {name!r}")
 
 
 def _prepared(facts: FileSet, data_dir: Path | None) -> Path:
@@ -300,7 +292,7 @@ def add(name: str, path: Path, data_dir: Path | None = None, say: Say = _silent)
         OSError: the data folder can't be written.
         ValueError: `name` is not a data set of files.
     """
-    facts = _file_set(name)
+    facts = file_set(name)
     contents = _gathered(facts, path)
     folder = _prepared(facts, data_dir)
     with _one_at_a_time(folder, say):

@@ -27,6 +27,7 @@ __all__ = [
     "Located",
     "SetFacts",
     "facts_of",
+    "file_set",
     "fingerprint",
     "kind_of",
     "locate",
@@ -143,7 +144,7 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
         DataMissing: no place holds all four; the text names each, and the two ways out.
         ValueError: `dataset` is not one of files.
     """
-    facts = _file_set(dataset)
+    facts = file_set(dataset)
     tried = _candidates(facts, data_dir)
     for folder in tried:
         paths = tuple(present(folder, file) for file in facts.files)
@@ -152,12 +153,18 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
     raise DataMissing(_missing_text(facts, tried, data_dir))
 
 
-def _file_set(dataset: str) -> FileSet:
-    if dataset not in FILE_SETS:
-        raise ValueError(
-            f"only {' and '.join(FILE_SETS)} are kept as files; {dataset!r} is not one of them"
-        )
-    return FILE_SETS[dataset]
+def file_set(dataset: str) -> FileSet:
+    """The files of a data set.
+
+    Raises:
+        ValueError: it is no data set of files; the text says which are.
+    """
+    if dataset in FILE_SETS:
+        return FILE_SETS[dataset]
+    known = f"data sets of files are {' and '.join(FILE_SETS)}"
+    if dataset in DATASETS:
+        raise ValueError(f"{dataset} is built in and needs no files; {known}")
+    raise ValueError(f"{known}; got {dataset!r}")
 
 
 def _candidates(facts: FileSet, data_dir: Path | None) -> tuple[Path, ...]:

@@ -16,25 +16,12 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import SCALE_FLOOR
-from vaebench.truth.bounds import (
-    bce_ceiling,
-    bce_floor,
-    gaussian_ceiling,
-    laplace_ceiling,
-    logistic_ceiling,
-    student_t_ceiling,
-)
+from vaebench.truth.bounds import DENSITY_CEILINGS, bce_ceiling, bce_floor
 
 __all__ = ["NOT_A_LIKELIHOOD", "comparable_as", "warnings_of"]
 
 NOT_A_LIKELIHOOD = "not a likelihood of these data"
 
-_CEILINGS = {
-    "gaussian": gaussian_ceiling,
-    "laplace": laplace_ceiling,
-    "logistic": logistic_ceiling,
-    "student_t": student_t_ceiling,
-}
 _ROUNDING = 1e-4
 
 
@@ -111,7 +98,7 @@ def _scale_bounds(
         warnings.append(f"sigma ended on its floor of {SCALE_FLOOR:g}")
     if cell.sigma in ("per_pixel", "predicted"):
         return warnings
-    ceiling = float(np.asarray(_CEILINGS[cell.likelihood](split.pixels.shape[1], sigma)))
+    ceiling = float(np.asarray(DENSITY_CEILINGS[cell.likelihood](split.pixels.shape[1], sigma)))
     if -error > ceiling + _ROUNDING * abs(ceiling):
         warnings.append(
             f"BUG: E_q log p(x|z) of {-error:.3f} nats is above the ceiling of a spherical "
