@@ -15,7 +15,7 @@ from typing import Literal
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import IdxFile
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
-from vaebench.data.user_sets import folder_fingerprint, npz_fingerprint, read_folder, read_npz
+from vaebench.data.user_sets import read_folder, read_npz
 from vaebench.grid.choices import DATASETS
 
 __all__ = [
@@ -228,7 +228,7 @@ def kind_of(dataset: str) -> Literal["packaged", "npz", "folder"]:
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a plan needs of a data set: its `fingerprint` and the sizes of its splits.
+    """What a plan needs of a data set: the checksum of its content and the sizes of its splits.
 
     `train_images` counts those that a validation split may still be taken from, which one that
     brings its own has not: `brings_valid`.
@@ -265,22 +265,14 @@ def remedy(dataset: str) -> str:
     )
 
 
-def fingerprint(dataset: str, data_dir: Path | None = None, *, channels: int = 1) -> str:
-    """What identifies the data in a cell's identity: a SHA-256 of their content, 64 hex digits.
+def fingerprint(dataset: str) -> str:
+    """What identifies a packaged set in a cell's identity: a SHA-256, 64 hex digits.
 
-    Pinned for the packaged sets, whose files need not be there (`load` holds them to it); of the
-    arrays of an .npz; of the names and bytes of an image folder's files and of `channels`.
+    Pinned: its files need not be there (`load` holds them to it).
 
     Raises:
-        DataMissing: there is no such set.
-        DataInvalid: an .npz or image folder can't be read.
+        KeyError: there is no such set.
     """
-    del data_dir  # The same content has the same fingerprint, wherever it lies.
-    kind = kind_of(dataset)
-    if kind == "npz":
-        return npz_fingerprint(Path(dataset))
-    if kind == "folder":
-        return folder_fingerprint(Path(dataset), channels)
     if dataset == "linear-gaussian":
         return linear_gaussian_fingerprint()
     if dataset == "digits":

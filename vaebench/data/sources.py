@@ -52,7 +52,7 @@ class ImageData:
         name: the packaged set's name, or the last part of the path.
         train, valid, test: disjoint splits; `valid` may be empty.
         levels: the number of grey levels L, or None for real-valued pixels.
-        checksum: of the whole set, `vaebench.data.catalog.fingerprint`.
+        checksum: of the whole set; of a packaged one `vaebench.data.catalog.fingerprint`.
         note: what a reader of results has to be told of how it was read, if anything.
     """
 

@@ -20,8 +20,6 @@ from vaebench.data.faults import DataInvalid
 __all__ = [
     "ArraySplit",
     "ArraySplits",
-    "folder_fingerprint",
-    "npz_fingerprint",
     "read_folder",
     "read_npz",
 ]
@@ -91,15 +89,6 @@ def read_npz(path: Path) -> ArraySplits:
     _check_splits(path, splits, levels)
     checksum = _arrays_digest(arrays)
     return ArraySplits(splits["train"], splits["test"], levels, checksum, splits.get("valid"))
-
-
-def npz_fingerprint(path: Path) -> str:
-    """SHA-256 of the arrays' names, types, shapes and values, however they are compressed.
-
-    Raises:
-        DataInvalid: the file can't be read as an .npz file.
-    """
-    return _arrays_digest(_npz_arrays(path))
 
 
 def _names(arrays: Mapping[str, object]) -> str:
@@ -243,7 +232,7 @@ def read_folder(path: Path, channels: int = 1) -> ArraySplits:
         coloured += sum(colour for _, colour in read)
         splits[name] = ArraySplit(images, _class_labels(path / name, paths, classes))
     _check_splits(path, splits, levels=256)
-    checksum = folder_fingerprint(path, channels)
+    checksum = _folder_digest(path, channels)
     note = (
         f"{coloured:,} images in colour were read as grey; channels = 3 keeps their colours"
         if channels == 1 and coloured
@@ -252,7 +241,7 @@ def read_folder(path: Path, channels: int = 1) -> ArraySplits:
     return ArraySplits(splits["train"], splits["test"], 256, checksum, splits.get("valid"), note)
 
 
-def folder_fingerprint(path: Path, channels: int = 1) -> str:
+def _folder_digest(path: Path, channels: int = 1) -> str:
     """SHA-256 over every image's name below the folder and its bytes, and the channels asked for.
 
     Raises:
