@@ -17,6 +17,7 @@ from vaebench.analysis.export import export
 from vaebench.analysis.frame import load_results, tidy
 from vaebench.analysis.narrative import sentences
 from vaebench.analysis.overview import (
+    alike,
     code_tables,
     cost_tables,
     hidden_sigma_table,
@@ -330,3 +331,42 @@ def test_a_score_that_is_no_bound_is_not_called_elbo(tmp_path: Path) -> None:
     assert "ELBO" not in lawless.header
     assert sum("ELBO" in table.header for table in tables.values()) == 1
     assert "score, no bound" in store_text(tmp_path)
+
+
+def test_latex_has_minus_signs_quotes_and_lines_that_break() -> None:
+    sentence = "“odd” is what " + "many " * 20
+    table = Table("t", "t", ("n", "why"), ("", ""), (("-1.5 ± 0.2", sentence),), (True, False))
+    text = latex(table)
+    assert r"$-$1.5 $\pm$ 0.2 & ``odd'' is" in text
+    assert r"\begin{tabular}{rp{0.5\linewidth}}" in text
+    assert "?" not in text
+
+
+def test_what_all_designs_share_is_said_once_and_what_differs_is_not() -> None:
+    designs = [{**GAUSSIAN, "hidden": (64,), "epochs": 7, "learning_rate": 0.01}]
+    frame = tidy([(record(cell), "s") for cell in cells(designs, [2, 8])])
+    (told,) = alike(frame, ["likelihood", "sigma"])
+    assert told == "All have hidden layers 64, epochs 7, learning rate 0.01."
+    (alone,) = alike(frame[frame["latent_dim"] == 2], ["likelihood", "sigma"])
+    assert "latent dimension 2" in alone
+    (one,) = result_tables(frame)
+    assert told in one.table.notes
+
+
+def test_information_at_its_ceiling_is_said_to_be() -> None:
+    frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], [2, 8])])
+    frame["mutual_information_ceiling"] = math.log(360)
+    for told, near in ((5.5, False), (5.87, True)):
+        (one,) = result_tables(frame.assign(mutual_information=told))
+        assert any("can't exceed ln N" in note for note in one.table.notes) == near
+
+
+def test_designs_that_warn_keep_their_whole_names() -> None:
+    """Four sizes are not one design, however much else is in their names."""
+    common = {"likelihood": "bernoulli", "hidden": (1000, 500, 250), "weight_decay": 5e-4}
+    other = {"likelihood": "bernoulli", "epochs": 3, "batch_size": 50, "learning_rate": 1e-4}
+    warned = [record(cell, warnings=["odd"]) for cell in cells([common], [16, 32, 100, 10_000], 1)]
+    frame = tidy([(each, "s") for each in [*warned, *map(record, cells([other], [2], 1))]])
+    table = warnings_table(frame, named=True)
+    assert table is not None
+    assert all(f"z {size}" in table.rows[0][2] for size in ("16", "32", "100", "10,000"))

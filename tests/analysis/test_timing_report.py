@@ -17,6 +17,7 @@ from vaebench.analysis.timing import (
     crossovers,
     lines,
     load_timings,
+    precisions,
     timing_frame,
     timing_table,
 )
@@ -370,3 +371,17 @@ def test_the_terminal_shows_every_machine_and_why_a_number_is_missing(
     assert "failed: <b>out</b> of memory" in out
     assert "above 25% no number is given" in out
     assert max(map(len, out.partition("On AMD")[0].splitlines())) <= 110
+
+
+def test_what_bfloat16_wins_is_said_of_the_sizes_timed_in_both() -> None:
+    made = []
+    for width, plain, half in ((100, 1.0, 1.0), (400, 3.0, 2.0), (1600, 20.0, None)):
+        for precision, ms in (("float32", plain), ("bfloat16", half)):
+            if ms is not None:
+                design = TimedStep("cpu", 32, 128, width, precision=precision)
+                made.append((fact(design, timed(design, ms)), "a"))
+    (told,) = precisions(timing_frame(made).frame)
+    assert "a step in bfloat16 is 1.00 to 1.50 times as fast as in float32: least at" in told
+    assert "width 100, most at" in told
+    assert "(2 sizes were timed in both)" in told
+    assert precisions(timing_frame(made[:1]).frame) == []

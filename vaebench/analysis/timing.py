@@ -348,16 +348,18 @@ def precisions(frame: pd.DataFrame) -> list[str]:
 
 
 def _gained(device: str, found: pd.DataFrame) -> str:
-    least, most = (
-        f"{number(row['gain'], row['gain'] / 10)} times as fast as in float32 at "
-        + ", ".join(f"{name} {_count(int(row[size]))}" for size, name in SIZES.items())
-        for _, row in (next(found.iterrows()), *list(found.iterrows())[-1:])
-    )
+    ends = found.iloc[[0, -1]]
+    ratios = [number(gain, gain / 10) for gain in ends["gain"]]
+    places = [
+        ", ".join(f"{name} {_count(int(row[size]))}" for size, name in SIZES.items())
+        for _, row in ends.iterrows()
+    ]
+    told = f"On {device} a step in bfloat16 is {{}} times as fast as in float32"
     if len(found) == 1:
-        return f"On {device} a step in bfloat16 is {least}."
+        return f"{told.format(ratios[0])} ({places[0]})."
     return (
-        f"On {device} a step in bfloat16 is between {least}, and {most} ({len(found)} sizes were "
-        "timed in both)."
+        f"{told.format(' to '.join(ratios))}: least at {places[0]}, most at {places[1]} "
+        f"({len(found)} sizes were timed in both)."
     )
 
 
