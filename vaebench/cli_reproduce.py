@@ -99,7 +99,7 @@ def reproduce(
         wait=wait,
         echo=click.echo,
     )
-    click.echo(verdict_table(made.rows))
+    click.echo("\n".join((verdict_table(made.rows), *made.notes)))
     click.echo(f"records: {store.root}")
     if made.summary.signal is not None:
         click.echo(f"stopped, {_left(made)}: the same command goes on; the page comes at its end")

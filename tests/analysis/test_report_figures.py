@@ -406,7 +406,9 @@ def test_maps_show_accuracy_and_trust_over_each(
 
 
 def test_text_that_cannot_be_drawn_is_replaced() -> None:
-    assert drawable("a漢字\n$x$ σ") == "a?? $x$ σ"
+    assert drawable("a漢字\n$x$ σ") == r"a\u6f22\u5b57 $x$ σ"
+    assert drawable("./日本.npz") != drawable("./中国.npz")
+    assert len(drawable("漢" * 50, 40)) == 40
     with drawing():
         figure = Figure()
         figure.suptitle(drawable("$\\frac{1}{$ 漢"))

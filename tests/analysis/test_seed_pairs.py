@@ -10,8 +10,8 @@ from scipy import stats
 import vaebench
 from vaebench.analysis.comparability import NotComparable
 from vaebench.analysis.comparison import compare, paired, parse_side
-from vaebench.analysis.console import comparison_text
-from vaebench.analysis.frame import tidy, without_superseded
+from vaebench.analysis.console import comparison_text, store_text
+from vaebench.analysis.frame import outdated_notes, tidy, without_superseded
 from vaebench.analysis.overview import once
 from vaebench.findings.evidence import rows_of
 from vaebench.grid.cell import Cell, cell_id
@@ -307,6 +307,10 @@ def test_packs_of_different_sizes_have_no_common_time() -> None:
     with pytest.raises(NotComparable, match=r"over packs of 1 and 6 cells.*--pack 1"):
         paired(alone, packed, "train_seconds")
     assert paired(alone, packed, "elbo").frame["n"].item() == 2
+    mixed = pd.concat([frame({0: 1.0}, sigma=0.3), frame({1: 1.5}, sigma=0.3, pack_size=2)])
+    turned = pd.concat([frame({0: 3.0}, pack_size=2), frame({1: 4.0})])
+    with pytest.raises(NotComparable, match="over packs of 2 and 1 cells"):
+        paired(turned, mixed, "train_seconds")
 
 
 def test_scales_of_two_families_are_not_one_quantity() -> None:
@@ -339,8 +343,24 @@ def test_a_record_of_older_numerics_gives_way_to_the_one_made_anew(tmp_path: Pat
         )
         found = compare(str(root / "one"), str(root / "two"))
         assert found.frame["a"].item() == pytest.approx(np.mean(list(A.values())))
+        assert any("Left out: 4 records of an older version" in note for note in found.notes)
+        assert "Left out: 4 records of an older version" in comparison_text(found, ("a", "b"))
+        assert "Left out: 4 records" in store_text(root / "one")
+        assert "4 done" in store_text(root / "one")
         page = vaebench.write_report(root / "one", root / "report").read_text(encoding="utf-8")
-        assert "older version of vaebench" not in page
+        assert "Left out: 4 records of an older version" in page
+        assert "measured in 4 cells (4 done)" in page
+
+
+def test_seeds_of_two_versions_of_the_numerics_are_never_averaged(tmp_path: Path) -> None:
+    made = [record(elbo, seed=seed) for seed, elbo in A.items()]
+    old = [each.model_copy(update={"cell_id": f"old-{each.cell.seed}"}) for each in made[1:]]
+    frame = tidy((each, "s") for each in [made[0], *old])
+    kept = without_superseded(frame)
+    assert kept["seed"].tolist() == [0]
+    assert outdated_notes(frame)[0].startswith("Left out: 3 records")
+    other = tidy((each, "s") for each in [record(-1.0, sigma=0.3), *old])
+    assert len(without_superseded(other)) == 4, "another design has no say"
 
 
 def test_records_of_older_numerics_alone_are_used_and_told_of(tmp_path: Path) -> None:
@@ -351,4 +371,15 @@ def test_records_of_older_numerics_alone_are_used_and_told_of(tmp_path: Path) ->
     frame = vaebench.load_results(tmp_path / "old")
     assert sorted(without_superseded(frame)["elbo"]) == sorted(A.values())
     page = vaebench.write_report(tmp_path / "old", tmp_path / "report").read_text(encoding="utf-8")
-    assert "4 of 4 records are of an older version of vaebench" in page
+    for told in (page, store_text(tmp_path / "old")):
+        assert "Of an older version of vaebench" in told
+        assert "4 records of 4" in told
+
+
+def test_own_data_are_selected_by_the_name_in_the_grid() -> None:
+    """A record names the file, not where it lies."""
+    told = {
+        parse_side(f"s:dataset={name}")[1]["dataset"] for name in ("a.npz", "./a.npz", "/b/a.npz")
+    }
+    assert told == {"./a.npz"}
+    assert parse_side("s:dataset=mnist")[1] == {"dataset": "mnist"}

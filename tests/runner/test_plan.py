@@ -15,6 +15,7 @@ def test_a_device_that_is_named_and_there_is_planned_once() -> None:
     plan = make_plan(grid(device=["cpu", "available"], seed=[0, 1]), {}, ["cpu", "cuda"])
     assert [each.cell.device for each in plan.todo] == ["cpu", "cpu", "cuda", "cuda"]
     assert len({each.cell_id for each in plan.todo}) == 4
+    assert plan.repeated == 2
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,13 @@ def test_the_weights_that_a_price_is_of_are_those_of_the_networks(
 
 @pytest.mark.parametrize(
     "axes",
-    [{"posterior": "full"}, {"iw_samples": 5000}, {"architecture": "conv"}, {"epochs": 200}],
+    [
+        {"posterior": "full"},
+        {"iw_samples": 50_000},
+        {"architecture": "conv"},
+        {"eval_samples": 200},
+        {"epochs": 200},
+    ],
 )
 def test_what_costs_more_is_said_to_cost_more(axes: Mapping[str, object]) -> None:
     plain = {"dataset": "mnist", "latent_dim": 500, "hidden": (64,)}

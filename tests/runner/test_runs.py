@@ -13,6 +13,7 @@ import vaebench
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.worker import _homeless
 
 HERE = Path(__file__).parent
 
@@ -290,6 +291,14 @@ def test_a_failure_does_not_name_the_home_folder(
     told = str(status.detail["traceback"])
     assert "hostile_networks.py" in told
     assert str(HERE.parent) not in told
+
+
+def test_the_home_folder_is_cut_out_at_the_end_of_a_word_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    told = _homeless("/home/ann is there, '/home/ann', /home/ann/x, but not /home/anna/x")
+    assert told == "~ is there, '~', ~/x, but not /home/anna/x"
 
 
 # --- the interface for Python --------------------------------------------------------------------

@@ -23,12 +23,13 @@ from vaebench.analysis.frame import (
     EDITION,
     load_with_damage,
     network_names,
+    outdated_notes,
     tell_networks_apart,
     without_superseded,
 )
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
-from vaebench.grid.cell import AXES
+from vaebench.grid.cell import AXES, is_own_data
 from vaebench.grid.spec import GridError, parse_override
 from vaebench.grid.values import closest
 from vaebench.records.schema import RecordError
@@ -54,6 +55,7 @@ class Comparison:
         alone: how many records of a, and of b, have no partner on the other side.
         without: of the paired records of a, and of b, how many have no value, by reason.
         unused: a line for each record of the two folders that could not be used.
+        notes: a line for each side with records of an older version of the numerics.
         records: the paired rows of both sides.
     """
 
@@ -63,6 +65,7 @@ class Comparison:
     alone: tuple[int, int]
     without: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     records: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -79,7 +82,11 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
     sides = _selected(str(a)), _selected(str(b))
     tell_networks_apart(sides[0].frame, sides[1].frame)
     found = paired(sides[0].frame, sides[1].frame, metric)
-    return replace(found, unused=tuple(dict.fromkeys(sides[0].unused + sides[1].unused)))
+    unused, notes = (
+        tuple(dict.fromkeys(first + second))
+        for first, second in zip(*((side.unused, side.notes) for side in sides), strict=True)
+    )
+    return replace(found, unused=unused, notes=notes)
 
 
 def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
@@ -112,6 +119,8 @@ def _choice(word: str) -> tuple[str, Hashable]:
     if len(values) != 1:
         raise ValueError(f"a side of a comparison has one value of an axis; got {word!r}")
     value, edition = values[0], ""
+    if axis == "dataset" and isinstance(value, str) and is_own_data(value):
+        value = f"./{Path(value).name}"  # as records have it
     if axis == "architecture" and isinstance(value, str):
         # A version of a network of the user's own, as a table names it.
         value, at, digest = value.partition(EDITION)
@@ -127,6 +136,7 @@ def _choice(word: str) -> tuple[str, Hashable]:
 class _Side:
     frame: pd.DataFrame
     unused: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def _selected(text: str) -> _Side:
@@ -149,7 +159,8 @@ def _selected(text: str) -> _Side:
             there = _values_text(frame[axis])
             raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
         frame = kept
-    return _Side(without_superseded(frame), tuple(map(str, damages)))
+    notes = tuple(f"{store}: {note}" for note in outdated_notes(frame))
+    return _Side(without_superseded(frame), tuple(map(str, damages)), notes)
 
 
 def _values_text(values: "pd.Series[Any]") -> str:
@@ -291,12 +302,13 @@ _OF_A_PACK: Final = frozenset(
 
 
 def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> None:
-    sizes = [sorted(set(side["pack_size"].dropna().astype(int))) for side in (one, other)]
-    if metric in _OF_A_PACK and all(sizes) and sizes[0] != sizes[1]:
-        told = " and ".join("/".join(map(str, each)) for each in sizes)
+    sizes = pd.DataFrame({"a": one["pack_size"], "b": other["pack_size"]}).dropna().astype(int)
+    unequal = sizes[sizes["a"] != sizes["b"]]
+    if metric in _OF_A_PACK and len(unequal):
+        first = unequal.iloc[0]
         raise NotComparable(
-            f"{metric} is not compared over packs of {told} cells: a pack's steps and memory are "
-            "shared by its cells; run both with --pack 1"
+            f"{metric} is not compared over packs of {first['a']} and {first['b']} cells: a pack's "
+            "steps and memory are shared by its cells; run both with --pack 1"
         )
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
-from vaebench.analysis.frame import load_with_damage
+from vaebench.analysis.frame import load_with_damage, outdated_notes, without_superseded
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.overview import result_tables, warnings_table
@@ -57,7 +57,8 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
         store: the results folder.
         most_rows: leave out the designs of a table after so many, and say so.
     """
-    frame, _ = load_with_damage(store)
+    every, _ = load_with_damage(store)
+    frame = without_superseded(every)
     main = {heading(name, bound) for name in _METRICS_SHOWN for bound in (True, False)}
     parts = []
     for overview in result_tables(frame):
@@ -66,7 +67,9 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
             continue  # No cell of it has a result; the lines on states below say why.
         kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
         parts.append(f"{table.title}\n{aligned(_columns(table, kept), _width(), most_rows)}")
-    return "\n\n".join([*parts, "\n".join([*_warnings(frame), *_states(frame)])])
+    return "\n\n".join(
+        [*parts, "\n".join([*outdated_notes(every), *_warnings(frame), *_states(frame)])]
+    )
 
 
 def _columns(table: Table, kept: Sequence[int]) -> Table:
@@ -256,7 +259,7 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
     if METRICS[found.metric].better is not None:
         lines.append(f"{found.metric}: {METRICS[found.metric].better} is better")
     # A pair's index is its seed, which the rows of several designs share.
-    return "\n".join([*lines, *_warnings(found.records.reset_index(drop=True))])
+    return "\n".join([*lines, *found.notes, *_warnings(found.records.reset_index(drop=True))])
 
 
 def _comparison_table(found: Comparison) -> Table:

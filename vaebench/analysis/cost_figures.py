@@ -146,9 +146,11 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
         return None
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
     # A lone row is told from the designs on lines.
-    axes_names = varying(pd.concat(kept) if len(kept) > 1 else done)
-    keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in kept]
-    rows = list(zip(_packed(design_names(axes_names, keyed, 70), kept), kept, strict=True))
+    beside = kept if len(kept) > 1 else [rows for _, rows in parts]
+    axes_names = varying(pd.concat(beside))
+    keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in beside]
+    names = dict(zip(map(id, beside), design_names(axes_names, keyed, 70), strict=True))
+    rows = list(zip(_packed([names[id(part)] for part in kept], kept), kept, strict=True))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, shown, strict=True):

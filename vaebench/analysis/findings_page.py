@@ -16,6 +16,7 @@ from vaebench.analysis import figures, pictures, plane_figures
 from vaebench.analysis.comparability import groups
 from vaebench.analysis.facts import facts
 from vaebench.analysis.figures import Drawn
+from vaebench.analysis.frame import outdated_notes
 from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.page import Picture, render
@@ -291,6 +292,7 @@ def write_findings_page(
             "findings.html.j2",
             title=title,
             lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
+            notes=outdated_notes(_used(rows, evidence)),
             facts=facts(_used(rows, evidence)),
             story=latent_story(told, rows) if about_latents else (),
             sections=_sections(album, rows, evidence, latent),

@@ -36,6 +36,7 @@ __all__ = [
     "load_results",
     "load_with_damage",
     "network_names",
+    "outdated_notes",
     "read_results",
     "require_folder",
     "tell_networks_apart",
@@ -208,14 +209,37 @@ def _outdated(record: CellRecord) -> bool:
 
 
 def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame without outdated records of cells that were finished by today's numerics too."""
+    """The frame without outdated records of designs that today's numerics finished too.
+
+    Seeds of both are never averaged: a design has those of today alone, be they fewer.
+    """
     if frame.empty or not frame["outdated"].any():
         return frame
-    keys = pd.Series(
-        list(zip(frame["design"], frame["seed"], frame["data_checksum"], strict=True)), frame.index
-    )
+    keys = pd.Series(list(zip(frame["design"], frame["data_checksum"], strict=True)), frame.index)
     anew = set(keys[~frame["outdated"] & (frame["status"] == "done")])
     return frame[~(frame["outdated"] & keys.isin(anew))]
+
+
+def outdated_notes(frame: pd.DataFrame) -> tuple[str, ...]:
+    """What is to be said of the outdated records of a frame: left out, or used all the same."""
+    kept = without_superseded(frame)
+    left, old = len(frame) - len(kept), int(kept["outdated"].sum()) if len(kept) else 0
+    told = []
+    if left:
+        told.append(
+            f"Left out: {_records(left)} of an older version of vaebench's numerics, whose designs "
+            "were trained by today's too."
+        )
+    if old:
+        told.append(
+            f"Of an older version of vaebench's numerics, which moved its results since: "
+            f"{_records(old)} of {len(kept):,}. The command that made them makes them anew."
+        )
+    return tuple(told)
+
+
+def _records(count: int) -> str:
+    return f"{count:,} record{'s' * (count != 1)}"
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:

@@ -120,8 +120,18 @@ def _drawn_characters() -> frozenset[int]:
 
 
 def drawable(text: object, limit: int = 60) -> str:
-    """`plain` text that the bundled font can draw; every other character becomes '?'."""
-    return "".join(c if ord(c) in _drawn_characters() else "?" for c in plain(text, limit))
+    """`plain` text that the bundled font can draw; of every other character its code is.
+
+    >>> drawable("数据.npz"), drawable("zürich.npz")
+    ('\\\\u6570\\\\u636e.npz', 'zürich.npz')
+    """
+    known = _drawn_characters()
+    return plain("".join(c if ord(c) in known else _code(c) for c in plain(text, 10_000)), limit)
+
+
+def _code(character: str) -> str:
+    """What names that would else be alike are told apart by: '\\\\u6570' as in Python."""
+    return character.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:

@@ -21,7 +21,14 @@ from vaebench.analysis.export import flat
 from vaebench.analysis.facts import counted as counted_cells
 from vaebench.analysis.facts import facts, named
 from vaebench.analysis.figures import Drawn
-from vaebench.analysis.frame import Damaged, Results, read_results, require_folder
+from vaebench.analysis.frame import (
+    Damaged,
+    Results,
+    outdated_notes,
+    read_results,
+    require_folder,
+    without_superseded,
+)
 from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import ordered, plain
 from vaebench.analysis.narrative import sentences
@@ -393,21 +400,17 @@ def _cost_section(build: _Builder, frame: pd.DataFrame) -> None:
     )
 
 
-def _notes(frame: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
-    told = []
-    repeated = len(frame) - len(once)
+def _notes(frame: pd.DataFrame, current: pd.DataFrame, once: pd.DataFrame) -> tuple[str, ...]:
+    told = outdated_notes(frame)
+    repeated = len(current) - len(once)
     if repeated:
-        told.append(
-            f"{repeated} records repeat a design and a seed; each counts once in the results, the "
-            "finished one or the first by name. All are in tables/results.csv."
+        one = repeated == 1
+        told += (
+            f"{repeated} record{' repeats' if one else 's repeat'} a design and a seed; each "
+            "counts once in the results, the finished one or the first by name. All are in "
+            "tables/results.csv.",
         )
-    outdated = int(once["outdated"].sum())
-    if outdated:
-        told.append(
-            f"{outdated} of {len(once)} records are of an older version of vaebench's numerics, "
-            "which moved its results since: the command that made them makes them anew."
-        )
-    return tuple(told)
+    return told
 
 
 def _timing_section(build: _Builder, timings: Timings) -> None:
@@ -459,18 +462,19 @@ def _build(results: Results, timings: Timings, folder: Path) -> None:
 
 
 def _page(build: _Builder, results: Results, timings: Timings) -> Page:
-    frame = once(results.frame, "data_checksum")
+    current = without_superseded(results.frame)
+    frame = once(current, "data_checksum")
     _sections(build, frame, results)
     _timing_section(build, timings)
     _write_text(build.folder / "tables" / "results.csv", csv_text(flat(results.frame)))
     return Page(
         title=named(frame, "grid"),
         lead=f"Design choices of a variational autoencoder, measured in {counted_cells(frame)}.",
-        facts=facts(results.frame),
+        facts=facts(current),
         sentences=(*sentences(frame), *crossovers(timings.frame), *precisions(timings.frame)),
         sections=tuple(build.sections),
         damaged=(*results.damaged, *timings.damaged),
-        notes=_notes(results.frame, frame),
+        notes=_notes(results.frame, current, frame),
     )
 
 

@@ -137,7 +137,12 @@ def _latex_number(text: str) -> str:
 
 def _latex_text(text: str) -> str:
     escaped = plain(text, 400).translate(_LATEX_TABLE)
-    return escaped if escaped.isascii() else re.sub(r"[^\x00-\u024f]", "?", escaped)
+    return escaped if escaped.isascii() else re.sub(r"[^\x00-\u024f]", _latex_code, escaped)
+
+
+def _latex_code(found: re.Match[str]) -> str:
+    """A letter that LaTeX's fonts lack, by its code, so that names stay apart."""
+    return rf"\textbackslash{{}}{found[0].encode('ascii', 'backslashreplace').decode()[1:]}"
 
 
 def latex(table: Table) -> str:

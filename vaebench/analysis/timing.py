@@ -439,7 +439,8 @@ def timing_table(bench: Bench, name: str) -> Table:
         rows = [row[:-1] for row in rows]
         header, units = header[:-1], units[:-1]
     steps = sorted(int(count) for count in frame["steps"] if count > 0)
-    timed = (f"timed: {steps[0]:,} to {steps[-1]:,} steps, after a warm-up",) if steps else ()
+    range_of = " to ".join(f"{count:,}" for count in dict.fromkeys(steps[:1] + steps[-1:]))
+    timed = (f"timed: {range_of} steps, after a warm-up",) if steps else ()
     return Table(
         name=name,
         title=f"Training steps on {bench.label}" + "".join(f"; {each}" for each in names.values()),

@@ -151,7 +151,8 @@ class Cell(BaseModel):
         None, description="number of training images used"
     )
     valid_size: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
-        0, description="images of the training set's tail kept for validation"
+        0,
+        description="training images kept for validation: the tail; own data are shuffled before",
     )
     pixel_clip: Annotated[
         float | None,

@@ -45,11 +45,13 @@ class Plan:
         todo: cells that have no usable record yet.
         finished: identities with a record that stands, and their states.
         newer: identities whose record a newer vaebench wrote: left alone.
+        repeated: cells that stand there twice, as `available` beside a device's own name.
     """
 
     todo: tuple[Planned, ...]
     finished: Mapping[str, str]
     newer: tuple[str, ...]
+    repeated: int = 0
 
     def data_sets(self) -> list[str]:
         """The data sets of files that the cells to do are trained on."""
@@ -83,7 +85,7 @@ def make_plan(
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
     known: dict[tuple[str, int], SetFacts] = {}
-    todo, finished, newer = [], {}, []
+    todo, finished, newer, repeated = [], {}, [], 0
     seen: set[str] = set()
     for cell in expanded(grid.iter_cells(), devices):
         source = (cell.dataset, cell.channels)
@@ -92,6 +94,7 @@ def make_plan(
         name = cell_id(cell, known[source].checksum)
         # `available` may stand for a device that is named too, and two paths for the same data.
         if name in seen:
+            repeated += 1
             continue
         seen.add(name)
         state = states.get(name)
@@ -102,7 +105,7 @@ def make_plan(
         else:
             finished[name] = state
     _require_room(todo, known)
-    return Plan(tuple(todo), finished, tuple(newer))
+    return Plan(tuple(todo), finished, tuple(newer), repeated)
 
 
 def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFacts]) -> None:
@@ -156,13 +159,23 @@ def estimate(cell: Cell) -> Estimate:
     per_image = 6.0 * uses + 400.0 * pixels * outputs
     adam = 30.0 * weights * steps
     seconds = (visits * per_image + adam) / _FLOPS + steps * _STEP_SECONDS
-    # Draws of the importance-weighted bound go through the decoder, forward only.
-    tested = min(cell.iw_images, cell.test_size or 10**9, known.test_images if known else 10_000)
-    draws = tested * cell.iw_samples
-    evaluation = draws * (uses + 100.0 * pixels * outputs) / _FLOPS
+    tested = min(cell.test_size or 10**9, known.test_images if known else 10_000)
+    evaluation = _evaluation_seconds(cell, uses, pixels * outputs, tested, images)
     batch = cell.batch_size * cell.importance_samples * (pixels * outputs + cell.latent_dim)
     memory = 4.0 * (4 * weights + 8 * batch + 2 * images * pixels) / 2**20
     return Estimate(seconds + evaluation + _EVALUATION_SECONDS, memory + 300)
+
+
+def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, trained: int) -> float:
+    """What of the evaluation grows with the design: forward passes, and pairs of images."""
+    scored = tested + min(trained, 5_000)
+    forward = scored * uses * (1 + cell.eval_samples) / 2
+    draws = min(cell.iw_images, tested) * cell.iw_samples
+    weighed = draws * (uses / 2 + 30.0 * outputs) / 3
+    # The density of each code under the posterior of each of up to 2,000 images.
+    pairs = min(tested, 2_000) ** 2 if cell.posterior == "full" else 0
+    mixed = 4.0 * pairs * cell.latent_dim**2 / 2
+    return (forward + weighed + mixed) / 1e10
 
 
 def _sizes(cell: Cell, shape: tuple[int, int, int], outputs: int) -> tuple[int, int]:

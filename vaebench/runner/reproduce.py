@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from vaebench.analysis.frame import read_results
+from vaebench.analysis.frame import outdated_notes, read_results
 from vaebench.data.catalog import FILE_SETS, locate
 from vaebench.data.faults import DataInvalid, DataMissing
-from vaebench.findings.evidence import Evidence
+from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import BUDGETS, Assessed, Budget, Finding, assess, fact_payload
 from vaebench.findings.linear import LINEAR_SIZES
 from vaebench.findings.registry import select_findings
@@ -30,10 +30,13 @@ __all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
 
 @dataclass
 class Reproduction:
-    """How a re-test ended: a row a finding, and the run of the cells behind them."""
+    """How a re-test ended: a row a finding, the run of the cells behind them, and what is to be
+    said of their records.
+    """
 
     rows: tuple[Assessed, ...]
     summary: RunSummary = field(default_factory=RunSummary)
+    notes: tuple[str, ...] = ()
 
 
 def reproduce(
@@ -97,7 +100,7 @@ def reproduce(
     evidence = collected(store)
     evidence = replace(evidence, facts={**evidence.facts, **made})
     rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
-    return Reproduction(rows, summary)
+    return Reproduction(rows, summary, outdated_notes(rows_of(evidence.frame, cells)))
 
 
 def collected(store: Store) -> Evidence:

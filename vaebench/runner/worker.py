@@ -7,7 +7,7 @@ cell's record; a worker that dies takes only its own pack with it.
 from __future__ import annotations
 
 import math
-import os
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -137,5 +137,5 @@ def _homeless(text: str) -> str:
     for folder, short in ((Path.cwd(), "."), (Path.home(), "~")):
         # A container's home may be the root of all paths.
         if folder != Path(folder.anchor):
-            text = text.replace(f"{folder}{os.sep}", f"{short}{os.sep}")
+            text = re.sub(rf"{re.escape(str(folder))}(?![\w-])", short, text)
     return text
