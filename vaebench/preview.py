@@ -56,7 +56,8 @@ def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     plan = _plan(grid, store, ask)
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.repeated:
-        yield f"  and {plan.repeated} that {'stands' if plan.repeated == 1 else 'stand'} there twice"
+        stand = "stands" if plan.repeated == 1 else "stand"
+        yield f"  and {plan.repeated} that {stand} there twice"
     if plan.finished:
         yield f"  and {len(plan.finished)} that have a record already"
     for name in plan.newer:
