@@ -20,6 +20,7 @@ from vaebench.analysis.comparability import require_comparable
 from vaebench.analysis.figures import (
     Design,
     Drawn,
+    Part,
     design_legend,
     design_names,
     evenly,
@@ -145,12 +146,8 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     if not alone:
         return None
     kept = [alone[i] for i in evenly(len(alone), _MOST_ROWS)]
-    # A lone row is told from the designs on lines.
-    beside = kept if len(kept) > 1 else [rows for _, rows in parts]
-    axes_names = varying(pd.concat(beside))
-    keyed = [(tuple(part[axis].iloc[0] for axis in axes_names), part) for part in beside]
-    names = dict(zip(map(id, beside), design_names(axes_names, keyed, 70), strict=True))
-    rows = list(zip(_packed([names[id(part)] for part in kept], kept), kept, strict=True))
+    names = _names(kept) if len(kept) > 1 else [_lone_name(kept[0], parts)]
+    rows = list(zip(_packed(names, kept), kept, strict=True))
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, shown, strict=True):
@@ -159,6 +156,19 @@ def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     headed(figure, title + shown_of(len(kept), len(alone)))
     return Drawn(figure, left_out(len(kept), len(alone), "designs of one latent size"))
+
+
+def _names(kept: Sequence[pd.DataFrame]) -> list[str]:
+    axes = varying(pd.concat(kept))
+    return design_names(axes, [(tuple(rows[a].iloc[0] for a in axes), rows) for rows in kept], 70)
+
+
+def _lone_name(rows: pd.DataFrame, parts: Sequence[Part]) -> str:
+    """Its size, and what tells it from the designs of several sizes, in a figure of their own."""
+    axes = varying(pd.concat([part for _, part in parts]), without=["latent_dim"])
+    names = design_names(axes, parts, 70)
+    (name,) = (name for name, (_, part) in zip(names, parts, strict=True) if part is rows)
+    return f"{name}, z {rows['latent_dim'].iloc[0]:,}"
 
 
 def _packed(names: Sequence[str], parts: Sequence[pd.DataFrame]) -> list[str]:
