@@ -41,6 +41,7 @@ __all__ = [
     "require_folder",
     "tell_networks_apart",
     "tidy",
+    "warn_of_unused",
     "without_superseded",
 ]
 
@@ -397,10 +398,16 @@ def load_results(path: Path | str) -> pd.DataFrame:
         StorageError: the folder cannot be read.
     """
     frame, damages = load_with_damage(path)
-    if damages:
-        count = f"{len(damages)} record{'s' * (len(damages) != 1)}"
-        warnings.warn(f"not used of {path}: {count}, the first {damages[0]}", stacklevel=2)
+    warn_of_unused(path, list(map(str, damages)))
     return frame
+
+
+def warn_of_unused(path: Path | str, lines: Sequence[str]) -> None:
+    """Warn the caller's caller of the records that these lines are about, if there are any."""
+    if lines:
+        warnings.warn(
+            f"not used of {path}: {_records(len(lines))}, the first {lines[0]}", stacklevel=3
+        )
 
 
 def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:

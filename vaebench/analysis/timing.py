@@ -6,7 +6,6 @@ marked; above 25 % none is given.
 """
 
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from vaebench.analysis.frame import Damaged, require_folder
+from vaebench.analysis.frame import Damaged, require_folder, warn_of_unused
 from vaebench.analysis.labels import is_missing, order_key, plain, value_text
 from vaebench.analysis.summary import number
 from vaebench.analysis.tables import Table
@@ -127,9 +126,7 @@ def load_timings(path: Path | str) -> pd.DataFrame:
         StorageError: the folder cannot be read.
     """
     frame, unused = load_timings_with_unused(path)
-    if unused:
-        count = f"{len(unused)} record{'s' * (len(unused) != 1)}"
-        warnings.warn(f"not used of {path}: {count}, the first {unused[0]}", stacklevel=2)
+    warn_of_unused(path, unused)
     return frame
 
 
