@@ -82,11 +82,12 @@ def _machines(cells: Sequence[Cell], count: int, ask: Ask) -> Iterator[str]:
     """What the machines lack for such cells, and what so many of them cost there."""
     devices = {cell.device for cell in cells}
     jobs = ask.engine.jobs(ask.jobs, devices)
-    if ask.engine.is_here:
+    elsewhere = ask.engine.elsewhere()
+    if elsewhere is None:
         yield from _absent_devices(devices)
         yield from _lack_of_memory(cells, jobs)
     else:
-        yield f"workers: on {ask.engine.place()}"
+        yield f"workers: on {elsewhere}"
     yield _price([estimate(cell) for cell in cells], count, jobs)
 
 

@@ -202,6 +202,6 @@ def test_an_address_where_nobody_answers_is_refused_at_once(
 
 
 def test_there_are_two_engines() -> None:
-    assert engine_of("local").is_here
+    assert engine_of("local").elsewhere() is None
     with pytest.raises(ValueError, match="engine must be one of local, ray; got 'roy'"):
         engine_of("roy")  # type: ignore[arg-type]  # that is the point

@@ -92,6 +92,20 @@ def test_no_failure_takes_the_place_of_a_finished_cell(tmp_path: Path) -> None:
     assert list(tmp_path.glob("cells/*/weights.safetensors"))
 
 
+def test_damaged_arrays_are_told_of_until_they_are_made_anew(tmp_path: Path) -> None:
+    made = grid(seed=[0])
+    run(made, tmp_path)
+    (arrays,) = tmp_path.glob("cells/*/arrays.npz")
+    arrays.write_bytes(b"PK")
+    summary, _ = run(made, tmp_path, time_limit=1e-3)
+    assert summary.states() == {"timeout": 1}
+    assert len(summary.unused) == 1
+    assert Store(tmp_path).read_all()[0][0].status.state == "done"
+    again, _ = run(made, tmp_path)
+    assert (again.states(), again.unused) == ({"done": 1}, [])
+    assert not Store(tmp_path).check()
+
+
 def test_weights_that_are_not_the_cells_own_are_not_loaded(tmp_path: Path) -> None:
     run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
     one, other = sorted(tmp_path.glob("cells/*/weights.safetensors"))

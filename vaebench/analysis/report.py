@@ -253,7 +253,7 @@ def _kl_curves(build: _Builder, nats: Sequence[Group], results: Results) -> Iter
         "kl-per-dimension",
         "KL per dimension",
         "Latent dimensions sorted by their KL: the mean over seeds, and the range over seeds as a "
-        "band. A dot ends each curve; at the bottom, 0.0001 nats, a dimension carries nothing.",
+        "band. A dot ends each curve; at the bottom are dimensions of 0.0001 nats or less.",
         figures.kl_per_dimension(nats, curves, "KL per dimension", keys=build.keys),
     )
     yield from _each(

@@ -166,9 +166,9 @@ def _reaches_ppca(evidence: Evidence) -> Statistic:
     dataset, latent_dim, _ = _image_set(evidence)
     # On the images that elbo_train is of: all of them have another mean, the same for each seed.
     known = data_fact(evidence, dataset).get("ppca_on_first")
-    if not isinstance(known, dict) or str(latent_dim) not in known:
+    exact = known.get(str(latent_dim)) if isinstance(known, dict) else None
+    if not isinstance(exact, float):
         raise Untested(f"the record of {dataset} holds no pPCA optimum of {latent_dim} latents")
-    exact = float(str(known[str(latent_dim)]))
     return over_seeds(by_seed(evidence.frame, "elbo_train", sigma="learned") - exact, "nats/image")
 
 

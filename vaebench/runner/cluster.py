@@ -159,8 +159,6 @@ class RayEngine:
     A worker has one core, and a GPU where cells are to be trained on one and the cluster has any.
     """
 
-    is_here = False
-
     def __init__(self) -> None:
         self._connected: Any = None
         self._is_ours = False
@@ -174,7 +172,7 @@ class RayEngine:
         if self._is_ours:
             self._connected.shutdown()
 
-    def place(self) -> str:
+    def elsewhere(self) -> str:
         """The cluster's address and size: on a machine where one runs, it is joined unasked."""
         ray = self._ray()
         machines = sum(node["Alive"] for node in ray.nodes())

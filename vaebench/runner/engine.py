@@ -62,20 +62,14 @@ class Worker(Protocol):
 
 
 class Engine(Protocol):
-    """Starts workers, and hears them; a context that ends what it began.
-
-    Attributes:
-        is_here: whether all workers are on this machine.
-    """
-
-    is_here: bool
+    """Starts workers, and hears them; a context that ends what it began."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def place(self) -> str:
-        """What the workers are started on, in words."""
+    def elsewhere(self) -> str | None:
+        """Where the workers are, in words; None where all are on this machine."""
 
     def devices(self) -> list[str]:
         """The kinds of device that ``available`` stands for."""

@@ -87,8 +87,6 @@ class LocalWorker:
 class LocalEngine:
     """An `Engine` of this machine's cores; each worker has one."""
 
-    is_here = True
-
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
@@ -99,9 +97,8 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         """There is nothing to end but the workers."""
 
-    def place(self) -> str:
-        """This machine."""
-        return "this machine"
+    def elsewhere(self) -> None:
+        """All workers are on this machine."""
 
     def devices(self) -> list[str]:
         """The kinds of device that are here."""

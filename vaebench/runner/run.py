@@ -140,7 +140,11 @@ def run_grid(
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
                 _train_all(tasks, store, pool, summary, echo, standing)
-    left = [each for each in damages if each not in aside and each.name not in summary.trained]
+    # Arrays of a cell that stands are damaged still where it could not be trained again.
+    mended = {
+        name for name, state in summary.trained.items() if state == "done" or name not in standing
+    }
+    left = [each for each in damages if each not in aside and each.name not in mended]
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
     return summary
@@ -150,11 +154,12 @@ def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str
     """How many workers to start; says where, if elsewhere, and what they may lack."""
     cells = [planned.cell for planned in plan.todo]
     workers = machines.jobs(jobs, {cell.device for cell in cells})
-    if not machines.is_here:
-        echo(f"workers: on {machines.place()}")
+    elsewhere = machines.elsewhere()
+    if elsewhere is not None:
+        echo(f"workers: on {elsewhere}")
     if workers < (jobs or 0):
         echo(f"note: the cluster has room for {workers} of {jobs} jobs")
-    lack = lack_of_memory(cells, workers) if machines.is_here else None
+    lack = lack_of_memory(cells, workers) if elsewhere is None else None
     if lack is not None:
         echo(f"warning: {lack}")
     return workers
