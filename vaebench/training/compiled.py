@@ -19,7 +19,7 @@ from torch.func import functional_call
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.training.optimizer import AdamState, PackOptimizer
-from vaebench.training.sparse import use_sparse_products
+from vaebench.training.products import use_own_products
 from vaebench.training.step import Step, StepTerms, training_loss
 
 __all__ = ["TOLERANCE", "NotCompiled", "compiled_step", "worth_compiling"]
@@ -95,10 +95,10 @@ def compiled_step(
         arguments = [*_trial(optimizer), x, noise]
         sums = {} if device_type == "cpu" else _AS_SUMS
         graph = make_fx(traced.step, decomposition_table=sums)(*arguments)
+        if device_type == "cpu":
+            use_own_products(graph.graph, x, len(arguments) - 2, optimizer)
         for node in graph.graph.nodes:
             node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
-        if device_type == "cpu":
-            use_sparse_products(graph.graph, x, len(arguments) - 2, optimizer)
         # The compiler looks into its cache only where a context says that no shape varies.
         with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
             program: Callable[..., Sequence[Tensor]] = _inductor.compile(
