@@ -70,10 +70,10 @@ class PackOptimizer:
             [cell.learning_rate for cell in cells], device=self.steps.device
         )
         self._strides = torch.zeros(len(cells) + 1)
-        # The memory of both by numpy: after a product has emptied the caches, torch's scalars
-        # take four times as long.
+        # The memory of both: after a product has emptied the caches, scalars of torch and of numpy
+        # take many times as long.
         on_cpu = self.steps.device.type == "cpu"
-        self._numbers = (self.steps.numpy(), self._strides.numpy()) if on_cpu else None
+        self._numbers = (_memory(self.steps), _memory(self._strides)) if on_cpu else None
         self._groups = self._grouped()
 
     def _grouped(self) -> dict[tuple[float, float], _Group]:
@@ -158,8 +158,8 @@ class PackOptimizer:
         if self._numbers is None:
             return [self.steps, self._member_rates]
         steps, strides = self._numbers
-        steps += 1
-        count = float(steps)
+        steps[0] += 1
+        count = steps[0]
         scale = self._factor / (1 - _BETA1**count)
         for member in self._members:
             strides[member] = self._cells[member].learning_rate * scale
@@ -273,6 +273,10 @@ class _Group:
 
     rate: float | Tensor
     slots: list[_Slot]
+
+
+def _memory(numbers: Tensor) -> memoryview[float]:
+    return memoryview(numbers.view(-1).numpy().data)
 
 
 def _by_columns(stack: Tensor) -> Tensor:
