@@ -1,7 +1,7 @@
 """A training step compiled as a whole: loss, gradient and update as one program.
 
 Compiling takes some seconds a design and makes the step of a small VAE three times as fast, of one
-of MNIST's size 1.4 times; `worth_compiling` says from how many steps on that is repaid. Results
+of MNIST's size 1.7 times; `worth_compiling` says from how many steps on that is repaid. Results
 differ by rounding only, which is checked before a compiled step is used.
 """
 

@@ -56,14 +56,11 @@ def use_own_products(graph: Graph, pixels: Tensor, index: int, optimizer: PackOp
     """
     if len(pixels) > 1 or pixels.dtype != torch.float32:
         return
-    library = own_products()
-    if library is None:
-        return
     arguments = [node for node in graph.nodes if node.op == "placeholder"]
     stored = {node: i for i, node in enumerate(arguments[: len(optimizer.weights)])}
     if float(pixels.count_nonzero()) <= _DENSEST * pixels.numel():
         _skip_zeros(graph, arguments[index], stored, optimizer)
-    if pixels.shape[1] <= _MOST_IMAGES and library.dense_product_pays():
+    if pixels.shape[1] <= _MOST_IMAGES:
         _copy_less(graph, stored, optimizer)
 
 
@@ -76,7 +73,7 @@ def _skip_zeros(
             continue
         products = [user for user in batch.users if _is_of_a_layer(user, batch)]
         weights = {stored.get(_source(product.args[2]), -1) for product in products}
-        if len(weights) != 1 or not _is_wide_enough(optimizer, *weights):
+        if len(weights) != 1 or not _is_wide_enough(optimizer, *weights) or own_products() is None:
             continue
         optimizer.store_by_columns(*weights)
         for user in list(batch.users):
@@ -87,8 +84,13 @@ def _skip_zeros(
 
 
 def _copy_less(graph: Graph, stored: dict[Node, int], optimizer: PackOptimizer) -> None:
-    """Replace all large products that are left."""
-    for node in [node for node in graph.nodes if _is_large_product(node)]:
+    """Replace all large products that are left, where that is faster."""
+    products = [node for node in graph.nodes if _is_large_product(node)]
+    # Compiled where there is use for it only.
+    library = own_products() if products else None
+    if library is None or not library.dense_product_pays():
+        return
+    for node in products:
         if node.target is torch.ops.aten.mm.default:
             _replace_turned(graph, node)
             continue
