@@ -11,6 +11,7 @@ import torch
 import torch._inductor
 from tiny_runs import BATCH, LEVELS, SHAPE, Run, cell, generator, made, pixels_of
 from torch import Tensor
+from torch._inductor.codecache import CppCodeCache
 from torch.fx import GraphModule
 
 from vaebench.grid.cell import Cell
@@ -74,6 +75,32 @@ def test_products_that_skip_zeros(images: int, size: int, width: int, share: flo
     of_weight = torch.ops.vaebench.turned_pixels_times(x, gradient)
     assert_product(layer, x, weight)
     assert_product(of_weight, x.mT, gradient)
+
+
+def test_only_zeros_are_skipped() -> None:
+    """Data of a user's own may be negative; what is no number stays none."""
+    x = torch.zeros(3, 20)
+    x[0, 1], x[1, 9], x[1, 2], x[2, 17] = -2.0, -0.0, torch.nan, torch.inf
+    weight = torch.rand(20, 5) + 1
+    layer = torch.ops.vaebench.pixels_times(x, weight)
+    torch.testing.assert_close(layer, x @ weight, equal_nan=True)
+    of_weight = torch.ops.vaebench.turned_pixels_times(x, weight[:3])
+    torch.testing.assert_close(of_weight, x.mT @ weight[:3], equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["pixels_times", "turned_pixels_times", "dense_times"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (torch.ones(2, 2), torch.ones(3, 2)),
+        (torch.ones(2, 2), torch.ones(2, 2, dtype=torch.float64)),
+        (torch.ones(0, 0), torch.ones(0, 2)),
+    ],
+    ids=["shapes", "types", "empty"],
+)
+def test_matrices_that_can_not_be_multiplied(name: str, first: Tensor, second: Tensor) -> None:
+    with pytest.raises(ValueError, match="float32 matrices that fit"):
+        getattr(torch.ops.vaebench, name)(first, second)
 
 
 def test_products_of_matrices_in_another_layout() -> None:
@@ -164,28 +191,36 @@ def test_training_with_them_is_training(share: float) -> None:
 def test_large_products_are_our_own_and_small_ones_the_librarys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 11 products of a step, each is of 32 images and so many numbers a side."""
+    """11 products of a step: five of the widest layers, of which two sum over the images."""
     found: list[object] = []
 
     def unable(graph: GraphModule, *_: object, **__: object) -> NoReturn:
         found[:] = [node.target for node in graph.graph.nodes if node.op == "call_function"]
         raise OSError("not today")
 
-    def counts() -> list[int]:
-        trained(cell(hidden=(WIDE,), latent_dim=2), share=0.9, compiled=True)
-        ours = torch.ops.vaebench.dense_times.default
-        theirs = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
-        return [found.count(ours), sum(found.count(each) for each in theirs)]
+    def counts(share: float, **axes: object) -> list[int]:
+        trained(cell(hidden=(WIDE,), latent_dim=2, **axes), share=share, compiled=True)
+        ours = torch.ops.vaebench
+        products = [
+            [ours.pixels_times.default],
+            [ours.turned_pixels_times.default],
+            [ours.dense_times.default],
+            [torch.ops.aten.mm.default, torch.ops.aten.addmm.default],
+        ]
+        return [sum(found.count(each) for each in kind) for kind in products]
 
     monkeypatch.setattr(torch._inductor, "compile", unable)
-    assert counts() == [11, 0]
+    assert counts(0.2) == [1, 1, 9, 0]
+    assert counts(0.9) == [0, 0, 11, 0]
+    assert counts(0.2, precision="bfloat16")[:3] == [0, 0, 0]
     monkeypatch.setattr(products, "_SMALLEST", BATCH * WIDE * math.prod(SHAPE))
-    assert counts() == [5, 6]
-    monkeypatch.setattr(products, "_MOST_IMAGES", BATCH - 1)
-    assert counts() == [0, 11]
-    monkeypatch.setattr(products, "_MOST_IMAGES", BATCH)
+    assert counts(0.9) == [0, 0, 5, 6]
+    monkeypatch.setattr(products, "_DEEPEST", BATCH - 1)
+    assert counts(0.9) == [0, 0, 3, 8]
+    monkeypatch.setattr(products, "_DEEPEST", BATCH)
     monkeypatch.setattr(own_products(), "dense_product_pays", lambda: 0)
-    assert counts() == [0, 11]
+    assert counts(0.9) == [0, 0, 0, 11]
+    assert counts(0.2) == [1, 1, 0, 9]
 
 
 @pytest.mark.parametrize(
@@ -209,3 +244,17 @@ def test_without_a_compiler_for_them_products_are_dense(monkeypatch: pytest.Monk
     assert is_used(trained(wide, share=0.2, compiled=True))
     monkeypatch.setattr(products, "own_products", lambda: None)
     assert not is_used(trained(wide, share=0.2, compiled=True))
+
+
+def test_a_compiler_that_fails_leaves_no_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("vectors? what vectors?")
+
+    monkeypatch.setattr(CppCodeCache, "load", unable)
+    own_products.cache_clear()
+    try:
+        assert own_products() is None
+        with pytest.raises(RuntimeError, match="can't be compiled here"):
+            torch.ops.vaebench.dense_times(torch.ones(2, 2), torch.ones(2, 2))
+    finally:
+        own_products.cache_clear()

@@ -1,8 +1,9 @@
 """Matrix products of our own, as operations of torch on a CPU.
 
 ``vaebench::pixels_times`` and ``vaebench::turned_pixels_times`` skip the zeros of their first
-matrix, ``vaebench::dense_times`` copies less than a library's product does. All are float32, and
-differ from torch's own by rounding. `benchmarks/README.md` has the figures.
+matrix, whatever they are multiplied with; ``vaebench::dense_times`` copies less than a library's
+product does. All are float32, and differ from torch's own by rounding. They raise ValueError for
+matrices that don't fit, are empty or of another type. `benchmarks/README.md` has the figures.
 """
 
 from __future__ import annotations
@@ -88,12 +89,24 @@ def _dense_times(first: Tensor, second: Tensor) -> Tensor:
 @torch.library.register_fake("vaebench::pixels_times", lib=_LIBRARY)  # type: ignore[untyped-decorator]  # so in torch
 @torch.library.register_fake("vaebench::dense_times", lib=_LIBRARY)  # type: ignore[untyped-decorator]  # so in torch
 def _shape(first: Tensor, second: Tensor) -> Tensor:
+    """An outcome to be filled."""
+    _check(first, second, fits=first.shape[1] == second.shape[0])
     return first.new_empty(first.shape[0], second.shape[1])
 
 
 @torch.library.register_fake("vaebench::turned_pixels_times", lib=_LIBRARY)  # type: ignore[untyped-decorator]  # so in torch
 def _turned_shape(x: Tensor, dense: Tensor) -> Tensor:
+    """An outcome to be filled."""
+    _check(x, dense, fits=x.shape[0] == dense.shape[0])
     return x.new_empty(x.shape[1], dense.shape[1])
+
+
+def _check(first: Tensor, second: Tensor, *, fits: bool) -> None:
+    # What reads memory by its address must not be wrong about it.
+    is_float32 = first.dtype == second.dtype == torch.float32
+    if not (fits and is_float32 and first.numel() and second.numel()):
+        shapes = " and ".join(f"{tuple(each.shape)} {each.dtype}" for each in (first, second))
+        raise ValueError(f"float32 matrices that fit, not empty, are multiplied; got {shapes}")
 
 
 def _skipping(name: str, x: Tensor, dense: Tensor, outcome: Tensor) -> Tensor:

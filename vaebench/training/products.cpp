@@ -13,12 +13,6 @@
 #include <immintrin.h>
 #endif
 
-#ifdef _WIN32
-#define EXPORT extern "C" __declspec(dllexport)
-#else
-#define EXPORT extern "C"
-#endif
-
 namespace {
 
 // A tile of a dense product's outcome is so many rows of so many registers at most. Its sums take
@@ -335,7 +329,7 @@ void tiles(int64_t i, const Matrix& first, const float* strip, int64_t rows, int
 }  // namespace
 
 // Whether the dense product is faster than MKL's, which has its best code for Intel's processors.
-EXPORT int dense_product_pays() {
+extern "C" int dense_product_pays() {
 #ifdef __AVX2__
     __builtin_cpu_init();
     return __builtin_cpu_is("amd");
@@ -347,14 +341,14 @@ EXPORT int dense_product_pays() {
 // The outcome of all products is stored row by row.
 
 // x (images, size) times dense (size, width): outcome (images, width).
-EXPORT void pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
+extern "C" void pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
                          int64_t width, float* outcome) {
     find_by_image(x, images, size, block_rows(size));
     times(by_image, dense, size, width, outcome);
 }
 
 // x (images, size) turned, times dense (images, width): outcome (size, width).
-EXPORT void turned_pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
+extern "C" void turned_pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
                                 int64_t width, float* outcome) {
     find_by_place(x, images, size, block_rows(images));
     times(by_place, dense, images, width, outcome);
@@ -362,7 +356,7 @@ EXPORT void turned_pixels_times(const float* x, int64_t images, int64_t size, co
 
 // first (rows, depth) times second (depth, width): outcome (rows, width). The first's `down` or
 // `right` is one.
-EXPORT void dense_times(const float* first, int64_t down, int64_t right, const float* second,
+extern "C" void dense_times(const float* first, int64_t down, int64_t right, const float* second,
                         int64_t second_down, int64_t second_right, float* outcome, int64_t rows,
                         int64_t depth, int64_t width) {
     const Matrix a{first, down, right};

@@ -31,8 +31,9 @@ _NARROWEST = 200
 _SMALLEST = 2**24
 """Multiplications of a product below which calling one of our own costs what it saves."""
 
-_MOST_IMAGES = 2048
-"""Above it the sum over the images, a weight's gradient, needs blocks, which a library's has."""
+_DEEPEST = 2048
+"""Numbers that a sum of a weight's gradient has at most: images, times samples of each. Above that
+it needs blocks, which a library's product has."""
 
 _VIEWS = {
     torch.ops.aten.detach.default,
@@ -60,8 +61,7 @@ def use_own_products(graph: Graph, pixels: Tensor, index: int, optimizer: PackOp
     stored = {node: i for i, node in enumerate(arguments[: len(optimizer.weights)])}
     if float(pixels.count_nonzero()) <= _DENSEST * pixels.numel():
         _skip_zeros(graph, arguments[index], stored, optimizer)
-    if pixels.shape[1] <= _MOST_IMAGES:
-        _copy_less(graph, stored, optimizer)
+    _copy_less(graph, stored, optimizer)
 
 
 def _skip_zeros(
@@ -72,10 +72,13 @@ def _skip_zeros(
         if batch.target is not torch.ops.aten.squeeze.dim:
             continue
         products = [user for user in batch.users if _is_of_a_layer(user, batch)]
-        weights = {stored.get(_source(product.args[2]), -1) for product in products}
-        if len(weights) != 1 or not _is_wide_enough(optimizer, *weights) or own_products() is None:
+        weight = _only_weight(products, stored)
+        if weight is None or optimizer.weights[weight].shape[-2] < _NARROWEST:
             continue
-        optimizer.store_by_columns(*weights)
+        # Compiled where there is use for it only.
+        if own_products() is None:
+            return
+        optimizer.store_by_columns(weight)
         for user in list(batch.users):
             if user in products:
                 _replace_layer(graph, user, torch.ops.vaebench.pixels_times.default)
@@ -85,8 +88,7 @@ def _skip_zeros(
 
 def _copy_less(graph: Graph, stored: dict[Node, int], optimizer: PackOptimizer) -> None:
     """Replace all large products that are left, where that is faster."""
-    products = [node for node in graph.nodes if _is_large_product(node)]
-    # Compiled where there is use for it only.
+    products = [node for node in graph.nodes if _is_worth_replacing(node, stored)]
     library = own_products() if products else None
     if library is None or not library.dense_product_pays():
         return
@@ -100,27 +102,33 @@ def _copy_less(graph: Graph, stored: dict[Node, int], optimizer: PackOptimizer) 
         _replace_layer(graph, node, torch.ops.vaebench.dense_times.default)
 
 
-def _is_large_product(node: Node) -> bool:
-    """Whether it is a matrix product in float32 of `_SMALLEST` multiplications or more."""
-    if node.target not in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+def _is_worth_replacing(node: Node, stored: dict[Node, int]) -> bool:
+    """Whether it is a matrix product in float32, large and not too deep."""
+    is_of_a_layer = node.target is torch.ops.aten.addmm.default
+    if (not is_of_a_layer and node.target is not torch.ops.aten.mm.default) or node.kwargs:
         return False
     first, second = (cast("Node", each).meta["val"] for each in node.args[-2:])
-    multiplications: int = first.numel() * second.shape[1]
-    return first.dtype == torch.float32 and multiplications >= _SMALLEST
-
-
-def _is_wide_enough(optimizer: PackOptimizer, index: int) -> bool:
-    return index >= 0 and optimizer.state.weights[index].shape[-2] >= _NARROWEST
+    rows, depth = first.shape
+    if first.dtype != torch.float32 or rows * depth * second.shape[1] < _SMALLEST:
+        return False
+    return is_of_a_layer or _source(node.args[1]) in stored or depth <= _DEEPEST
 
 
 def _is_of_a_layer(node: Node, batch: Node) -> bool:
     """``bias + batch @ weight.T``"""
-    return node.target is torch.ops.aten.addmm.default and node.args[1] is batch
+    is_one = node.target is torch.ops.aten.addmm.default and not node.kwargs
+    return is_one and node.args[1] is batch
 
 
 def _is_of_a_gradient(node: Node, batch: Node) -> bool:
     """``gradient.T @ batch``"""
     return node.target is torch.ops.aten.mm.default and node.args[1] is batch
+
+
+def _only_weight(layers: list[Node], stored: dict[Node, int]) -> int | None:
+    """Which of the state's tensors is the weight of all these layers; None if none is."""
+    weights = {stored.get(_source(layer.args[2])) for layer in layers}
+    return weights.pop() if len(weights) == 1 else None
 
 
 def _source(view: Argument) -> Node:
