@@ -230,6 +230,17 @@ def test_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
     assert "vaebench data fetch mnist" in answer.err
 
 
+def test_findings_without_their_data_are_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
+    answer = ask("reproduce", "latent-three", "--budget", "full", "--no-report", "-o", "claims")
+    assert answer.code == 3
+    assert "(mnist was not found: no folder has its four files (raw or .gz))\n" in answer.out
+    assert "data fetch mnist" in answer.err
+    # Mathematics needs none.
+    both = ask("reproduce", "latent-three", "lambda-absorbed", "--budget", "full", "--no-report")
+    assert both.code == 0
+    assert "data fetch mnist" in both.err
+
+
 def test_verifying_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask) -> None:
     answer = ask("data", "verify", "mnist")
     assert answer.code == 3
@@ -869,6 +880,12 @@ def test_data_add_and_verify_take_the_real_files(here: Path, ask: Ask) -> None:
 
 
 # --- plans ---------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_needs_no_place_for_a_report(here: Path, ask: Ask) -> None:
+    Path("reports").write_text("in the way", encoding="utf-8")
+    assert ask("run", "small.toml", "-o", "new", "--dry-run").code == 0
+    assert ask("run", "small.toml", "-o", "new").code == 2
 
 
 def test_a_dry_run_prints_the_plan_and_trains_nothing(here: Path, ask: Ask) -> None:

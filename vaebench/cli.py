@@ -234,13 +234,13 @@ def run(
         raise click.UsageError("--time-limit is a number of seconds; got nan")
     loaded = _grid(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
-    folder = _report_folder(store.root, report_dir, wanted=not no_report)
     if dry_run:
         with engine_of(engine) as machines:
             ask = Ask(data_dir, jobs, retry_failed, keep_weights, machines)
             for line in preview(loaded, store, ask):
                 _say(line)
         return
+    folder = _report_folder(store.root, report_dir, wanted=not no_report)
     for note in loaded.notes:
         _say(f"note: {note}")
     summary = run_grid(

@@ -145,6 +145,8 @@ def verdict_table(rows: Sequence[Assessed]) -> str:
 def _leave(made: Reproduction, *, damaged: bool) -> None:
     """Exit codes, the most pressing first."""
     summary = made.summary
+    for reason in made.absent.values():
+        click.echo(f"vaebench: {reason}", err=True)
     if summary.signal is not None:
         sys.exit(exit_codes.SIGNAL + summary.signal)
     if summary.storage_error is not None:
@@ -155,3 +157,5 @@ def _leave(made: Reproduction, *, damaged: bool) -> None:
         sys.exit(exit_codes.CONTRADICTED)
     if set(summary.states()) - {"done"}:
         sys.exit(exit_codes.SOME_FAILED)
+    if made.absent and all(each.judgement.verdict == "not tested" for each in made.rows):
+        sys.exit(exit_codes.DATA)

@@ -37,8 +37,11 @@ def load_function(name: str) -> Callable[..., Any]:
         except Exception as error:
             raise UsersCodeError(f"{module_name} cannot be imported ({_told(error)})") from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if function is None:
         raise UsersCodeError(f"{module_name} has no function {function_name!r}")
+    if not callable(function):
+        kind = type(function).__name__
+        raise UsersCodeError(f"{function_name!r} of {module_name} is no function: it is of {kind}")
     return function  # type: ignore[no-any-return]  # only a call can tell what a user's code gives
 
 

@@ -105,6 +105,29 @@ def test_the_mark_and_the_limit(spread: float, verdict: str, text: str) -> None:
     assert f"{100 * spread:.1f}" in table.rows[0]
 
 
+@pytest.mark.parametrize(
+    ("waited", "verdict", "text", "remark"),
+    [
+        (0.05, "steady", "20.0", ""),
+        (0.15, "noisy", "20.0 †", "waited 15% for a core"),
+        (0.5, "too noisy", "n/a", "too noisy, waited 50% for a core"),
+    ],
+)
+def test_a_step_that_waits_for_a_core_is_noisy_however_steadily(
+    waited: float, verdict: str, text: str, remark: str
+) -> None:
+    """Where others always have the core, each step takes twice as long as the machine needs."""
+    design = step()
+    timing = timed(design, 20.0).model_copy(update={"waited": waited})
+    frame = timing_frame([(fact(design, timing), "time")]).frame
+    assert frame["verdict"].tolist() == [verdict]
+    assert frame["spread"].tolist() == pytest.approx([0.02])
+    table = timing_table(benches(frame)[0], "timings")
+    entry = dict(zip(table.header, table.rows[0], strict=True))
+    assert entry["step, median"].replace("20.00", "20.0") == text
+    assert entry.get("remark", "") == remark
+
+
 @pytest.mark.parametrize(("spread", "noisy"), [(0.249, True), (0.099, False)])
 def test_a_ratio_with_a_noisy_side_is_marked(spread: float, noisy: bool) -> None:
     cpu, gpu = step(), step("cuda")

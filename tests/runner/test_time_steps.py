@@ -76,6 +76,18 @@ def test_a_real_timing_has_its_numbers(
         assert found.samples_per_second == pytest.approx(16e3 / found.step_ms_median)
 
 
+def test_time_that_a_step_waits_for_a_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the thread stands still meanwhile, here for two thirds of the time."""
+    design = TimedStep("cpu", latent_dim=2, batch_size=16, width=NARROW)
+    assert (stopwatch.time_step(design, Bound(1, 40)).waited or 0.0) < 1
+    monkeypatch.setattr(time, "thread_time", lambda: time.perf_counter() / 3)
+    found = stopwatch.time_step(design, Bound(1, 40))
+    assert found.waited == pytest.approx(2 / 3, abs=0.01)
+    assert found.noise == max(found.spread or 0.0, found.waited)
+    assert "too noisy for a number" in timing._told(found)
+    assert "67% of the time waiting for a core" in timing._told(found)
+
+
 def test_the_environment_is_that_of_the_timing_process(
     measured: tuple[Path, TimingSummary, list[str]],
 ) -> None:

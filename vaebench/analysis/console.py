@@ -113,7 +113,8 @@ def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
         notes.insert(0, f"... and {len(lines) - 2 - len(shown)} designs more: see the report")
     if len(kept) < len(widths):
         missing = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
-        notes.append(f"no room here for: {missing}")
+        told = f"no room here for: {missing} (a wider window shows more, the report all)"
+        notes += textwrap.wrap(told, max(width, 40))
     return "\n".join([*lines[:2], rule, *shown, *notes])
 
 

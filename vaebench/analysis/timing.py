@@ -1,8 +1,8 @@
 """Timed training steps: the tidy frame, what may be compared, the table, and where a GPU pays.
 
 A timing is compared with the CPU's of the same store, machine (processor, cores, threads, torch)
-and design, never with another machine's. Of a timing whose spread is above 10 % the number is
-marked; above 25 % none is given.
+and design, never with another machine's. Of a timing that is noisy by more than 10 %, in its spread
+or in waiting for a core, the number is marked; by more than 25 % none is given.
 """
 
 import itertools
@@ -67,6 +67,7 @@ _COLUMNS: Final = (
     "step_ms_low",
     "step_ms_high",
     "spread",
+    "waited",
     "verdict",
     "samples_per_second",
     "peak_memory_mib",
@@ -113,11 +114,12 @@ def load_timings(path: Path | str) -> pd.DataFrame:
     """The timings of one results folder: a row a record.
 
     Columns: `step_ms` is the median over blocks of steps in ms, `step_ms_low` and `step_ms_high`
-    their quartiles, `spread` the interquartile range over the median, `verdict` what that makes
-    of the number (`steady`, `noisy`, `too noisy`, or the state of a timing without one), `ratio`
-    how many times as fast as the CPU of the same machine and design, NaN where that has no
-    answer, `ratio_low` and `ratio_high` the same from the quartiles, `ratio_noisy` whether either
-    side is noisy. Times of a timing that is too noisy are NaN.
+    their quartiles, `spread` the interquartile range over the median, `waited` the share of the
+    time in which the steps waited for a core, `verdict` what the larger of the two makes of the
+    number (`steady`, `noisy`, `too noisy`, or the state of a timing without one), `ratio` how many
+    times as fast as the CPU of the same machine and design, NaN where that has no answer,
+    `ratio_low` and `ratio_high` the same from the quartiles, `ratio_noisy` whether either side is
+    noisy. Times of a timing that is too noisy are NaN.
 
     Warns of records that can't be used, as `load_results` does.
 
@@ -185,23 +187,23 @@ def _row(timing: Timing, fact: FactRecord, store: str) -> dict[str, object]:
         "verdict": timing.state,
     }
     same = ("device", "state", "reason", "latent_dim", "batch_size", "precision", "pack_size")
-    also = ("note", "likelihood", "threads", "steps", "warm_up_steps", "spread")
+    also = ("note", "likelihood", "threads", "steps", "warm_up_steps", "spread", "waited")
     row |= {name: getattr(timing, name) for name in (*same, *also)}
     if len(timing.hidden) == 1:
         row["width"] = timing.hidden[0]
     row["peak_memory_mib"] = timing.peak_memory_mib
     row["peak_memory_reason"] = timing.peak_memory_reason
-    if timing.spread is not None:
-        row |= _measured(timing, timing.spread)
+    if timing.noise is not None:
+        row |= _measured(timing, timing.noise)
     return row
 
 
-def _measured(timing: Timing, spread: float) -> dict[str, object]:
-    if spread > TOO_NOISY:
+def _measured(timing: Timing, noise: float) -> dict[str, object]:
+    if noise > TOO_NOISY:
         return {"verdict": "too noisy"}
     low, _, high = quartiles(timing.block_ms)
     return {
-        "verdict": "noisy" if spread > NOISY else "steady",
+        "verdict": "noisy" if noise > NOISY else "steady",
         "step_ms": timing.step_ms_median,
         "step_ms_low": low,
         "step_ms_high": high,
@@ -249,7 +251,8 @@ def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of numbers hold numbers, also where every timing failed."""
-    names = ("step_ms", "step_ms_low", "step_ms_high", "spread", "samples_per_second")
+    times = ("step_ms", "step_ms_low", "step_ms_high", "spread", "waited")
+    names = (*times, "samples_per_second")
     return frame.astype(dict.fromkeys((*names, "peak_memory_mib"), "float64"))
 
 
@@ -447,8 +450,9 @@ def timing_table(bench: Bench, name: str) -> Table:
         numeric=tuple(head not in ("device", "precision", "remark") for head in header),
         notes=(
             *timed,
-            f"spread: interquartile range over blocks of steps; above {NOISY:.0%} marked †, "
-            f"above {TOO_NOISY:.0%} no number is given",
+            "spread: interquartile range over blocks of steps",
+            f"marked †: spread, or time waited for a core, above {NOISY:.0%}; above "
+            f"{TOO_NOISY:.0%} no number is given",
             "peak memory: of the timing's own process, the images apart; on CUDA of the allocator",
         ),
     )
@@ -501,7 +505,9 @@ def _entry(value: float, spread: float, mark: str = "") -> str:
 def _remark(row: "pd.Series[Any]") -> str:
     if row["state"] != "done":
         return f"{row['state']}: {plain(row['reason'], 200)}"
+    busy = f"waited {row['waited']:.0%} for a core" if row["waited"] > NOISY else ""
     if row["verdict"] == "too noisy":
-        return "too noisy"
+        return ", ".join(filter(None, ("too noisy", busy)))
     told = (("note", row["note"]), ("memory", row["peak_memory_reason"]))
-    return "; ".join(f"{word}: {plain(text, 200)}" for word, text in told if not is_missing(text))
+    also = (f"{word}: {plain(text, 200)}" for word, text in told if not is_missing(text))
+    return "; ".join(filter(None, (busy, *also)))

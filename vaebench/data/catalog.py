@@ -184,7 +184,8 @@ def present(folder: Path, file: IdxFile) -> Path | None:
 def _missing_text(facts: FileSet, tried: tuple[Path, ...], data_dir: Path | None) -> str:
     return "\n".join(
         [
-            f"{facts.name} was not found: no folder has its four files (raw or .gz). Looked in",
+            f"{facts.name} was not found: no folder has its four files (raw or .gz).",
+            "Looked in",
             *(f"  {folder} ({_lack(folder, facts)})" for folder in tried),
             "Two ways to get it:",
             f"  vaebench data fetch {facts.name}          downloads it",

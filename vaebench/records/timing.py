@@ -28,7 +28,7 @@ REVISION = 1
 MOST_BLOCKS = 100
 
 NOISY, TOO_NOISY = 0.10, 0.25
-"""A timing whose spread is above the first is marked; above the second no number is given."""
+"""A timing with a `Timing.noise` above the first is marked; above the second no number is given."""
 
 
 class Timing(BaseModel):
@@ -45,6 +45,8 @@ class Timing(BaseModel):
             at most `MOST_BLOCKS`.
         step_ms_median: median over the blocks, ms.
         spread: interquartile range over the blocks divided by the median.
+        waited: of the wall time of steps on a CPU, the share in which their process waited for a
+            core that others had; no spread shows that where they always have it.
         samples_per_second: training images a second at the median step, over all of the pack.
         peak_memory_mib: peak of the process that timed, above its level with the images loaded;
             on CUDA that of the allocator. Without it, `peak_memory_reason` says why.
@@ -72,6 +74,7 @@ class Timing(BaseModel):
     block_ms: list[float] = []
     step_ms_median: float | None = None
     spread: float | None = None
+    waited: float | None = None
     samples_per_second: float | None = None
     peak_memory_mib: float | None = None
     peak_memory_reason: str | None = None
@@ -83,6 +86,11 @@ class Timing(BaseModel):
         if self.state == "done" and not (self.block_ms and self.step_ms_median):
             raise ValueError("a timing that is done has its block times and their median")
         return self
+
+    @property
+    def noise(self) -> float | None:
+        """The larger of `spread` and `waited`; None where there is no number."""
+        return None if self.spread is None else max(self.spread, self.waited or 0.0)
 
     @classmethod
     def absent(cls, step: TimedStep, state: Literal["failed", "unavailable"], reason: str) -> Self:

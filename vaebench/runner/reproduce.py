@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,14 @@ __all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
 
 @dataclass
 class Reproduction:
-    """How a re-test ended: a row a finding, the run of the cells behind them, and what is to be
-    said of their records.
+    """How a re-test ended: a row a finding, the run of the cells behind them, what is to be said of
+    their records, and why each data set that is not here is not, by its name.
     """
 
     rows: tuple[Assessed, ...]
     summary: RunSummary = field(default_factory=RunSummary)
     notes: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def reproduce(
@@ -100,7 +101,7 @@ def reproduce(
     evidence = collected(store)
     evidence = replace(evidence, facts={**evidence.facts, **made})
     rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
-    return Reproduction(rows, summary, outdated_notes(rows_of(evidence.frame, cells)))
+    return Reproduction(rows, summary, outdated_notes(rows_of(evidence.frame, cells)), absent)
 
 
 def collected(store: Store) -> Evidence:
@@ -131,7 +132,7 @@ def _absent_data(
             if dataset in FILE_SETS:
                 locate(dataset, data_dir)
         except (DataMissing, DataInvalid) as error:
-            absent[dataset] = str(error).splitlines()[0]
+            absent[dataset] = str(error)
     return absent
 
 
@@ -142,7 +143,8 @@ def _judged(
     judged = assess(finding, evidence, budget)
     missing = sorted(_needs(finding, budget) & set(absent))
     if judged.judgement.verdict == "not tested" and missing:
-        return Assessed(finding, budget, None, Judgement("not tested", absent[missing[0]]))
+        reason = absent[missing[0]].splitlines()[0].removesuffix(".")
+        return Assessed(finding, budget, None, Judgement("not tested", reason))
     return judged
 
 

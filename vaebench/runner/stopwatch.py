@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -83,13 +84,18 @@ def time_step(step: TimedStep, bound: Bound) -> Timing:
     first = warm_up.done_by(vae)
     peak = memory.peak()
     steps = bound.steps_of(min(first.step_seconds[1:]))
-    timed = _Work(step, images, settling + steps).done_by(vae)
+    work = _Work(step, images, settling + steps)
+    wall, own = time.perf_counter(), time.thread_time()
+    timed = work.done_by(vae)
+    wall, own = time.perf_counter() - wall, time.thread_time() - own
     unsettled = len(timed.step_seconds) - steps
     return Timing.measured(
         step,
         timed.step_seconds[unsettled:],
         warm_up_steps=len(first.step_seconds) + unsettled,
         note=timed.note,
+        # On another device a thread may well wait for the device.
+        waited=max(0.0, 1 - own / wall) if step.device == "cpu" else None,
         threads=torch.get_num_threads(),
         peak_memory_mib=peak.value,
         peak_memory_reason=peak.reason,

@@ -189,12 +189,14 @@ def _told(timing: Timing) -> str:
     )
     if timing.pack_size > 1:
         design += f", pack of {timing.pack_size}"
-    if timing.step_ms_median is None or timing.spread is None:
+    if timing.step_ms_median is None or timing.noise is None:
         return f"{design}: {timing.state} ({timing.reason})"
     spread = f"spread {timing.spread:.1%} over {timing.steps:,} steps"
-    if timing.spread > TOO_NOISY:
+    if timing.waited is not None and timing.waited > NOISY:
+        spread += f", {timing.waited:.0%} of the time waiting for a core that others had"
+    if timing.noise > TOO_NOISY:
         return f"{design}: too noisy for a number, {spread}"
-    noisy = ", noisy" if timing.spread > NOISY else ""
+    noisy = ", noisy" if timing.noise > NOISY else ""
     return f"{design}: {timing.step_ms_median:.3g} ms a step, {spread}{noisy}"
 
 
