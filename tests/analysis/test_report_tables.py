@@ -333,6 +333,17 @@ def test_a_score_that_is_no_bound_is_not_called_elbo(tmp_path: Path) -> None:
     assert "score, no bound" in store_text(tmp_path)
 
 
+def test_of_reasons_whose_numbers_differ_one_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with Store(tmp_path).writing() as store:
+        for cell in cells([GAUSSIAN], [2, 3], 1):
+            store.write(failed(cell, f"it must give (16, {cell.latent_dim}); it gave (16, 8)"))
+        store.write(failed(Cell(latent_dim=9), "out of memory"))
+    text = store_text(tmp_path)
+    assert "2: it must give (16, …); it gave (16, 8)\n     for instance " in text
+    assert re.search(r"for instance \S+-z2-\S+: it must give \(16, 2\); it gave \(16, 8\)", text)
+    assert re.search(r"1: out of memory\n     for instance \S+-z9-\S+$", text, re.MULTILINE)
+
+
 def test_latex_has_minus_signs_quotes_and_lines_that_break() -> None:
     sentence = "“odd” is what " + "many " * 20
     table = Table("t", "t", ("n", "why"), ("", ""), (("-1.5 ± 0.2", sentence),), (True, False))

@@ -158,8 +158,11 @@ def _states(frame: pd.DataFrame) -> list[str]:
         reasons = told.map(kind).value_counts()
         for reason, count in reasons.head(_REASONS_SHOWN).items():
             alike = told[told.map(kind) == reason]
+            text = common_text(alike.tolist())
+            # Where its numbers are cut, one cell's own say what happened.
+            own = "" if text == alike.iloc[0] else f": {alike.iloc[0]}"
             example = rows.loc[alike.index[0], "cell_id"]
-            lines.append(f"  {count}: {common_text(alike.tolist())}\n     for instance {example}")
+            lines.append(f"  {count}: {text}\n     for instance {example}{own}")
         if len(reasons) > _REASONS_SHOWN:
             lines.append(f"  and {len(reasons) - _REASONS_SHOWN} other reasons")
     return lines
