@@ -223,7 +223,7 @@ def run(
     """Train every cell of GRID, record what it measured, and make the report.
 
     GRID is a packaged grid's name (`vaebench list grids`) or a TOML file; `quick` needs no
-    download and takes about three minutes on two cores. Running it again does only what is missing.
+    download and takes a minute or two on two cores. Running it again does only what is missing.
     """
     from vaebench.preview import Ask, preview
     from vaebench.records.store import Store
