@@ -120,21 +120,25 @@ NETWORK = """
 from torch import nn
 
 def net(image_shape, latent_dim, encoder_width, decoder_width):
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.{}(), nn.Linear(5, encoder_width))
+    layers = nn.Linear(64, {width}), nn.{activation}(), nn.Linear({width}, encoder_width)
+    encoder = nn.Sequential(nn.Flatten(), *layers)
     return encoder, nn.Linear(latent_dim, decoder_width)
 """
 
 
-def test_a_network_edited_since_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("width", "activation"), [(5, "Tanh"), (6, "ReLU")])
+def test_a_network_edited_since_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, activation: str
+) -> None:
     module = tmp_path / "edited_network.py"
-    module.write_text(NETWORK.format("ReLU"))
+    module.write_text(NETWORK.format(width=5, activation="ReLU"))
     monkeypatch.syspath_prepend(tmp_path)
     run(grid(architecture=["edited_network:net"]), tmp_path / "store", keep_weights=True)
     (name,) = Store(tmp_path / "store").states()
     model = vaebench.load_model(tmp_path / "store", name)
     assert model.encode(torch.rand(1, 3, 64)).mean.numpy().shape == (1, 3, 2)
     # As long as before, and as new: Python's cache of compiled modules must not hide the edit.
-    module.write_text(NETWORK.format("Tanh"))
+    module.write_text(NETWORK.format(width=width, activation=activation))
     for cached in (tmp_path / "__pycache__").glob("*"):
         cached.unlink()
     monkeypatch.delitem(sys.modules, "edited_network")

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.records.arrays import WeightsMissing
 from vaebench.records.store import Store
@@ -75,10 +76,14 @@ def load_model(store: Store | Path | str, cell_id: str) -> VAE:
     try:
         vae.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"the weights of {cell_id} do not fit its network: {error}") from error
+        raise ValueError(f"{_changed(record.cell)}: its weights do not fit ({error})") from error
     vae.eval().requires_grad_(requires_grad=False)
     now = _probed(vae)
     # As far as rounding may differ between machines.
     if not all(torch.allclose(now[name], probed[name], rtol=1e-3, atol=1e-4) for name in _PROBED):
-        raise ValueError(f"{record.cell.architecture} is no longer the network that was trained")
+        raise ValueError(_changed(record.cell))
     return vae
+
+
+def _changed(cell: Cell) -> str:
+    return f"{cell.architecture} is no longer the network that was trained"
