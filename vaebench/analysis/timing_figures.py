@@ -45,8 +45,8 @@ def timing_caption(bench: Bench) -> str:
         f"{'Top: images' if ratios else 'Images'} a second against {sizes}, a line a device"
         f"{' and precision' * (bench.frame['precision'].nunique() > 1)}, all else fixed as said "
         f"above each panel.{below} A bar is the range between the quartiles of "
-        "the blocks of steps; an open marker is a noisy timing (spread over 10 %), and one with a "
-        "spread over 25 % is left out."
+        "the blocks of steps; an open marker is a noisy timing (spread, or time waited for a "
+        "core, over 10 %), and one that is so by over 25 % is left out."
     )
 
 
