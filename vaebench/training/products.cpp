@@ -48,8 +48,8 @@ float* room(int64_t numbers) {
     return reinterpret_cast<float*>((address + LINE - 1) / LINE * LINE);
 }
 
-// Rows of a matrix as rows of N registers; `columns` numbers are there, and what comes after them is
-// of no account.
+// Rows of a matrix as rows of N registers; `columns` numbers are there, and what follows them is of
+// no account.
 template <int N>
 void copy_strip(const Matrix& from, int64_t rows, int64_t columns, float* to) {
     for (int64_t k = 0; k < rows; k++, to += N * LANES) {
@@ -118,7 +118,8 @@ int64_t block_rows(int64_t depth) {
     return ((depth + blocks - 1) / blocks + EIGHT - 1) / EIGHT * EIGHT;
 }
 
-// The pixel is written, and kept only if it isn't zero: a branch would be guessed wrongly too often.
+// The pixel is written, and kept only if it isn't zero: a branch would be guessed wrongly too
+// often.
 Pixel* keep(float value, int64_t row, Pixel* next) {
     *next = {static_cast<uint32_t>(row) * REGISTER, value};
     return next + (value != 0);
@@ -342,14 +343,14 @@ extern "C" int dense_product_pays() {
 
 // x (images, size) times dense (size, width): outcome (images, width).
 extern "C" void pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
-                         int64_t width, float* outcome) {
+                             int64_t width, float* outcome) {
     find_by_image(x, images, size, block_rows(size));
     times(by_image, dense, size, width, outcome);
 }
 
 // x (images, size) turned, times dense (images, width): outcome (size, width).
-extern "C" void turned_pixels_times(const float* x, int64_t images, int64_t size, const float* dense,
-                                int64_t width, float* outcome) {
+extern "C" void turned_pixels_times(const float* x, int64_t images, int64_t size,
+                                    const float* dense, int64_t width, float* outcome) {
     find_by_place(x, images, size, block_rows(images));
     times(by_place, dense, images, width, outcome);
 }
@@ -357,8 +358,8 @@ extern "C" void turned_pixels_times(const float* x, int64_t images, int64_t size
 // first (rows, depth) times second (depth, width): outcome (rows, width). The first's `down` or
 // `right` is one.
 extern "C" void dense_times(const float* first, int64_t down, int64_t right, const float* second,
-                        int64_t second_down, int64_t second_right, float* outcome, int64_t rows,
-                        int64_t depth, int64_t width) {
+                            int64_t second_down, int64_t second_right, float* outcome,
+                            int64_t rows, int64_t depth, int64_t width) {
     const Matrix a{first, down, right};
     each_strip<TILE_REGISTERS>(width, [&](auto registers, int64_t j, int64_t columns) {
         constexpr int N = registers.COUNT;
