@@ -18,10 +18,10 @@ import pandas as pd
 import pytest
 
 import vaebench
-from vaebench.cli import cli, main
+from vaebench.cli.main import cli, main
 from vaebench.records.files import Files
 from vaebench.records.store import Store
-from vaebench.terminal import printable
+from vaebench.system.terminal import printable
 
 ROOT = Path(__file__).parents[1]
 SMALL = """
@@ -568,7 +568,7 @@ class Blocked:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocked())
-from vaebench.cli import main
+from vaebench.cli.main import main
 
 codes = []
 for words in json.loads(sys.argv[1]):
@@ -607,7 +607,7 @@ def test_what_trains_nothing_works_without_torch(here: Path) -> None:
 
 HEAVY = """
 import sys
-from vaebench.cli import main
+from vaebench.cli.main import main
 try:
     main(["--help"])
 except SystemExit:

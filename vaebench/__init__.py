@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vaebench.analysis.comparison import compare
     from vaebench.analysis.frame import load_results
-    from vaebench.analysis.report import write_report
     from vaebench.analysis.timing import load_timings
     from vaebench.auditing import audit
     from vaebench.grid.cell import Cell
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
+    from vaebench.report.report import write_report
     from vaebench.runner.api import run
     from vaebench.runner.models import load_model
     from vaebench.runner.reproduce import reproduce
@@ -53,7 +53,7 @@ _HOMES = {
     "reproduce": "vaebench.runner.reproduce",
     "run": "vaebench.runner.api",
     "time_steps": "vaebench.runner.timing",
-    "write_report": "vaebench.analysis.report",
+    "write_report": "vaebench.report.report",
 }
 
 

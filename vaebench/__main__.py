@@ -1,6 +1,6 @@
 """``python -m vaebench``."""
 
-from vaebench.cli import main
+from vaebench.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,12 +9,12 @@ import pytest
 from synthetic import record
 
 from vaebench.analysis.frame import load_results, read_results
-from vaebench.analysis.overview import result_tables
 from vaebench.data.catalog import fingerprint
 from vaebench.grid.cell import cell_id
 from vaebench.grid.spec import Grid
 from vaebench.records.files import Files
 from vaebench.records.store import Store
+from vaebench.report.overview import result_tables
 from vaebench.runner.plan import make_plan
 from vaebench.runner.run import run_grid
 

@@ -6,14 +6,14 @@ import pytest
 from matplotlib.figure import Figure
 from synthetic import CHECKSUM, arrays, cells, diverged, record, series
 
-from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import NotComparable, groups
 from vaebench.analysis.frame import tidy
-from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
-from vaebench.analysis.style import drawing
 from vaebench.analysis.summary import summarise
 from vaebench.grid.cell import cell_id
+from vaebench.plots import cost_figures, figures, pictures, plane_figures
+from vaebench.plots.keys import Keys
+from vaebench.plots.style import drawing
 from vaebench.records.schema import CellRecord, Status
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": "learned"}

@@ -12,9 +12,9 @@ from typing import NoReturn
 import pytest
 from synthetic import cells, diverged, failed, fill, record
 
-from vaebench.analysis import report
-from vaebench.analysis.report import NothingToReport, write_report
 from vaebench.grid.cell import Cell
+from vaebench.report import report
+from vaebench.report.report import NothingToReport, write_report
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7*7 }} {% raise %} javascript:'
 DESIGNS = [{"likelihood": "gaussian", "sigma": "learned"}]
@@ -124,7 +124,7 @@ def test_the_same_records_give_the_same_bytes_anywhere(
     (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.labelpad: 30\nbackend: TkAgg\n")
     code = (
         "import sys, locale; locale.setlocale(locale.LC_ALL, ''); "
-        "from vaebench.analysis.report import write_report; "
+        "from vaebench.report.report import write_report; "
         "write_report([sys.argv[1]], sys.argv[2])"
     )
     environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}

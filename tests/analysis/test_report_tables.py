@@ -12,11 +12,14 @@ import pandas as pd
 import pytest
 from synthetic import cells, diverged, failed, record
 
-from vaebench.analysis.console import store_text
-from vaebench.analysis.export import export
 from vaebench.analysis.frame import load_results, tidy
-from vaebench.analysis.narrative import sentences
-from vaebench.analysis.overview import (
+from vaebench.cli.console import store_text
+from vaebench.grid.cell import Cell
+from vaebench.records.schema import Metric, Status
+from vaebench.records.store import Store
+from vaebench.report.export import export
+from vaebench.report.narrative import sentences
+from vaebench.report.overview import (
     alike,
     code_tables,
     cost_tables,
@@ -26,10 +29,7 @@ from vaebench.analysis.overview import (
     unfinished,
     warnings_table,
 )
-from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
-from vaebench.grid.cell import Cell
-from vaebench.records.schema import Metric, Status
-from vaebench.records.store import Store
+from vaebench.report.tables import Table, csv_text, latex, markdown, shortened
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 

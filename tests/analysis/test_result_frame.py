@@ -128,6 +128,6 @@ def test_analysis_needs_no_torch() -> None:
         "        if name.split('.')[0] in ('torch', 'torchvision'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refused())\n"
-        "import vaebench.analysis.report, vaebench.analysis.export"
+        "import vaebench.report.report, vaebench.report.export"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaebench.analysis.saving import Saver, save_png
-from vaebench.analysis.style import drawing
+from vaebench.plots.saving import Saver, save_png
+from vaebench.plots.style import drawing
 
 
 def figure(height: float) -> Figure:

@@ -10,13 +10,13 @@ from scipy import stats
 import vaebench
 from vaebench.analysis.comparability import NotComparable
 from vaebench.analysis.comparison import compare, paired, parse_side
-from vaebench.analysis.console import comparison_text, store_text
 from vaebench.analysis.frame import outdated_notes, tidy, without_superseded
-from vaebench.analysis.overview import once
+from vaebench.cli.console import comparison_text, store_text
 from vaebench.findings.evidence import rows_of
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status
 from vaebench.records.store import Store
+from vaebench.report.overview import once
 
 A = {0: -101.5, 1: -99.0, 2: -104.25, 3: -100.0}
 B = {0: -99.0, 1: -98.0, 2: -100.25, 3: -98.5}

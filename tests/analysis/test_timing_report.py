@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 from synthetic import cells, fill, record
 
-from vaebench.analysis.report import NothingToReport, write_report
-from vaebench.analysis.style import drawing
 from vaebench.analysis.timing import (
     benches,
     crossovers,
@@ -21,11 +19,13 @@ from vaebench.analysis.timing import (
     timing_frame,
     timing_table,
 )
-from vaebench.analysis.timing_figures import timing_figure
 from vaebench.grid.timed_step import TimedStep
+from vaebench.plots.style import drawing
+from vaebench.plots.timing_figures import timing_figure
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import Timing, timing_id
+from vaebench.report.report import NothingToReport, write_report
 
 GPU = "NVIDIA A100"
 
@@ -359,7 +359,7 @@ class Blocked:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocked())
-from vaebench.cli import main
+from vaebench.cli.main import main
 
 main(json.loads(sys.argv[1]))
 """
@@ -384,7 +384,7 @@ def test_timings_are_read_without_torch(
 def test_the_terminal_shows_every_machine_and_why_a_number_is_missing(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vaebench.cli import main
+    from vaebench.cli.main import main
 
     with pytest.raises(SystemExit) as left:
         main(["show", str(store)])

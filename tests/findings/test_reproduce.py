@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from planted import evidence
 
 import vaebench.runner.reproduce as reproducing
-from vaebench.analysis.findings_page import measured_text, write_findings_page
-from vaebench.cli_reproduce import reproduce, verdict_table
+from vaebench.cli.reproduce import reproduce, verdict_table
 from vaebench.findings.evidence import rows_of
 from vaebench.findings.finding import Assessed, Finding, assess
 from vaebench.findings.registry import (
@@ -27,6 +26,7 @@ from vaebench.findings.story import latent_story
 from vaebench.findings.verdict import Judgement, Margin, Statistic
 from vaebench.grid.cell import Cell
 from vaebench.records.store import Store
+from vaebench.report.findings_page import measured_text, write_findings_page
 
 
 def test_there_are_thirty_findings_with_a_rule_for_a_budget():

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from vaebench.grid.cell import Cell
-from vaebench.runner.local import LocalEngine
+from vaebench.runner.engines.local import LocalEngine
 from vaebench.runner.messages import Task
 from vaebench.runner.pool import Pool
 
@@ -33,7 +33,7 @@ def test_a_busy_worker_is_ended() -> None:
 
 _LEAK = """
 from multiprocessing import resource_tracker
-from vaebench.processes import not_to_be_stopped
+from vaebench.system.processes import not_to_be_stopped
 
 with not_to_be_stopped():
     pass

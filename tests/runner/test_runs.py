@@ -149,7 +149,7 @@ def test_a_worker_killed_in_mid_epoch_is_tried_once_more_with_the_same_result(
     # The fork server hands its own environment on, so the mark's place is set where workers read.
     made = grid(architecture=["hostile_networks:killed_once"])
     mark = tmp_path / "mark"
-    monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(mark)))
+    monkeypatch.setattr("vaebench.runner.engines.local._serve", _Serving(str(mark)))
     summary, _ = run(made, tmp_path / "killed")
     assert mark.exists()
     assert summary.states() == {"done": 1}
@@ -166,7 +166,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = grid(architecture=["hostile_networks:killed_once_later"])
-    monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(tmp_path / "mark"), every=0.0))
+    monkeypatch.setattr(
+        "vaebench.runner.engines.local._serve", _Serving(str(tmp_path / "mark"), every=0.0)
+    )
     run(made, tmp_path / "killed")
     run(made, tmp_path / "unbroken")
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "unbroken")
@@ -270,7 +272,7 @@ def test_the_noise_of_a_users_own_network_is_that_of_the_cells_seed(
     drawn = []
     for name, seeds in (("forward", [0, 1]), ("backward", [1, 0])):
         notes = tmp_path / f"{name}.txt"
-        monkeypatch.setattr("vaebench.runner.local._serve", _Serving(str(notes)))
+        monkeypatch.setattr("vaebench.runner.engines.local._serve", _Serving(str(notes)))
         for seed in seeds:
             run(grid(architecture=["hostile_networks:draws"], seed=[seed]), tmp_path / name)
         drawn.append(notes.read_text().splitlines())
@@ -285,7 +287,7 @@ def test_a_failure_does_not_name_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(HERE.parent))
     # Workers of a fork server keep the environment that it began with.
-    monkeypatch.setattr("vaebench.runner.local._serve", _AtHome(str(HERE.parent)))
+    monkeypatch.setattr("vaebench.runner.engines.local._serve", _AtHome(str(HERE.parent)))
     run(grid(architecture=["hostile_networks:raises"]), tmp_path)
     status = Store(tmp_path).read_all()[0][0].status
     told = str(status.detail["traceback"])

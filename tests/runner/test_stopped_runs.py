@@ -15,9 +15,9 @@ import pytest
 from stored_numbers import GONE_ON, numbers
 
 from vaebench.grid.spec import Grid
-from vaebench.processes import Stop, not_to_be_stopped
 from vaebench.records.store import Store
 from vaebench.runner.run import run_grid
+from vaebench.system.processes import Stop, not_to_be_stopped
 
 pytestmark = [
     pytest.mark.slow,

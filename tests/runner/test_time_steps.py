@@ -14,13 +14,13 @@ import torch
 
 from vaebench.grid.cell import Cell
 from vaebench.grid.timed_step import TimedStep
-from vaebench.processes import Stop
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store, StoreBusy
 from vaebench.records.timing import Timing
 from vaebench.runner import stopwatch, timing
 from vaebench.runner.messages import Bound, Place
 from vaebench.runner.timing import TimingSummary, time_steps
+from vaebench.system.processes import Stop
 from vaebench.training.batches import blocks, steps_of_a_block
 from vaebench.training.loop import Divergence, Training, train
 from vaebench.training.replay import blocks_before_replay

@@ -16,10 +16,10 @@ import pandas as pd
 from vaebench.analysis.frame import Damaged, require_folder, warn_of_unused
 from vaebench.analysis.labels import is_missing, order_key, plain, value_text
 from vaebench.analysis.summary import number
-from vaebench.analysis.tables import Table
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
+from vaebench.report.tables import Table
 
 __all__ = [
     "SIZES",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.auditing.form import Audit, AuditError
 from vaebench.auditing.words import RECONSTRUCTIONS, audit_reductions
-from vaebench.users_code import UsersCodeError, load_function
+from vaebench.grid.user_code import UsersCodeError, load_function
 
 if TYPE_CHECKING:
     from vaebench.auditing.probe import Loss

@@ -36,8 +36,8 @@ from vaebench.data.catalog import (
 )
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
-from vaebench.disk import naming
 from vaebench.grid.choices import DATASETS
+from vaebench.system.disk import naming
 
 __all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "require", "verify"]
 

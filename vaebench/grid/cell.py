@@ -18,8 +18,8 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vaebench.grid import choices
+from vaebench.grid.user_code import source_digest
 from vaebench.grid.values import Check, Flag, Name, Real, Sizes, Whole, shown
-from vaebench.users_code import source_digest
 
 __all__ = [
     "AXES",

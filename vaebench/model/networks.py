@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from vaebench.users_code import load_function
+from vaebench.grid.user_code import load_function
 
 __all__ = ["Sizes", "build_networks"]
 

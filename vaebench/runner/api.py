@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
-from vaebench.runner.engine import EngineName
+from vaebench.runner.engines.base import EngineName
 from vaebench.runner.run import RunSummary, run_grid
 
 __all__ = ["run"]

@@ -19,6 +19,7 @@ from vaebench.evaluation.evaluate import Evaluation, evaluate
 from vaebench.evaluation.guards import comparable_as
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
+from vaebench.grid.user_code import source_digest
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
 from vaebench.runner.machine import environment
@@ -28,7 +29,6 @@ from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator, seed_the_defaults, training_generators
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
-from vaebench.users_code import source_digest
 
 __all__ = ["execute"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vaebench.grid.cell import Cell, is_own_data
 from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.user_code import source_digest
 from vaebench.records.schema import CellRecord, Environment, Status
-from vaebench.users_code import source_digest
 
 __all__ = [
     "Arrays",

@@ -13,7 +13,7 @@ from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
 from vaebench.grid.choices import DATASETS
 from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.spec import Grid
-from vaebench.users_code import lack_of_function
+from vaebench.grid.user_code import lack_of_function
 
 __all__ = ["Estimate", "Plan", "Planned", "estimate", "make_plan"]
 

@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from vaebench.data.acquire import require
 from vaebench.grid.spec import Grid
-from vaebench.processes import GRACE_SECONDS, Stop
 from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
-from vaebench.runner.engine import Engine, EngineName, engine_of
+from vaebench.runner.engines.base import Engine, EngineName, engine_of
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Plan, Planned, estimate, lack_of_memory, make_plan, packs
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
+from vaebench.system.processes import GRACE_SECONDS, Stop
 
 __all__ = ["RunSummary", "devices_of", "run_grid", "surveyed"]
 

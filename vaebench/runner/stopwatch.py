@@ -13,12 +13,12 @@ import torch
 from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.timed_step import IMAGE_SHAPE, LEVELS, TimedStep
 from vaebench.model.vae import VAE
-from vaebench.processes import serve_the_parent
 from vaebench.records.timing import Timing
 from vaebench.runner.machine import absent_device, available_devices, environment, settle
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Bound, Place
 from vaebench.runner.seeding import generator, training_generators
+from vaebench.system.processes import serve_the_parent
 from vaebench.training.batches import steps_of_a_block
 from vaebench.training.loop import Training, train
 from vaebench.training.replay import blocks_before_replay

@@ -11,13 +11,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from vaebench.grid.timed_step import TimedStep, sweep
-from vaebench.processes import Stop, not_to_be_stopped, without_the_script
 from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
-from vaebench.runner.local import default_jobs
+from vaebench.runner.engines.local import default_jobs
 from vaebench.runner.messages import Bound, Place
+from vaebench.system.processes import Stop, not_to_be_stopped, without_the_script
 
 __all__ = ["TimingSummary", "time_steps"]
 

@@ -20,7 +20,6 @@ import torch
 
 from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.grid.cell import Cell
-from vaebench.processes import serve_the_parent
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
@@ -34,6 +33,7 @@ from vaebench.runner.messages import (
     unfinished,
 )
 from vaebench.runner.output import capped_output
+from vaebench.system.processes import serve_the_parent
 from vaebench.training.loop import Stopped
 
 __all__ = ["serve", "work"]

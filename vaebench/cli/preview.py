@@ -15,7 +15,7 @@ from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.engine import Engine
+from vaebench.runner.engines.base import Engine
 from vaebench.runner.plan import Estimate, Plan, estimate, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
 from vaebench.analysis.comparability import Group, groups, is_bound
-from vaebench.analysis.figures import split_places
 from vaebench.analysis.frame import NOT_MEASURED, without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import (
@@ -25,9 +24,10 @@ from vaebench.analysis.labels import (
     varying,
 )
 from vaebench.analysis.summary import Interval, design_summaries, intervals, number, summary_text
-from vaebench.analysis.tables import Table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.grid.cell import AXES
+from vaebench.plots.figures import split_places
+from vaebench.report.tables import Table
 
 __all__ = [
     "Overview",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from vaebench.analysis.labels import is_missing, value_text
-from vaebench.analysis.tables import csv_text
-from vaebench.disk import naming
+from vaebench.report.tables import csv_text
+from vaebench.system.disk import naming
 
 __all__ = ["export", "flat"]
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
-from vaebench.analysis.figures import (
+from vaebench.analysis.labels import ordered, varying
+from vaebench.analysis.summary import measurements, shared
+from vaebench.plots.figures import (
     Design,
     Drawn,
     Part,
@@ -32,11 +34,9 @@ from vaebench.analysis.figures import (
     spread_sizes,
     swept,
 )
-from vaebench.analysis.keys import Keys
-from vaebench.analysis.labels import ordered, varying
-from vaebench.analysis.palette import Colour
-from vaebench.analysis.style import INK, WIDTH, tick
-from vaebench.analysis.summary import measurements, shared
+from vaebench.plots.keys import Keys
+from vaebench.plots.palette import Colour
+from vaebench.plots.style import INK, WIDTH, tick
 
 __all__ = ["cost", "cost_by_design"]
 

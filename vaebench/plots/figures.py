@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label, unit
 from vaebench.analysis.comparability import Group, is_bound, require_comparable
-from vaebench.analysis.keys import Key, Keys
 from vaebench.analysis.labels import (
     design_label,
     design_labels,
@@ -38,9 +37,10 @@ from vaebench.analysis.labels import (
     value_text,
     varying,
 )
-from vaebench.analysis.palette import Colour
-from vaebench.analysis.style import INK, WIDTH, tick
 from vaebench.analysis.summary import design_summaries, summarise
+from vaebench.plots.keys import Key, Keys
+from vaebench.plots.palette import Colour
+from vaebench.plots.style import INK, WIDTH, tick
 
 __all__ = [
     "Drawn",

@@ -6,13 +6,13 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups, is_bound
-from vaebench.analysis.figures import split, split_places
 from vaebench.analysis.kinds import collapsed, named_designs
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
-from vaebench.analysis.overview import overlap
 from vaebench.analysis.summary import design_summaries, summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
+from vaebench.plots.figures import split, split_places
 from vaebench.records.metrics import METRICS
+from vaebench.report.overview import overlap
 
 __all__ = ["sentences"]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from vaebench import __version__
-from vaebench.runner.engine import EngineError, Worker, WorkerDied
+from vaebench.runner.engines.base import EngineError, Worker, WorkerDied
 from vaebench.runner.messages import Finished, Message, StopRequest, Task
 
 __all__ = ["RayEngine", "RayWorker"]

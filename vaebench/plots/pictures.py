@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS
-from vaebench.analysis.figures import evenly, headed, split, widest
 from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
-from vaebench.analysis.palette import colours
-from vaebench.analysis.style import INK, WIDTH
+from vaebench.plots.figures import evenly, headed, split, widest
+from vaebench.plots.palette import colours
+from vaebench.plots.style import INK, WIDTH
 
 __all__ = ["interpolations", "prior_samples", "reconstructions", "traversals", "tsne_maps"]
 

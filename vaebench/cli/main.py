@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vaebench import __version__, exit_codes
-from vaebench.cli_folders import FOLDER, data_dir_option
-from vaebench.cli_reproduce import reproduce
-from vaebench.cli_time import time_command
-from vaebench.terminal import adapt, printable
+from vaebench.cli.options import FOLDER, data_dir_option
+from vaebench.cli.reproduce import reproduce
+from vaebench.cli.time_steps import time_command
+from vaebench.system.terminal import adapt, printable
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from vaebench.grid.spec import Grid
-    from vaebench.runner.engine import EngineName
+    from vaebench.runner.engines.base import EngineName
     from vaebench.runner.run import RunSummary
 
 __all__ = ["cli", "main"]
@@ -40,13 +40,13 @@ _EXIT_CODES = {
     "vaebench.records.files.StorageError": exit_codes.USAGE,
     "vaebench.data.faults.DataMissing": exit_codes.DATA,
     "vaebench.data.faults.DataInvalid": exit_codes.DATA,
-    "vaebench.runner.engine.EngineError": exit_codes.USAGE,
+    "vaebench.runner.engines.base.EngineError": exit_codes.USAGE,
     "vaebench.records.store.StoreBusy": exit_codes.BUSY,
     "vaebench.records.store.RecordMissing": exit_codes.USAGE,
     "vaebench.records.schema.RecordError": exit_codes.DAMAGED,
     "vaebench.records.arrays.ArraysDamaged": exit_codes.DAMAGED,
-    "vaebench.analysis.report.OnlyDamaged": exit_codes.DAMAGED,
-    "vaebench.analysis.report.NothingToReport": exit_codes.NOTHING,
+    "vaebench.report.report.OnlyDamaged": exit_codes.DAMAGED,
+    "vaebench.report.report.NothingToReport": exit_codes.NOTHING,
     # A file or folder that can't be read or written.
     "builtins.OSError": exit_codes.USAGE,
 }
@@ -225,9 +225,9 @@ def run(
     GRID is a packaged grid's name (`vaebench list grids`) or a TOML file; `quick` needs no
     download and takes a minute or two on two cores. Running it again does only what is missing.
     """
-    from vaebench.preview import Ask, preview
+    from vaebench.cli.preview import Ask, preview
     from vaebench.records.store import Store
-    from vaebench.runner.engine import engine_of
+    from vaebench.runner.engines.base import engine_of
     from vaebench.runner.run import run_grid
 
     if time_limit is not None and math.isnan(time_limit):
@@ -273,7 +273,7 @@ def _report_folder(store: Path, given: Path | None, *, wanted: bool) -> Path | N
         if given is not None:
             raise click.UsageError("--report-dir says where the report goes; --no-report, none")
         return None
-    from vaebench.analysis.target import check_target, default_target
+    from vaebench.report.target import check_target, default_target
 
     folder = given or default_target([store])
     with _usage_errors():
@@ -283,7 +283,7 @@ def _report_folder(store: Path, given: Path | None, *, wanted: bool) -> Path | N
 
 def _write_report(stores: Sequence[Path], folder: Path | None) -> tuple[str, ...]:
     """Make the report; a line for each file that could not be used."""
-    from vaebench.analysis.report import make_report
+    from vaebench.report.report import make_report
 
     try:
         made = make_report(stores, folder)
@@ -308,7 +308,7 @@ def _grid(name: str, settings: Sequence[str], device: str | None) -> Grid:
 
 
 def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
-    from vaebench.preview import duration
+    from vaebench.cli.preview import duration
 
     if not summary.trained and summary.left == 0:
         _say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
@@ -319,7 +319,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
         if summary.worker_time is not None and summary.signal is None:
             _say(summary.worker_time.text())
     if table and summary.storage_error is None and summary.states():
-        from vaebench.analysis.console import store_text
+        from vaebench.cli.console import store_text
 
         _say(f"\n{store_text(root, most_rows=_ROWS_AFTER_A_RUN)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
@@ -398,7 +398,7 @@ def compare(a: str, b: str, metric: str) -> None:
     """
     from vaebench.analysis.comparison import compare as compared
     from vaebench.analysis.comparison import parse_side
-    from vaebench.analysis.console import comparison_text
+    from vaebench.cli.console import comparison_text
 
     with _usage_errors():
         _must_exist(*(parse_side(side)[0] for side in (a, b)))
@@ -422,9 +422,9 @@ def export(store: Path, output: Path) -> None:
 
     Of a store that holds no cells, but what `vaebench time` measured: a row a timing.
     """
-    from vaebench.analysis.export import export as write_table
     from vaebench.analysis.frame import load_with_damage
     from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.report.export import export as write_table
 
     _must_exist(store)
     frame, damages = load_with_damage(store)
@@ -453,7 +453,7 @@ _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
 @click.argument("what", type=click.Choice(_LISTS))
 def list_(what: str) -> None:
     """Print what there is, each with one line."""
-    from vaebench.listing import lines_of
+    from vaebench.cli.listing import lines_of
 
     for line in lines_of(what):
         _say(line)
@@ -467,8 +467,8 @@ def show(store: Path, cell: str | None) -> None:
 
     CELL may be the beginning of a cell's name.
     """
-    from vaebench.analysis.console import fact_text, record_text, store_text, timings_text
     from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.cli.console import fact_text, record_text, store_text, timings_text
     from vaebench.records.store import Store
 
     _must_exist(store)
@@ -573,8 +573,8 @@ def doctor(store: Path | None) -> None:
     """Print machine, versions and devices; and of a store what is damaged."""
     if store is not None:
         _must_exist(store)
-        from vaebench.analysis.report import NothingToReport
         from vaebench.records.store import Store
+        from vaebench.report.report import NothingToReport
 
         if not any((store / room).is_dir() for room in ("cells", "facts")):
             raise NothingToReport(f"{store} is no store: it holds no records")
@@ -625,7 +625,7 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: object) -> None:
         _say(zoo_text(run_zoo()))
         return
     if peers:
-        from vaebench.analysis.console import peers_table
+        from vaebench.cli.console import peers_table
 
         _say(peers_table())
         return

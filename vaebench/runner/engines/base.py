@@ -1,7 +1,7 @@
 """Where the processes that train are started, and how a run speaks to them; needs no torch.
 
-``local`` starts them on this machine (`vaebench.runner.local`), ``ray`` on the machines of a Ray
-cluster (`vaebench.runner.cluster`). What a cell gives does not depend on it.
+``local`` starts them on this machine (`local`), ``ray`` on the machines of a Ray
+cluster (`ray_cluster`). What a cell gives does not depend on it.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def engine_of(name: EngineName) -> Engine:
     """
     # Each imports what the other does not need.
     if name == "local":
-        from vaebench.runner.local import LocalEngine
+        from vaebench.runner.engines.local import LocalEngine
 
         return LocalEngine()
     if name == "ray":
-        from vaebench.runner.cluster import RayEngine
+        from vaebench.runner.engines.ray_cluster import RayEngine
 
         return RayEngine()
     raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {name!r}")

@@ -15,12 +15,7 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vaebench.analysis import cost_figures, figures, pictures, plane_figures
 from vaebench.analysis.comparability import Group, groups
-from vaebench.analysis.export import flat
-from vaebench.analysis.facts import counted as counted_cells
-from vaebench.analysis.facts import facts, named
-from vaebench.analysis.figures import Drawn
 from vaebench.analysis.frame import (
     Damaged,
     Results,
@@ -29,10 +24,29 @@ from vaebench.analysis.frame import (
     require_folder,
     without_superseded,
 )
-from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import ordered, plain
-from vaebench.analysis.narrative import sentences
-from vaebench.analysis.overview import (
+from vaebench.analysis.timing import (
+    Timings,
+    benches,
+    counted,
+    crossovers,
+    device_label,
+    precisions,
+    read_timings,
+    timing_table,
+)
+from vaebench.plots import cost_figures, figures, pictures, plane_figures
+from vaebench.plots.figures import Drawn
+from vaebench.plots.keys import Keys
+from vaebench.plots.saving import Saver
+from vaebench.plots.style import drawing
+from vaebench.plots.timing_figures import timing_caption, timing_figure
+from vaebench.records.store import Store
+from vaebench.report.export import flat
+from vaebench.report.facts import counted as counted_cells
+from vaebench.report.facts import facts, named
+from vaebench.report.narrative import sentences
+from vaebench.report.overview import (
     Overview,
     alike,
     code_tables,
@@ -44,24 +58,10 @@ from vaebench.analysis.overview import (
     unfinished,
     warnings_table,
 )
-from vaebench.analysis.page import Page, Picture, Section, html
-from vaebench.analysis.saving import Saver
-from vaebench.analysis.style import drawing
-from vaebench.analysis.tables import Table, csv_text, latex, markdown, shortened
-from vaebench.analysis.target import check_target, default_target
-from vaebench.analysis.timing import (
-    Timings,
-    benches,
-    counted,
-    crossovers,
-    device_label,
-    precisions,
-    read_timings,
-    timing_table,
-)
-from vaebench.analysis.timing_figures import timing_caption, timing_figure
-from vaebench.disk import naming
-from vaebench.records.store import Store
+from vaebench.report.page import Page, Picture, Section, html
+from vaebench.report.tables import Table, csv_text, latex, markdown, shortened
+from vaebench.report.target import check_target, default_target
+from vaebench.system.disk import naming
 
 __all__ = [
     "NothingToReport",

@@ -10,12 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from vaebench.analysis.figures import headed, legend_columns, size_axis
-from vaebench.analysis.keys import MARKERS
 from vaebench.analysis.labels import drawable
-from vaebench.analysis.palette import Colour, colours
-from vaebench.analysis.style import FADED, WIDTH, tick
 from vaebench.analysis.timing import SIZES, Bench, Line, lines
+from vaebench.plots.figures import headed, legend_columns, size_axis
+from vaebench.plots.keys import MARKERS
+from vaebench.plots.palette import Colour, colours
+from vaebench.plots.style import FADED, WIDTH, tick
 
 __all__ = ["timing_caption", "timing_figure"]
 

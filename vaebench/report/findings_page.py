@@ -12,24 +12,24 @@ from tempfile import TemporaryDirectory, mkdtemp
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vaebench.analysis import figures, pictures, plane_figures
 from vaebench.analysis.comparability import groups
-from vaebench.analysis.facts import facts
-from vaebench.analysis.figures import Drawn
 from vaebench.analysis.frame import outdated_notes
-from vaebench.analysis.keys import Keys
 from vaebench.analysis.labels import drawable
-from vaebench.analysis.page import Picture, render
-from vaebench.analysis.palette import colours
-from vaebench.analysis.saving import save_png
-from vaebench.analysis.style import FADED, WIDTH, drawing
 from vaebench.analysis.summary import number
-from vaebench.disk import naming
 from vaebench.findings.evidence import Evidence, rows_of, select
 from vaebench.findings.finding import Assessed
 from vaebench.findings.latent import LATENT, latent_cells
 from vaebench.findings.story import latent_story
 from vaebench.findings.verdict import VERDICTS, Margin, Statistic, Untested
+from vaebench.plots import figures, pictures, plane_figures
+from vaebench.plots.figures import Drawn
+from vaebench.plots.keys import Keys
+from vaebench.plots.palette import colours
+from vaebench.plots.saving import save_png
+from vaebench.plots.style import FADED, WIDTH, drawing
+from vaebench.report.facts import facts
+from vaebench.report.page import Picture, render
+from vaebench.system.disk import naming
 
 __all__ = ["counted", "measured_text", "write_findings_page"]
 

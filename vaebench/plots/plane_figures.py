@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
-from vaebench.analysis.figures import (
+from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
+from vaebench.analysis.summary import summarise
+from vaebench.plots.figures import (
     evenly,
     headed,
     legend_columns,
@@ -23,11 +25,9 @@ from vaebench.analysis.figures import (
     split,
     split_places,
 )
-from vaebench.analysis.keys import MARKERS, Key, Keys
-from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
-from vaebench.analysis.palette import Colour
-from vaebench.analysis.style import FADED, WIDTH, tick
-from vaebench.analysis.summary import summarise
+from vaebench.plots.keys import MARKERS, Key, Keys
+from vaebench.plots.palette import Colour
+from vaebench.plots.style import FADED, WIDTH, tick
 
 __all__ = ["near", "rate_distortion"]
 

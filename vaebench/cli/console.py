@@ -22,14 +22,14 @@ from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.frame import load_with_damage, outdated_notes, without_superseded
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
-from vaebench.analysis.overview import result_tables, warnings_table
 from vaebench.analysis.summary import number
-from vaebench.analysis.tables import Table
 from vaebench.analysis.timing import Bench, benches, crossovers, precisions, timing_table
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, FactRecord, Metric
-from vaebench.terminal import printable
+from vaebench.report.overview import result_tables, warnings_table
+from vaebench.report.tables import Table
+from vaebench.system.terminal import printable
 
 __all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text", "timings_text"]
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from vaebench.analysis.style import drawing
-from vaebench.processes import not_to_be_stopped, serve_the_parent, without_the_script
+from vaebench.plots.style import drawing
+from vaebench.system.processes import not_to_be_stopped, serve_the_parent, without_the_script
 
 __all__ = ["Saver", "save_png"]
 

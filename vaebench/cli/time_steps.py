@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vaebench import exit_codes
-from vaebench.cli_folders import FOLDER
+from vaebench.cli.options import FOLDER
 
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
@@ -165,8 +165,8 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
 
 
 def _print_summary(summary: TimingSummary, root: Path) -> None:
-    from vaebench.analysis.console import timings_text
     from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.cli.console import timings_text
 
     if not summary.measured and summary.storage_error is None and summary.signal is None:
         click.echo(f"nothing to time: all of it ({len(summary.kept)}) has a record in {root}")
@@ -185,7 +185,7 @@ def _print_summary(summary: TimingSummary, root: Path) -> None:
 
 
 def _report(root: Path, folder: Path | None) -> None:
-    from vaebench.analysis.report import NothingToReport, write_report
+    from vaebench.report.report import NothingToReport, write_report
 
     try:
         click.echo(f"report: {write_report(root, folder)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vaebench import exit_codes
-from vaebench.cli_folders import FOLDER, data_dir_option
+from vaebench.cli.options import FOLDER, data_dir_option
 
 if TYPE_CHECKING:
     from vaebench.findings.finding import Assessed, Budget
@@ -75,7 +75,7 @@ def reproduce(
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise click.UsageError(f"--device: {message}") from error
 
-    from vaebench.analysis.target import require_apart
+    from vaebench.report.target import require_apart
     from vaebench.runner.reproduce import reproduce as run
 
     store = Store(output or Path("results") / f"reproduce-{budget}")
@@ -117,8 +117,8 @@ def _left(made: Reproduction) -> str:
 
 
 def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:
-    from vaebench.analysis.findings_page import write_findings_page
     from vaebench.records.store import Store
+    from vaebench.report.findings_page import write_findings_page
     from vaebench.runner.reproduce import collected
 
     click.echo(f"report: {write_findings_page(rows, collected(Store(root)), folder)}")
@@ -126,7 +126,7 @@ def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:
 
 def verdict_table(rows: Sequence[Assessed]) -> str:
     """The verdicts for a terminal: two lines a finding, then the counts."""
-    from vaebench.analysis.findings_page import counted, measured_text
+    from vaebench.report.findings_page import counted, measured_text
 
     lines = []
     for each in rows:

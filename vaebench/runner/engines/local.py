@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Self, cast
 
-from vaebench.processes import not_to_be_stopped, without_the_script
-from vaebench.runner.engine import Worker, WorkerDied
+from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Message, StopRequest, Task
+from vaebench.system.processes import not_to_be_stopped, without_the_script
 
 __all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
 

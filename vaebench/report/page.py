@@ -18,8 +18,8 @@ from PIL import Image
 
 from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain
-from vaebench.analysis.tables import Table
 from vaebench.records.metrics import METRICS
+from vaebench.report.tables import Table
 
 __all__ = ["Page", "Picture", "Section", "html", "render"]
 
@@ -89,7 +89,7 @@ def _one_line(value: Any) -> Any:
 
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vaebench.analysis"),
+        loader=jinja2.PackageLoader("vaebench.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -102,7 +102,7 @@ def _template(name: str) -> jinja2.Template:
 
 def render(template: str, **values: Any) -> str:
     """One of our templates as a whole page; every text among `values` is escaped."""
-    folder = resources.files("vaebench.analysis") / "templates"
+    folder = resources.files("vaebench.report") / "templates"
     style = (folder / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     return _template(template).render(

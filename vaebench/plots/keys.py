@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vaebench.analysis.labels import ordered
-from vaebench.analysis.palette import Colour, colours, darker, ramp
+from vaebench.plots.palette import Colour, colours, darker, ramp
 
 __all__ = ["MARKERS", "Key", "Keys"]
 

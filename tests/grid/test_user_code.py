@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebench.users_code import lack_of_function, source_digest
+from vaebench.grid.user_code import lack_of_function, source_digest
 
 SOURCE = """
 raise SystemExit("a plan must not run this")

@@ -1,0 +1,1 @@
+"""Reports: sections, tables and pages that are made from records alone."""
