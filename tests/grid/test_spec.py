@@ -69,6 +69,7 @@ def test_sigma_collapses_for_a_likelihood_without_a_scale() -> None:
         ("pixel_clip", [0.01, 0.1], "likelihood", ["gaussian", "bernoulli"], 3),
         ("hidden", [[8], [16], [32]], "architecture", ["mlp", "linear"], 4),
         ("activation", ["relu", "tanh"], "architecture", ["linear", "conv"], 3),
+        ("initialization", ["default", "sparse"], "architecture", ["mlp", "conv"], 3),
         ("sparsity", [0.0, 0.1, 0.2], "posterior", ["diagonal", "full", "delta"], 5),
         ("beta", [0.5, 1.0], "posterior", ["diagonal", "delta"], 3),
         ("importance_samples", [1, 5], "posterior", ["full", "delta"], 3),
@@ -515,5 +516,5 @@ def test_a_conv_without_channels_is_the_same_in_a_grid_and_alone() -> None:
     made = Grid.from_dict({"name": "two", "axes": {"architecture": ["conv", "mlp", "linear"]}})
     assert made.cells == tuple(Cell(architecture=name) for name in ("conv", "mlp", "linear"))
     assert made.cells[0].hidden == (32, 64)
-    with pytest.raises(GridError, match="an mlp or conv needs a hidden layer"):
+    with pytest.raises(GridError, match="needs a hidden layer"):
         Grid.from_dict({"name": "none", "base": {"architecture": "conv", "hidden": []}})

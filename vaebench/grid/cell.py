@@ -55,7 +55,7 @@ _PATH = r"(?=[^\x00-\x1f\x7f]+$)(?:.*\.npz|.*[/\\].*|[.~].*)"
 _FACTORY = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 _CUDA = r"cuda:(?:0|[1-9]\d{0,2})"
 _MANY = 10**9
-_CONV_CHANNELS = (32, 64)
+_DEFAULT_HIDDEN = {"conv": (32, 64), "tutorial": (1000, 500, 250)}
 
 _DATASET = Name(choices.DATASETS, _PATH, "the path of an .npz or of an image folder (./photos)")
 _ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
@@ -90,6 +90,9 @@ class Cell(BaseModel):
     )
     activation: Annotated[str, BeforeValidator(Name(choices.ACTIVATIONS))] = Field(
         "relu", description="the non-linearity between layers"
+    )
+    initialization: Annotated[str, BeforeValidator(Name(choices.INITIALIZATIONS))] = Field(
+        "default", description="the distribution of the initial weights"
     )
     latent_dim: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
         8, description="number of latent dimensions"
@@ -208,7 +211,8 @@ def default_sigma(likelihood: object) -> Value:
 
 def default_hidden(architecture: object) -> Value:
     """Return the layer sizes of a network that is given none; of a conv its channels."""
-    return _CONV_CHANNELS if architecture == "conv" else AXES["hidden"].default
+    sizes = _DEFAULT_HIDDEN.get(architecture) if isinstance(architecture, str) else None
+    return sizes or AXES["hidden"].default
 
 
 def is_own_data(dataset: str) -> bool:
@@ -297,6 +301,13 @@ DEPENDENCES = (
         "relu",
         "a linear network has no activation",
         refused=False,
+    ),
+    Dependence(
+        "initialization",
+        "architecture",
+        lambda value: value in ("mlp", "tutorial"),
+        "default",
+        "only an mlp and the tutorial's network have another than torch's",
     ),
     Dependence(
         "sparsity",
@@ -403,8 +414,15 @@ RULES = (
     ),
     Rule(
         ("hidden", "architecture"),
-        lambda hidden, architecture: architecture not in ("mlp", "conv") or len(hidden) > 0,
-        'an mlp or conv needs a hidden layer: give hidden a size, or use architecture = "linear"',
+        lambda hidden, architecture: (
+            architecture == "linear" or architecture not in choices.ARCHITECTURES or len(hidden) > 0
+        ),
+        'this network needs a hidden layer: give hidden a size, or use architecture = "linear"',
+    ),
+    Rule(
+        ("architecture", "posterior"),
+        lambda architecture, posterior: architecture != "tutorial" or posterior == "diagonal",
+        "the tutorial's encoder gives a mean and a log-variance: set the posterior to diagonal",
     ),
     Rule(
         ("train_size", "valid_size", "dataset"),

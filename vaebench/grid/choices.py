@@ -15,6 +15,7 @@ __all__ = [
     "BINARIZATIONS",
     "DATASETS",
     "DEVICES",
+    "INITIALIZATIONS",
     "LIKELIHOODS",
     "OBJECTIVES",
     "POSTERIORS",
@@ -142,6 +143,14 @@ ARCHITECTURES = _registry(
         Choice("mlp", "fully connected layers of the sizes in `hidden`, mirrored in the decoder"),
         Choice("conv", "strided convolutions, then the fully connected layers of `hidden`"),
         Choice("linear", "one affine map each way: a linear VAE, whose optimum is known"),
+        Choice("tutorial", "an mlp whose log-variance reads the last layer before its activation"),
+    )
+)
+
+INITIALIZATIONS = _registry(
+    (
+        Choice("default", "torch's: uniform within 1/sqrt(fan in)"),
+        Choice("sparse", "normal with deviation 0.1, about 15 weights an input; biases are zero"),
     )
 )
 

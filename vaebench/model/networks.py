@@ -1,11 +1,11 @@
-"""The networks: ``mlp``, ``conv``, ``linear`` and a user's own, with a leading pack dimension.
+"""The networks: ``mlp``, ``conv``, ``linear``, ``tutorial`` and a user's own, for a pack of cells.
 
 An encoder maps pixels ``(P, N, D)`` to the numbers that make q(z|x), ``(P, N, width)``; a decoder
 maps codes ``(P, N, Z)`` to the numbers that make p(x|z), ``(P, N, D * outputs_per_pixel)``, those
 of one pixel side by side.
 Weights are stacked, ``(P, out, in)``, and each member of the pack is drawn from its own generator,
-so that a cell starts from the same weights alone and in a pack. Initial values are PyTorch's own:
-uniform within 1/sqrt(fan_in).
+so that a cell starts from the same weights alone and in a pack. Initial values are PyTorch's own,
+uniform within 1/sqrt(fan_in), or ``sparse``, those of the tutorial.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from vaebench.grid.user_code import load_function
 __all__ = ["Sizes", "build_networks"]
 
 Generators = Sequence[torch.Generator]
+
+_SPARSE_STD, _SPARSE_OUTGOING = 0.1, 15.0
+"""Initialization ``sparse``: the numbers of Doersch's code. Caffe's "sparse 15" keeps a weight with
+probability 15 / (number of outputs)."""
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -67,6 +71,15 @@ def _uniform(generators: Generators, shape: tuple[int, ...], fan_in: int) -> nn.
     return nn.Parameter(torch.stack(draws))
 
 
+def _gaussian(generators: Generators, size_out: int, size_in: int, kept: float) -> nn.Parameter:
+    """Normal weights of standard deviation 0.1, each of them zero with probability 1 - ``kept``."""
+    draws = []
+    for generator in generators:
+        weight = torch.empty(size_out, size_in).normal_(0.0, _SPARSE_STD, generator=generator)
+        draws.append(weight * (torch.rand(weight.shape, generator=generator) < kept))
+    return nn.Parameter(torch.stack(draws))
+
+
 class _MemberwiseAffine(torch.autograd.Function):
     """``x (P, N, in)`` to ``(P, N, out)`` by one matrix product a member, and a relu if asked for.
 
@@ -101,12 +114,22 @@ class _MemberwiseAffine(torch.autograd.Function):
 
 
 class _Linear(nn.Module):
-    """An affine map for each member of the pack: ``(P, N, in)`` to ``(P, N, out)``."""
+    """An affine map for each member of the pack: ``(P, N, in)`` to ``(P, N, out)``.
 
-    def __init__(self, generators: Generators, size_in: int, size_out: int) -> None:
+    ``outgoing`` is None for torch's initial values. Otherwise weights are Gaussian, biases are
+    zero, and an input has ``outgoing`` non-zero weights on average.
+    """
+
+    def __init__(
+        self, generators: Generators, size_in: int, size_out: int, outgoing: float | None = None
+    ) -> None:
         super().__init__()
-        self.weight = _uniform(generators, (size_out, size_in), size_in)
-        self.bias = _uniform(generators, (size_out,), size_in)
+        if outgoing is None:
+            self.weight = _uniform(generators, (size_out, size_in), size_in)
+            self.bias = _uniform(generators, (size_out,), size_in)
+        else:
+            self.weight = _gaussian(generators, size_out, size_in, outgoing / size_out)
+            self.bias = nn.Parameter(torch.zeros(len(generators), size_out))
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         if x.shape[0] == 1:
@@ -125,11 +148,18 @@ def _activated(x: Tensor, activation: str | None) -> Tensor:
 
 
 class _Mlp(nn.Module):
-    """Linear maps with an activation between them."""
+    """Linear maps with an activation between them; ``outgoing`` as for `_Linear`, a layer each."""
 
-    def __init__(self, generators: Generators, sizes: Sequence[int], activation: str) -> None:
+    def __init__(
+        self,
+        generators: Generators,
+        sizes: Sequence[int],
+        activation: str,
+        outgoing: Sequence[float | None],
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_Linear(generators, a, b) for a, b in pairwise(sizes))
+        layers = zip(pairwise(sizes), outgoing, strict=True)
+        self.layers = nn.ModuleList(_Linear(generators, a, b, o) for (a, b), o in layers)
         self._activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,6 +167,34 @@ class _Mlp(nn.Module):
         for layer in inner:
             x = layer(x, self._activation)
         return cast(Tensor, last(x))
+
+
+class _TutorialEncoder(nn.Module):
+    """The encoder of Doersch's code (github.com/cdoersch/vae_tutorial), in Caffe.
+
+    The mean reads the last hidden layer after its activation, the log standard deviation the same
+    layer before it.
+    """
+
+    def __init__(
+        self,
+        generators: Generators,
+        sizes: Sizes,
+        hidden: Sequence[int],
+        activation: str,
+        outgoing: Sequence[float | None],
+    ) -> None:
+        super().__init__()
+        *inner, head = outgoing
+        self.body = _Mlp(generators, (sizes.pixels, *hidden), activation, inner)
+        self.mean = _Linear(generators, hidden[-1], sizes.latent_dim, head)
+        self.log_std = _Linear(generators, hidden[-1], sizes.latent_dim, head)
+        self._activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.body(x)
+        mean = self.mean(_activated(before, self._activation))
+        return torch.cat((mean, 2 * self.log_std(before)), dim=-1)
 
 
 class _LinearEncoder(nn.Module):
@@ -307,6 +365,7 @@ def build_networks(
     hidden: Sequence[int],
     activation: str,
     generators: Generators,
+    initialization: str = "default",
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of a pack, one generator a member.
 
@@ -334,6 +393,26 @@ def build_networks(
             _ConvEncoder(generators, sizes, hidden, activation),
             _ConvDecoder(generators, sizes, hidden, activation),
         )
-    encoder = _Mlp(generators, (sizes.pixels, *hidden, sizes.posterior_width), activation)
+    return _dense_networks(architecture, sizes, hidden, activation, generators, initialization)
+
+
+def _dense_networks(
+    architecture: str,
+    sizes: Sizes,
+    hidden: Sequence[int],
+    activation: str,
+    generators: Generators,
+    initialization: str,
+) -> tuple[nn.Module, nn.Module]:
+    """The ``mlp``, or the ``tutorial``'s; with ``sparse`` the layer that gives q(z|x) is dense."""
+    sparse = initialization == "sparse"
+    outgoing = [_SPARSE_OUTGOING if sparse else None] * len(hidden)
+    dense = math.inf if sparse else None
+    encoder: nn.Module
+    if architecture == "tutorial":
+        encoder = _TutorialEncoder(generators, sizes, hidden, activation, (*outgoing, dense))
+    else:
+        widths = (sizes.pixels, *hidden, sizes.posterior_width)
+        encoder = _Mlp(generators, widths, activation, (*outgoing, dense))
     widths = (sizes.latent_dim, *reversed(hidden), sizes.decoder_width)
-    return encoder, _Mlp(generators, widths, activation)
+    return encoder, _Mlp(generators, widths, activation, (*outgoing, *outgoing[:1]))

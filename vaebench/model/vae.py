@@ -93,7 +93,12 @@ class VAE(nn.Module):
         )
         starts = [generator.get_state() for generator in generators]
         self.encoder, self.decoder = build_networks(
-            design.architecture, sizes, design.hidden, design.activation, generators
+            design.architecture,
+            sizes,
+            design.hidden,
+            design.activation,
+            generators,
+            design.initialization,
         )
         prior_scales = torch.tensor([cell.prior_scale for cell in cells])
         self.register_buffer("prior_scale", prior_scales.view(-1, 1, 1))
