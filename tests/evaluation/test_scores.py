@@ -12,7 +12,9 @@ from vaebench.evaluation.bound import bound_metrics, mean_and_se, score, why_no_
 from vaebench.evaluation.evaluate import fit_scale
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import LocationScale, level_edges
+from vaebench.model.likelihoods import level_edges
+from vaebench.model.likelihoods.gaussian import Gaussian
+from vaebench.model.objective import draw
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 from vaebench.truth.ppca import LinearVAE
@@ -231,8 +233,7 @@ def decoder_bias(family: str, dequantize: bool) -> Tensor:
 def grey_masses(mean: float, sigma: float, levels: int) -> np.ndarray:
     index = torch.arange(levels).reshape(1, 1, levels, 1)
     edges = level_edges(index, levels, dequantized=False, dtype=torch.float64)
-    at = LocationScale(
-        "gaussian",
+    at = Gaussian(
         torch.tensor(mean, dtype=torch.float64).reshape(1, 1, 1, 1),
         torch.tensor(sigma, dtype=torch.float64).reshape(1, 1, 1, 1),
     )
@@ -344,3 +345,25 @@ def test_only_an_optimal_scale_is_fitted() -> None:
     vae = made(cell(sigma=0.2), (1, 4, 4))
     fit_scale(vae, grey_split(random_grey(20)), source())
     assert vae.fixed_scale.item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("fitted_by", ["evaluation", "training"])
+def test_an_optimal_scale_is_fitted_at_sampled_codes(fitted_by: str) -> None:
+    """Of a linear VAE E (x - W z)^2 = |x - W m|^2 + |W S^(1/2)|^2: the second term is no mistake.
+
+    With a posterior mean of 0 and a variance of 1 the squared scale is the mean over pixels of
+    x^2 + |W|^2; fitted at the posterior mean it would lack the second term.
+    """
+    design = cell(sigma="optimal")
+    W = np.random.default_rng(57).normal(0, 0.5, (16, 2))
+    vae = made(design, (1, 4, 4), {"decoder.weight": W})
+    train = grey_split(random_grey(4_000))
+    if fitted_by == "evaluation":
+        fit_scale(vae, train, source())
+    else:
+        noise = torch.randn(1, 1, 4_000, 2, generator=source())
+        draw(vae, train.pixels.unsqueeze(0), noise, fit_scale=True)
+    at_mean = train.pixels.square().mean().item()
+    expected = at_mean + np.square(W).sum() / 16
+    assert vae.fixed_scale.item() ** 2 == pytest.approx(expected, rel=0.03)
+    assert expected > 1.3 * at_mean

@@ -1,6 +1,7 @@
 """Every family is normalised, right at every parameter, and has all its constants."""
 
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,26 +11,23 @@ from scipy import integrate, optimize, stats
 from scipy.special import log_ndtr
 from torch import Tensor
 
-from vaebench.model import likelihoods
+from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
 from vaebench.model.likelihoods import (
     SCALE_FLOOR,
-    STUDENT_T_DEGREES,
-    Bernoulli,
-    Categorical,
-    ContinuousBernoulli,
+    Likelihood,
     LocationScale,
-    Observation,
+    family,
     level_edges,
-    observation,
-    optimal_scale,
-    outputs_per_pixel,
 )
+from vaebench.model.likelihoods.bernoulli import Bernoulli
+from vaebench.model.likelihoods.categorical import Categorical
+from vaebench.model.likelihoods.continuous_bernoulli import ContinuousBernoulli
 
 SCIPY = {
     "gaussian": stats.norm,
     "laplace": stats.laplace,
     "logistic": stats.logistic,
-    "student_t": stats.t(STUDENT_T_DEGREES),
+    "student_t": stats.t(5),
 }
 FAMILIES = tuple(SCIPY)
 SCALES = (1e-3, 0.05, 1.0, 30.0)
@@ -43,31 +41,35 @@ def one_pixel(values: Tensor | float) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
 
 
-def located(family: str, mean: float, scale: float) -> LocationScale:
-    return LocationScale(family, one_pixel(mean), one_pixel(scale))
+def of(name: str) -> type[LocationScale]:
+    found = family(name)
+    assert issubclass(found, LocationScale)
+    return found
 
 
-def at(observed: Observation, x: float) -> float:
+def located(name: str, mean: float, scale: float) -> LocationScale:
+    return of(name)(one_pixel(mean), one_pixel(scale))
+
+
+def at(observed: Likelihood, x: float) -> float:
     return observed.log_prob(one_pixel(x)).item()
 
 
-def scipy_log_density(
-    family: str, x: np.ndarray, mean: np.ndarray, scale: np.ndarray
-) -> np.ndarray:
-    return SCIPY[family].logpdf((x - mean) / scale) - np.log(scale)
+def scipy_log_density(name: str, x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return SCIPY[name].logpdf((x - mean) / scale) - np.log(scale)
 
 
-def log_masses(observed: Observation, levels: int, *, dequantized: bool) -> Tensor:
+def log_masses(observed: Likelihood, levels: int, *, dequantized: bool) -> Tensor:
     """The log-mass of each grey level of one pixel, ``(levels,)``."""
     index = torch.arange(levels).reshape(1, levels, 1, 1)
     edges = level_edges(index, levels, dequantized=dequantized, dtype=torch.float64)
     return observed.log_mass(edges).flatten()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_density_with_a_scale_integrates_to_one(family: str, scale: float) -> None:
-    observed = located(family, 0.3, scale)
+def test_a_density_with_a_scale_integrates_to_one(name: str, scale: float) -> None:
+    observed = located(name, 0.3, scale)
 
     def density(t: float) -> float:
         return math.exp(at(observed, 0.3 + scale * t)) * scale
@@ -91,33 +93,33 @@ def test_the_continuous_bernoulli_integrates_to_one(logit: float) -> None:
     assert observed.mean.item() == pytest.approx(mean, abs=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_density_is_that_of_scipy_summed_over_pixels(family: str) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_density_is_that_of_scipy_summed_over_pixels(name: str) -> None:
     random = np.random.default_rng(1)
     mean, x = random.normal(0.5, 0.4, (2, 3, 5, 7))
     scale = random.uniform(0.01, 2, (3, 5, 7))
-    observed = LocationScale(family, torch.tensor(mean)[None], torch.tensor(scale)[None])
-    exact = scipy_log_density(family, x, mean, scale).sum(-1)
+    observed = of(name)(torch.tensor(mean)[None], torch.tensor(scale)[None])
+    exact = scipy_log_density(name, x, mean, scale).sum(-1)
     np.testing.assert_allclose(observed.log_prob(torch.tensor(x)[None])[0], exact, rtol=1e-12)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_one_shared_scale_counts_once_a_pixel(family: str) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_shared_scale_counts_once_a_pixel(name: str) -> None:
     x, mean = np.linspace(0, 1, 7), np.full(7, 0.4)
-    observed = LocationScale(family, torch.tensor(mean).reshape(1, 1, 1, 7), one_pixel(0.2))
-    exact = scipy_log_density(family, x, mean, np.full(7, 0.2)).sum()
+    observed = of(name)(torch.tensor(mean).reshape(1, 1, 1, 7), one_pixel(0.2))
+    exact = scipy_log_density(name, x, mean, np.full(7, 0.2)).sum()
     assert observed.log_prob(torch.tensor(x)).item() == pytest.approx(exact, rel=1e-12)
 
 
 @pytest.mark.parametrize("dequantized", [False, True])
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_masses_of_a_density_with_a_scale_sum_to_one(
-    family: str, scale: float, levels: int, dequantized: bool
+    name: str, scale: float, levels: int, dequantized: bool
 ) -> None:
     for mean in LOCATIONS:
-        masses = log_masses(located(family, mean, scale), levels, dequantized=dequantized)
+        masses = log_masses(located(name, mean, scale), levels, dequantized=dequantized)
         assert not masses.isnan().any()
         assert masses.logsumexp(0).item() == pytest.approx(0, abs=1e-8)
 
@@ -153,9 +155,9 @@ def test_masses_of_the_categorical_sum_to_one_also_in_float32(levels: int) -> No
     torch.testing.assert_close(observed.log_prob(grey).flatten(), masses)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_mass_is_the_integral_of_its_density_over_the_grey_level(family: str) -> None:
-    observed = located(family, 0.4, 0.15)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_mass_is_the_integral_of_its_density_over_the_grey_level(name: str) -> None:
+    observed = located(name, 0.4, 0.15)
     nodes, weights = np.polynomial.legendre.leggauss(60)
     for dequantized, (k, low, high) in [
         (False, (3, 2.5 / 16, 3.5 / 16)),
@@ -262,63 +264,65 @@ def residuals_of(kind: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy", "half of them zero"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_optimal_scale_has_the_highest_likelihood(family: str, kind: str) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_optimal_scale_has_the_highest_likelihood(name: str, kind: str) -> None:
     residuals = residuals_of(kind)
 
     def loss(log_scale: float) -> float:
         scale = np.full(1, math.exp(log_scale))
-        return -float(scipy_log_density(family, residuals, np.zeros(1), scale).sum())
+        return -float(scipy_log_density(name, residuals, np.zeros(1), scale).sum())
 
     best = optimize.minimize_scalar(loss, bounds=(-6.5, 2), options={"xatol": 1e-9})
-    scale = optimal_scale(family, torch.tensor(residuals).reshape(1, 2, 20, 10), (1, 2, 3))
+    scale = of(name).optimal_scale(torch.tensor(residuals).reshape(1, 2, 20, 10), (1, 2, 3))
     assert scale.shape == (1, 1, 1, 1)
     assert scale.item() == pytest.approx(math.exp(best.x), rel=1e-5)
     assert loss(math.log(scale.item())) <= best.fun + 1e-8
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_each_member_and_each_pixel_can_have_its_own_optimal_scale(family: str) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_member_and_each_pixel_can_have_its_own_optimal_scale(name: str) -> None:
     residual = torch.tensor(residuals_of("normal")).reshape(2, 1, 50, 4)
-    whole = optimal_scale(family, residual, (1, 2))
+    whole = of(name).optimal_scale(residual, (1, 2))
     assert whole.shape == (2, 1, 1, 4)
-    alone = optimal_scale(family, residual[1:, ..., 2:3], (1, 2, 3))
+    alone = of(name).optimal_scale(residual[1:, ..., 2:3], (1, 2, 3))
     assert whole[1, ..., 2].item() == pytest.approx(alone.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("family", ["logistic", "student_t"])
+@pytest.mark.parametrize("name", ["logistic", "student_t"])
 @pytest.mark.parametrize("start", [0.01, 3.0])
-def test_each_step_towards_the_optimal_scale_raises_the_likelihood(
-    family: str, start: float
-) -> None:
+def test_each_step_towards_the_optimal_scale_raises_the_likelihood(name: str, start: float) -> None:
     residual = torch.tensor(residuals_of("heavy")).reshape(1, 1, 1, -1)
     scale, zero = one_pixel(start), torch.zeros_like(residual)
     before = -math.inf
     for _ in range(6):
-        after = LocationScale(family, zero, scale).log_prob(residual).item()
+        after = of(name)(zero, scale).log_prob(residual).item()
         assert after >= before - 1e-9
         before = after
-        scale = optimal_scale(family, residual, (1, 2, 3), start=scale, steps=1)
+        scale = of(name).optimal_scale(residual, (1, 2, 3), start=scale, steps=1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_no_fitted_scale_is_below_the_floor(family: str) -> None:
-    assert optimal_scale(family, torch.zeros(1, 1, 5, 3), (1, 2, 3)).item() == pytest.approx(
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_fitted_scale_is_below_the_floor(name: str) -> None:
+    assert of(name).optimal_scale(torch.zeros(1, 1, 5, 3), (1, 2, 3)).item() == pytest.approx(
         SCALE_FLOOR
     )
     start = torch.full((1, 1, 1, 1), 0.0)
     small = torch.full((1, 1, 5, 3), 1e-7)
-    fitted = optimal_scale(family, small, (1, 2, 3), start=start, steps=2)
+    fitted = of(name).optimal_scale(small, (1, 2, 3), start=start, steps=2)
     assert fitted.item() == pytest.approx(SCALE_FLOOR)
+
+
+def made(name: str, output: Tensor, scale: Tensor | None = None, **how: object) -> Likelihood:
+    return family(name).from_output(output, scale, **({"levels": None, "clip": None} | how))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: observation("gausian", x, None, levels=None, clip=None), "there are bernoulli"),
-        (lambda x: observation("gaussian", x, None, levels=None, clip=None), "needs a scale"),
-        (lambda x: observation("bernoulli", x, x, levels=None, clip=None), "has no scale"),
-        (lambda _: outputs_per_pixel("categorical", None, None), "data with grey levels"),
+        (lambda x: made("gausian", x), "unknown likelihood 'gausian'.*bernoulli"),
+        (lambda x: made("gaussian", x), "needs a scale"),
+        (lambda x: made("bernoulli", x, x), "has no scale"),
+        (lambda x: made("categorical", x), "data with grey levels"),
         (
             lambda x: log_masses(Bernoulli(x), 17, dequantized=False),
             "gives mass to 2 levels; the data have 17",
@@ -329,28 +333,134 @@ def test_no_fitted_scale_is_below_the_floor(family: str) -> None:
         ),
     ],
 )
-def test_what_is_no_likelihood_is_refused(call: Callable[[Tensor], object], message: str) -> None:
+def test_wrong_arguments_are_refused(call: Callable[[Tensor], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(one_pixel(0.0))
 
 
-def test_a_family_is_made_of_the_decoders_output() -> None:
+def test_a_family_without_a_scale_fits_none() -> None:
+    with pytest.raises(TypeError, match="bernoulli likelihood has no scale to fit"):
+        Bernoulli.optimal_scale(torch.zeros(1, 1, 5, 3), (1, 2, 3))
+
+
+def test_a_distribution_is_made_of_the_decoders_output() -> None:
     output = torch.arange(12, dtype=torch.float64).reshape(1, 1, 1, 12)
-    made = observation("categorical", output, None, levels=3, clip=None)
-    assert isinstance(made, Categorical)
-    # The numbers of one pixel lie side by side.
-    assert made.logits[0, 0, 0, 1].tolist() == [3, 4, 5]
-    assert outputs_per_pixel("categorical", None, 3) == 3
-    assert outputs_per_pixel("gaussian", "predicted", None) == 2
-    assert outputs_per_pixel("gaussian", 0.1, None) == 1
-    clipped = observation("bernoulli", one_pixel(50.0), None, levels=2, clip=0.01)
+    classes = made("categorical", output, levels=3)
+    assert isinstance(classes, Categorical)
+    # The numbers of one pixel are side by side.
+    assert classes.logits[0, 0, 0, 1].tolist() == [3, 4, 5]
+    assert LIKELIHOODS["categorical"].numbers_per_pixel(3) == 3
+    assert LIKELIHOODS["gaussian"].numbers_per_pixel(17) == 1
+    clipped = made("bernoulli", one_pixel(50.0), levels=2, clip=0.01)
     assert clipped.mean.item() == pytest.approx(0.99)
-    clipped = observation("continuous_bernoulli", one_pixel(-50.0), None, levels=2, clip=0.01)
+    clipped = made("continuous_bernoulli", one_pixel(-50.0), levels=2, clip=0.01)
     assert isinstance(clipped, ContinuousBernoulli)
     assert clipped.logits.item() == pytest.approx(-math.log(99))
 
 
-def test_degrees_of_freedom_are_those_of_the_ceiling() -> None:
-    from vaebench.truth import bounds
+def example(name: str, draws: int, seed: int) -> Likelihood:
+    """p(x|z) of one pixel with the same random parameters in each draw, float64."""
+    source = torch.Generator().manual_seed(seed)
+    numbers = LIKELIHOODS[name].numbers_per_pixel(17)
+    output = torch.randn(1, 1, 1, numbers, generator=source, dtype=torch.float64)
+    scale = one_pixel(0.3) if LIKELIHOODS[name].has_scale else None
+    return made(name, output.expand(1, draws, 1, numbers), scale, levels=17)
 
-    assert likelihoods.STUDENT_T_DEGREES == bounds.STUDENT_T_DEGREES
+
+def points(name: str) -> tuple[Tensor, Tensor]:
+    """Values of x ``(n,)`` and the weights of a sum or integral over them."""
+    support = LIKELIHOODS[name].support
+    if support in ("binary", "levels"):
+        count = 2 if support == "binary" else 17
+        return torch.arange(count).double() / (count - 1), torch.ones(count).double()
+    low, high, count = (0, 1, 20_001) if support == "unit" else (-250, 250, 2_000_001)
+    x = torch.linspace(low, high, count, dtype=torch.float64)
+    weights = torch.full_like(x, (high - low) / (count - 1))
+    weights[[0, -1]] /= 2
+    return x, weights
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_mean_and_mode_are_those_of_log_prob(name: str) -> None:
+    x, weights = points(name)
+    for seed in range(3):
+        observed = example(name, len(x), seed)
+        log_prob = observed.log_prob(one_pixel(x)).flatten()
+        p = log_prob.exp() * weights
+        assert p.sum().item() == pytest.approx(1, abs=1e-6)
+        assert observed.mean[0, 0].item() == pytest.approx((p @ x).item(), abs=1e-5)
+        at_mode = observed.log_prob(observed.mode).max()
+        assert at_mode == pytest.approx(log_prob.max().item(), abs=1e-3)
+        assert at_mode >= log_prob.max() - 1e-12
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_gradients_of_a_log_probability_are_right(name: str) -> None:
+    entry = LIKELIHOODS[name]
+    source = torch.Generator().manual_seed(21)
+    x = torch.rand(5, generator=source, dtype=torch.float64)
+    output = torch.randn(
+        1, 2, 3, 5 * entry.numbers_per_pixel(17), generator=source, dtype=torch.float64
+    ).requires_grad_()
+    scale = torch.tensor([[[[0.3]]]], dtype=torch.float64, requires_grad=True)
+
+    def log_prob(output: Tensor, scale: Tensor) -> Tensor:
+        return made(name, output, scale if entry.has_scale else None, levels=17).log_prob(x)
+
+    assert torch.autograd.gradcheck(log_prob, (output, scale))
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_double_changes_the_precision_only(name: str) -> None:
+    output = torch.randn(1, 2, 3, 17, generator=torch.Generator().manual_seed(22))
+    scale = torch.tensor([[[[0.3]]]]) if LIKELIHOODS[name].has_scale else None
+    single = made(name, output, scale, levels=17)
+    torch.testing.assert_close(single.double().mean.float(), single.mean)
+    assert type(single.double()) is type(single)
+
+
+class TestRegistry:
+    """An incomplete family fails when it is looked up, not when it is scored."""
+
+    entry = LikelihoodChoice(
+        "cauchy", "density", "density", "real", "test_likelihoods:Cauchy", log_peak=-math.log(3.14)
+    )
+
+    @pytest.fixture(autouse=True)
+    def _registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(LIKELIHOODS, "cauchy", self.entry)
+
+    def test_an_entry_without_a_class_is_refused(self) -> None:
+        with pytest.raises(AttributeError, match="Cauchy"):
+            family("cauchy")
+
+    @pytest.mark.parametrize(
+        "lacking",
+        ["log_mass", "log_prob", "mean", "mode", "sample", "optimal_scale", "double"],
+    )
+    def test_a_class_that_lacks_a_method_is_refused(
+        self, lacking: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = ("_from_output", "mean", "mode", "log_prob", "log_mass", "sample", "double")
+        body = {each: None for each in (*names, "optimal_scale") if each != lacking}
+        made_class = type("Cauchy", (Likelihood,), body | {"facts": self.entry})
+        monkeypatch.setattr(sys.modules["test_likelihoods"], "Cauchy", made_class, raising=False)
+        with pytest.raises(TypeError, match=f"must also implement {lacking}$"):
+            family("cauchy")
+
+    def test_something_else_and_another_entrys_facts_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = sys.modules["test_likelihoods"]
+        monkeypatch.setattr(module, "Cauchy", object(), raising=False)
+        with pytest.raises(TypeError, match="must be a subclass of Likelihood"):
+            family("cauchy")
+        monkeypatch.setattr(module, "Cauchy", of("laplace"))
+        with pytest.raises(TypeError, match="must set facts"):
+            family("cauchy")
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_every_registered_family_is_complete(name: str) -> None:
+    assert family(name).facts is LIKELIHOODS[name]
+    assert issubclass(family(name), LocationScale) == LIKELIHOODS[name].has_scale

@@ -8,7 +8,8 @@ from tiny_models import PIXELS, SHAPE, made
 from torch import Tensor
 
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import SCALE_FLOOR, Categorical, LocationScale
+from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
+from vaebench.model.likelihoods.categorical import Categorical
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE, sigma_kind
 
@@ -83,7 +84,7 @@ def test_an_optimal_scale_follows_the_batch_only_when_told_to() -> None:
     expected = residual.square().mean().sqrt().item()
     assert located(vae, z, x).scale.item() == pytest.approx(expected, rel=1e-6)
     assert located(vae, z).scale.item() == pytest.approx(expected, rel=1e-6)
-    vae.set_scale(torch.full((1, 1, 1, 1), 0.7))
+    vae.fixed_scale.fill_(0.7)
     assert located(vae, z).scale.item() == pytest.approx(0.7)
 
 

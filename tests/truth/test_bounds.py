@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
+from vaebench.grid.choices import LIKELIHOODS
 from vaebench.truth.bounds import (
-    DENSITY_CEILINGS,
-    STUDENT_T_DEGREES,
     bce_ceiling,
     bce_floor,
+    density_ceiling,
     empirical_entropy,
-    gaussian_ceiling,
     mutual_information_ceiling,
 )
 
+GAUSSIAN_PEAK = -0.5 * math.log(2 * math.pi)
 LOG_DENSITIES = {
     "gaussian": stats.norm.logpdf,
     "laplace": stats.laplace.logpdf,
     "logistic": stats.logistic.logpdf,
-    "student_t": functools.partial(stats.t.logpdf, df=STUDENT_T_DEGREES),
+    "student_t": functools.partial(stats.t.logpdf, df=5),
 }
 
 
@@ -108,26 +108,29 @@ def test_bce_ceiling_needs_two_sets_of_the_same_size():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 2.0])
-@pytest.mark.parametrize("likelihood", DENSITY_CEILINGS)
+@pytest.mark.parametrize("likelihood", LOG_DENSITIES)
 def test_a_ceiling_is_reached_at_the_mode_and_nowhere_passed(likelihood, scale):
     log_density = LOG_DENSITIES[likelihood]
-    ceiling = DENSITY_CEILINGS[likelihood]
-    assert ceiling(7, scale) == pytest.approx(7 * log_density(0.0, scale=scale), rel=1e-13)
+    log_peak = LIKELIHOODS[likelihood].log_peak
+    assert density_ceiling(log_peak, 7, scale) == pytest.approx(
+        7 * log_density(0.0, scale=scale), rel=1e-13
+    )
     x = scale * np.linspace(-3, 3, 101)
-    assert np.max(log_density(x, scale=scale)) <= ceiling(1, scale) + 1e-12
+    assert np.max(log_density(x, scale=scale)) <= density_ceiling(log_peak, 1, scale) + 1e-12
 
 
-@pytest.mark.parametrize("likelihood", DENSITY_CEILINGS)
+@pytest.mark.parametrize("likelihood", LOG_DENSITIES)
 def test_a_ceiling_takes_one_scale_a_pixel(likelihood):
     scales = np.array([0.1, 1.0, 5.0])
     expected = LOG_DENSITIES[likelihood](0.0, scale=scales).sum()
-    assert DENSITY_CEILINGS[likelihood](3, scales) == pytest.approx(expected, rel=1e-13)
+    log_peak = LIKELIHOODS[likelihood].log_peak
+    assert density_ceiling(log_peak, 3, scales) == pytest.approx(expected, rel=1e-13)
 
 
 def test_no_average_over_z_passes_the_ceiling():
     """p(x) of a Gaussian decoder that moves with z, integrated over z."""
     p = integrate.quad(lambda z: stats.norm.pdf(z) * stats.norm.pdf(0.2, math.tanh(z), 0.1), -8, 8)
-    assert math.log(p[0]) < gaussian_ceiling(1, 0.1)
+    assert math.log(p[0]) < density_ceiling(GAUSSIAN_PEAK, 1, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_no_average_over_z_passes_the_ceiling():
 )
 def test_the_published_gaussian_ceilings_of_784_pixels(variance, expected):
     digits = 3 if variance == 1 else 1
-    assert round(gaussian_ceiling(784, math.sqrt(variance)), digits) == expected
+    assert round(density_ceiling(GAUSSIAN_PEAK, 784, math.sqrt(variance)), digits) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,14 +148,19 @@ def test_the_published_gaussian_ceilings_of_784_pixels(variance, expected):
         (3, math.nan, "positive and finite"),
         (3, math.inf, "positive and finite"),
         (3, [0.1, -0.1, 0.1], "positive and finite"),
-        (3, [0.1, 0.1], "one number or one a pixel"),
+        (3, [0.1, 0.1], "one number or one for each pixel"),
         (0, 0.1, "at least 1 pixel"),
     ],
 )
 def test_a_ceiling_needs_pixels_and_positive_scales(dimension, scale, message):
-    for ceiling in DENSITY_CEILINGS.values():
-        with pytest.raises(ValueError, match=message):
-            ceiling(dimension, scale)
+    with pytest.raises(ValueError, match=message):
+        density_ceiling(GAUSSIAN_PEAK, dimension, scale)
+
+
+def test_every_family_with_a_scale_and_no_other_has_a_ceiling():
+    assert {name for name, each in LIKELIHOODS.items() if each.has_scale} == set(LOG_DENSITIES)
+    with pytest.raises(ValueError, match="only a family with a scale"):
+        density_ceiling(LIKELIHOODS["categorical"].log_peak, 1, 1.0)
 
 
 @pytest.mark.parametrize(

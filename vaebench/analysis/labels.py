@@ -15,6 +15,7 @@ from matplotlib.ft2font import FT2Font
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.grid.cell import AXES
+from vaebench.grid.choices import DEVICES, LIKELIHOODS, SIGMA_KINDS
 
 __all__ = [
     "design_label",
@@ -33,22 +34,7 @@ __all__ = [
     "varying",
 ]
 
-_WORD_ORDER: Final = (
-    "bernoulli",
-    "continuous_bernoulli",
-    "gaussian",
-    "laplace",
-    "logistic",
-    "student_t",
-    "categorical",
-    "learned",
-    "optimal",
-    "per_pixel",
-    "predicted",
-    "cpu",
-    "cuda",
-    "mps",
-)
+_WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
 _BARE: Final = frozenset({"likelihood", "device", "precision"})
 _OWN_NAMES: Final = frozenset({"dataset", "architecture"})
 """Axes whose values may be names of a user's own, which stay as they are."""

@@ -22,7 +22,9 @@ from vaebench.auditing.form import AuditError
 from vaebench.data.pixels import TrainingPixels, evaluation_pixels
 from vaebench.data.sources import ImageData, load
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import Bernoulli, ContinuousBernoulli, LocationScale
+from vaebench.model.likelihoods.bernoulli import Bernoulli
+from vaebench.model.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from vaebench.model.likelihoods.gaussian import Gaussian
 from vaebench.model.objective import Draw, draw, importance_weighted_bound
 from vaebench.model.vae import VAE
 from vaebench.training.loop import Generators, train
@@ -154,7 +156,7 @@ def _cross_entropy(subject: Subject) -> tuple[float, float]:
 
 def _elbo_with_sigma(residuals: Tensor, sigma: Tensor, kl: Tensor) -> float:
     """The ELBO with another sigma, ``(1 or B, 1)``, from residuals ``(S, B, D)``."""
-    observed = LocationScale("gaussian", torch.zeros_like(residuals), sigma)
+    observed = Gaussian(torch.zeros_like(residuals), sigma)
     return _mean(observed.log_prob(residuals).mean(dim=0) - kl)
 
 

@@ -10,13 +10,8 @@ from torch import Tensor
 
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import (
-    Bernoulli,
-    ContinuousBernoulli,
-    LevelEdges,
-    LocationScale,
-    Observation,
-)
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.model.likelihoods import LevelEdges
 from vaebench.model.objective import Draw, draw
 from vaebench.model.posterior import Delta
 from vaebench.model.vae import VAE
@@ -99,7 +94,7 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
         tally.add_codes(drawn.posterior.mean[0])
         if discrete:
             edges = _on(device, split.edges(rows, torch.float64))
-            mass = _in_double(drawn.observed).log_mass(edges)
+            mass = drawn.observed.double().log_mass(edges)
             tally.add_column("discrete_error", -mass.mean(1)[0])
     return tally.scores()
 
@@ -131,7 +126,7 @@ class _Tally:
             self.add_column("kl", drawn.kl()[0])
             per_dimension = q.kl_per_dimension(drawn.vae.prior_scale)[0]
             self._kl_per_dimension.append(per_dimension.double().sum(0).cpu())
-        if isinstance(drawn.observed, LocationScale):
+        if drawn.observed.scale is not None:
             square = float(drawn.observed.scale.double().square().mean())
             self._scale_squared.append(square * x.shape[1])
 
@@ -158,9 +153,9 @@ class _Tally:
 
 def _numbers_per_image(cell: Cell, split: EvaluationSplit) -> int:
     """Size of the largest tensor that one image needs."""
-    levels = split.levels or 1 if cell.likelihood == "categorical" else 1
+    numbers = LIKELIHOODS[cell.likelihood].numbers_per_pixel(split.levels)
     factor = cell.latent_dim**2 if cell.posterior == "full" else 0
-    return max(cell.eval_samples * max(split.pixels.shape[1] * levels, cell.latent_dim), factor)
+    return max(cell.eval_samples * max(split.pixels.shape[1] * numbers, cell.latent_dim), factor)
 
 
 def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
@@ -172,24 +167,13 @@ def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
     )
 
 
-def _in_double(observed: Observation) -> Observation:
-    if isinstance(observed, LocationScale):
-        return LocationScale(observed.family, observed.mean.double(), observed.scale.double())
-    if isinstance(observed, ContinuousBernoulli):
-        return ContinuousBernoulli(observed.logits.double())
-    if isinstance(observed, Bernoulli):
-        return Bernoulli(observed.logits.double())
-    # A sum over levels of float32 logits is accurate enough, and twice the memory is not.
-    return observed
-
-
 def why_no_bits(cell: Cell, split: EvaluationSplit) -> str | None:
     """Why bits_per_dim has no meaning for a cell; None where it has one."""
     if cell.posterior == "delta":
         return "a delta posterior has no KL, hence no ELBO and no code length"
     if split.levels is None:
         return "the data are real-valued: there are no grey levels to give a probability to"
-    if cell.likelihood == "bernoulli" and split.levels != 2:
+    if not LIKELIHOODS[cell.likelihood].fits(split.levels):
         return (
             f"a Bernoulli gives no probability to {split.levels} grey levels: binarise the "
             "pixels, or use another family"

@@ -8,7 +8,6 @@ import math
 import torch
 from torch import Tensor
 
-from vaebench.model.likelihoods import outputs_per_pixel
 from vaebench.model.vae import VAE
 
 __all__ = ["codes_at_once", "double_copy", "double_pixels"]
@@ -57,7 +56,6 @@ def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
 def codes_at_once(vae: VAE) -> int:
     """How many codes may be decoded together so that a layer has some 260,000 numbers."""
     cell, dimension = vae.cells[0], math.prod(vae.image_shape)
-    outputs = dimension * outputs_per_pixel(cell.likelihood, cell.sigma, vae.levels)
     per_channel = dimension // 4 if cell.architecture == "conv" else 1
-    widest = max((outputs, vae.latent_dim, *(per_channel * size for size in cell.hidden)))
+    widest = max((vae.decoder_width, vae.latent_dim, *(per_channel * size for size in cell.hidden)))
     return max(1, _BLOCK_NUMBERS // widest)

@@ -18,7 +18,6 @@ from vaebench.evaluation.information import information_metrics
 from vaebench.evaluation.pictures import pictures
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import optimal_scale
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
@@ -50,8 +49,7 @@ def fit_scale(vae: VAE, train: EvaluationSplit, generator: torch.Generator) -> N
         mean = vae.decode(vae.encode(x).rsample(noise)).mean
         residuals.append((x.unsqueeze(1) - mean).cpu())
     residual = torch.cat(residuals, 2)
-    family = vae.cells[0].likelihood
-    vae.set_scale(optimal_scale(family, residual, (1, 2, 3)).to(device))
+    vae.fit_scale(residual)
 
 
 def evaluate(

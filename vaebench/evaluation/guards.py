@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from torch import Tensor
 
 from vaebench.evaluation.bound import Scores
@@ -16,7 +15,7 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import SCALE_FLOOR
-from vaebench.truth.bounds import DENSITY_CEILINGS, bce_ceiling, bce_floor
+from vaebench.truth.bounds import bce_ceiling, bce_floor, density_ceiling
 
 __all__ = ["NOT_A_LIKELIHOOD", "comparable_as", "warnings_of"]
 
@@ -27,9 +26,8 @@ _ROUNDING = 1e-4
 
 def comparable_as(cell: Cell, levels: int | None) -> str:
     """Whether the ELBO of a cell is one of a mass, of a density, or of neither."""
-    if cell.likelihood == "bernoulli" and levels != 2:
-        return NOT_A_LIKELIHOOD
-    return LIKELIHOODS[cell.likelihood].kind
+    family = LIKELIHOODS[cell.likelihood]
+    return family.kind if family.fits(levels) else NOT_A_LIKELIHOOD
 
 
 def warnings_of(
@@ -43,7 +41,7 @@ def warnings_of(
             f"Bernoulli on grey pixels is {NOT_A_LIKELIHOOD}: the cross entropy that many codes "
             "minimise, not comparable with any density or mass"
         )
-    if cell.likelihood == "bernoulli":
+    if LIKELIHOODS[cell.likelihood].support == "binary":
         warnings += _bernoulli_bounds(train_pixels, split, error)
     else:
         warnings += _blind_squares(train_pixels, split, scores)
@@ -98,7 +96,8 @@ def _scale_bounds(
         warnings.append(f"sigma ended on its floor of {SCALE_FLOOR:g}")
     if cell.sigma in ("per_pixel", "predicted"):
         return warnings
-    ceiling = float(np.asarray(DENSITY_CEILINGS[cell.likelihood](split.pixels.shape[1], sigma)))
+    log_peak = LIKELIHOODS[cell.likelihood].log_peak
+    ceiling = density_ceiling(log_peak, split.pixels.shape[1], sigma)
     if -error > ceiling + _ROUNDING * abs(ceiling):
         warnings.append(
             f"BUG: E_q log p(x|z) of {-error:.3f} nats is above the ceiling of a spherical "
@@ -114,6 +113,6 @@ def _unbounded(cell: Cell, split: EvaluationSplit) -> bool:
     """
     if split.levels is None or split.dequantized or LIKELIHOODS[cell.likelihood].kind != "density":
         return False
-    if cell.likelihood == "continuous_bernoulli" or not isinstance(cell.sigma, float | int):
+    if not isinstance(cell.sigma, float | int):
         return True
     return cell.sigma < 0.5 / (split.levels - 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.bound import mean_and_se
+from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
@@ -86,9 +87,9 @@ def log_weights(
 def _width(vae: VAE, pixels: Tensor) -> int:
     """Size of the largest tensor that one code of one image needs."""
     design = vae.cells[0]
-    levels = vae.levels or 1 if design.likelihood == "categorical" else 1
+    numbers = LIKELIHOODS[design.likelihood].numbers_per_pixel(vae.levels)
     factor = vae.latent_dim**2 if design.posterior == "full" else 0
-    return max(pixels.shape[-1] * levels, vae.latent_dim, factor)
+    return max(pixels.shape[-1] * numbers, vae.latent_dim, factor)
 
 
 def _images_at_once(vae: VAE, pixels: Tensor, k: int) -> int:

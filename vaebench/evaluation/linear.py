@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaebench.evaluation.double_precision import double_copy, double_pixels
 from vaebench.grid.cell import Cell
+from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.posterior import Delta, Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.truth.ppca import LinearVAE
@@ -148,7 +149,8 @@ def _fixed_scale(vae: VAE) -> Tensor:
     """Sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE; ValueError for any other VAE."""
     cell = vae.cells[0]
     scale = vae.scale()
-    if cell.architecture != "linear" or cell.likelihood != "gaussian" or scale is None:
+    has_twin = LIKELIHOODS[cell.likelihood].exact_linear_twin
+    if cell.architecture != "linear" or not has_twin or scale is None:
         raise ValueError(
             "the closed form is that of architecture linear, likelihood gaussian and a sigma that "
             f"does not depend on z; got {cell.architecture}, {cell.likelihood}, "

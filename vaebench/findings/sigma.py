@@ -23,7 +23,8 @@ from vaebench.findings.settings import cells_of
 from vaebench.findings.theory import same
 from vaebench.findings.verdict import Margin, Statistic, Untested
 from vaebench.grid.cell import Cell
-from vaebench.truth.bounds import gaussian_ceiling
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.truth.bounds import density_ceiling
 
 __all__ = ["SIGMA", "sigma_cells"]
 
@@ -105,8 +106,9 @@ def _below_ceiling(evidence: Evidence) -> Statistic:
     """Smallest distance of any cell's bound from its ceiling."""
     rows = select(evidence.frame)
     rows = rows[rows["sigma_fitted"].notna()]
+    log_peak = LIKELIHOODS["gaussian"].log_peak
     ceilings = [
-        gaussian_ceiling(int(pixels), float(sigma))
+        density_ceiling(log_peak, int(pixels), float(sigma))
         for pixels, sigma in zip(rows["data_pixels"], rows["sigma_fitted"], strict=True)
     ]
     return lowest(pd.Series(ceilings, index=rows.index) - rows["elbo"], "elbo", "nats/image")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.model.likelihoods import Observation
+from vaebench.model.likelihoods import Likelihood
 from vaebench.model.posterior import Delta, Posterior
 from vaebench.model.vae import VAE
 
@@ -35,7 +35,7 @@ class Draw:
     posterior: Posterior
     noise: Tensor
     z: Tensor
-    observed: Observation
+    observed: Likelihood
     log_likelihood: Tensor
 
     def reconstruction_error(self) -> Tensor:

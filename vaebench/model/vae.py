@@ -11,13 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.grid.cell import Cell, codes_may_be_padded
-from vaebench.model.likelihoods import (
-    SCALE_FLOOR,
-    Observation,
-    observation,
-    optimal_scale,
-    outputs_per_pixel,
-)
+from vaebench.model.likelihoods import SCALE_FLOOR, Likelihood, family
 from vaebench.model.networks import Sizes, build_networks
 from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
 
@@ -83,14 +77,15 @@ class VAE(nn.Module):
         self.latent_dim = max(cell.latent_dim for cell in cells)
         self.image_shape = image_shape
         self.sigma_kind = sigma_kind(design)
-        self._likelihood, self._posterior = design.likelihood, design.posterior
+        self._family, self._posterior = family(design.likelihood), design.posterior
         self.levels, self._clip = levels, design.pixel_clip
         sizes = Sizes(
             image_shape,
             self.latent_dim,
             posterior_width(design.posterior, self.latent_dim),
-            outputs_per_pixel(design.likelihood, design.sigma, levels),
+            self._family.facts.numbers_per_pixel(levels) + (self.sigma_kind == "predicted"),
         )
+        self.decoder_width = sizes.decoder_width
         starts = [generator.get_state() for generator in generators]
         self.encoder, self.decoder = build_networks(
             design.architecture,
@@ -171,7 +166,7 @@ class VAE(nn.Module):
         """q(z|x) for pixels ``x (P, B, D)``."""
         return posterior(self._posterior, self.encoder(x).to(x.dtype), self.latent_dim)
 
-    def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Observation:
+    def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Likelihood:
         """p(x|z) for codes ``z (P, S, B, Z)``.
 
         ``fit_to (P, B, D)``: pixels to which an ``optimal`` scale is fitted, as training does with
@@ -185,7 +180,7 @@ class VAE(nn.Module):
             scale = self._fit_to_batch(fit_to.unsqueeze(1) - output.detach())
         else:
             scale = self.scale()
-        return observation(self._likelihood, output, scale, levels=self.levels, clip=self._clip)
+        return self._family.from_output(output, scale, levels=self.levels, clip=self._clip)
 
     def scale(self) -> Tensor | None:
         """The scale in force, ``(P, 1, 1, 1 or D)`` in pixel units.
@@ -198,18 +193,17 @@ class VAE(nn.Module):
             return _floored(self.raw_scale)
         return self.fixed_scale
 
-    def set_scale(self, scale: Tensor) -> None:
-        """Set the ``optimal`` scale, ``(P, 1, 1, 1)``."""
-        self.fixed_scale.copy_(scale)
-
     @torch.no_grad()
     def _fit_to_batch(self, residual: Tensor) -> Tensor:
         # At its optimum the scale adds nothing to the gradient, so it may be held constant.
-        scale = optimal_scale(
-            self._likelihood, residual, (1, 2, 3), start=self.fixed_scale, steps=2
-        )
-        self.set_scale(scale)
+        scale = self._family.optimal_scale(residual, (1, 2, 3), start=self.fixed_scale, steps=2)
+        self.fixed_scale.copy_(scale)
         return scale
+
+    @torch.no_grad()
+    def fit_scale(self, residual: Tensor) -> None:
+        """Fit an ``optimal`` scale to residuals ``(P, S, N, D)`` in pixel units."""
+        self.fixed_scale.copy_(self._family.optimal_scale(residual, (1, 2, 3)))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log p(z) in nats, ``(P, S, B)``."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
 from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
-from vaebench.grid.choices import DATASETS
+from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
@@ -152,7 +152,7 @@ def estimate(cell: Cell) -> Estimate:
     pixels = math.prod(shape)
     levels = (known.levels if known else 256) or 1
     images = min(cell.train_size or 10**9, known.train_images if known else 10_000)
-    outputs = levels if cell.likelihood == "categorical" else 1
+    outputs = LIKELIHOODS[cell.likelihood].numbers_per_pixel(levels)
     weights, uses = _sizes(cell, shape, outputs)
     visits = images * cell.epochs * cell.importance_samples
     steps = math.ceil(images / cell.batch_size) * cell.epochs
@@ -252,8 +252,8 @@ def _on_gpu(cell: Cell) -> bool:
 def _pack_key(cell: Cell) -> object:
     known = DATASETS.get(cell.dataset)
     shape = known.shape if known else (1, 1000, 1000)
-    levels = known.levels or 1 if known and cell.likelihood == "categorical" else 1
-    _, uses = _sizes(cell, shape, levels)
+    outputs = LIKELIHOODS[cell.likelihood].numbers_per_pixel(known.levels if known else None)
+    _, uses = _sizes(cell, shape, outputs)
     step = uses * cell.batch_size * cell.importance_samples
     small = step <= _PACKED_STEP_MOST and cell.precision == "float32"
     if cell.architecture not in ("mlp", "linear") or not (small or _on_gpu(cell)):

@@ -2,31 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, xlog1py, xlogy
+from scipy.special import xlog1py, xlogy
 
 from vaebench.truth.images import Floats, as_images, blocks
 
 __all__ = [
-    "DENSITY_CEILINGS",
-    "STUDENT_T_DEGREES",
     "bce_ceiling",
     "bce_floor",
+    "density_ceiling",
     "empirical_entropy",
-    "gaussian_ceiling",
-    "laplace_ceiling",
-    "logistic_ceiling",
     "mutual_information_ceiling",
-    "student_t_ceiling",
 ]
-
-STUDENT_T_DEGREES = 5
-"""Degrees of freedom of the `student_t` likelihood."""
 
 
 def bce_floor(pixels: ArrayLike) -> float:
@@ -64,64 +54,38 @@ def bce_ceiling(train_pixels: ArrayLike, pixels: ArrayLike, clip: float = 1e-7) 
     return float(np.sum(_cross_entropy(target, np.clip(trained, clip, 1 - clip))))
 
 
-def gaussian_ceiling(dimension: int, sigma: ArrayLike) -> float:
-    """Highest log density of `dimension` pixels under N(f, sigma^2): -(D/2) log(2 pi sigma^2).
+def density_ceiling(log_peak: float | None, dimension: int, scale: ArrayLike) -> float:
+    """Return the highest log-density that a location-scale family can give to one image, in nats.
 
-    `sigma` is a standard deviation, one number or one a pixel (D,). As p(x) is an average of
+    It is D times the log-density at the mode minus the sum of log scales. As p(x) is an average of
     p(x|z), no log p(x) and no bound on it can be higher.
 
-    Source: the density at its mode, as for the three ceilings below (Bishop 2006, Sec. 2.3).
+    Args:
+        log_peak: log-density at the mode with scale 1, `LikelihoodChoice.log_peak`.
+        dimension: number of pixels D.
+        scale: in pixel units, one number or one for each pixel ``(D,)``.
 
-    Raises ValueError for a dimension below 1 and for a scale that is not positive and finite.
+    Raises:
+        ValueError: for a family without a peak, a dimension below 1, or a scale that is not
+            positive and finite.
 
-    >>> round(gaussian_ceiling(784, 1.0), 3)
+    >>> round(density_ceiling(-0.5 * math.log(2 * math.pi), 784, 1.0), 3)
     -720.448
     """
-    return _ceiling(dimension, sigma, -0.5 * math.log(2 * math.pi))
-
-
-def laplace_ceiling(dimension: int, scale: ArrayLike) -> float:
-    """The same for the Laplace density of scale b: -D log(2 b).
-
-    Source: density exp(-|x-f|/b) / (2b) at its mode (Johnson et al. 1995, ch. 24).
-
-    Raises ValueError as `gaussian_ceiling` does.
-    """
-    return _ceiling(dimension, scale, -math.log(2))
-
-
-def logistic_ceiling(dimension: int, scale: ArrayLike) -> float:
-    """The same for the logistic density of scale s: -D log(4 s).
-
-    Source: density e^-u / (s (1 + e^-u)^2), u = (x-f)/s, at its mode (Johnson et al. 1995, ch. 23).
-
-    Raises ValueError as `gaussian_ceiling` does.
-    """
-    return _ceiling(dimension, scale, -math.log(4))
-
-
-def student_t_ceiling(dimension: int, scale: ArrayLike) -> float:
-    """The same for Student's t with nu = 5: D log(Gamma(3) / (Gamma(5/2) sqrt(5 pi) s)).
-
-    Source: Gamma((nu+1)/2) / (Gamma(nu/2) sqrt(nu pi) s), the density at its mode (Bishop 2006,
-    Sec. 2.3.7).
-
-    Raises ValueError as `gaussian_ceiling` does.
-    """
-    nu = STUDENT_T_DEGREES
-    log_mode = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * math.log(nu * math.pi)
-    return _ceiling(dimension, scale, float(log_mode))
-
-
-DENSITY_CEILINGS: Mapping[str, Callable[[int, ArrayLike], float]] = MappingProxyType(
-    {
-        "gaussian": gaussian_ceiling,
-        "laplace": laplace_ceiling,
-        "logistic": logistic_ceiling,
-        "student_t": student_t_ceiling,
-    }
-)
-"""The ceiling of each likelihood with a scale: (dimension, scale) -> nats per image."""
+    scales = np.asarray(scale, np.float64)
+    if log_peak is None:
+        raise ValueError("only a family with a scale has a ceiling, got log_peak None")
+    if dimension < 1 or scales.shape not in ((), (1,), (dimension,)):
+        raise ValueError(
+            "a scale is one number or one for each pixel, of at least 1 pixel, "
+            f"got {dimension} pixels and scales of shape {scales.shape}"
+        )
+    if not (np.all(scales > 0) and np.all(np.isfinite(scales))):
+        raise ValueError(
+            f"scales must be positive and finite, got a smallest of {np.min(scales)}; "
+            "a density without spread has no ceiling"
+        )
+    return float(dimension * log_peak - np.sum(np.log(np.broadcast_to(scales, dimension))))
 
 
 def empirical_entropy(images: ArrayLike) -> float:
@@ -171,19 +135,3 @@ def _unit_pixels(pixels: ArrayLike, dimension: int | None = None) -> NDArray[Any
             "divide grey levels by their highest"
         )
     return array
-
-
-def _ceiling(dimension: int, scale: ArrayLike, log_mode: float) -> float:
-    """Sum over pixels of the log density at the mode, `log_mode` being that at scale 1."""
-    scales = np.asarray(scale, np.float64)
-    if dimension < 1 or scales.shape not in ((), (1,), (dimension,)):
-        raise ValueError(
-            "a scale is one number or one a pixel, of at least 1 pixel, "
-            f"got {dimension} pixels and scales of shape {scales.shape}"
-        )
-    if not (np.all(scales > 0) and np.all(np.isfinite(scales))):
-        raise ValueError(
-            f"scales must be positive and finite, got a smallest of {np.min(scales)}; "
-            "a density without spread has no ceiling"
-        )
-    return float(dimension * log_mode - np.sum(np.log(np.broadcast_to(scales, dimension))))

@@ -1,0 +1,10 @@
+"""p(x|z): one class per likelihood family, each a normalised density or mass with all constants.
+
+`family` finds a class by its name. To add a family, write one module with a subclass of
+`Likelihood` (or `LocationScale`) and one entry in `vaebench.grid.choices.LIKELIHOODS`.
+"""
+
+from vaebench.model.likelihoods.base import LevelEdges, Likelihood, family, level_edges
+from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
+
+__all__ = ["SCALE_FLOOR", "LevelEdges", "Likelihood", "LocationScale", "family", "level_edges"]
