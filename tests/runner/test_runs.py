@@ -1,4 +1,4 @@
-"""Runs in this process: what is trained, what is not, and what must be the same bit for bit."""
+"""Runs in this process: what is trained, what is not, and what must be bitwise equal."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -116,7 +116,7 @@ def test_a_drop_in_the_middle_of_an_epoch_leaves_the_schedule_in_force() -> None
             optimizer.drop(0)
         optimizer.step(gradients_of_a_batch(vae))
         moves.append((vae.get_parameter("decoder.layers.0.weight").detach() - before)[1])
-    assert torch.equal(moves[0], moves[1])
+    torch.testing.assert_close(moves[0], moves[1])
     assert moves[0].abs().max() == pytest.approx(0.25 * cells[1].learning_rate, rel=1e-2)
 
 
@@ -152,7 +152,7 @@ def test_a_gradient_of_another_layout_is_still_the_right_one() -> None:
         turned = (weight.mT * factor.mT).mT if transpose else weight * factor
         PackOptimizer(vae, cells).step(gradients_of(vae, turned.sum(dim=(1, 2))))
         moves.append(weight.detach() - before)
-    assert torch.equal(moves[0], moves[1])
+    torch.testing.assert_close(moves[0], moves[1])
 
 
 def traced_optimizer(vae: VAE, cells: list[Cell], *, on_gpu: bool) -> PackOptimizer:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -10,6 +11,15 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.training.loop import Generators, Progress, Training, train
+
+WEIGHTS = {"rtol": 1e-3, "atol": 1e-4}
+LOSSES = 1e-4
+"""How far a short float32 training in a pack may differ from the same training alone, or in another
+pack: the weights, and relatively the numbers of each epoch.
+
+Libraries choose another algorithm for another shape, and the choice depends on the processor.
+Equal bits are expected only where the same program runs on the same shapes.
+"""
 
 SHAPE = (1, 4, 5)
 IMAGES, BATCH = 100, 32
@@ -25,6 +35,24 @@ class Run:
 
     def weights(self, member: int = 0) -> dict[str, Tensor]:
         return {name: value[member] for name, value in self.vae.state_dict().items()}
+
+
+Series = dict[str, list[float | None]]
+
+
+def assert_close_weights(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, **WEIGHTS, msg=name)
+
+
+def assert_close_series(got: Series, expected: Series) -> None:
+    assert got.keys() == expected.keys()
+    for name, numbers in expected.items():
+        # A predicted sigma, or none, has no number of its own.
+        assert [value is None for value in got[name]] == [value is None for value in numbers], name
+        assert [value for value in got[name] if value is not None] == pytest.approx(
+            [value for value in numbers if value is not None], rel=LOSSES
+        ), name
 
 
 def cell(**axes: object) -> Cell:

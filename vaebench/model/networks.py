@@ -83,8 +83,8 @@ def _gaussian(generators: Generators, size_out: int, size_in: int, kept: float) 
 class _MemberwiseAffine(torch.autograd.Function):
     """``x (P, N, in)`` to ``(P, N, out)`` by one matrix product a member, and a relu if asked for.
 
-    A batched product sums in another order than a single one. Products of exactly the shapes that
-    a cell has alone keep its numbers bitwise the same in a pack, and cost no more on a CPU.
+    A batched product sums in another order than a single one. Products of the shapes that a cell
+    has alone keep its numbers close to those it has alone, and cost no more on a CPU.
     """
 
     @staticmethod

@@ -256,8 +256,8 @@ class PackOptimizer:
 class _Slot:
     """What the kernel updates as one tensor: one member's part of a stacked weight.
 
-    On a CPU never the whole stack, though that were one tensor for many: the kernel there treats
-    the last few numbers of a tensor in another way, so a cell would not get the same bits as alone.
+    On a CPU never the whole stack, though that were one tensor for many: a member is updated by the
+    same call as when it is trained alone.
     """
 
     member: int | None
