@@ -577,7 +577,7 @@ for words in json.loads(sys.argv[1]):
             main(words)
         except SystemExit as left:
             codes.append(left.code)
-print(codes)
+print(json.dumps(codes))
 """
 
 

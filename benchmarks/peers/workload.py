@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from vaebench.data.catalog import locate
-from vaebench.data.faults import DataMissing
 from vaebench.data.sources import load
+from vaebench.errors import DataMissing
 from vaebench.grid.cell import Cell
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE

@@ -6,10 +6,11 @@ import pytest
 from matplotlib.figure import Figure
 from synthetic import CHECKSUM, arrays, cells, diverged, record, series
 
-from vaebench.analysis.comparability import NotComparable, groups
+from vaebench.analysis.comparability import groups
 from vaebench.analysis.frame import tidy
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.summary import summarise
+from vaebench.errors import NotComparable
 from vaebench.grid.cell import cell_id
 from vaebench.plots import cost_figures, figures, pictures, plane_figures
 from vaebench.plots.keys import Keys

@@ -12,9 +12,10 @@ from typing import NoReturn
 import pytest
 from synthetic import cells, diverged, failed, fill, record
 
+from vaebench.errors import NothingToReport
 from vaebench.grid.cell import Cell
 from vaebench.report import report
-from vaebench.report.report import NothingToReport, write_report
+from vaebench.report.report import write_report
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7*7 }} {% raise %} javascript:'
 DESIGNS = [{"likelihood": "gaussian", "sigma": "learned"}]

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import vaebench
-from vaebench.analysis.comparability import NotComparable
 from vaebench.analysis.comparison import compare, paired, parse_side
 from vaebench.analysis.frame import outdated_notes, tidy, without_superseded
 from vaebench.cli.console import comparison_text, store_text
+from vaebench.errors import NotComparable
 from vaebench.findings.evidence import rows_of
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status

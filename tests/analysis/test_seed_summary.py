@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from synthetic import ENVIRONMENT, cells, diverged, record
 
-from vaebench.analysis.comparability import NotComparable, groups, refusal, require_comparable
+from vaebench.analysis.comparability import groups, refusal, require_comparable
 from vaebench.analysis.frame import tidy
 from vaebench.analysis.labels import design_label, ordered, plain, slug, value_text
 from vaebench.analysis.summary import interval, number, summarise, summary_text
+from vaebench.errors import NotComparable
 from vaebench.grid.cell import Cell
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}

@@ -19,13 +19,14 @@ from vaebench.analysis.timing import (
     timing_frame,
     timing_table,
 )
+from vaebench.errors import NothingToReport
 from vaebench.grid.timed_step import TimedStep
 from vaebench.plots.style import drawing
 from vaebench.plots.timing_figures import timing_figure
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import Timing, timing_id
-from vaebench.report.report import NothingToReport, write_report
+from vaebench.report.report import write_report
 
 GPU = "NVIDIA A100"
 

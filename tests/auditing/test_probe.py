@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.distributions import ContinuousBernoulli, Laplace, Normal, kl_divergence
 from torch.nn import functional as F
 
-from vaebench.auditing import Audit, AuditError, audit, audit_options, hidden_sigmas
+from vaebench.auditing import Audit, audit, audit_options, hidden_sigmas
 from vaebench.auditing.peers import HiddenSigma
+from vaebench.errors import AuditError
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 SHAPE, LATENTS = (1, 4, 6), 5

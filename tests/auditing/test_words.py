@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from vaebench.auditing import AuditError, audit_options, audit_reductions, hidden_sigmas
+from vaebench.auditing import audit_options, audit_reductions, hidden_sigmas
 from vaebench.auditing.words import KL_REDUCTIONS, RECONSTRUCTIONS
+from vaebench.errors import AuditError
 
 # What peers' losses amount to, derived by hand: sigma^2 = b / (2 a) for L = a SSE + b KL.
 PUBLISHED = [

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vaebench.auditing import AuditError
 from vaebench.auditing.zoo import BATCH, SIGMA, SPECIMENS, Subject, ZooCase, zoo, zoo_text
+from vaebench.errors import AuditError
 
 
 @pytest.fixture(scope="module")

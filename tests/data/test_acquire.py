@@ -19,7 +19,8 @@ from miniature_files import Miniature
 
 from vaebench.data import acquire
 from vaebench.data.acquire import add, fetch, listing, verify
-from vaebench.data.catalog import DataInvalid, DataMissing, locate
+from vaebench.data.catalog import locate
+from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]

@@ -11,8 +11,9 @@ import pytest
 from miniature_files import Miniature
 
 from vaebench.data import catalog
-from vaebench.data.catalog import DataMissing, fingerprint, kind_of, locate, places
+from vaebench.data.catalog import fingerprint, kind_of, locate, places
 from vaebench.data.sources import SOURCES
+from vaebench.errors import DataMissing
 from vaebench.grid.choices import DATASETS
 
 

@@ -11,10 +11,11 @@ import torch
 from miniature_files import Miniature
 
 from vaebench.data import idx
-from vaebench.data.catalog import DataInvalid, DataMissing, fingerprint, locate
+from vaebench.data.catalog import fingerprint, locate
 from vaebench.data.linear_gaussian import linear_gaussian_draw, linear_gaussian_truth
 from vaebench.data.sources import Split, load
 from vaebench.data.vision import torchvision_module
+from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS
 
 

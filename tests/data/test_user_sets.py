@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vaebench.data import user_sets
-from vaebench.data.catalog import DataInvalid
 from vaebench.data.sources import load
+from vaebench.errors import DataInvalid
 
 Arrays = dict[str, Any]
 

@@ -13,15 +13,10 @@ from planted import evidence
 
 import vaebench.runner.reproduce as reproducing
 from vaebench.cli.reproduce import reproduce, verdict_table
+from vaebench.errors import UnknownFinding
 from vaebench.findings.evidence import rows_of
 from vaebench.findings.finding import Assessed, Finding, assess
-from vaebench.findings.registry import (
-    FINDINGS,
-    UnknownFinding,
-    families,
-    finding_lines,
-    select_findings,
-)
+from vaebench.findings.registry import FINDINGS, families, finding_lines, select_findings
 from vaebench.findings.story import latent_story
 from vaebench.findings.verdict import Judgement, Margin, Statistic
 from vaebench.grid.cell import Cell

@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vaebench.errors import GridError
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.grid.choices import LIKELIHOODS, POSTERIORS, SIGMA_KINDS
-from vaebench.grid.spec import (
-    Grid,
-    GridError,
-    collapse_notes,
-    packaged_grids,
-    parse_override,
-)
+from vaebench.grid.spec import Grid, collapse_notes, packaged_grids, parse_override
 
 
 def problems(raw: dict[str, object], overrides: dict[str, list[object]] | None = None) -> dict:

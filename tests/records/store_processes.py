@@ -15,9 +15,10 @@ import numpy as np
 from faulty_files import FaultyFiles
 from made_records import cell_record
 
+from vaebench.errors import RecordMissing, StoreBusy
 from vaebench.records.files import Files
 from vaebench.records.schema import CellRecord, Metric
-from vaebench.records.store import RecordMissing, Store, StoreBusy
+from vaebench.records.store import Store
 
 KILLED = 137
 

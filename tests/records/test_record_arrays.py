@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from vaebench.records.arrays import ArraysDamaged, pack, unpack
+from vaebench.errors import ArraysDamaged
+from vaebench.records.arrays import pack, unpack
 
 ARRAYS = {
     "tsne": np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2),

@@ -10,20 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vaebench.errors import NewerSchema, RecordDamaged, RecordEdited, RecordError
 from vaebench.grid.cell import Cell
 from vaebench.records import schema
-from vaebench.records.schema import (
-    CellRecord,
-    FactRecord,
-    Metric,
-    NewerSchema,
-    RecordDamaged,
-    RecordEdited,
-    RecordError,
-    Status,
-    from_text,
-    to_text,
-)
+from vaebench.records.schema import CellRecord, FactRecord, Metric, Status, from_text, to_text
 
 RecordFactory = Callable[..., CellRecord]
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from faulty_files import FaultyFiles, fails_with
 
-from vaebench.records.arrays import ArraysDamaged
-from vaebench.records.files import StorageError
-from vaebench.records.schema import (
-    CellRecord,
-    FactRecord,
+from vaebench.errors import (
+    ArraysDamaged,
     NewerSchema,
     RecordDamaged,
-    Status,
-    to_text,
+    RecordMissing,
+    StorageError,
+    StoreBusy,
 )
-from vaebench.records.store import RecordMissing, Store, StoreBusy
+from vaebench.records.schema import CellRecord, FactRecord, Status, to_text
+from vaebench.records.store import Store
 
 RecordFactory = Callable[..., CellRecord]
 ARRAYS = {"kl_per_dimension": np.arange(4, dtype=np.float32)}

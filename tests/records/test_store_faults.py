@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from faulty_files import OPERATIONS, FaultyFiles, fails_with
 
-from vaebench.records.files import Files, StorageError, storing, write_whole
+from vaebench.errors import StorageError
+from vaebench.records.files import Files, storing, write_whole
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 

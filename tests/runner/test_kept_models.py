@@ -11,11 +11,11 @@ from safetensors.torch import load
 from test_runs import grid, run
 
 import vaebench
+from vaebench.errors import RecordMissing, WeightsMissing
 from vaebench.evaluation.evaluate import evaluate
 from vaebench.model.vae import VAE
-from vaebench.records.arrays import WeightsMissing
 from vaebench.records.schema import CellRecord
-from vaebench.records.store import RecordMissing, Store
+from vaebench.records.store import Store
 from vaebench.runner import execute
 from vaebench.runner.models import packed_weights
 from vaebench.runner.seeding import generator

@@ -12,10 +12,11 @@ import dying_processes
 import pytest
 import torch
 
+from vaebench.errors import StoreBusy
 from vaebench.grid.cell import Cell
 from vaebench.grid.timed_step import TimedStep
 from vaebench.records.schema import Environment, FactRecord
-from vaebench.records.store import Store, StoreBusy
+from vaebench.records.store import Store
 from vaebench.records.timing import Timing
 from vaebench.runner import stopwatch, timing
 from vaebench.runner.messages import Bound, Place

@@ -13,10 +13,10 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.labels import is_missing, ordered, plain, slug, value_text
+from vaebench.errors import NotComparable
 
 __all__ = [
     "Group",
-    "NotComparable",
     "basis",
     "groups",
     "holds_one_value",
@@ -52,10 +52,6 @@ _ADVICE: Final = {
     "nats": "compare bits_per_dim, or select one of them",
     "time": "select one machine",
 }
-
-
-class NotComparable(ValueError):
-    """The records may not be put in one comparison; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
-from vaebench.analysis.comparability import NotComparable, basis, require_comparable
+from vaebench.analysis.comparability import basis, require_comparable
 from vaebench.analysis.frame import (
     EDITION,
     load_with_damage,
@@ -29,10 +29,10 @@ from vaebench.analysis.frame import (
 )
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
+from vaebench.errors import GridError, NotComparable, RecordError, UsageError
 from vaebench.grid.cell import AXES, is_own_data
-from vaebench.grid.spec import GridError, parse_override
+from vaebench.grid.spec import parse_override
 from vaebench.grid.values import closest
-from vaebench.records.schema import RecordError
 
 __all__ = ["Comparison", "compare", "paired", "parse_side"]
 
@@ -74,7 +74,7 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
 
     Raises:
         NotComparable: the values mean different things; the text says which.
-        ValueError: there is no such metric, axis or value, or no cell has a partner.
+        UsageError: there is no such metric, axis or value, or no cell has a partner.
         FileNotFoundError: there is no such folder.
         StorageError: a folder can't be read.
         RecordError: none of a folder's records can be used.
@@ -96,7 +96,7 @@ def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
     (PosixPath('results/quick'), {'sigma': 0.1, 'latent_dim': 8})
 
     Raises:
-        ValueError: an axis or a value that there is not.
+        UsageError: an axis or a value that there is not.
     """
     found = _SELECTION.fullmatch(text)
     if found is None:
@@ -104,7 +104,7 @@ def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
     chosen: dict[str, Hashable] = {}
     for axis, value in map(_choice, re.split(r",(?=\s*[A-Za-z_]+=)", found["words"])):
         if axis in chosen:
-            raise ValueError(f"a side of a comparison has one value of an axis; {axis} has two")
+            raise UsageError(f"a side of a comparison has one value of an axis; {axis} has two")
         chosen[axis] = value
     return Path(found["store"]), chosen
 
@@ -113,11 +113,11 @@ def _choice(word: str) -> tuple[str, Hashable]:
     try:
         axis, values = parse_override(word)
     except GridError:
-        raise ValueError(f"a selection is DIR:axis=value; got {word!r}") from None
+        raise UsageError(f"a selection is DIR:axis=value; got {word!r}") from None
     if axis not in AXES:
-        raise ValueError(f"there is no axis {axis!r}{closest(axis, AXES)}")
+        raise UsageError(f"there is no axis {axis!r}{closest(axis, AXES)}")
     if len(values) != 1:
-        raise ValueError(f"a side of a comparison has one value of an axis; got {word!r}")
+        raise UsageError(f"a side of a comparison has one value of an axis; got {word!r}")
     value, edition = values[0], ""
     if axis == "dataset" and isinstance(value, str) and is_own_data(value):
         value = f"./{Path(value).name}"  # as records have it
@@ -129,7 +129,7 @@ def _choice(word: str) -> tuple[str, Hashable]:
         checked = AXES[axis].check(value)
         return axis, f"{checked}{edition}" if edition else checked
     except ValueError as error:
-        raise ValueError(f"{axis}: {error}") from error
+        raise UsageError(f"{axis}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _selected(text: str) -> _Side:
             f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
         )
     if frame.empty:
-        raise ValueError(f"{store} holds no record of a cell")
+        raise UsageError(f"{store} holds no record of a cell")
     for axis, value in chosen.items():
         texts = frame[axis].map(value_text)
         kept = frame[texts == value_text(value)]
@@ -157,7 +157,7 @@ def _selected(text: str) -> _Side:
             kept = frame[[value in network_names(text, digest) for text, digest in named]]
         if kept.empty:
             there = _values_text(frame[axis])
-            raise ValueError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
+            raise UsageError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
         frame = kept
     notes = tuple(f"{store}: {note}" for note in outdated_notes(frame))
     return _Side(without_superseded(frame), tuple(map(str, damages)), notes)
@@ -173,12 +173,12 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
 
     Raises:
         NotComparable: the values of a pair mean different things.
-        ValueError: there is no such metric, no cell has a partner, or a cell has several.
+        UsageError: there is no such metric, no cell has a partner, or a cell has several.
     """
     if metric not in METRIC_COLUMNS:
-        raise ValueError(f"there is no metric {metric!r}{closest(metric, METRIC_COLUMNS)}")
+        raise UsageError(f"there is no metric {metric!r}{closest(metric, METRIC_COLUMNS)}")
     if a.empty or b.empty:
-        raise ValueError("a comparison needs records on both sides; one side has none")
+        raise UsageError("a comparison needs records on both sides; one side has none")
     _require_common_ground(a, b, metric)
     apart = _apart(a, b)
     same = [axis for axis in AXIS_COLUMNS if axis not in (*apart, "seed")]
@@ -187,7 +187,7 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
     pairs = [_pair(sides[0][design], sides[1][design]) for design in shared]
     pairs = [(one, other) for one, other in pairs if len(one)]
     if not pairs:
-        raise ValueError(_no_partner(a, b, same))
+        raise UsageError(_no_partner(a, b, same))
     varying = _varying(pairs, same)
     rows = [_difference(one, other, metric, varying) for one, other in pairs]
     rows.sort(key=lambda row: tuple(order_key(row[axis]) for axis in varying))
@@ -214,7 +214,7 @@ def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Non
         for side, name in ((a, "first"), (b, "second")):
             if side[metric].isna().all():
                 why = ", ".join(f"{reason} ({n})" for reason, n in _without(side, metric).items())
-                raise ValueError(f"no record of the {name} side has a value of {metric}: {why}")
+                raise UsageError(f"no record of the {name} side has a value of {metric}: {why}")
         require_comparable(pd.concat([a, b]), metric)
 
 
@@ -242,7 +242,7 @@ def _by_design(frame: pd.DataFrame, same: Sequence[str], side: str) -> dict[str,
                 if other_data
                 else "the machine alone: compare one store"
             )
-            raise ValueError(
+            raise UsageError(
                 f"a seed counts once, but {side} has several records of seed {seed} that differ in "
                 f"{in_what}"
             )

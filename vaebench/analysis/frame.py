@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.labels import value_text
+from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
-from vaebench.records.files import StorageError
-from vaebench.records.schema import CellRecord, Environment, RecordError, State
-from vaebench.records.store import Damage, RecordMissing, Store
+from vaebench.records.schema import CellRecord, Environment, State
+from vaebench.records.store import Damage, Store
 
 __all__ = [
     "EDITION",

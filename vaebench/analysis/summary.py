@@ -24,6 +24,7 @@ from vaebench.analysis.comparability import (
     require_comparable,
 )
 from vaebench.analysis.labels import is_missing, order_key, value_text, varying
+from vaebench.errors import UsageError
 
 __all__ = [
     "Interval",
@@ -114,13 +115,13 @@ def _require_one_design(rows: pd.DataFrame) -> None:
     one = "design" in rows and holds_one_value(rows["design"])
     others = () if one else varying(rows)
     if others:
-        raise ValueError(
+        raise UsageError(
             f"an interval is over seeds alone, but the rows also differ in {', '.join(others)}: "
             f"add {'it' if len(others) == 1 else 'them'} to `by` or select one value"
         )
     if rows["seed"].duplicated().any():
         seed = value_text(rows.loc[rows["seed"].duplicated(), "seed"].iloc[0])
-        raise ValueError(f"a seed counts once, but seed {seed} is there twice: report one store")
+        raise UsageError(f"a seed counts once, but seed {seed} is there twice: report one store")
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def design_summaries(
 
     Raises:
         NotComparable: the rows of a design may not be compared in one of the metrics.
-        ValueError: the rows of a design differ in more than the seed.
+        UsageError: the rows of a design differ in more than the seed.
     """
     _require_designs(frame, designs)
     for metric in {basis(metric): metric for metric in metrics}.values():
@@ -219,7 +220,7 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
 
     Raises:
         NotComparable: the rows may not be compared in this metric.
-        ValueError: the rows of one combination differ in more than the seed.
+        UsageError: the rows of one combination differ in more than the seed.
     """
     if not by:
         (one,) = design_summaries(frame, [np.arange(len(frame))], [metric])

@@ -4,7 +4,7 @@ Importing this needs no torch; probing a Python function does. (The package is n
 ``audit``: that is the function, `vaebench.audit`.)
 """
 
-from vaebench.auditing.form import Audit, AuditError
+from vaebench.auditing.form import Audit
 from vaebench.auditing.options import audit_options, load_loss
 from vaebench.auditing.peers import HiddenSigma, hidden_sigmas
 from vaebench.auditing.probe import audit
@@ -14,7 +14,6 @@ __all__ = [
     "KL_REDUCTIONS",
     "RECONSTRUCTIONS",
     "Audit",
-    "AuditError",
     "HiddenSigma",
     "audit",
     "audit_options",

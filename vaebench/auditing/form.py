@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Audit", "AuditError", "Form", "Sizes", "judge", "normaliser"]
+__all__ = ["Audit", "Form", "Sizes", "judge", "normaliser"]
 
 FAMILY_NAMES = {
     "gaussian": "Gaussian",
@@ -26,10 +26,6 @@ FAMILY_NAMES = {
 SCALE_FAMILIES = ("gaussian", "laplace")
 # A loss may hold an epsilon or compute in float32: weights closer than this are the same weight.
 RELATIVE_TOLERANCE = 1e-4
-
-
-class AuditError(ValueError):
-    """A loss, or a description of one, that cannot be audited; the message says why."""
 
 
 @dataclass(frozen=True)

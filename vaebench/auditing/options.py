@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from vaebench.auditing.form import Audit, AuditError
+from vaebench.auditing.form import Audit
 from vaebench.auditing.words import RECONSTRUCTIONS, audit_reductions
-from vaebench.grid.user_code import UsersCodeError, load_function
+from vaebench.errors import AuditError, UserCodeError
+from vaebench.grid.user_code import load_function
 
 if TYPE_CHECKING:
     from vaebench.auditing.probe import Loss
@@ -65,6 +66,6 @@ def load_loss(name: str) -> "Loss":
     """
     try:
         loss: Loss = load_function(name)
-    except UsersCodeError as error:
+    except UserCodeError as error:
         raise AuditError(f"The loss can't be had: {error}.") from error
     return loss

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from vaebench.auditing.form import Audit, AuditError, Form, Sizes, judge
+from vaebench.auditing.form import Audit, Form, Sizes, judge
+from vaebench.errors import AuditError
 
 if TYPE_CHECKING:
     import torch

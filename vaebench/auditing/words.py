@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from vaebench.auditing.form import Audit, AuditError, Form, Sizes, judge, normaliser
+from vaebench.auditing.form import Audit, Form, Sizes, judge, normaliser
+from vaebench.errors import AuditError
 
 __all__ = ["KL_REDUCTIONS", "RECONSTRUCTIONS", "KLChoice", "ReconChoice", "audit_reductions"]
 

@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaebench.auditing.form import AuditError
 from vaebench.data.pixels import TrainingPixels, evaluation_pixels
 from vaebench.data.sources import ImageData, load
+from vaebench.errors import AuditError
 from vaebench.grid.cell import Cell
 from vaebench.model.likelihoods.bernoulli import Bernoulli
 from vaebench.model.likelihoods.continuous_bernoulli import ContinuousBernoulli

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import math
 import os
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from vaebench import __version__, exit_codes
+from vaebench import __version__
 from vaebench.cli.options import FOLDER, data_dir_option
 from vaebench.cli.reproduce import reproduce
 from vaebench.cli.time_steps import time_command
+from vaebench.errors import ExitCode, NothingToReport, exit_code_of
 from vaebench.system.terminal import adapt, printable
 
 if TYPE_CHECKING:
@@ -30,26 +30,6 @@ if TYPE_CHECKING:
     from vaebench.runner.run import RunSummary
 
 __all__ = ["cli", "main"]
-
-# By name, so that a usage error needs none of the modules that raise the others.
-_EXIT_CODES = {
-    "vaebench.grid.problems.GridError": exit_codes.USAGE,
-    "vaebench.auditing.form.AuditError": exit_codes.USAGE,
-    "vaebench.findings.registry.UnknownFinding": exit_codes.USAGE,
-    "vaebench.analysis.comparability.NotComparable": exit_codes.USAGE,
-    "vaebench.records.files.StorageError": exit_codes.USAGE,
-    "vaebench.data.faults.DataMissing": exit_codes.DATA,
-    "vaebench.data.faults.DataInvalid": exit_codes.DATA,
-    "vaebench.runner.engines.base.EngineError": exit_codes.USAGE,
-    "vaebench.records.store.StoreBusy": exit_codes.BUSY,
-    "vaebench.records.store.RecordMissing": exit_codes.USAGE,
-    "vaebench.records.schema.RecordError": exit_codes.DAMAGED,
-    "vaebench.records.arrays.ArraysDamaged": exit_codes.DAMAGED,
-    "vaebench.report.report.OnlyDamaged": exit_codes.DAMAGED,
-    "vaebench.report.report.NothingToReport": exit_codes.NOTHING,
-    # A file or folder that can't be read or written.
-    "builtins.OSError": exit_codes.USAGE,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -64,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _say("vaebench: stopped", err=True)
-        sys.exit(exit_codes.SIGNAL + signal.SIGINT)
+        sys.exit(ExitCode.SIGNAL + signal.SIGINT)
     except click.ClickException as error:
         error.show()
-        sys.exit(exit_codes.USAGE)
+        sys.exit(ExitCode.USAGE)
     except BrokenPipeError:
         _leave_unread()
     except Exception as error:
-        code = _exit_code(error)
+        code = exit_code_of(error)
         if code is None:
             raise
         _say(f"vaebench: {_told(error)}", err=True)
@@ -90,7 +70,7 @@ def _say(text: str, err: bool = False) -> None:
 def _leave_unread() -> NoReturn:
     """The reader of our output has left, as in `vaebench list axes | head -1`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(exit_codes.BROKEN_PIPE)
+    sys.exit(ExitCode.BROKEN_PIPE)
 
 
 @contextmanager
@@ -98,7 +78,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the program in order, with its exit code; a run has a handler of its own."""
 
     def leave(number: int, _: FrameType | None) -> NoReturn:
-        sys.exit(exit_codes.SIGNAL + number)
+        sys.exit(ExitCode.SIGNAL + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -114,16 +94,6 @@ def _told(error: Exception) -> str:
     if type(error).__module__ == "builtins" and isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)
-
-
-def _exit_code(error: Exception) -> int | None:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return exit_codes.DAMAGED  # as of a run that finds the disk full
-    for kind in type(error).__mro__:
-        code = _EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if code is not None:
-            return code
-    return None
 
 
 class _Group(click.Group):
@@ -276,8 +246,7 @@ def _report_folder(store: Path, given: Path | None, *, wanted: bool) -> Path | N
     from vaebench.report.target import check_target, default_target
 
     folder = given or default_target([store])
-    with _usage_errors():
-        check_target([store], folder)
+    check_target([store], folder)
     return folder
 
 
@@ -285,10 +254,7 @@ def _write_report(stores: Sequence[Path], folder: Path | None) -> tuple[str, ...
     """Make the report; a line for each file that could not be used."""
     from vaebench.report.report import make_report
 
-    try:
-        made = make_report(stores, folder)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    made = make_report(stores, folder)
     _say(f"report: {made.page}")
     return made.unused
 
@@ -335,7 +301,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
 
 def _leave_after(summary: RunSummary) -> None:
     if summary.signal is not None:
-        sys.exit(exit_codes.SIGNAL + summary.signal)
+        sys.exit(ExitCode.SIGNAL + summary.signal)
     unused = _told_unused(summary.unused)
     if summary.damaged:
         files = (
@@ -345,9 +311,9 @@ def _leave_after(summary: RunSummary) -> None:
         )
         _say(f"vaebench: {files} set aside; what this grid needs was trained again", err=True)
     if summary.storage_error is not None or summary.damaged or unused:
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
     if set(summary.states()) - {"done"}:
-        sys.exit(exit_codes.SOME_FAILED)
+        sys.exit(ExitCode.SOME_FAILED)
 
 
 def _told_unused(lines: Sequence[str]) -> bool:
@@ -367,7 +333,7 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
     found = list(stores) or _stores_under(Path("results"))
     _must_exist(*stores)
     if _told_unused(_write_report(found, output)):
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
 
 
 def _stores_under(folder: Path) -> list[Path]:
@@ -400,12 +366,11 @@ def compare(a: str, b: str, metric: str) -> None:
     from vaebench.analysis.comparison import parse_side
     from vaebench.cli.console import comparison_text
 
-    with _usage_errors():
-        _must_exist(*(parse_side(side)[0] for side in (a, b)))
-        found = compared(a, b, metric)
+    _must_exist(*(parse_side(side)[0] for side in (a, b)))
+    found = compared(a, b, metric)
     _say(comparison_text(found, (a, b)))
     if _told_unused(found.unused):
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
 
 
 @cli.command(short_help="Write a store's tidy table as CSV or Parquet.")
@@ -433,17 +398,14 @@ def export(store: Path, output: Path) -> None:
         frame, unused = load_timings_with_unused(store)
     if frame.empty and not unused:
         _say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
-        sys.exit(exit_codes.NOTHING)
+        sys.exit(ExitCode.NOTHING)
     if frame.empty:
         _told_unused(unused)
-        sys.exit(exit_codes.DAMAGED)
-    try:
-        written = write_table(frame, output)
-    except (ValueError, ModuleNotFoundError) as error:
-        raise click.UsageError(str(error)) from error
+        sys.exit(ExitCode.DAMAGED)
+    written = write_table(frame, output)
     _say(f"{len(frame)} row{'s' * (len(frame) != 1)}: {written}")
     if _told_unused(unused):
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
 
 
 _LISTS = ("grids", "axes", "likelihoods", "datasets", "metrics", "findings")
@@ -476,7 +438,7 @@ def show(store: Path, cell: str | None) -> None:
     facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
     if not states and not facts:
         _say(f"vaebench: there is no record in {store}", err=True)
-        sys.exit(exit_codes.NOTHING)
+        sys.exit(ExitCode.NOTHING)
     if cell is None:
         if states:
             _say(store_text(store))
@@ -489,7 +451,7 @@ def show(store: Path, cell: str | None) -> None:
             many = "s" * (findings != 1)
             _say(f"{findings} record{many} of findings that need no cell: `{judge}` judges by them")
         if _told_unused(list(dict.fromkeys([*map(str, Store(store).check()), *unused]))):
-            sys.exit(exit_codes.DAMAGED)
+            sys.exit(ExitCode.DAMAGED)
         return
     names = [*states, *facts]
     matching = [name for name in names if name == cell] or [
@@ -525,8 +487,7 @@ def data_fetch(name: str, data_dir: Path | None) -> None:
     """Download a data set from torchvision's mirrors, checked by SHA-256."""
     from vaebench.data.acquire import fetch
 
-    with _usage_errors():
-        _say(f"{name}: {fetch(name, data_dir, _say)}")
+    _say(f"{name}: {fetch(name, data_dir, _say)}")
 
 
 @data.command("add", short_help="Take its IDX files from a folder or archive.")
@@ -537,8 +498,7 @@ def data_add(name: str, path: Path, data_dir: Path | None) -> None:
     """Take a data set's IDX files from a folder or archive, raw or gzipped."""
     from vaebench.data.acquire import add
 
-    with _usage_errors():
-        _say(f"{name}: {add(name, path, data_dir, _say)}")
+    _say(f"{name}: {add(name, path, data_dir, _say)}")
 
 
 @data.command("verify", short_help="Read its files and compare their SHA-256.")
@@ -548,23 +508,11 @@ def data_verify(name: str, data_dir: Path | None) -> None:
     """Read every file of a data set and compare its SHA-256."""
     from vaebench.data.acquire import verify
 
-    with _usage_errors():
-        checks = verify(name, data_dir)
+    checks = verify(name, data_dir)
     for check in checks:
         _say(f"{check.path}: {check.fault or 'as it should be'}")
     if any(check.fault for check in checks):
-        sys.exit(exit_codes.DATA)
-
-
-class _usage_errors:  # noqa: N801 -- used like a function, in a with statement
-    """A ValueError that is no known kind of error is a misused name: exit 2."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ValueError) and _exit_code(error) is None:
-            raise click.UsageError(str(error)) from error
+        sys.exit(ExitCode.DATA)
 
 
 @cli.command(short_help="Machine, versions, devices; of a store what is damaged.")
@@ -574,7 +522,6 @@ def doctor(store: Path | None) -> None:
     if store is not None:
         _must_exist(store)
         from vaebench.records.store import Store
-        from vaebench.report.report import NothingToReport
 
         if not any((store / room).is_dir() for room in ("cells", "facts")):
             raise NothingToReport(f"{store} is no store: it holds no records")
@@ -586,7 +533,7 @@ def doctor(store: Path | None) -> None:
         found = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
         _say(f"{store}: {found or 'nothing is damaged'}")
         if damages:
-            sys.exit(exit_codes.DAMAGED)
+            sys.exit(ExitCode.DAMAGED)
         return
     machine = importlib.import_module("vaebench.runner.machine")
     for line in machine.description():

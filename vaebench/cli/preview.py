@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vaebench.data.catalog import locate, remedy
-from vaebench.data.faults import DataMissing
+from vaebench.errors import DataMissing
 from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid

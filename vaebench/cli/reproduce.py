@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaebench import exit_codes
 from vaebench.cli.options import FOLDER, data_dir_option
+from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
     from vaebench.findings.finding import Assessed, Budget
@@ -62,15 +62,13 @@ def reproduce(
 
     from pydantic import ValidationError
 
-    from vaebench.findings.registry import UnknownFinding, select_findings
+    from vaebench.findings.registry import select_findings
     from vaebench.grid.cell import Cell
     from vaebench.records.store import Store
 
+    select_findings(findings)
     try:
-        select_findings(findings)
         Cell.model_validate({"device": device})
-    except UnknownFinding as error:
-        raise click.UsageError(str(error)) from error
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise click.UsageError(f"--device: {message}") from error
@@ -83,10 +81,7 @@ def reproduce(
         raise click.UsageError(f"there is no folder {store.root} to judge by")
     folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
     if not no_report:
-        try:
-            require_apart([store.root], folder)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
+        require_apart([store.root], folder)
     made = run(
         findings,
         budget,
@@ -148,14 +143,14 @@ def _leave(made: Reproduction, *, damaged: bool) -> None:
     for reason in made.absent.values():
         click.echo(f"vaebench: {reason}", err=True)
     if summary.signal is not None:
-        sys.exit(exit_codes.SIGNAL + summary.signal)
+        sys.exit(ExitCode.SIGNAL + summary.signal)
     if summary.storage_error is not None:
         click.echo(f"vaebench: {summary.storage_error}", err=True)
     if summary.storage_error is not None or summary.damaged or damaged:
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
     if any(each.judgement.verdict == "contradicted" for each in made.rows):
-        sys.exit(exit_codes.CONTRADICTED)
+        sys.exit(ExitCode.CONTRADICTED)
     if set(summary.states()) - {"done"}:
-        sys.exit(exit_codes.SOME_FAILED)
+        sys.exit(ExitCode.SOME_FAILED)
     if made.absent and all(each.judgement.verdict == "not tested" for each in made.rows):
-        sys.exit(exit_codes.DATA)
+        sys.exit(ExitCode.DATA)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaebench import exit_codes
 from vaebench.cli.options import FOLDER
+from vaebench.errors import ExitCode, NothingToReport, WrongStep
 
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
@@ -113,21 +113,22 @@ def time_command(
             wait=wait,
             echo=click.echo,
         )
-    except ValueError as error:
-        raise _misuse(error) from error
+    except WrongStep as error:
+        option = "pack" if error.axis == "pack_size" else error.axis
+        raise click.UsageError(f"--{option.replace('_', '-')}: {error.why}") from error
     _print_summary(summary, root)
     if summary.signal is not None:
         click.echo(f"vaebench: stopped; what was timed is kept in {root}", err=True)
-        sys.exit(exit_codes.SIGNAL + summary.signal)
+        sys.exit(ExitCode.SIGNAL + summary.signal)
     if not no_report and summary.storage_error is None:
         _report(root, report_dir)
     damages = Store(root).check()
     for damage in damages:
         click.echo(f"vaebench: not used: {damage}", err=True)
     if summary.storage_error is not None or summary.damaged or damages:
-        sys.exit(exit_codes.DAMAGED)
+        sys.exit(ExitCode.DAMAGED)
     if set(summary.states()) - {"done"}:
-        sys.exit(exit_codes.SOME_FAILED)
+        sys.exit(ExitCode.SOME_FAILED)
 
 
 def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:
@@ -138,16 +139,6 @@ def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:
         raise click.UsageError("--seconds and --steps both say how long a timing lasts: give one")
     if no_report and report_dir is not None:
         raise click.UsageError("--report-dir says where the report goes; --no-report, none")
-
-
-def _misuse(error: ValueError) -> Exception:
-    """A value that no cell can have is a misused option; any other error stays what it is."""
-    from vaebench.grid.timed_step import WrongStep
-
-    if isinstance(error, WrongStep):
-        option = "pack" if error.axis == "pack_size" else error.axis
-        return click.UsageError(f"--{option.replace('_', '-')}: {error.why}")
-    return click.UsageError(str(error)) if type(error) is ValueError else error
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -185,11 +176,9 @@ def _print_summary(summary: TimingSummary, root: Path) -> None:
 
 
 def _report(root: Path, folder: Path | None) -> None:
-    from vaebench.report.report import NothingToReport, write_report
+    from vaebench.report.report import write_report
 
     try:
         click.echo(f"report: {write_report(root, folder)}")
     except NothingToReport:
         click.echo("there is nothing to report on")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error

@@ -34,8 +34,8 @@ from vaebench.data.catalog import (
     remedy,
     storage_folder,
 )
-from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
+from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS
 from vaebench.system.disk import naming
 

@@ -12,17 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from vaebench.data.faults import DataInvalid, DataMissing
 from vaebench.data.idx import IdxFile
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
 from vaebench.data.user_sets import read_folder, read_npz
+from vaebench.errors import DataMissing, UsageError
 from vaebench.grid.choices import DATASETS
 
 __all__ = [
     "DIGITS_SHA256",
     "FILE_SETS",
-    "DataInvalid",
-    "DataMissing",
     "FileSet",
     "Located",
     "SetFacts",
@@ -142,7 +140,7 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
 
     Raises:
         DataMissing: no place holds all four; the text names each, and the two ways out.
-        ValueError: `dataset` is not one of files.
+        UsageError: `dataset` is not one of files.
     """
     facts = file_set(dataset)
     tried = _candidates(facts, data_dir)
@@ -157,14 +155,14 @@ def file_set(dataset: str) -> FileSet:
     """The files of a data set.
 
     Raises:
-        ValueError: it is no data set of files; the text says which are.
+        UsageError: it is no data set of files; the text says which are.
     """
     if dataset in FILE_SETS:
         return FILE_SETS[dataset]
     known = f"data sets of files are {' and '.join(FILE_SETS)}"
     if dataset in DATASETS:
-        raise ValueError(f"{dataset} is built in and needs no files; {known}")
-    raise ValueError(f"{known}; got {dataset!r}")
+        raise UsageError(f"{dataset} is built in and needs no files; {known}")
+    raise UsageError(f"{known}; got {dataset!r}")
 
 
 def _candidates(facts: FileSet, data_dir: Path | None) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.data.faults import DataInvalid
+from vaebench.errors import DataInvalid
 
 __all__ = ["GZIP_MAGIC", "IdxFile", "parse_idx", "read_content", "read_idx"]
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate, remedy
-from vaebench.data.faults import DataInvalid
 from vaebench.data.idx import read_idx
 from vaebench.data.linear_gaussian import linear_gaussian_draw
 from vaebench.data.user_sets import ArraySplit, ArraySplits, read_folder, read_npz
+from vaebench.errors import DataInvalid
 
 __all__ = ["SOURCES", "ImageData", "Split", "load"]
 

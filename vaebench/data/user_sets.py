@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.data.faults import DataInvalid
+from vaebench.errors import DataInvalid
 
 __all__ = [
     "ArraySplit",

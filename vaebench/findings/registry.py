@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from vaebench.errors import UnknownFinding
 from vaebench.findings.estimators import ESTIMATORS
 from vaebench.findings.finding import Finding
 from vaebench.findings.latent import LATENT
@@ -13,16 +14,12 @@ from vaebench.findings.sigma import SIGMA
 from vaebench.findings.theory import THEORY
 from vaebench.grid.values import closest
 
-__all__ = ["FINDINGS", "UnknownFinding", "families", "finding_lines", "select_findings"]
+__all__ = ["FINDINGS", "families", "finding_lines", "select_findings"]
 
 _ALL = (*LATENT, *SIGMA, *LIKELIHOOD_FINDINGS, *ESTIMATORS, *SAMPLES, *LINEAR, *THEORY)
 
 FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in _ALL})
 """Every finding by its name."""
-
-
-class UnknownFinding(ValueError):
-    """There is no finding and no family of this name; the message says which was meant."""
 
 
 def families() -> tuple[str, ...]:

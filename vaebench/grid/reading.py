@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from vaebench.errors import Problem
 from vaebench.grid.boxes import Box
 from vaebench.grid.cell import AXES, Value
-from vaebench.grid.problems import Problem
 from vaebench.grid.values import closest, plain, shown
 
 __all__ = ["Block", "Draft", "Given", "Overrides", "name_problem", "read_draft"]

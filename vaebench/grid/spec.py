@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
+from vaebench.errors import GridError, Problem
 from vaebench.grid.boxes import Box, combinations, difference, volume
 from vaebench.grid.cell import (
     AXES,
@@ -30,14 +31,11 @@ from vaebench.grid.cell import (
     default_hidden,
     default_sigma,
 )
-from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.reading import Block, Draft, Overrides, name_problem, read_draft
 from vaebench.grid.values import closest, shown
 
 __all__ = [
     "Grid",
-    "GridError",
-    "Problem",
     "collapse_notes",
     "packaged_grids",
     "parse_override",

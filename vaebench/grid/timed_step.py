@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from vaebench.errors import WrongStep
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import DATASETS
 
-__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "WrongStep", "sweep"]
+__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "sweep"]
 
 IMAGE_SHAPE = DATASETS["mnist"].shape
 LEVELS = 256
@@ -27,14 +28,6 @@ _SWEPT: dict[str, tuple[int, ...]] = {
 }
 _LARGEST_PACK = 1_000
 _CENTRE = {"latent_dim": 32, "batch_size": 128, "width": 400}
-
-
-class WrongStep(ValueError):
-    """A value that no cell can have: `axis`, of `TimedStep`, and `why`."""
-
-    def __init__(self, axis: str, why: str) -> None:
-        super().__init__(f"{axis}: {why}")
-        self.axis, self.why = axis, why
 
 
 @dataclass(frozen=True)

@@ -12,36 +12,33 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vaebench.errors import UserCodeError
 from vaebench.grid.values import closest
 
-__all__ = ["UsersCodeError", "lack_of_function", "load_function", "source_digest"]
-
-
-class UsersCodeError(ValueError):
-    """What was named is not there, or is no function; the message says which."""
+__all__ = ["lack_of_function", "load_function", "source_digest"]
 
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function that ``module:function`` names; the working folder is searched first.
 
     Raises:
-        UsersCodeError: the name is malformed, the module can't be imported, or it has no such
+        UserCodeError: the name is malformed, the module can't be imported, or it has no such
             function.
     """
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
-        raise UsersCodeError(f"a function of your own is named module:function; got {name!r}")
+        raise UserCodeError(f"a function of your own is named module:function; got {name!r}")
     with _working_folder_first():
         try:
             module = importlib.import_module(module_name)
         except Exception as error:
-            raise UsersCodeError(f"{module_name} cannot be imported ({_told(error)})") from error
+            raise UserCodeError(f"{module_name} cannot be imported ({_told(error)})") from error
     function = getattr(module, function_name, None)
     if function is None:
-        raise UsersCodeError(f"{module_name} has no function {function_name!r}")
+        raise UserCodeError(f"{module_name} has no function {function_name!r}")
     if not callable(function):
         kind = type(function).__name__
-        raise UsersCodeError(f"{function_name!r} of {module_name} is no function: it is of {kind}")
+        raise UserCodeError(f"{function_name!r} of {module_name} is no function: it is of {kind}")
     return function  # type: ignore[no-any-return]  # only a call can tell what a user's code gives
 
 

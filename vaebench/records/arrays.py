@@ -9,22 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.records.schema import RecordDamaged
+from vaebench.errors import ArraysDamaged
 
-__all__ = ["Arrays", "ArraysDamaged", "WeightsMissing", "pack", "unpack"]
+__all__ = ["Arrays", "pack", "unpack"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MOST_BYTES = 1 << 30
-
-
-class ArraysDamaged(RecordDamaged):
-    """The arrays that a record names are missing, are others, or are not plain numbers."""
-
-
-class WeightsMissing(LookupError):
-    """A cell's weights were not kept, or are no longer there."""
 
 
 def pack(arrays: Arrays) -> bytes:

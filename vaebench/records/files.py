@@ -11,16 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Files", "StorageError", "storing", "write_whole"]
+from vaebench.errors import StorageError
+
+__all__ = ["Files", "storing", "write_whole"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class StorageError(OSError):
-    """A file operation that the system refused: `errno`, `filename`, and both in words."""
-
-    def __str__(self) -> str:
-        return f"{self.strerror}: {self.filename}"
 
 
 class Files:

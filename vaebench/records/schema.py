@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from vaebench.errors import NewerSchema, RecordDamaged, RecordEdited, RecordError
 from vaebench.grid.cell import Cell
 from vaebench.records.metrics import metric_choice
 
@@ -33,11 +34,7 @@ __all__ = [
     "Environment",
     "FactRecord",
     "Metric",
-    "NewerSchema",
     "Record",
-    "RecordDamaged",
-    "RecordEdited",
-    "RecordError",
     "State",
     "Status",
     "from_text",
@@ -57,22 +54,6 @@ MIGRATIONS: dict[int, Migration] = {}
 
 Version 1 is the first. A migration changes fields only; the `schema` field follows by itself.
 """
-
-
-class RecordError(ValueError):
-    """A file that is not used as a record; the message says why."""
-
-
-class RecordDamaged(RecordError):
-    """Cut short, empty, turned bits, or fields that are missing or wrong."""
-
-
-class RecordEdited(RecordError):
-    """Readable JSON whose checksum does not fit: changed after it was written."""
-
-
-class NewerSchema(RecordError):
-    """Written by a newer vaebench; it is left untouched."""
 
 
 class _Stored(BaseModel):

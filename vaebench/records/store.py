@@ -20,21 +20,23 @@ from typing import Any, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from vaebench.records.arrays import Arrays, ArraysDamaged, WeightsMissing, pack, unpack
-from vaebench.records.files import Files, StorageError, storing, write_whole
-from vaebench.records.schema import (
-    CellRecord,
-    FactRecord,
+from vaebench.errors import (
+    ArraysDamaged,
     NewerSchema,
     RecordDamaged,
     RecordEdited,
     RecordError,
-    State,
-    from_text,
-    to_text,
+    RecordMissing,
+    StorageError,
+    StoreBusy,
+    UsageError,
+    WeightsMissing,
 )
+from vaebench.records.arrays import Arrays, pack, unpack
+from vaebench.records.files import Files, storing, write_whole
+from vaebench.records.schema import CellRecord, FactRecord, State, from_text, to_text
 
-__all__ = ["Damage", "DamageKind", "RecordMissing", "Store", "StoreBusy", "folder_of"]
+__all__ = ["Damage", "DamageKind", "Store", "folder_of"]
 
 DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weights"]
 AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
@@ -51,27 +53,11 @@ def folder_of(named: Path | str | None, default: Path) -> Path:
     """The folder that a caller named, or the default.
 
     Raises:
-        ValueError: the name is empty, which would be the working folder itself.
+        UsageError: the name is empty, which would be the working folder itself.
     """
     if named is not None and not str(named):
-        raise ValueError("a folder's name must not be empty")
+        raise UsageError("a folder's name must not be empty")
     return default if named is None else Path(named)
-
-
-class StoreBusy(RuntimeError):
-    """Another process writes into the results folder; `holder` is its process id, if known."""
-
-    def __init__(self, root: Path, holder: int | None) -> None:
-        self.root, self.holder = root, holder
-        who = "another process" if holder is None else f"process {holder}"
-        super().__init__(
-            f"a results folder has one writer at a time; {who} holds {root}. "
-            f"Wait for it with --wait, or choose another folder."
-        )
-
-
-class RecordMissing(LookupError):
-    """There is no record of this name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from vaebench.analysis.labels import is_missing, value_text
+from vaebench.errors import UsageError
 from vaebench.report.tables import csv_text
 from vaebench.system.disk import naming
 
@@ -32,13 +33,13 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
     """Write the frame to a `.csv` or `.parquet` file, whole or not at all; the file's path.
 
     Raises:
-        ValueError: another ending, a folder that is not there, or Parquet without pyarrow.
+        UsageError: another ending, a folder that is not there, or Parquet without pyarrow.
         OSError: the file cannot be written.
     """
     if file.suffix.lower() not in (".csv", ".parquet"):
-        raise ValueError(f"a table is exported to a .csv or .parquet file; got {file.name!r}")
+        raise UsageError(f"a table is exported to a .csv or .parquet file; got {file.name!r}")
     if not file.parent.is_dir():
-        raise ValueError(f"there is no folder {file.parent} to write {file.name} to")
+        raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".export-", suffix=file.suffix)
     os.close(handle)
     fresh = Path(name)
@@ -59,6 +60,6 @@ def _write(frame: pd.DataFrame, file: Path) -> None:
     try:
         frame.to_parquet(file, engine="pyarrow", index=False)
     except ImportError as error:
-        raise ValueError(
+        raise UsageError(
             "Parquet needs pyarrow: pip install 'vaebench[parquet]', or export to .csv"
         ) from error

@@ -35,6 +35,7 @@ from vaebench.analysis.timing import (
     read_timings,
     timing_table,
 )
+from vaebench.errors import NothingToReport, OnlyDamaged
 from vaebench.plots import cost_figures, figures, pictures, plane_figures
 from vaebench.plots.figures import Drawn
 from vaebench.plots.keys import Keys
@@ -64,8 +65,6 @@ from vaebench.report.target import check_target, default_target
 from vaebench.system.disk import naming
 
 __all__ = [
-    "NothingToReport",
-    "OnlyDamaged",
     "Report",
     "make_report",
     "write_report",
@@ -74,14 +73,6 @@ __all__ = [
 _MOST_ROWS: Final = 200
 _SEEDS: Final = "Points are means over seeds with 95 % Student t intervals; a single seed has none."
 _OPEN: Final = " An open marker: a seed has no value there."
-
-
-class NothingToReport(RuntimeError):
-    """There is no record that a report could be made from; the message says what to run."""
-
-
-class OnlyDamaged(NothingToReport):
-    """There are records, and none can be used; the message says how many are damaged."""
 
 
 @dataclass

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vaebench.errors import UsageError
+
 __all__ = ["check_target", "default_target", "require_apart"]
 
 
@@ -25,12 +27,12 @@ def check_target(paths: Sequence[Path], out: Path) -> None:
     """Refuse a folder that a report can't be written to, before any work is done for it.
 
     Raises:
-        ValueError: it lies in a results folder, or holds something other than a report.
+        UsageError: it lies in a results folder, or holds something other than a report.
         OSError: it can't be written.
     """
     require_apart(paths, out)
     if out.exists() and not (out.is_dir() and (_is_report(out) or not any(out.iterdir()))):
-        raise ValueError(
+        raise UsageError(
             f"a report replaces its whole folder, and {out} holds something else: "
             "choose a new or empty folder with -o"
         )
@@ -43,13 +45,13 @@ def require_apart(paths: Sequence[Path], out: Path) -> None:
     """Refuse a folder for a page that lies in a results folder, or one that holds it.
 
     Raises:
-        ValueError: it does.
+        UsageError: it does.
     """
     target = out.resolve()
     for path in paths:
         store = path.resolve()
         if target.is_relative_to(store) or store.is_relative_to(target):
-            raise ValueError(f"a report stays apart from the results; got {out} and {path}")
+            raise UsageError(f"a report stays apart from the results; got {out} and {path}")
 
 
 def _is_report(folder: Path) -> bool:

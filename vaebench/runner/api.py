@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
 from vaebench.runner.engines.base import EngineName
@@ -46,7 +47,7 @@ def run(
         engine: ``local`` trains on this machine, ``ray`` on the machines of a Ray cluster.
 
     Raises:
-        ValueError: overrides for a Grid, an override that is no list of values, or a time limit,
+        UsageError: overrides for a Grid, an override that is no list of values, or a time limit,
             a number of jobs or cells that is not positive, or there is no such engine.
         EngineError: no worker can be started.
         GridError: the grid is wrong; it carries all problems at once.
@@ -59,7 +60,7 @@ def run(
     elif not isinstance(grid, Grid):
         grid = Grid.load(str(grid), forced)
     elif overrides:
-        raise ValueError("overrides go with a grid's name or file; this grid is already built")
+        raise UsageError("overrides go with a grid's name or file; this grid is already built")
     store = Store(folder_of(output, Path("results") / grid.name))
     return run_grid(
         grid,
@@ -78,10 +79,10 @@ def run(
 def _lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
     """The values of each axis as a list; numpy's arrays and ranges will do."""
     if overrides is not None and not isinstance(overrides, Mapping):
-        raise ValueError(f"overrides: needs a mapping of axis to values; got {overrides!r}")
+        raise UsageError(f"overrides: needs a mapping of axis to values; got {overrides!r}")
     lists = {}
     for axis, values in (overrides or {}).items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-            raise ValueError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
+            raise UsageError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
         lists[axis] = list(values)
     return lists

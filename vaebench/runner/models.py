@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vaebench.errors import WeightsMissing
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
-from vaebench.records.arrays import WeightsMissing
 from vaebench.records.store import Store
 
 __all__ = ["load_model", "packed_weights"]

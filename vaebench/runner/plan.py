@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
+from vaebench.errors import GridError, Problem
 from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
 from vaebench.grid.choices import DATASETS, LIKELIHOODS
-from vaebench.grid.problems import GridError, Problem
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from vaebench.errors import EngineError
 from vaebench.records.schema import Status
-from vaebench.runner.engines.base import Engine, EngineError, Worker, WorkerDied
+from vaebench.runner.engines.base import Engine, Worker, WorkerDied
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
 __all__ = ["Event", "Pool", "Running"]

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from vaebench.analysis.frame import outdated_notes, read_results
 from vaebench.data.catalog import FILE_SETS, locate
-from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.errors import DataInvalid, DataMissing, UsageError
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import BUDGETS, Assessed, Budget, Finding, assess, fact_payload
 from vaebench.findings.linear import LINEAR_SIZES
@@ -67,11 +67,11 @@ def reproduce(
 
     Raises:
         UnknownFinding: a word names none.
-        ValueError: there is no such budget.
+        UsageError: there is no such budget.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
     """
     if budget not in BUDGETS:
-        raise ValueError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
+        raise UsageError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
     if not isinstance(store, Store):
         store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))

@@ -15,8 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vaebench.data.acquire import require
+from vaebench.errors import StorageError, UsageError
 from vaebench.grid.spec import Grid
-from vaebench.records.files import StorageError
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
 from vaebench.runner.engines.base import Engine, EngineName, engine_of
@@ -97,7 +97,7 @@ def run_grid(
         echo: prints a line.
 
     Raises:
-        ValueError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, or there is no
+        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, or there is no
             such engine.
         EngineError: no worker can be started; what has its record by then keeps it.
         StoreBusy: another run holds the folder, and ``wait`` is false.
@@ -105,11 +105,11 @@ def run_grid(
         DataMissing, DataInvalid: a data set can't be had.
     """
     if not isinstance(time_limit, int | float) or not time_limit > 0:
-        raise ValueError(f"time_limit must be above 0 seconds; got {time_limit!r}")
+        raise UsageError(f"time_limit must be above 0 seconds; got {time_limit!r}")
     for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
         whole = isinstance(number, Integral) and not isinstance(number, bool)
         if number is not None and not (whole and number >= 1):
-            raise ValueError(f"{name} must be 1 or more, a whole number; got {number!r}")
+            raise UsageError(f"{name} must be 1 or more, a whole number; got {number!r}")
     begin = time.monotonic()
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)

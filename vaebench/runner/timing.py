@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from vaebench.errors import StorageError, UsageError
 from vaebench.grid.timed_step import TimedStep, sweep
-from vaebench.records.files import StorageError
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
@@ -88,17 +88,17 @@ def time_steps(
         echo: prints a line.
 
     Raises:
-        ValueError: a value that no cell can have.
+        UsageError: a value that no cell can have.
         StoreBusy, StorageError: the folder is held by another process, or can't be written.
     """
     begin = time.monotonic()
     if isinstance(devices, str) or not devices:
-        raise ValueError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
+        raise UsageError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
     _positive("seconds", seconds)
     _whole("steps", steps, least=10)
     _whole("threads", threads, least=1)
     if threads is not None and threads > default_jobs():
-        raise ValueError(
+        raise UsageError(
             f"threads must not exceed the {default_jobs()} cores that this process may use; "
             f"got {threads}"
         )
@@ -127,14 +127,14 @@ def time_steps(
 
 def _positive(name: str, number: float) -> None:
     if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be above 0 and finite; got {number}")
+        raise UsageError(f"{name} must be above 0 and finite; got {number}")
 
 
 def _whole(name: str, number: int | None, least: int) -> None:
     if number is None:
         return
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}; got {number!r}")
+        raise UsageError(f"{name} must be a whole number of at least {least}; got {number!r}")
 
 
 _Wanted = tuple[TimedStep, Place]

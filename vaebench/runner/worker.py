@@ -18,7 +18,7 @@ from typing import cast
 
 import torch
 
-from vaebench.data.faults import DataInvalid, DataMissing
+from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.cell import Cell
 from vaebench.records.schema import Status
 from vaebench.runner.execute import execute

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vaebench.records.files import Files, StorageError, storing, write_whole
+from vaebench.errors import StorageError
+from vaebench.records.files import Files, storing, write_whole
 
 __all__ = ["Checkpoint", "Saved"]
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal, Protocol, Self
 
+from vaebench.errors import UsageError
 from vaebench.runner.messages import Message, Task
 
-__all__ = ["ENGINES", "Engine", "EngineError", "EngineName", "Worker", "WorkerDied", "engine_of"]
+__all__ = ["ENGINES", "Engine", "EngineName", "Worker", "WorkerDied", "engine_of"]
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
-
-
-class EngineError(Exception):
-    """Workers can't be started; the message says why, and what would help."""
 
 
 class WorkerDied(Exception):
@@ -92,7 +89,7 @@ def engine_of(name: EngineName) -> Engine:
     """The engine of this name; it connects to nothing before it is asked for something.
 
     Raises:
-        ValueError: there is none.
+        UsageError: there is none.
     """
     # Each imports what the other does not need.
     if name == "local":
@@ -103,4 +100,4 @@ def engine_of(name: EngineName) -> Engine:
         from vaebench.runner.engines.ray_cluster import RayEngine
 
         return RayEngine()
-    raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {name!r}")
+    raise UsageError(f"engine must be one of {', '.join(ENGINES)}; got {name!r}")

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from vaebench import __version__
-from vaebench.runner.engines.base import EngineError, Worker, WorkerDied
+from vaebench.errors import EngineError
+from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Finished, Message, StopRequest, Task
 
 __all__ = ["RayEngine", "RayWorker"]

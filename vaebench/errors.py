@@ -1,0 +1,223 @@
+"""Every error that a user can meet, each with the exit code that the command line ends with."""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = [
+    "ArraysDamaged",
+    "AuditError",
+    "DataInvalid",
+    "DataMissing",
+    "EngineError",
+    "ExitCode",
+    "GridError",
+    "NewerSchema",
+    "NotComparable",
+    "NothingToReport",
+    "OnlyDamaged",
+    "Problem",
+    "RecordDamaged",
+    "RecordEdited",
+    "RecordError",
+    "RecordMissing",
+    "StorageError",
+    "StoreBusy",
+    "UnknownFinding",
+    "UsageError",
+    "UserCodeError",
+    "VaebenchError",
+    "WeightsMissing",
+    "WrongStep",
+    "exit_code_of",
+]
+
+
+class ExitCode(IntEnum):
+    """The exit codes of the command line, which scripts rely on."""
+
+    SOME_FAILED = 1
+    USAGE = 2
+    DATA = 3
+    DAMAGED = 4
+    NOTHING = 5
+    CONTRADICTED = 6
+    BUSY = 75
+    SIGNAL = 128
+    """The number of the signal is added to it."""
+    BROKEN_PIPE = 141
+
+
+class VaebenchError(Exception):
+    """Base class of the errors that end a command with a message instead of a traceback."""
+
+    exit_code: ClassVar[ExitCode]
+
+
+class UsageError(VaebenchError, ValueError):
+    """A request that cannot be carried out as it was made; nothing was started."""
+
+    exit_code = ExitCode.USAGE
+
+
+# Grids and user code
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a grid.
+
+    Attributes:
+        path: the key where it is, for example ``axes.latent_dim[2]``.
+        message: the rule and the value that breaks it.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class GridError(UsageError):
+    """A grid that cannot be used; `problems` holds every problem in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class WrongStep(UsageError):
+    """A training step that cannot be timed: `axis`, of `TimedStep`, and `why`."""
+
+    def __init__(self, axis: str, why: str) -> None:
+        super().__init__(f"{axis}: {why}")
+        self.axis, self.why = axis, why
+
+
+class UserCodeError(UsageError):
+    """A name that does not lead to a function of the user."""
+
+
+# Data
+
+
+class DataMissing(VaebenchError):
+    """The data are in none of the places that were searched."""
+
+    exit_code = ExitCode.DATA
+
+
+class DataInvalid(VaebenchError):
+    """The data were found but cannot be used; the message says what is wrong and where."""
+
+    exit_code = ExitCode.DATA
+
+
+# Runs and stores
+
+
+class EngineError(VaebenchError):
+    """Workers cannot be started; the message says why, and what would help."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StoreBusy(VaebenchError, RuntimeError):
+    """Another process writes into the store; `holder` is its process id, if known."""
+
+    exit_code = ExitCode.BUSY
+
+    def __init__(self, root: Path, holder: int | None) -> None:
+        self.root, self.holder = root, holder
+        who = "another process" if holder is None else f"process {holder}"
+        super().__init__(
+            f"a store has one writer at a time; {who} holds {root}. "
+            f"Wait for it with --wait, or choose another folder."
+        )
+
+
+class StorageError(VaebenchError, OSError):
+    """A file operation of a store that the operating system refused."""
+
+    exit_code = ExitCode.USAGE
+
+    def __str__(self) -> str:
+        return f"{self.strerror}: {self.filename}"
+
+
+class RecordMissing(VaebenchError, LookupError):
+    """The store holds no record of this name."""
+
+    exit_code = ExitCode.USAGE
+
+
+class WeightsMissing(VaebenchError, LookupError):
+    """The weights of a cell were not kept, or were deleted."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RecordError(VaebenchError, ValueError):
+    """A file that cannot be used as a record; the message says why."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class RecordDamaged(RecordError):
+    """A record that is cut short or empty, has changed bits, or lacks fields."""
+
+
+class RecordEdited(RecordError):
+    """A readable record that was changed after it was written: its checksum does not match."""
+
+
+class NewerSchema(RecordError):
+    """A record written by a newer vaebench; it is left untouched."""
+
+
+class ArraysDamaged(RecordDamaged):
+    """The arrays that a record names are missing, different, or not plain numbers."""
+
+
+# Results
+
+
+class NotComparable(UsageError):
+    """The records may not be put in one comparison; the message says why."""
+
+
+class NothingToReport(VaebenchError, RuntimeError):
+    """There is no record to make a report from; the message says what to run."""
+
+    exit_code = ExitCode.NOTHING
+
+
+class OnlyDamaged(NothingToReport):
+    """There are records, but none can be used; the message says how many are damaged."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class UnknownFinding(UsageError):
+    """There is no finding or family of this name; the message suggests the closest ones."""
+
+
+class AuditError(UsageError):
+    """A loss, or a description of one, that cannot be audited; the message says why."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode | None:
+    """Return the exit code of an error, or None for an error that is a defect of the program.
+
+    A file that cannot be read or written is a usage error; a full disk counts as a damaged
+    store, because what was measured could not be kept.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ExitCode.DAMAGED
+    if isinstance(error, VaebenchError):
+        return error.exit_code
+    return ExitCode.USAGE if isinstance(error, OSError) else None
