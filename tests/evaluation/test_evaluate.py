@@ -229,3 +229,18 @@ def test_prior_samples_have_the_width_of_the_prior() -> None:
     samples = pictures(vae, TEST, None, source())["prior_samples"][:, 0, 0] / 255
     assert samples.std() == pytest.approx(0.1, rel=0.3)
     assert samples.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_validation_split_changes_no_other_number() -> None:
+    design = cell(iw_samples=5, tsne_points=40, sigma="optimal")
+    vae, valid = made(design, (1, 4, 4)), grey_split(random_grey(30, seed=5))
+    plain = evaluate(vae, design, TRAIN, TEST, source())
+    chosen = evaluate(vae, design, TRAIN, TEST, source(), valid)
+    for name, metric in plain.metrics.items():
+        if name.endswith(("_selection", "_held_out")):
+            assert metric.n == 20
+            assert chosen.metrics[name].n == (30 if name.endswith("_selection") else 40)
+        else:
+            assert metric == chosen.metrics[name] or name.endswith("_seconds"), name
+    for name, array in plain.arrays.items():
+        np.testing.assert_array_equal(array, chosen.arrays[name])

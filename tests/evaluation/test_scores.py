@@ -5,10 +5,24 @@ import math
 import numpy as np
 import pytest
 import torch
-from scored_models import cell, grey_split, made, random_grey, real_split, source
+from scored_models import (
+    cell,
+    grey_split,
+    made,
+    random_grey,
+    real_split,
+    source,
+    standard_error,
+)
 from torch import Tensor
 
-from vaebench.evaluation.bound import bound_metrics, mean_and_se, score, why_no_bits
+from vaebench.evaluation.bound import (
+    bound_metrics,
+    mean_and_se,
+    score,
+    selection_metrics,
+    why_no_bits,
+)
 from vaebench.evaluation.evaluate import fit_scale
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
@@ -367,3 +381,43 @@ def test_an_optimal_scale_is_fitted_at_sampled_codes(fitted_by: str) -> None:
     expected = at_mean + np.square(W).sum() / 16
     assert vae.fixed_scale.item() ** 2 == pytest.approx(expected, rel=0.03)
     assert expected > 1.3 * at_mean
+
+
+@pytest.mark.parametrize("valid", [False, True])
+def test_a_design_is_chosen_and_reported_on_different_images(valid: bool) -> None:
+    """A decoder that ignores the code: the ELBO of each image is known."""
+    design = cell()
+    vae = made(design, (1, 4, 4), {"decoder.bias": 0.5})
+    test, other = grey_split(random_grey(31)), grey_split(random_grey(20, seed=7))
+    scored = (test, score(vae, design, test, source()))
+    chosen_by = (other, score(vae, design, other, source())) if valid else None
+    metrics = selection_metrics(design, scored, chosen_by)
+
+    normal = torch.distributions.Normal(0.5, 0.2)
+    exact = normal.log_prob(test.pixels).sum(1).double()
+    first, second = (exact[0::2], exact[1::2])
+    if valid:
+        first, second = normal.log_prob(other.pixels).sum(1).double(), exact
+    for name, values in (("elbo_selection", first), ("elbo_held_out", second)):
+        assert value(metrics[name]) == pytest.approx(float(values.mean()), rel=1e-5)
+        assert metrics[name].n == len(values)
+        assert metrics[name].se == pytest.approx(standard_error(values), rel=1e-4)
+    assert metrics["bits_per_dim_selection"].n == len(first)
+    assert metrics["bits_per_dim_held_out"].n == len(second)
+    whole = bound_metrics(design, *scored)
+    if valid:
+        assert metrics["elbo_held_out"].value == whole["elbo"].value
+        assert metrics["bits_per_dim_held_out"].value == whole["bits_per_dim"].value
+    else:
+        parts = [metrics[f"bits_per_dim_{part}"] for part in ("selection", "held_out")]
+        together = sum(value(each) * (each.n or 0) for each in parts) / len(test)
+        assert together == pytest.approx(value(whole["bits_per_dim"]))
+
+
+def test_a_score_that_has_no_meaning_has_none_for_choosing_either() -> None:
+    design = cell(posterior="delta")
+    test = grey_split(random_grey(10))
+    scores = score(made(design, (1, 4, 4)), design, test, source())
+    metrics = selection_metrics(design, (test, scores))
+    assert len(metrics) == 4
+    assert all("delta posterior has no" in str(each.reason) for each in metrics.values())

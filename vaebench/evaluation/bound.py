@@ -17,7 +17,7 @@ from vaebench.model.posterior import Delta
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
-__all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "why_no_bits"]
+__all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "selection_metrics", "why_no_bits"]
 
 _NOT_FINITE = "the value is not finite"
 
@@ -199,14 +199,53 @@ def bound_metrics(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[st
         "mse": mean_and_se("mse", scores.squared_error),
     }
     metrics |= _divergence_metrics(cell, scores)
-    reason = why_no_bits(cell, split)
-    if reason is None and scores.discrete_error is not None and scores.kl is not None:
-        bits = (scores.discrete_error + scores.kl) / (split.pixels.shape[1] * math.log(2))
-        metrics["bits_per_dim"] = mean_and_se("bits_per_dim", bits)
-    else:
-        metrics["bits_per_dim"] = Metric.absent("bits_per_dim", reason or "not computed")
+    metrics |= {
+        name: _measured(name, values) for name, values in _by_image(cell, split, scores).items()
+    }
     metrics["sigma_fitted"] = _sigma(cell, scores)
     return metrics
+
+
+def selection_metrics(
+    cell: Cell,
+    test: tuple[EvaluationSplit, Scores],
+    valid: tuple[EvaluationSplit, Scores] | None = None,
+) -> dict[str, Metric]:
+    """The scores to choose a design by, and those to report it by, on different images.
+
+    With a validation split a design is chosen by its images and reported on all test images.
+    Without one it is chosen by every second test image, from the first, and reported on the others:
+    a split is in an order that was shuffled once with a fixed seed, so both halves are fair.
+    """
+    held_out = _by_image(cell, *test)
+    selection = held_out if valid is None else _by_image(cell, *valid)
+    if valid is None:
+        selection = {n: v if isinstance(v, str) else v[0::2] for n, v in held_out.items()}
+        held_out = {n: v if isinstance(v, str) else v[1::2] for n, v in held_out.items()}
+    parts = (("selection", selection), ("held_out", held_out))
+    return {
+        f"{name}_{part}": _measured(f"{name}_{part}", values)
+        for part, scores in parts
+        for name, values in scores.items()
+    }
+
+
+def _by_image(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Tensor | str]:
+    """The ELBO and the bits per dimension of each image, or the reason why there are none."""
+    reason = why_no_bits(cell, split)
+    elbo: Tensor | str = "a delta posterior has no density: its KL is infinite, so no ELBO exists"
+    bits: Tensor | str = reason or "not computed"
+    if scores.kl is not None:
+        elbo = -(scores.reconstruction_error + scores.kl)
+        if reason is None and scores.discrete_error is not None:
+            bits = (scores.discrete_error + scores.kl) / (split.pixels.shape[1] * math.log(2))
+    return {"elbo": elbo, "bits_per_dim": bits}
+
+
+def _measured(name: str, values: Tensor | str) -> Metric:
+    if isinstance(values, str):
+        return Metric.absent(name, values)
+    return mean_and_se(name, values) if len(values) else Metric.absent(name, "too few images")
 
 
 def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
@@ -214,15 +253,12 @@ def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
     active = float((scores.code_variance > threshold).sum())
     metrics = {"active_units": Metric.measured("active_units", active, n=len(scores.at_mean))}
     if scores.kl is None:
-        reason = "a delta posterior has no density: its KL is infinite and there is no ELBO"
+        reason = "a delta posterior has no density: its KL is infinite"
         metrics["nonzero_codes"] = Metric.measured(
             "nonzero_codes", scores.nonzero, n=len(scores.at_mean)
         )
-        return metrics | {name: Metric.absent(name, reason) for name in ("elbo", "kl")}
-    return metrics | {
-        "elbo": mean_and_se("elbo", -(scores.reconstruction_error + scores.kl)),
-        "kl": mean_and_se("kl", scores.kl),
-    }
+        return metrics | {"kl": Metric.absent("kl", reason)}
+    return metrics | {"kl": mean_and_se("kl", scores.kl)}
 
 
 def _sigma(cell: Cell, scores: Scores) -> Metric:

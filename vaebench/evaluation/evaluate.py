@@ -10,12 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebench.evaluation.bound import Scores, bound_metrics, mean_and_se, score
-from vaebench.evaluation.embedding import knn_accuracy, tsne_map
+from vaebench.evaluation.bound import (
+    Scores,
+    bound_metrics,
+    mean_and_se,
+    score,
+    selection_metrics,
+)
+from vaebench.evaluation.embedding import codes_of, knn_accuracy, tsne_map
 from vaebench.evaluation.guards import warnings_of
 from vaebench.evaluation.importance import importance_bound, importance_metrics, log_weights
 from vaebench.evaluation.information import information_metrics
 from vaebench.evaluation.pictures import pictures
+from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
@@ -58,6 +65,7 @@ def evaluate(
     train: EvaluationSplit,
     test: EvaluationSplit,
     generator: torch.Generator,
+    valid: EvaluationSplit | None = None,
 ) -> Evaluation:
     """Measure a trained cell (a pack of one) on its test split.
 
@@ -66,6 +74,7 @@ def evaluate(
         train: for what is fitted: the scale, and the codes behind knn_accuracy.
         test: what is scored.
         generator: of all noise, on the CPU.
+        valid: for the scores to choose a design by; half of ``test`` where there is none.
 
     Raises:
         ValueError: if the test split is empty.
@@ -80,6 +89,9 @@ def evaluate(
     metrics |= _importance(vae, cell, test, scores, generator, arrays)
     if scores.kl is not None:
         metrics |= information_metrics(vae, test, scores.kl, generator)
+    spectrum = code_spectrum(codes_of(vae, test, SPECTRUM_IMAGES))
+    metrics["effective_rank"] = effective_rank(spectrum, min(len(test), SPECTRUM_IMAGES))
+    arrays["code_spectrum"] = spectrum.astype(np.float32)
     metrics["knn_accuracy"] = knn_accuracy(vae, train, test)
     before_map = time.perf_counter()
     embedded = tsne_map(vae, test, cell.tsne_points)
@@ -94,6 +106,9 @@ def evaluate(
             arrays["tsne_labels"] = embedded.labels
     if test.levels is not None:
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
+    # Last, so that a validation split changes no other number.
+    chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
+    metrics |= selection_metrics(cell, (test, scores), chosen_by)
     warnings = warnings_of(cell, train.pixels, test, scores)
     seconds = time.perf_counter() - begin
     metrics["evaluation_seconds"] = Metric.measured("evaluation_seconds", seconds)

@@ -26,6 +26,18 @@ _ENTRIES = (
         "elbo", NATS, "E_q log p(x|z) - KL with z sampled, every constant included", "higher"
     ),
     MetricChoice("elbo_se", NATS, "standard error of the ELBO over test images"),
+    MetricChoice(
+        "elbo_selection",
+        NATS,
+        "for choosing a design: the ELBO of the validation images, or of half of the test images",
+        "higher",
+    ),
+    MetricChoice(
+        "elbo_held_out",
+        NATS,
+        "for reporting a chosen design: the ELBO of the test images, or of their other half",
+        "higher",
+    ),
     MetricChoice("reconstruction_error", NATS, "-E_q log p(x|z), z sampled", "lower"),
     MetricChoice(
         "reconstruction_error_at_mean",
@@ -46,6 +58,12 @@ _ENTRIES = (
         "-ELBO/(D ln 2) of the discrete image: may be compared across likelihood families",
         "lower",
     ),
+    MetricChoice(
+        "bits_per_dim_selection", "bits", "bits_per_dim of the images of elbo_selection", "lower"
+    ),
+    MetricChoice(
+        "bits_per_dim_held_out", "bits", "bits_per_dim of the images of elbo_held_out", "lower"
+    ),
     MetricChoice("iw_bound", NATS, "importance-weighted bound on log p(x)", "higher"),
     MetricChoice("iw_samples", "count", "importance samples an image behind iw_bound"),
     MetricChoice("iw_se", NATS, "standard error of iw_bound over test images"),
@@ -59,6 +77,11 @@ _ENTRIES = (
     ),
     MetricChoice(
         "active_units", "count", "latent dimensions whose posterior mean varies above 0.01 λ²"
+    ),
+    MetricChoice(
+        "effective_rank",
+        "count",
+        "(tr C)²/tr C² of the covariance C of the posterior means of up to 2,000 test images",
     ),
     MetricChoice("mutual_information", "nats", "between image and code, over the whole split"),
     MetricChoice(

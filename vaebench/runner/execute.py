@@ -43,6 +43,7 @@ class _Prepared:
     pixels: TrainingPixels
     train: EvaluationSplit
     test: EvaluationSplit
+    valid: EvaluationSplit | None
     initial_scale: float
 
 
@@ -68,9 +69,10 @@ def _prepared(
     pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
     train_split = _split(data.train, levels, binarization, dequantize)
     test_split = _split(data.test, levels, binarization, dequantize)
+    valid_split = _split(data.valid, levels, binarization, dequantize) if len(data.valid) else None
     # Where a fitted scale starts: the spread of a pixel around its own mean over the images.
     spread = float(train_split.pixels.var(0, correction=0).mean().sqrt())
-    return _Prepared(data, pixels, train_split, test_split, max(spread, 0.01))
+    return _Prepared(data, pixels, train_split, test_split, valid_split, max(spread, 0.01))
 
 
 def _split(
@@ -191,7 +193,7 @@ def _outcome(
 
 def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:
     source = generator(cell.seed, "evaluation")
-    return evaluate(vae, cell, prepared.train, prepared.test, source)
+    return evaluate(vae, cell, prepared.train, prepared.test, source, prepared.valid)
 
 
 def _diverged(divergence: Divergence) -> Status:

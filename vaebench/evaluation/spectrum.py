@@ -1,0 +1,47 @@
+"""How many directions the codes spread over: the spectrum of their covariance.
+
+A count of active units depends on its threshold when many units lie near it. The spectrum and its
+effective rank have no threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.records.schema import Metric
+
+__all__ = ["SPECTRUM_IMAGES", "code_spectrum", "effective_rank"]
+
+SPECTRUM_IMAGES = 2_000
+"""Test images at most whose posterior means give the covariance: the first ones."""
+
+
+def code_spectrum(codes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Eigenvalues of the covariance (with 1/n) of codes ``(n, Z)``, the largest first.
+
+    Returns:
+        ``(min(n, Z),)``; the other eigenvalues are zero. Empty if a code is not finite.
+    """
+    if not np.isfinite(codes).all():
+        return np.empty(0)
+    centred = codes.astype(np.float64)
+    centred -= centred.mean(0)
+    # Both products have the same non-zero eigenvalues; the smaller one is computed.
+    wide = codes.shape[1] > len(codes)
+    product = centred @ centred.T if wide else centred.T @ centred
+    return np.asarray(np.linalg.eigvalsh(product / len(codes))[::-1].clip(min=0.0))
+
+
+def effective_rank(spectrum: NDArray[np.float64], images: int) -> Metric:
+    """(tr C)^2 / tr C^2 from the eigenvalues of C: between 1 and the number of latent dimensions.
+
+    It is the number of directions if the codes vary equally in each of them (the participation
+    ratio).
+    """
+    if not len(spectrum):
+        return Metric.absent("effective_rank", "the codes are not finite")
+    if not spectrum[0] > 0:
+        return Metric.absent("effective_rank", "the posterior has collapsed: one code for all")
+    shares = spectrum / spectrum.sum()
+    return Metric.measured("effective_rank", float(1 / np.square(shares).sum()), n=images)
