@@ -17,8 +17,9 @@ from stored_numbers import GONE_ON, numbers
 from vaebench.errors import EngineError
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
+from vaebench.runner.engines import engine_of
 from vaebench.runner.engines import ray_cluster as cluster
-from vaebench.runner.engines.base import WorkerDied, engine_of
+from vaebench.runner.engines.base import WorkerDied
 from vaebench.runner.engines.ray_cluster import RayEngine, RayWorker
 from vaebench.runner.messages import Message, Progressed, Task
 from vaebench.runner.run import RunSummary, run_grid

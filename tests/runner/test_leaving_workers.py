@@ -17,18 +17,18 @@ def test_an_idle_worker_leaves_by_itself() -> None:
             for event in pool.run([Task((cell,), ("a",), "g", None)])
             for outcome in event.outcomes
         ]
-        (seat,) = pool._seats
+        (slot,) = pool._slots
         assert pool.interrupt("what a run does at its end, too") == []
     assert states == ["done"]
-    assert seat.worker.exit_code == 0
+    assert slot.worker.exit_code == 0
 
 
 def test_a_busy_worker_is_ended() -> None:
     cell = Cell(epochs=100_000, hidden=(400,), tsne_points=0)
     with Pool(1, LocalEngine()) as pool:
         next(event for event in pool.run([Task((cell,), ("a",), "g", None)]) if event.running)
-        (seat,) = pool._seats
-    assert seat.worker.exit_code == -9
+        (slot,) = pool._slots
+    assert slot.worker.exit_code == -9
 
 
 _LEAK = """

@@ -19,7 +19,7 @@ from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import Timing
 from vaebench.runner import stopwatch, timing
-from vaebench.runner.messages import Bound, Place
+from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.runner.timing import TimingSummary, time_steps
 from vaebench.system.processes import Stop
 from vaebench.training.batches import blocks, steps_of_a_block
@@ -80,9 +80,9 @@ def test_a_real_timing_has_its_numbers(
 def test_time_that_a_step_waits_for_a_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the thread stands still meanwhile, here for two thirds of the time."""
     design = TimedStep("cpu", latent_dim=2, batch_size=16, width=NARROW)
-    assert (stopwatch.time_step(design, Bound(1, 40)).waited or 0.0) < 1
+    assert (stopwatch.time_step(design, TimingBudget(1, 40)).waited or 0.0) < 1
     monkeypatch.setattr(time, "thread_time", lambda: time.perf_counter() / 3)
-    found = stopwatch.time_step(design, Bound(1, 40))
+    found = stopwatch.time_step(design, TimingBudget(1, 40))
     assert found.waited == pytest.approx(2 / 3, abs=0.01)
     assert found.noise == max(found.spread or 0.0, found.waited)
     assert "too noisy for a number" in timing._told(found)
@@ -157,7 +157,7 @@ def test_more_threads_than_cores_are_refused(tmp_path: Path) -> None:
 
 def test_a_process_that_hears_an_interrupt_first_leaves_no_failed_timing() -> None:
     stop = Stop()
-    clock = timing._Clock(1, Bound(1.0), stop)
+    clock = timing._Clock(1, TimingBudget(1.0), stop)
     clock._context = _Deaf(stop)
     assert clock._answer(timing._send_places) is None
 
@@ -193,7 +193,7 @@ class _Deaf:
 
 
 def test_available_stands_for_the_devices_that_are_there() -> None:
-    places = timing._Clock(3, Bound(1.0), Stop()).places(["available", "cpu"])
+    places = timing._Clock(3, TimingBudget(1.0), Stop()).places(["available", "cpu"])
     assert [place.device for place in places][:1] == ["cpu"]
     assert all(place.absent is None for place in places)
     assert {place.environment.threads for place in places} == {3}
@@ -229,13 +229,13 @@ def test_a_busy_store_is_told(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_an_answer_too() -> None:
-    clock = timing._Clock(3, Bound(1.0), Stop())
+    clock = timing._Clock(3, TimingBudget(1.0), Stop())
     assert str(clock._answer(dying_processes.leaves)) == "the process left with exit code 3"
     assert "SIGKILL (killed, likely out of memory)" in str(clock._answer(dying_processes.is_killed))
 
 
 def test_each_answer_is_of_a_process_of_its_own() -> None:
-    clock = timing._Clock(3, Bound(1.0), Stop())
+    clock = timing._Clock(3, TimingBudget(1.0), Stop())
     found = [clock._answer(dying_processes.answers, "word") for _ in range(2)]
     words, threads, processes = zip(*found, strict=True)
     assert (set(words), set(threads)) == ({"word"}, {3})
@@ -247,7 +247,7 @@ def test_a_timing_that_fails_leaves_the_others_be(
 ) -> None:
     def answer(clock: object, target: object, *words: object) -> object:
         if target is timing._send_places:
-            return [Place("cpu", Environment(processor="x", threads=1), None)]
+            return [DeviceInfo("cpu", Environment(processor="x", threads=1), None)]
         step = words[0]
         assert isinstance(step, TimedStep)
         if step.latent_dim == 4:
@@ -288,14 +288,14 @@ class Ear:
 def test_what_a_step_raises_is_its_reason(
     monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    def fails(step: TimedStep, bound: Bound) -> Timing:
+    def fails(step: TimedStep, bound: TimingBudget) -> Timing:
         raise error
 
     monkeypatch.setattr(stopwatch, "serve_the_parent", lambda: None)
     monkeypatch.setattr(stopwatch, "settle", lambda _: None)
     monkeypatch.setattr(stopwatch, "time_step", fails)
     ear = Ear()
-    stopwatch.send_timing(ear, 1, TimedStep("cpu", 2, 16, 8), Bound(1.0))  # type: ignore[arg-type]  # no pipe
+    stopwatch.send_timing(ear, 1, TimedStep("cpu", 2, 16, 8), TimingBudget(1.0))  # type: ignore[arg-type]  # no pipe
     (found,) = ear.heard
     assert isinstance(found, Timing)
     assert found.state == "failed"
@@ -308,13 +308,13 @@ def test_what_a_step_raises_is_its_reason(
 @pytest.mark.parametrize(
     ("bound", "step_seconds", "steps"),
     [
-        (Bound(4.0), 0.004, 1000),
-        (Bound(4.0), 1.0, 10),
-        (Bound(4.0), 1e-5, 2000),
-        (Bound(4.0, steps=37), 1.0, 37),
+        (TimingBudget(4.0), 0.004, 1000),
+        (TimingBudget(4.0), 1.0, 10),
+        (TimingBudget(4.0), 1e-5, 2000),
+        (TimingBudget(4.0, steps=37), 1.0, 37),
     ],
 )
-def test_as_many_steps_as_fit(bound: Bound, step_seconds: float, steps: int) -> None:
+def test_as_many_steps_as_fit(bound: TimingBudget, step_seconds: float, steps: int) -> None:
     assert bound.steps_of(step_seconds) == steps
 
 
@@ -348,7 +348,7 @@ def test_warm_up_is_outside_and_every_batch_is_full(
 ) -> None:
     fake = FakeTraining()
     monkeypatch.setattr(stopwatch, "train", fake)
-    found = stopwatch.time_step(TimedStep("cpu", 2, batch_size, 8), Bound(0.2))
+    found = stopwatch.time_step(TimedStep("cpu", 2, batch_size, 8), TimingBudget(0.2))
     first_use, warm_up, timed = fake.calls
     assert first_use[0].batch_size == 2
     assert warm_up[2] >= 8
@@ -384,7 +384,7 @@ def test_a_loss_that_is_not_finite_is_no_timing(monkeypatch: pytest.MonkeyPatch)
     lost = Divergence(step=1, loss=None, gradient_norm=None, sigma=None)
     monkeypatch.setattr(stopwatch, "train", FakeTraining(lost))
     with pytest.raises(ArithmeticError, match="not finite"):
-        stopwatch.time_step(TimedStep("cpu", 2, 16, 8), Bound(1.0))
+        stopwatch.time_step(TimedStep("cpu", 2, 16, 8), TimingBudget(1.0))
 
 
 def timed_share(device: str) -> float:

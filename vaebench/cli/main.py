@@ -197,7 +197,7 @@ def run(
     """
     from vaebench.cli.preview import Ask, preview
     from vaebench.records.store import Store
-    from vaebench.runner.engines.base import engine_of
+    from vaebench.runner.engines import engine_of
     from vaebench.runner.run import run_grid
 
     if time_limit is not None and math.isnan(time_limit):

@@ -17,14 +17,14 @@ from vaebench.records.schema import CellRecord, Environment, Status
 __all__ = [
     "Arrays",
     "Begun",
-    "Bound",
+    "DeviceInfo",
     "Finished",
     "Message",
     "Outcome",
-    "Place",
     "Progressed",
     "StopRequest",
     "Task",
+    "TimingBudget",
     "public",
     "unfinished",
 ]
@@ -103,8 +103,8 @@ _FEWEST_STEPS, _MOST_STEPS = 10, 2_000
 
 
 @dataclass(frozen=True)
-class Bound:
-    """How long one timing lasts: a number of steps, or else as many as fit into some seconds."""
+class TimingBudget:
+    """How long one timing lasts: a number of steps, or as many steps as fit into some seconds."""
 
     seconds: float
     steps: int | None = None
@@ -117,7 +117,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceInfo:
     """A device as this machine has it: its environment, and why it is absent, if it is."""
 
     device: str

@@ -38,7 +38,7 @@ class Event:
 
 
 @dataclass
-class _Seat:
+class WorkerSlot:
     """A worker and what it is at."""
 
     worker: Worker
@@ -65,7 +65,7 @@ class Pool:
 
     def __init__(self, jobs: int, engine: Engine, time_limit: float = math.inf) -> None:
         self.jobs, self._engine, self._time_limit = jobs, engine, time_limit
-        self._seats: list[_Seat] = []
+        self._slots: list[WorkerSlot] = []
         self._waiting: deque[tuple[Task, int]] = deque()
         self._deaths: dict[str, str] = {}
         self._failed_starts = 0
@@ -76,13 +76,13 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for seat in self._seats:
-            seat.worker.leave()
-            if seat.task is not None:
-                seat.worker.kill()
-        for seat in self._seats:
-            seat.worker.bury()
-        self._seats.clear()
+        for slot in self._slots:
+            slot.worker.leave()
+            if slot.task is not None:
+                slot.worker.kill()
+        for slot in self._slots:
+            slot.worker.join()
+        self._slots.clear()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """Execute tasks in their order, as events; ends when none is left or running.
@@ -93,7 +93,7 @@ class Pool:
         self._waiting.extend((task, 1) for task in tasks)
         for _ in range(min(self.jobs, len(tasks))):
             if not self.stopping:
-                self._seats.append(_Seat(self._engine.start()))
+                self._slots.append(WorkerSlot(self._engine.start()))
                 # The first start takes seconds: who was asked to stop meanwhile begins nothing.
                 yield Event([], ())
         self._feed()
@@ -108,93 +108,93 @@ class Pool:
         The records of what was kept come as events, with the state ``interrupted``.
         """
         self.stopping = True
-        for seat in self._seats:
-            if seat.task is not None and seat.task.checkpoints is not None:
-                seat.worker.stop(reason)
+        for slot in self._slots:
+            if slot.task is not None and slot.task.checkpoints is not None:
+                slot.worker.stop(reason)
 
     def interrupt(self, reason: str) -> list[Outcome]:
         """End what is running at once; returns its records with the state ``interrupted``."""
         outcomes = []
-        for seat in self._seats:
-            if seat.task is not None:
-                seat.worker.kill()
+        for slot in self._slots:
+            if slot.task is not None:
+                slot.worker.kill()
                 status = Status(state="interrupted", reason=reason)
-                outcomes += unfinished(seat.task, status)
-                seat.task = None
+                outcomes += unfinished(slot.task, status)
+                slot.task = None
         return outcomes
 
     def _has_work(self) -> bool:
-        running = any(seat.task is not None for seat in self._seats)
+        running = any(slot.task is not None for slot in self._slots)
         return running or bool(self._waiting and not self.stopping)
 
     def _feed(self) -> None:
-        for seat in self._seats:
-            if self._waiting and not self.stopping and seat.task is None and seat.worker.is_up():
-                seat.task, seat.attempt = self._waiting.popleft()
-                seat.begun, seat.share, seat.losses = math.inf, 0.0, ()
-                seat.worker.send(seat.task)
+        for slot in self._slots:
+            if self._waiting and not self.stopping and slot.task is None and slot.worker.is_up():
+                slot.task, slot.attempt = self._waiting.popleft()
+                slot.begun, slot.share, slot.losses = math.inf, 0.0, ()
+                slot.worker.send(slot.task)
 
     def _listen(self) -> Iterator[list[Outcome]]:
         heard = {
-            id(seat.worker): seat
-            for seat in self._seats
-            if seat.task is not None or not seat.worker.is_up()
+            id(slot.worker): slot
+            for slot in self._slots
+            if slot.task is not None or not slot.worker.is_up()
         }
-        ready = self._engine.wait([seat.worker for seat in heard.values()], 0.5)
+        ready = self._engine.wait([slot.worker for slot in heard.values()], 0.5)
         if not ready:
             # The listener looks at signals between events, so there is one even when nothing moves.
             yield []
         for worker in ready:
             yield self._hear(heard[id(worker)])
-        for seat in list(self._seats):
-            if seat.task is not None and self._over_time(seat, seat.task):
-                yield self._end(seat, seat.task)
+        for slot in list(self._slots):
+            if slot.task is not None and self._over_time(slot, slot.task):
+                yield self._end(slot, slot.task)
 
-    def _hear(self, seat: _Seat) -> list[Outcome]:
+    def _hear(self, slot: WorkerSlot) -> list[Outcome]:
         try:
-            message = seat.worker.receive()
+            message = slot.worker.receive()
         except WorkerDied:
-            return self._bury(seat)
+            return self._replace_dead(slot)
         self._failed_starts = 0
         if isinstance(message, Begun):
-            seat.begun = time.monotonic()
+            slot.begun = time.monotonic()
         elif isinstance(message, Progressed):
-            seat.share, seat.losses = message.epoch / message.epochs, message.losses
+            slot.share, slot.losses = message.epoch / message.epochs, message.losses
         elif isinstance(message, Finished):
             self.busy_seconds += message.seconds
-            return self._finish(seat, message.outcomes)
+            return self._finish(slot, message.outcomes)
         return []
 
-    def _over_time(self, seat: _Seat, task: Task) -> bool:
-        return time.monotonic() - seat.begun > self._time_limit * len(task.cells)
+    def _over_time(self, slot: WorkerSlot, task: Task) -> bool:
+        return time.monotonic() - slot.begun > self._time_limit * len(task.cells)
 
-    def _end(self, seat: _Seat, task: Task) -> list[Outcome]:
+    def _end(self, slot: WorkerSlot, task: Task) -> list[Outcome]:
         """End a worker whose time is up; of a pack, try each cell alone."""
-        seat.worker.kill()
-        self.busy_seconds += time.monotonic() - seat.begun
-        self._replace(seat)
+        slot.worker.kill()
+        self.busy_seconds += time.monotonic() - slot.begun
+        self._replace(slot)
         if len(task.cells) > 1:
             self._try_alone(task)
             return []
-        return unfinished(task, _timeout(seat, self._time_limit))
+        return unfinished(task, _timeout(slot, self._time_limit))
 
-    def _finish(self, seat: _Seat, outcomes: list[Outcome]) -> list[Outcome]:
+    def _finish(self, slot: WorkerSlot, outcomes: list[Outcome]) -> list[Outcome]:
         """Take a worker's records; of a pack that failed, try each cell alone."""
-        task, seat.task = seat.task, None
+        task, slot.task = slot.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
         if task is None or not failed or len(task.cells) == 1:
             return [self._with_history(outcome) for outcome in outcomes]
         self._try_alone(task)
         return []
 
-    def _bury(self, seat: _Seat) -> list[Outcome]:
+    def _replace_dead(self, slot: WorkerSlot) -> list[Outcome]:
         """A worker died: try its task once more, then record how it ended; start another worker."""
-        worker, task, attempt = seat.worker, seat.task, seat.attempt
+        worker, task, attempt = slot.worker, slot.task, slot.attempt
         if not worker.is_up():
             self._failed_starts += 1
             if self._failed_starts > self.jobs:
                 raise EngineError(f"no worker can be started: the last one {worker.ended()}")
-        self._replace(seat)
+        self._replace(slot)
         if task is None:
             return []
         self._deaths |= dict.fromkeys(task.cell_ids, worker.ended())
@@ -206,13 +206,13 @@ class Pool:
             return []
         return unfinished(task, _death(worker))
 
-    def _replace(self, seat: _Seat) -> None:
+    def _replace(self, slot: WorkerSlot) -> None:
         """Start another worker for one that has died."""
-        seat.worker.leave()
-        seat.worker.bury()
-        seat.task = None
+        slot.worker.leave()
+        slot.worker.join()
+        slot.task = None
         if not self.stopping:
-            self._seats[self._seats.index(seat)] = _Seat(self._engine.start())
+            self._slots[self._slots.index(slot)] = WorkerSlot(self._engine.start())
 
     def _try_alone(self, task: Task) -> None:
         """Have each cell of a pack trained by itself, before all that waits."""
@@ -230,9 +230,9 @@ class Pool:
 
     def _running(self) -> tuple[Running, ...]:
         return tuple(
-            Running(seat.task, seat.share, seat.losses)
-            for seat in self._seats
-            if seat.task is not None
+            Running(slot.task, slot.share, slot.losses)
+            for slot in self._slots
+            if slot.task is not None
         )
 
 
@@ -242,11 +242,11 @@ def _death(worker: Worker) -> Status:
     return Status(state="failed", reason=reason, detail=detail)
 
 
-def _timeout(seat: _Seat, limit: float) -> Status:
+def _timeout(slot: WorkerSlot, limit: float) -> Status:
     """How far a cell got in its time is a detail, lest each have a reason of its own."""
     detail: dict[str, JsonValue] = {
         "time_limit": limit,
-        "share_of_epochs": seat.share,
-        "losses": list(seat.losses),
+        "share_of_epochs": slot.share,
+        "losses": list(slot.losses),
     }
     return Status(state="timeout", reason=f"it took longer than {limit:g} s", detail=detail)

@@ -19,7 +19,8 @@ from vaebench.errors import StorageError, UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Damage, Store
-from vaebench.runner.engines.base import Engine, EngineName, engine_of
+from vaebench.runner.engines import engine_of
+from vaebench.runner.engines.base import Engine, EngineName
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Plan, Planned, estimate, lack_of_memory, make_plan, packs
 from vaebench.runner.pool import Pool, Running

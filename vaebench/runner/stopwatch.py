@@ -16,7 +16,7 @@ from vaebench.model.vae import VAE
 from vaebench.records.timing import Timing
 from vaebench.runner.machine import absent_device, available_devices, environment, settle
 from vaebench.runner.memory import PeakMemory
-from vaebench.runner.messages import Bound, Place
+from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.system.processes import serve_the_parent
 from vaebench.training.batches import steps_of_a_block
@@ -43,12 +43,12 @@ def send_places(connection: Connection, threads: int, devices: Sequence[str]) ->
     connection.send([_place(device) for device in dict.fromkeys(named)])
 
 
-def _place(device: str) -> Place:
+def _place(device: str) -> DeviceInfo:
     absent = absent_device(device)
-    return Place(device, environment("cpu" if absent else device), absent)
+    return DeviceInfo(device, environment("cpu" if absent else device), absent)
 
 
-def send_timing(connection: Connection, threads: int, step: TimedStep, bound: Bound) -> None:
+def send_timing(connection: Connection, threads: int, step: TimedStep, bound: TimingBudget) -> None:
     """Answer with a timing; what the step raises becomes the reason why it failed."""
     serve_the_parent()
     settle(threads)
@@ -66,7 +66,7 @@ def _told(error: Exception) -> str:
     return f"{'out of memory' if full else type(error).__name__}: {error}"
 
 
-def time_step(step: TimedStep, bound: Bound) -> Timing:
+def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
     """Time the training step; peak memory is that of this process, so it should be a fresh one.
 
     Each step's time ends when the device has finished it, because the loop reads every loss.

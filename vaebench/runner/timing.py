@@ -16,7 +16,7 @@ from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.engines.local import default_jobs
-from vaebench.runner.messages import Bound, Place
+from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.system.processes import Stop, not_to_be_stopped, without_the_script
 
 __all__ = ["TimingSummary", "time_steps"]
@@ -112,7 +112,7 @@ def time_steps(
         for damage in aside:
             echo(f"set aside in .quarantine: {damage}")
         summary.damaged = len(aside)
-        clock = _Clock(threads or default_jobs(), Bound(seconds, steps), stop)
+        clock = _Clock(threads or default_jobs(), TimingBudget(seconds, steps), stop)
         places = {place.device: place for place in clock.places(devices)}
         wanted = sweep(list(places), latent_dims, batch_sizes, widths, precisions, pack_sizes)
         todo = _missing([(step, places[step.device]) for step in wanted], facts, summary, again)
@@ -137,7 +137,7 @@ def _whole(name: str, number: int | None, least: int) -> None:
         raise UsageError(f"{name} must be a whole number of at least {least}; got {number!r}")
 
 
-_Wanted = tuple[TimedStep, Place]
+_Wanted = tuple[TimedStep, DeviceInfo]
 
 
 def _missing(
@@ -203,12 +203,12 @@ def _told(timing: Timing) -> str:
 class _Clock:
     """Asks fresh processes, one at a time: what devices there are, and how long a step takes."""
 
-    def __init__(self, threads: int, bound: Bound, stop: Stop) -> None:
+    def __init__(self, threads: int, bound: TimingBudget, stop: Stop) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
         self._threads, self._bound, self._stop = threads, bound, stop
 
-    def places(self, devices: Sequence[str]) -> list[Place]:
+    def places(self, devices: Sequence[str]) -> list[DeviceInfo]:
         """Each device as this machine has it; none when stopped."""
         found = self._answer(_send_places, tuple(devices))
         if isinstance(found, _Ended):
@@ -270,7 +270,9 @@ def _send_places(connection: Connection, threads: int, devices: Sequence[str]) -
     send_places(connection, threads, devices)
 
 
-def _send_timing(connection: Connection, threads: int, step: TimedStep, bound: Bound) -> None:
+def _send_timing(
+    connection: Connection, threads: int, step: TimedStep, bound: TimingBudget
+) -> None:
     from vaebench.runner.stopwatch import send_timing
 
     send_timing(connection, threads, step, bound)

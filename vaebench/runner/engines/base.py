@@ -1,7 +1,6 @@
 """Where the processes that train are started, and how a run speaks to them; needs no torch.
 
-``local`` starts them on this machine (`local`), ``ray`` on the machines of a Ray
-cluster (`ray_cluster`). What a cell gives does not depend on it.
+The modules `local` and `ray_cluster` implement the protocols of this module.
 """
 
 from __future__ import annotations
@@ -9,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal, Protocol, Self
 
-from vaebench.errors import UsageError
 from vaebench.runner.messages import Message, Task
 
-__all__ = ["ENGINES", "Engine", "EngineName", "Worker", "WorkerDied", "engine_of"]
+__all__ = ["ENGINES", "Engine", "EngineName", "Worker", "WorkerDied"]
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
@@ -51,7 +49,7 @@ class Worker(Protocol):
     def kill(self) -> None:
         """End it at once."""
 
-    def bury(self) -> None:
+    def join(self) -> None:
         """Wait until it has ended, for a few seconds; then end it."""
 
     def ended(self, times: str = "") -> str:
@@ -83,21 +81,3 @@ class Engine(Protocol):
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
         """Those that have something to say, as soon as there is one; none after the seconds."""
-
-
-def engine_of(name: EngineName) -> Engine:
-    """The engine of this name; it connects to nothing before it is asked for something.
-
-    Raises:
-        UsageError: there is none.
-    """
-    # Each imports what the other does not need.
-    if name == "local":
-        from vaebench.runner.engines.local import LocalEngine
-
-        return LocalEngine()
-    if name == "ray":
-        from vaebench.runner.engines.ray_cluster import RayEngine
-
-        return RayEngine()
-    raise UsageError(f"engine must be one of {', '.join(ENGINES)}; got {name!r}")

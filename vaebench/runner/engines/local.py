@@ -69,7 +69,7 @@ class LocalWorker:
         """End it at once."""
         self._process.kill()
 
-    def bury(self) -> None:
+    def join(self) -> None:
         """Wait for its end, or end it."""
         self._process.join(timeout=_LEAVE_SECONDS)
         self._process.kill()

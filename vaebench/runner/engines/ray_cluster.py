@@ -119,7 +119,7 @@ class RayWorker:
         """End it at once."""
         self._ray.kill(self._actor)
 
-    def bury(self) -> None:
+    def join(self) -> None:
         """Ray ends what was killed."""
 
     def ended(self, times: str = "") -> str:
