@@ -7,6 +7,7 @@ import pytest
 import torch
 from scored_models import cell, grey_split, made, random_grey, real_split, source
 
+from vaebench.evaluation.annealing import Annealing
 from vaebench.evaluation.evaluate import Evaluation, evaluate
 from vaebench.evaluation.pictures import pictures
 from vaebench.evaluation.split import EvaluationSplit
@@ -37,8 +38,11 @@ def evaluated(
     return evaluate(vae, design, train, test, source())
 
 
-def test_every_metric_is_there_with_its_unit_or_its_reason() -> None:
-    result = evaluated(cell(iw_samples=20, iw_images=10, tsne_points=40))
+def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "vaebench.evaluation.evaluate.Annealing", lambda: Annealing(2, 5, leapfrog_steps=2)
+    )
+    result = evaluated(cell(iw_samples=20, iw_images=10, ais_images=4, tsne_points=40))
     expected = set(METRICS) - FROM_TRAINING - {"elbo_se", "nonzero_codes"}
     assert set(result.metrics) == expected | {
         "elbo_train",
@@ -49,6 +53,7 @@ def test_every_metric_is_there_with_its_unit_or_its_reason() -> None:
         assert metric.unit == metric_choice(name).unit, name
         assert metric.value is not None, name
     assert result.metrics["iw_bound"].n == 10
+    assert result.metrics["ais_bound"].n == 4
     assert result.arrays["iw_curve_k"].tolist() == [1, 10, 20]
     assert result.arrays["kl_per_dimension"].shape == (2,)
     assert result.arrays["tsne"].shape == (40, 2)
@@ -244,3 +249,25 @@ def test_a_validation_split_changes_no_other_number() -> None:
             assert metric == chosen.metrics[name] or name.endswith("_seconds"), name
     for name, array in plain.arrays.items():
         np.testing.assert_array_equal(array, chosen.arrays[name])
+
+
+def test_annealing_tells_what_a_poor_importance_weighted_bound_misses() -> None:
+    """A decoder that ignores the code has log p(x) in closed form; this q(z|x) is far from p(z)."""
+    design = cell(iw_samples=3, iw_images=30, ais_images=25)
+    vae = made(design, (1, 4, 4), {"decoder.bias": 0.5, "encoder.spread": [-6.0, -6.0]})
+    result = evaluated(design, vae=vae)
+    exact = torch.distributions.Normal(0.5, 0.2).log_prob(TEST.pixels[:25]).sum(1).mean().item()
+    assert result.metrics["ais_bound"].value == pytest.approx(exact, abs=1e-3)
+    missed = exact - result.arrays["iw_bound_by_image"][:25].mean()
+    assert missed > 1
+    assert result.metrics["iw_shortfall"].value == pytest.approx(missed, abs=1e-3)
+    assert result.metrics["iw_shortfall"].n == 25
+    alone = evaluated(cell(ais_images=2), vae=vae).metrics["iw_shortfall"]
+    assert "no iw_bound of all these images" in str(alone.reason)
+
+
+@pytest.mark.parametrize(("iw_samples", "warned"), [(8, True), (400, False)])
+def test_a_small_k_is_said_to_be_too_small(iw_samples: int, warned: bool) -> None:
+    design = cell(iw_samples=iw_samples)
+    texts = evaluated(design, vae=made(design, (1, 4, 4), {"decoder.bias": 0.5})).warnings
+    assert any("iw_samples is too small" in text for text in texts) == warned

@@ -7,7 +7,12 @@ import pytest
 import torch
 from scored_models import cell, grey_split, made, random_grey, source
 
-from vaebench.evaluation.importance import importance_bound, importance_metrics, log_weights
+from vaebench.evaluation.importance import (
+    importance_bound,
+    importance_metrics,
+    log_weights,
+    why_too_few_samples,
+)
 from vaebench.truth.ppca import LinearVAE
 
 
@@ -108,3 +113,35 @@ def test_no_weight_no_image_and_no_density_are_refused() -> None:
     delta = made(cell(posterior="delta"), (1, 4, 4))
     with pytest.raises(ValueError, match="no importance weights"):
         log_weights(delta, pixels, 5, source())
+
+
+@pytest.mark.parametrize(("effective", "too_few"), [(9.9, True), (10.1, False)])
+def test_k_is_too_small_if_fewer_than_ten_samples_count(effective: float, too_few: bool) -> None:
+    """Equal weights on a part of the samples and none on the others: that part is what counts."""
+    share = effective / 10.0
+    weights = torch.full((1_000, 200), -1e9, dtype=torch.float64)
+    weights[:, :10] = 0.0
+    extra = round(1_000 * abs(share - 1) * 10)
+    weights[:extra, 10 if share > 1 else 9] = 0.0 if share > 1 else -1e9
+    reason = why_too_few_samples(importance_bound(weights))
+    assert (reason is not None) == too_few
+
+
+@pytest.mark.parametrize(("rise", "too_few"), [(0.45, False), (0.55, True)])
+def test_k_is_too_small_if_the_curve_still_rises(rise: float, too_few: bool) -> None:
+    """One group of 1,000 outweighs the four others: L(5,000) - L(1,000) is known."""
+    weights = torch.zeros(3, 5_000, dtype=torch.float64)
+    weights[:, :1_000] = _height_for(rise)
+    result = importance_bound(weights)
+    found = (result.curve[5_000] - result.curve[1_000]).mean()
+    assert float(found) == pytest.approx(rise, abs=1e-6)
+    assert (why_too_few_samples(result) is not None) == too_few
+
+
+def _height_for(rise: float) -> float:
+    """The log-weight h of one group in five with log((e^h + 4) / 5) - h / 5 = rise."""
+    low, high = 0.0, 10.0
+    for _ in range(100):
+        h = (low + high) / 2
+        low, high = (h, high) if np.log((np.exp(h) + 4) / 5) - h / 5 < rise else (low, h)
+    return low

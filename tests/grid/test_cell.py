@@ -20,6 +20,7 @@ IMPOSSIBLE = [
     ({"sparsity": 0.1}, "sparsity = 0.1 means nothing with posterior 'diagonal'"),
     ({"posterior": "delta", "beta": 4.0}, "no KL to weigh"),
     ({"posterior": "delta", "importance_samples": 5}, "one point only"),
+    ({"posterior": "delta", "ais_images": 5}, "log p.x. is not defined"),
     ({"likelihood": "bernoulli", "sigma": 0.1}, "a likelihood without a scale has no sigma"),
     ({"likelihood": "categorical", "sigma": "learned"}, "has no sigma"),
     ({"likelihood": "gaussian", "pixel_clip": 0.1}, "have a mean to clip"),

@@ -14,7 +14,7 @@ from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
 from vaebench.analysis.columns import AXIS_COLUMNS
-from vaebench.grid.cell import AXES
+from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 from vaebench.grid.choices import DEVICES, LIKELIHOODS, SIGMA_KINDS
 
 __all__ = [
@@ -184,11 +184,7 @@ _INCIDENTAL: Final = frozenset(
         "weight_decay",
         "train_size",
         "valid_size",
-        "test_size",
-        "eval_samples",
-        "iw_samples",
-        "iw_images",
-        "tsne_points",
+        *EVALUATION_SETTINGS,
     }
 )
 """What often goes with a data set or a network, and then need not be told beside it."""

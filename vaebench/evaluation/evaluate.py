@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaebench.evaluation.annealing import Annealing, annealed_bound
 from vaebench.evaluation.bound import (
     Scores,
     bound_metrics,
@@ -19,7 +20,12 @@ from vaebench.evaluation.bound import (
 )
 from vaebench.evaluation.embedding import codes_of, knn_accuracy, tsne_map
 from vaebench.evaluation.guards import warnings_of
-from vaebench.evaluation.importance import importance_bound, importance_metrics, log_weights
+from vaebench.evaluation.importance import (
+    importance_bound,
+    importance_metrics,
+    log_weights,
+    why_too_few_samples,
+)
 from vaebench.evaluation.information import information_metrics
 from vaebench.evaluation.pictures import pictures
 from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
@@ -86,7 +92,8 @@ def evaluate(
     metrics = bound_metrics(cell, test, scores)
     metrics |= _on_training_images(vae, cell, train, generator)
     arrays = _summaries(scores)
-    metrics |= _importance(vae, cell, test, scores, generator, arrays)
+    importance = _importance(vae, cell, test, scores, generator)
+    metrics, arrays = metrics | importance.metrics, arrays | importance.arrays
     if scores.kl is not None:
         metrics |= information_metrics(vae, test, scores.kl, generator)
     spectrum = code_spectrum(codes_of(vae, test, SPECTRUM_IMAGES))
@@ -106,10 +113,11 @@ def evaluate(
             arrays["tsne_labels"] = embedded.labels
     if test.levels is not None:
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
-    # Last, so that a validation split changes no other number.
+    # Last, so that what is optional changes no other number.
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)
-    warnings = warnings_of(cell, train.pixels, test, scores)
+    metrics |= _annealed(vae, cell, test, arrays.get("iw_bound_by_image"), generator)
+    warnings = [*warnings_of(cell, train.pixels, test, scores), *importance.warnings]
     seconds = time.perf_counter() - begin
     metrics["evaluation_seconds"] = Metric.measured("evaluation_seconds", seconds)
     return Evaluation(metrics, arrays, warnings)
@@ -144,14 +152,9 @@ def _float32(values: Tensor) -> NDArray[np.float32]:
 
 
 def _importance(
-    vae: VAE,
-    cell: Cell,
-    test: EvaluationSplit,
-    scores: Scores,
-    generator: torch.Generator,
-    arrays: dict[str, NDArray[np.generic]],
-) -> dict[str, Metric]:
-    """The importance-weighted bound and the gap to the ELBO of the same images."""
+    vae: VAE, cell: Cell, test: EvaluationSplit, scores: Scores, generator: torch.Generator
+) -> Evaluation:
+    """The importance-weighted bound, its k-curve, and the gap to the ELBO of the same images."""
     if cell.iw_samples == 0 or scores.kl is None:
         reason = (
             "not asked for: iw_samples = 0"
@@ -159,13 +162,39 @@ def _importance(
             else "a delta posterior has no density to weigh with"
         )
         names = ("iw_bound", "iw_samples", "iw_se", "iw_ess", "posterior_gap")
-        return {name: Metric.absent(name, reason) for name in names}
+        return Evaluation({name: Metric.absent(name, reason) for name in names}, {}, [])
     images = min(cell.iw_images, len(test))
     weights = log_weights(vae, test.pixels[:images], cell.iw_samples, generator)
     result = importance_bound(weights)
     elbo = -(scores.reconstruction_error + scores.kl)[:images]
-    arrays["iw_curve_k"] = np.array(list(result.curve), dtype=np.int64)
+    metrics = importance_metrics(result, cell.iw_samples)
+    metrics["posterior_gap"] = mean_and_se("posterior_gap", result.bound - elbo)
     curve = torch.stack([values.mean() for values in result.curve.values()])
-    arrays["iw_curve"] = _float32(curve)
-    gap = mean_and_se("posterior_gap", result.bound - elbo)
-    return importance_metrics(result, cell.iw_samples) | {"posterior_gap": gap}
+    arrays: dict[str, NDArray[np.generic]] = {
+        "iw_curve_k": np.array(list(result.curve), dtype=np.int64),
+        "iw_curve": _float32(curve),
+        "iw_bound_by_image": _float32(result.bound),
+    }
+    reason = why_too_few_samples(result)
+    warnings = [] if reason is None else [f"iw_samples is too small: {reason}"]
+    return Evaluation(metrics, arrays, warnings)
+
+
+def _annealed(
+    vae: VAE,
+    cell: Cell,
+    test: EvaluationSplit,
+    iw_bounds: NDArray[np.generic] | None,
+    generator: torch.Generator,
+) -> dict[str, Metric]:
+    """The bound by annealed importance sampling, and what the importance-weighted one misses."""
+    if cell.ais_images == 0:
+        return {}
+    pixels = test.pixels[: cell.ais_images]
+    bound = annealed_bound(vae, pixels, Annealing(), generator).bound
+    metrics = {"ais_bound": mean_and_se("ais_bound", bound)}
+    if iw_bounds is None or len(iw_bounds) < len(pixels):
+        reason = "iw_samples and iw_images give no iw_bound of all these images"
+        return metrics | {"iw_shortfall": Metric.absent("iw_shortfall", reason)}
+    missed = bound - torch.from_numpy(iw_bounds[: len(pixels)])
+    return metrics | {"iw_shortfall": mean_and_se("iw_shortfall", missed)}

@@ -19,11 +19,19 @@ from vaebench.model.objective import draw
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
-__all__ = ["CURVE", "ImportanceBound", "importance_bound", "importance_metrics", "log_weights"]
+__all__ = [
+    "CURVE",
+    "ImportanceBound",
+    "importance_bound",
+    "importance_metrics",
+    "log_weights",
+    "why_too_few_samples",
+]
 
 CURVE = (1, 10, 100, 1000, 5000)
 """The k of the k-curve."""
 
+_LEAST_EFFECTIVE, _LARGEST_RISE = 10.0, 0.5
 _BLOCK_NUMBERS = 2_000_000
 
 
@@ -115,6 +123,24 @@ def _bound_in_groups(weights: Tensor, size: int) -> Tensor:
     groups = weights.shape[1] // size
     grouped = weights[:, : groups * size].reshape(len(weights), groups, size)
     return (torch.logsumexp(grouped, 2) - math.log(size)).mean(1)
+
+
+def why_too_few_samples(result: ImportanceBound) -> str | None:
+    """Say why k is too small for L_k to be near log p(x), or None.
+
+    It is too small if k times the mean effective share is below 10, or if the curve still rises
+    by more than 0.5 nats from k = 1,000 to 5,000.
+    """
+    k = max(result.curve)
+    effective = k * float(result.effective_share.mean())
+    if effective < _LEAST_EFFECTIVE:
+        return f"{k:,} samples are as good as {effective:.1f}, below {_LEAST_EFFECTIVE:g}"
+    if not {1_000, 5_000} <= result.curve.keys():
+        return None
+    rise = float((result.curve[5_000] - result.curve[1_000]).mean())
+    if rise > _LARGEST_RISE:
+        return f"the bound rises by {rise:.2f} nats from 1,000 to 5,000 samples"
+    return None
 
 
 def importance_metrics(result: ImportanceBound, k: int) -> dict[str, Metric]:

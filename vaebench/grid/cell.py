@@ -24,6 +24,7 @@ from vaebench.grid.values import Check, Flag, Name, Real, Sizes, Whole, shown
 __all__ = [
     "AXES",
     "DEPENDENCES",
+    "EVALUATION_SETTINGS",
     "NUMERICS_VERSION",
     "RULES",
     "Axis",
@@ -45,6 +46,16 @@ no part of an identity. The last raise is a t-SNE map of less divergence in fewe
 one of ``full`` before it a log q(z|x) and an information that keep their digits where the posterior
 is narrow.
 """
+
+EVALUATION_SETTINGS = (
+    "eval_samples",
+    "iw_samples",
+    "iw_images",
+    "ais_images",
+    "tsne_points",
+    "test_size",
+)
+"""Axes that say how a trained model is evaluated and that training does not depend on."""
 
 Value = bool | int | float | str | tuple[int, ...] | None
 """What an axis can hold."""
@@ -169,6 +180,10 @@ class Cell(BaseModel):
     )
     iw_images: Annotated[int, BeforeValidator(Whole(1, _MANY))] = Field(
         500, description="test images of the importance-weighted bound"
+    )
+    ais_images: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
+        0,
+        description="test images whose log p(x) annealed importance sampling bounds; 0: none",
     )
     tsne_points: Annotated[int, BeforeValidator(Whole(0, 2_000))] = Field(
         300, description="test images on the t-SNE map; 0 leaves it out"
@@ -322,6 +337,13 @@ DEPENDENCES = (
         lambda value: value != "delta",
         1.0,
         "a delta posterior has no KL to weigh",
+    ),
+    Dependence(
+        "ais_images",
+        "posterior",
+        lambda value: value != "delta",
+        0,
+        "a delta posterior is trained without a prior, so log p(x) is not defined",
     ),
     Dependence(
         "importance_samples",

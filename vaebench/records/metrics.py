@@ -70,6 +70,13 @@ _ENTRIES = (
     MetricChoice(
         "iw_ess", "share", "effective sample size of the importance weights over their number"
     ),
+    MetricChoice("ais_bound", NATS, "bound on log p(x) by annealed importance sampling", "higher"),
+    MetricChoice(
+        "iw_shortfall",
+        NATS,
+        "ais_bound less the iw_bound of the same images: what iw_bound misses at least",
+        "lower",
+    ),
     MetricChoice(
         "posterior_gap",
         NATS,

@@ -218,7 +218,7 @@ def alike(frame: pd.DataFrame, told: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 _SAID: Final = frozenset({"dataset", "binarization", "dequantize", "seed", "device"}) | {
-    *("eval_samples", "iw_samples", "iw_images", "tsne_points")
+    *("eval_samples", "iw_samples", "iw_images", "ais_images", "tsne_points")
 }
 """What a title says, or every row, and how closely was measured."""
 _ALWAYS_SAID: Final = frozenset({"hidden", "latent_dim", "epochs"})

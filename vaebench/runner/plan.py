@@ -166,12 +166,18 @@ def estimate(cell: Cell) -> Estimate:
     return Estimate(seconds + evaluation + _EVALUATION_SECONDS, memory + 300)
 
 
+_ANNEALED_PASSES = 4e5
+"""Annealed importance sampling of an image, in forward passes: 24 chains (8 of them for tuning) of
+500 moves and half of 10 leapfrog steps, each a gradient in float64."""
+
+
 def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, trained: int) -> float:
     """What of the evaluation grows with the design: forward passes, and pairs of images."""
     scored = tested + min(trained, 5_000)
     forward = scored * uses * (1 + cell.eval_samples) / 2
     draws = min(cell.iw_images, tested) * cell.iw_samples
-    weighed = draws * (uses / 2 + 30.0 * outputs) / 3
+    weighed = draws * (uses / 2 + 30.0 * max(outputs, cell.latent_dim)) / 3
+    weighed += min(cell.ais_images, tested) * _ANNEALED_PASSES * uses / 2
     # The density of each code under the posterior of each of up to 2,000 images.
     pairs = min(tested, 2_000) ** 2 if cell.posterior == "full" else 0
     mixed = 4.0 * pairs * cell.latent_dim**2 / 2
