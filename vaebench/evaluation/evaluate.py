@@ -175,8 +175,8 @@ def _importance(
         "iw_curve": _float32(curve),
         "iw_bound_by_image": _float32(result.bound),
     }
-    reason = why_too_few_samples(result)
-    warnings = [] if reason is None else [f"iw_samples is too small: {reason}"]
+    lack = why_too_few_samples(result)
+    warnings = [] if lack is None else [f"iw_samples is too small: {lack}"]
     return Evaluation(metrics, arrays, warnings)
 
 
