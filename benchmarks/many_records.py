@@ -95,7 +95,7 @@ def fill(root: Path, grid: Grid) -> None:
     checksum = fingerprint("digits")
     draw = np.random.default_rng(0)
     with Store(root, _Unsynced()).writing() as store:
-        for place, cell in enumerate(grid.iter_cells(), 1):
+        for place, cell in enumerate(grid.cells, 1):
             design = min(templates, key=lambda each: _design_distance(each.record.cell, cell))
             sized = min(templates, key=lambda each: _size_distance(each.record.cell, cell))
             record = _moved(design.record, cell, cell_id(cell, checksum), draw)

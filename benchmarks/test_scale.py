@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("scale")
     (made / "many.toml").write_text(GRID, encoding="utf-8")
     grid = Grid.load(made / "many.toml")
-    assert grid.count == CELLS
+    assert len(grid.cells) == CELLS
     fill(made / "store", grid)
     return made
 

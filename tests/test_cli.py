@@ -952,7 +952,7 @@ def test_set_takes_the_place_of_an_axis(here: Path, ask: Ask) -> None:
 
 
 def test_notes_on_a_base_that_other_blocks_still_use_are_left_out(ask: Ask) -> None:
-    assert "takes the place" not in ask("run", "tiny", "--dry-run").out
+    assert "replaces" not in ask("run", "tiny", "--dry-run").out
 
 
 # --- terminals -----------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for count in (FEW, MANY):
         made[count] = tmp_path_factory.mktemp("results") / f"of-{count}"
         with Store(made[count], Unsynced()).writing() as store:
-            for cell in grid_of(count).iter_cells():
+            for cell in grid_of(count).cells:
                 store.write(record(cell, cell_id=cell_id(cell, checksum)))
     return made
 

@@ -17,7 +17,7 @@ CHECKSUM = "0123456789abcdef"
 IMPOSSIBLE = [
     ({"objective": "iwae", "beta": 2.0}, "iwae has no KL term to weigh"),
     ({"objective": "iwae", "posterior": "delta"}, "iwae needs a posterior density"),
-    ({"sparsity": 0.1}, "sparsity = 0.1 means nothing with posterior 'diagonal'"),
+    ({"sparsity": 0.1}, "sparsity = 0.1 has no meaning for posterior 'diagonal'"),
     ({"posterior": "delta", "beta": 4.0}, "no KL to weigh"),
     ({"posterior": "delta", "importance_samples": 5}, "one point only"),
     ({"posterior": "delta", "ais_images": 5}, "log p.x. is not defined"),
@@ -44,7 +44,7 @@ IMPOSSIBLE = [
     ({"hidden": []}, "needs a hidden layer"),
     ({"architecture": "tutorial", "hidden": []}, "needs a hidden layer"),
     ({"architecture": "tutorial", "posterior": "full"}, "set the posterior to diagonal"),
-    ({"architecture": "conv", "initialization": "sparse"}, "initialization .* means nothing"),
+    ({"architecture": "conv", "initialization": "sparse"}, "initialization .* has no meaning"),
     ({"train_size": 1_438}, "fewer training images"),
     ({"train_size": 1_000, "valid_size": 438}, "fewer training images"),
     ({"valid_size": 1_437}, "fewer training images"),

@@ -181,7 +181,7 @@ def test_a_record_written_again_without_weights_leaves_none_behind(tmp_path: Pat
 
 
 def test_weights_stored_by_columns_or_shared_are_packed() -> None:
-    cell = next(grid(seed=[0]).iter_cells())
+    cell = grid(seed=[0]).cells[0]
     vae = VAE((cell,), (1, 8, 8), 17, [torch.Generator()], 0.3)
     first = next(vae.parameters())
     rows = load(packed_weights(vae))

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from vaebench.data.catalog import locate, remedy
 from vaebench.errors import DataMissing
-from vaebench.grid.boxes import Box, volume
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
@@ -20,10 +16,6 @@ from vaebench.runner.plan import Estimate, Plan, estimate, lack_of_memory, make_
 from vaebench.runner.run import devices_of, surveyed
 
 __all__ = ["Ask", "duration", "preview"]
-
-_LISTED_AT_MOST = 20_000
-_SAMPLE = 1_000
-_FIRST = 20
 
 
 @dataclass(frozen=True)
@@ -40,19 +32,13 @@ class Ask:
 def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     """Lines that say which cells would run, what collapsed and why, and the estimated price.
 
-    A grid of more than 20,000 cells is counted and priced from a sample, in constant memory.
-
     Raises:
         DataMissing, DataInvalid: a data set of the user's own can't be had.
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
     about = f" ({grid.description})" if grid.description else ""
-    yield f"{grid.name}: {_cells(grid.count)}{about}"
+    yield f"{grid.name}: {_cells(len(grid.cells))}{about}"
     yield from (f"note: {note}" for note in grid.notes)
-    yield from (_large if grid.count > _LISTED_AT_MOST else _whole)(grid, store, ask)
-
-
-def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     plan = _plan(grid, store, ask)
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.repeated:
@@ -65,20 +51,12 @@ def _whole(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     yield from _absent_data(plan, ask.data_dir)
     cells = [planned.cell for planned in plan.todo]
     if cells:
-        yield from _machines(cells, len(cells), ask)
+        yield from _machines(cells, ask)
     else:
         yield "to do: nothing"
 
 
-def _large(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
-    """The first cells, and a price scaled up from a sample."""
-    first = Grid.of(grid.name, islice(grid.iter_cells(), _FIRST))
-    yield from (f"  {planned.cell_id}" for planned in _plan(first, store, ask).todo)
-    yield f"  ... and {grid.count - _FIRST:,} more; so large a grid is better cut into several"
-    yield from _machines(list(_sample(grid)), grid.count, ask)
-
-
-def _machines(cells: Sequence[Cell], count: int, ask: Ask) -> Iterator[str]:
+def _machines(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:
     """What the machines lack for such cells, and what so many of them cost there."""
     devices = {cell.device for cell in cells}
     jobs = ask.engine.jobs(ask.jobs, devices)
@@ -88,7 +66,7 @@ def _machines(cells: Sequence[Cell], count: int, ask: Ask) -> Iterator[str]:
         yield from _lack_of_memory(cells, jobs)
     else:
         yield f"workers: on {elsewhere}"
-    yield _price([estimate(cell) for cell in cells], count, jobs)
+    yield _price([estimate(cell) for cell in cells], jobs)
 
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
@@ -97,27 +75,6 @@ def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
     for name in store.without_weights() if ask.keep_weights else []:
         states.pop(name, None)
     return make_plan(grid, states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed)
-
-
-def _sample(grid: Grid) -> Iterator[Cell]:
-    """Cells drawn evenly from the whole grid, the same ones each time."""
-    places = np.random.default_rng(0).integers(0, grid.count, size=_SAMPLE)
-    for place in sorted(places.tolist()):
-        rest = int(place)
-        for box in grid.boxes:
-            if rest < volume(box):
-                yield Cell.model_validate(_combination(box, rest))
-                break
-            rest -= volume(box)
-
-
-def _combination(box: Box, place: int) -> dict[str, object]:
-    """The combination of a box at a place, counted with the last axis varying fastest."""
-    found: dict[str, object] = {}
-    for axis, values in reversed(tuple(box.items())):
-        place, index = divmod(place, len(values))
-        found[axis] = values[index]
-    return found
 
 
 def _absent_devices(devices: set[str]) -> Iterator[str]:
@@ -147,13 +104,13 @@ def _lack_of_memory(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
         yield f"  {lack}"
 
 
-def _price(prices: Sequence[Estimate], count: int, jobs: int) -> str:
-    jobs = min(jobs, count)
-    seconds = sum(price.seconds for price in prices) * count / len(prices) / jobs
+def _price(prices: Sequence[Estimate], jobs: int) -> str:
+    jobs = min(jobs, len(prices))
+    seconds = sum(price.seconds for price in prices) / jobs
     memory = max(price.memory_mib for price in prices)
     words = "1 job" if jobs == 1 else f"{jobs} jobs"
     return (
-        f"to do: {_cells(count)}, roughly {duration(seconds)} with {words}, "
+        f"to do: {_cells(len(prices))}, roughly {duration(seconds)} with {words}, "
         f"up to {memory:,.0f} MiB a job (estimates; the first cells will tell)"
     )
 

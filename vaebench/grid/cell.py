@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
@@ -25,13 +24,16 @@ __all__ = [
     "AXES",
     "DEPENDENCES",
     "EVALUATION_SETTINGS",
+    "JUDGED",
     "NUMERICS_VERSION",
     "RULES",
+    "UNREAD",
     "Axis",
     "Cell",
     "Dependence",
     "Rule",
     "Value",
+    "broken_rules",
     "cell_id",
     "codes_may_be_padded",
     "default_hidden",
@@ -212,7 +214,18 @@ class Cell(BaseModel):
 
     @model_validator(mode="after")
     def _combine(self) -> "Cell":
-        problems = _problems(_judged_values(self))
+        values = vars(self)
+        problems = [
+            rule.explain(broken)
+            for rule, broken in broken_rules(tuple(values[axis] for axis in JUDGED))
+        ]
+        for each in DEPENDENCES:
+            value, choice = values[each.axis], values[each.on]
+            if value != each.neutral and not each.applies(choice):
+                problems.append(
+                    f"{each.axis} = {shown(value)} has no meaning for {each.on} {shown(choice)}: "
+                    f"{each.reason}"
+                )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -271,15 +284,6 @@ class Dependence:
     neutral: Value
     reason: str
     refused: bool = True
-
-    def broken(self, value: Value, choice: Value) -> bool:
-        """Whether the axis has a value that means nothing under this choice."""
-        return value != self.neutral and not self.applies(choice)
-
-    def explain(self, value: Value, choice: Value) -> str:
-        """Say what is wrong with this value under this choice."""
-        came = f"{self.axis} = {shown(value)}"
-        return f"{came} means nothing with {self.on} {shown(choice)}: {self.reason}"
 
 
 def _has_scale(likelihood: Value) -> bool:
@@ -466,33 +470,21 @@ RULES = (
 )
 """Impossible combinations; a Bernoulli on grey pixels is possible, and warned of in the record."""
 
-_JUDGED = tuple(
-    dict.fromkeys(
-        axis
-        for axes in (
-            *(rule.axes for rule in RULES),
-            *((each.axis, each.on) for each in DEPENDENCES),
-        )
-        for axis in axes
-    )
-)
-_judged_values = attrgetter(*_JUDGED)
+JUDGED = tuple(dict.fromkeys(axis for rule in RULES for axis in rule.axes))
+"""The axes that some rule is about."""
+UNREAD = "\0unread"
+"""Stands for the value of an axis that failed its check; no rule applies to it."""
 
 
 @lru_cache(maxsize=1024)
-def _problems(values: tuple[Value, ...]) -> tuple[str, ...]:
-    """Say what is wrong with values of `_JUDGED`, a text for each rule that they break.
+def broken_rules(values: tuple[Value, ...]) -> tuple[tuple[Rule, tuple[Value, ...]], ...]:
+    """Return each rule that values of the `JUDGED` axes break, with the values it is about.
 
-    Remembered, since the cells of a grid differ most in seeds and sizes, which no rule judges.
+    Cached, because the cells of a grid differ most in seeds and sizes, which no rule is about.
     """
-    of = dict(zip(_JUDGED, values, strict=True))
-    found = []
-    for rule in RULES:
-        given = tuple(of[axis] for axis in rule.axes)
-        if not rule.allows(*given):
-            found.append(rule.explain(given))
-    pairs = [(each, of[each.axis], of[each.on]) for each in DEPENDENCES]
-    return (*found, *(each.explain(*pair) for each, *pair in pairs if each.broken(*pair)))
+    of = dict(zip(JUDGED, values, strict=True))
+    given = ((rule, tuple(of[axis] for axis in rule.axes)) for rule in RULES)
+    return tuple((rule, v) for rule, v in given if UNREAD not in v and not rule.allows(*v))
 
 
 def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:

@@ -1,121 +1,114 @@
-"""Grid: a TOML file turned into cells, with every error of the file told at once.
+"""Grid: a TOML file turned into cells, with every problem of the file reported at once.
 
-A block of axes is a product; where an axis means nothing (a sigma for a likelihood that has no
-scale) its values collapse into one. Blocks are joined, each cell once, and what `[[exclude]]`
-matches is left out. All of this is done on boxes, so that a grid of ten million cells is counted
-at once and walked through lazily.
+Each block of axes is a product. An axis that has no meaning for some choice (a sigma for a
+likelihood without a scale) collapses to one value there. Blocks are joined, each cell once, and
+cells that an `[[exclude]]` table matches are left out.
 """
 
 import itertools
 import math
 import re
+import stat
 import tomllib
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import resources
 from operator import itemgetter
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from vaebench.errors import GridError, Problem
-from vaebench.grid.boxes import Box, combinations, difference, volume
 from vaebench.grid.cell import (
     AXES,
     DEPENDENCES,
-    RULES,
+    JUDGED,
+    UNREAD,
     Cell,
     Dependence,
-    Rule,
     Value,
+    broken_rules,
     default_hidden,
     default_sigma,
 )
-from vaebench.grid.reading import Block, Draft, Overrides, name_problem, read_draft
-from vaebench.grid.values import closest, shown
+from vaebench.grid.values import closest, plain, shown
 
-__all__ = [
-    "Grid",
-    "collapse_notes",
-    "packaged_grids",
-    "parse_override",
-]
+__all__ = ["MAX_CELLS", "Grid", "Overrides", "packaged_grids", "parse_override"]
 
-# Stands for an axis none of whose values could be read: no rule is judged on it.
-_UNREAD = "\0unread"
+MAX_CELLS = 200_000
+"""The largest number of combinations that a grid may hold."""
+MAX_BYTES = 1_000_000
+"""The largest size of a grid file."""
+
+_KEYS = ("name", "description", "base", "axes", "exclude")
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
+# Windows opens a device for these names, with any ending.
+_RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?"
+# The time to parse a dotted key grows with the square of its parts.
+_LONG_KEY = r"""(?<![\w"'-])(?:[\w"'-]+\s*\.\s*){100}"""
+Overrides = Mapping[str, Sequence[object]]
+"""Axis name to the raw values that replace the values of the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A set of cells with a name.
+    """A set of cells with a name; made by `load`, `from_dict` or `of`.
 
-    `boxes` are disjoint and together hold every cell once; `notes` say what collapsed, what stands
-    there twice and what was left out. Made by `load`, `from_dict` or `of`.
+    Attributes:
+        name: names the folder of the store.
+        description: one line for `vaebench list grids`.
+        cells: every cell once, in the order of the file.
+        notes: what collapsed, was given twice, or was left out.
 
     Raises:
-        GridError: the name can't be that of a folder, or a box lacks an axis.
+        GridError: the name cannot be that of a folder.
     """
 
     name: str
     description: str = ""
-    boxes: tuple[Box, ...] = field(default=(), repr=False)
+    cells: tuple[Cell, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        problem = name_problem(self.name)
+        problem = _name_problem(self.name)
         if problem is not None:
             raise GridError([problem])
-        for box in self.boxes:
-            if box.keys() != AXES.keys():
-                rule = "a box holds values of every axis: make a grid by Grid.from_dict or Grid.of"
-                raise GridError([Problem("boxes", rule)])
-
-    @property
-    def count(self) -> int:
-        """Number of cells, without building one."""
-        return sum(volume(box) for box in self.boxes)
-
-    def iter_cells(self) -> Iterator[Cell]:
-        """Yield the cells one by one, in the order of the file."""
-        for box in self.boxes:
-            for values in combinations(box):
-                yield Cell.model_validate(values)
-
-    @cached_property
-    def cells(self) -> tuple[Cell, ...]:
-        """All cells at once."""
-        return tuple(self.iter_cells())
 
     @classmethod
     def of(cls, name: str, cells: Iterable[Cell], description: str = "") -> "Grid":
-        """Make a grid of given cells, each once."""
+        """Make a grid of the given cells, each once."""
         cells = list(cells)
         for cell in cells:
             if not isinstance(cell, Cell):
                 raise TypeError(f"cells: needs a list of vaebench.Cell; got {shown(cell)}")
-        boxes = ({axis: (getattr(cell, axis),) for axis in AXES} for cell in dict.fromkeys(cells))
-        return cls(name, description, tuple(boxes))
+        return cls(name, description, tuple(dict.fromkeys(cells)))
 
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: Overrides | None = None) -> "Grid":
         """Read a packaged grid by its name, or a TOML file by its path.
 
-        Raises GridError with all problems, also for a file that is missing, unreadable or no TOML.
+        Raises:
+            GridError: holds every problem, including a missing, unreadable or malformed file.
         """
         text, path = _find(name_or_path)
         try:
+            if re.search(_LONG_KEY, text):
+                raise ValueError("a key has more than 100 parts")
             raw = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
-            raise GridError([Problem(path, f"is no valid TOML: {error}")]) from None
+            raise GridError([Problem(path, f"is not valid TOML: {error}")]) from None
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(path).stem).strip(".")[:60]
-        return _grid(read_draft(raw, overrides or {}, stem or "grid"), overrides or {})
+        return _grid(raw, overrides or {}, stem or "grid")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, object], overrides: Overrides | None = None) -> "Grid":
-        """Make a grid of what a TOML file would hold; raises GridError with all problems."""
+        """Make a grid from the content of a TOML file.
+
+        Raises:
+            GridError: holds every problem.
+        """
         if not isinstance(raw, Mapping):
-            raise TypeError(f"a grid is made of a mapping, as a TOML file has it; got {shown(raw)}")
-        return _grid(read_draft(raw, overrides or {}, "grid"), overrides or {})
+            raise TypeError(f"a grid is made from a mapping like a TOML file; got {shown(raw)}")
+        return _grid(raw, overrides or {}, "grid")
 
 
 def packaged_grids() -> dict[str, str]:
@@ -127,46 +120,33 @@ def packaged_grids() -> dict[str, str]:
 
 
 def parse_override(text: str) -> tuple[str, list[object]]:
-    """Read `--set axis=value[,value]`: the axis and its raw values.
+    """Parse ``axis=value[,value]`` into the axis and its raw values.
 
-    A value is read as TOML would read it, a number also as people write it (`.5`, `01`), and a
-    bare word is text: `sigma=0.1,learned`, `hidden=[128],[400]`. Raises GridError where there is
-    no axis or no value; the values are checked when the grid is made.
+    A value is read as in TOML; numbers may also be written as `.5` or `01`, and a bare word is
+    text: `sigma=0.1,learned`, `hidden=[128],[400]`. The values are checked with the grid.
+
+    Raises:
+        GridError: there is no axis or no value.
 
     >>> parse_override("sigma=0.1,learned")
     ('sigma', [0.1, 'learned'])
     """
     axis, equals, values = text.partition("=")
-    words = [word.strip() for word in _split(values)]
+    words = [word.strip() for word in re.split(r",(?![^\[]*\])", values)]
     if not equals or not axis.strip() or not all(words):
         rule = "must be axis=value or axis=value,value, like latent_dim=2,8"
         raise GridError([Problem(f"--set {shown(text)}", rule)])
     return axis.strip(), [_parse_word(word) for word in words]
 
 
-def _split(values: str) -> list[str]:
-    """Split at the commas that are in no brackets."""
-    words, depth = [""], 0
-    for letter in values:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            words.append("")
-        else:
-            words[-1] += letter
-    return words
-
-
 def _parse_word(word: str) -> object:
     try:
         table = tomllib.loads(f"value = {word}")
-    except ValueError:  # no TOML, or a number of thousands of digits
-        return _number(word)
-    value = table.get("value")
-    return value if isinstance(value, (bool, int, float, str, list)) and len(table) == 1 else word
-
-
-def _number(word: str) -> int | float | str:
-    """A number that is none of TOML's, or the word itself."""
+        value = table.get("value")
+        if isinstance(value, (bool, int, float, str, list)) and len(table) == 1:
+            return value
+    except ValueError:  # not TOML, or a number of thousands of digits
+        pass
     if re.fullmatch(r"[+-]?[0-9]{1,30}", word):
         return int(word)
     return float(word) if re.fullmatch(r"[+-]?([0-9]+\.|[0-9]*\.[0-9]+)", word) else word
@@ -184,85 +164,257 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
             return source.read_text("utf-8"), f"{asked}.toml"
         if not Path(asked).exists():
             names = closest(asked, packaged) or f"; packaged are {', '.join(packaged)}"
-            raise GridError(
-                [Problem(asked, f"there is no packaged grid or file of this name{names}")]
-            )
+            message = f"there is no packaged grid or file of this name{names}"
+            raise GridError([Problem(asked, message)])
+    return _read(Path(asked)), asked
+
+
+def _read(path: Path) -> str:
     try:
-        # Some editors begin a file with a mark of its byte order.
-        return Path(asked).read_text("utf-8-sig"), asked
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"it holds {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        return path.read_text("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError:
-        raise GridError([Problem(asked, "is no grid file: its text is not UTF-8")]) from None
+        reason = "its text is not UTF-8"
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise GridError([Problem(asked, f"the grid file cannot be read: {reason}")]) from None
+        reason = str(error.strerror if isinstance(error, OSError) else error)
+    raise GridError([Problem(str(path), f"the grid file cannot be read: {reason}")])
 
 
-def _grid(draft: Draft, overrides: Overrides) -> Grid:
-    """Make a grid of a draft; raise GridError with everything that is wrong with it."""
-    draft.problems += _idle_axes(draft.blocks, overrides)
-    boxes: list[Box] = []
-    seen: list[Box] = []
-    for block in draft.blocks:
-        for box in _block_boxes(block):
-            kept = difference(box, [*draft.excludes.values(), *seen])
-            draft.problems += _impossible(block, kept)
-            boxes += kept
-            seen.append(box)
-    if not boxes and not draft.problems:
-        draft.report("exclude", "leaves out every cell: drop one of the exclusions")
-    if draft.problems:
-        raise GridError(draft.problems)
-    notes = [*draft.notes, *_block_notes(draft), *_set_notes(draft, seen)]
-    return Grid(draft.name, draft.description, tuple(boxes), tuple(notes))
+def _name_problem(name: object) -> Problem | None:
+    """Return why a grid cannot have this name, or None."""
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+        rule = "must be 1 to 60 of the characters A-Z a-z 0-9 . _ - (it names a folder)"
+        return Problem("name", f"{rule}, not {shown(name)}")
+    if re.fullmatch(_RESERVED, name):
+        return Problem("name", f"{name} is reserved by Windows: choose another name")
+    return None
 
 
-def _values(block: Block, axis: str) -> tuple[Hashable, ...]:
-    if axis not in block:
-        return (AXES[axis].default,)
-    return block[axis].values or (_UNREAD,)
+# Reading the tables of a file
 
 
-def _block_boxes(block: Block) -> Iterator[Box]:
-    """Yield the boxes of a block: one for each choice that other axes depend on."""
-    names = [*block, *(axis for axis in AXES if axis not in block)]
-    product = {axis: _values(block, axis) for axis in names}
-    deciding = [axis for axis in names if any(each.on == axis for each in DEPENDENCES)]
-    for chosen in itertools.product(*(product[axis] for axis in deciding)):
-        box = product | {axis: (value,) for axis, value in zip(deciding, chosen, strict=True)}
+@dataclass(frozen=True)
+class _Given:
+    """The checked values of one axis and where they are given, such as `axes.latent_dim[2]`.
+
+    `places` is empty where every value failed its check.
+    """
+
+    path: str
+    places: Mapping[Value, str]
+
+
+_Block = Mapping[str, _Given]
+"""One product: every axis that the file names, in its order."""
+
+
+class _Reader:
+    """Checks the parts of a grid file; collects the problems instead of raising them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+
+    def report(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def keys(self, raw: Mapping[str, object]) -> None:
+        """Report the keys at the top of the file that have no meaning."""
+        for key in map(str, raw):
+            if key in AXES:
+                self.report(key, f"an axis belongs in [base] or [axes]: move {key} there")
+            elif key not in _KEYS:
+                self.report(shown(key, quote=False), _unknown("key", key, _KEYS))
+
+    def checked(self, axis: str, raw: object, place: str) -> dict[Value, str]:
+        """Return the canonical value with its place, or nothing after reporting a problem."""
+        try:
+            return {cast(Value, AXES[axis].check(raw)): place}
+        except ValueError as error:
+            self.report(place, str(error))
+            return {}
+
+    def known(self, table: Mapping[Any, object], prefix: str) -> Iterator[tuple[str, object]]:
+        """Yield the items of a table whose keys are axes; report the others."""
+        for axis, value in table.items():
+            if axis in AXES:
+                yield axis, value
+            else:
+                is_text = isinstance(axis, str)
+                why = _unknown("axis", axis, AXES) if is_text else "the name of an axis is text"
+                self.report(f"{prefix}{shown(axis, quote=False)}", why)
+
+    def base(self, table: object) -> dict[str, _Given]:
+        """Read the values that hold for every cell."""
+        if not isinstance(table, Mapping):
+            self.report("base", f"must be a table [base], not {shown(table)}")
+            return {}
+        base = {}
+        for axis, raw in self.known(table, "base."):
+            path = f"base.{axis}"
+            if isinstance(raw, list) and axis != "hidden":
+                self.report(path, f"[base] takes one value; a list belongs under [axes]: {axis}")
+                base[axis] = _Given(path, {})
+            else:
+                base[axis] = _Given(path, self.checked(axis, raw, path))
+        return base
+
+    def lists(self, table: Mapping[str, object], prefix: str) -> dict[str, _Given]:
+        """Read a list of values for each axis of a table."""
+        block = {}
+        for axis, raw in self.known(table, prefix):
+            path = f"{prefix}{axis}"
+            listed = plain(raw)
+            places: dict[Value, str] = {}
+            if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
+                self.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
+            elif not listed:
+                self.report(path, "the list is empty: give it a value, or leave the axis out")
+            else:
+                for index, each in enumerate(listed):
+                    for value, place in self.checked(axis, each, f"{path}[{index}]").items():
+                        if value in places:
+                            self.notes.append(f"{place}: duplicate value {shown(value)}; run once")
+                        places.setdefault(value, place)
+            block[axis] = _Given(path, places)
+        return block
+
+    def tables(self, given: object, path: str) -> list[tuple[str, Mapping[str, object]]]:
+        """Return the path and content of one table, or of each table of a list."""
+        if isinstance(given, Mapping):
+            return [(path, given)]
+        if isinstance(given, list) and all(isinstance(each, Mapping) for each in given):
+            return [(f"{path}[{index}]", each) for index, each in enumerate(given)]
+        self.report(path, f"must be a table [{path}] or tables [[{path}]], not {shown(given)}")
+        return []
+
+    def excludes(self, given: object) -> dict[str, dict[str, Value]]:
+        """Return what each `[[exclude]]` table matches, by the path of the table."""
+        read = {}
+        for path, table in self.tables(given, "exclude"):
+            if not table:
+                self.report(path, "would leave out every cell: name an axis and a value")
+                continue
+            matched = {
+                axis: self.checked(axis, raw, f"{path}.{axis}")
+                for axis, raw in self.known(table, f"{path}.")
+            }
+            if matched and all(matched.values()):
+                read[path] = {axis: next(iter(value)) for axis, value in matched.items()}
+        return read
+
+
+def _unknown(what: str, name: str, options: Iterable[str]) -> str:
+    meant = closest(name, options)
+    return f"unknown {what}{meant}" if meant else f"unknown {what}: known are {', '.join(options)}"
+
+
+# From tables to cells
+
+
+def _grid(raw: Mapping[str, object], overrides: Overrides, default_name: str) -> Grid:
+    """Make a grid from a parsed file; raise GridError with everything that is wrong with it."""
+    reader = _Reader()
+    reader.keys(raw)
+    name, description = raw.get("name", default_name), raw.get("description", "")
+    reader.problems += filter(None, [_name_problem(name)])
+    if not isinstance(description, str):
+        reader.report("description", f"must be text, not {shown(description)}")
+    base = reader.base(raw.get("base", {}))
+    forced = reader.lists(overrides, "--set ")
+    tables = reader.tables(raw.get("axes", []), "axes")
+    if not (tables or base or forced or reader.problems):
+        reader.report("axes", "the grid holds no cell: give it a table [axes] or [base]")
+    own = [reader.lists(table, f"{path}.") for path, table in tables] or [{}]
+    for axis in base:
+        if all(axis in block for block in own):
+            places = " and ".join(block[axis].path for block in own)
+            verb = "replaces" if len(own) == 1 else "replace"
+            reader.notes.append(f"{places} {verb} {base[axis].path}")
+    blocks = [{**base, **axes, **forced} for axes in own]
+    reader.problems += _idle_axes(blocks, overrides)
+    combinations = sum(math.prod(len(each.places) or 1 for each in b.values()) for b in blocks)
+    if combinations > MAX_CELLS:
+        rule = f"at most {MAX_CELLS:,} combinations; got {combinations:,}: make several grids"
+        raise GridError([*reader.problems, Problem("axes", rule)])
+    for index, block in enumerate(blocks):
+        where = f"axes[{index}]: " if len(blocks) > 1 else ""
+        reader.notes += [f"{where}{note}" for note in _collapse_notes(block)]
+    cells = _join(blocks, reader.excludes(raw.get("exclude", [])), reader)
+    if reader.problems:
+        raise GridError(reader.problems)
+    made = (Cell.model_validate(dict(zip(AXES, values, strict=True))) for values in cells)
+    return Grid(str(name), str(description), tuple(made), tuple(reader.notes))
+
+
+def _join(
+    blocks: Sequence[_Block], excludes: Mapping[str, Mapping[str, Value]], reader: _Reader
+) -> Iterable[tuple[Value, ...]]:
+    """Return the cells of all blocks, each once, without those that are excluded.
+
+    A cell is given by its values in the order of `AXES`. Impossible cells are reported.
+    """
+    order = {axis: place for place, axis in enumerate(AXES)}
+    block_of: dict[tuple[Value, ...], _Block] = {}
+    shared = 0
+    for block in blocks:
+        for values in dict.fromkeys(_expand(block)):
+            shared += values in block_of
+            block_of.setdefault(values, block)
+    if shared:
+        reader.notes.append(f"cells that are in more than one block are run once: {shared:,}")
+    kept = dict(block_of)
+    for path, exclude in excludes.items():
+        wanted = [(order[axis], value) for axis, value in exclude.items()]
+        matched = [cell for cell in block_of if all(cell[i] == value for i, value in wanted)]
+        reader.notes.append(f"{path}: cells left out: {len(matched):,}")
+        for values in matched:
+            kept.pop(values, None)
+    if not kept and not reader.problems:
+        reader.report("exclude", "leaves out every cell: remove one of the exclusions")
+    judged = itemgetter(*(order[axis] for axis in JUDGED))
+    for values, block in kept.items():
+        for rule, broken in broken_rules(judged(values)):
+            places = (
+                block[axis].places.get(value)
+                for axis, value in zip(rule.axes, broken, strict=True)
+                if axis in block
+            )
+            reader.report(next(filter(None, places), "axes"), rule.explain(broken))
+    return kept
+
+
+def _expand(block: _Block) -> Iterator[tuple[Value, ...]]:
+    """Yield the combinations of a block as values in the order of `AXES`, axes collapsed."""
+    defaults = {axis: each.default for axis, each in AXES.items()}
+    for values in itertools.product(*(list(each.places) or [UNREAD] for each in block.values())):
+        cell = defaults | dict(zip(block, values, strict=True))
         if "hidden" not in block:
-            box["hidden"] = (default_hidden(box["architecture"][0]),)
+            cell["hidden"] = default_hidden(cell["architecture"])
         for each in DEPENDENCES:
-            if not _applies(each, box[each.on][0]):
-                box[each.axis] = (each.neutral,)
-        settled = (default_sigma(box["likelihood"][0]) if s is None else s for s in box["sigma"])
-        yield box | {"sigma": tuple(dict.fromkeys(settled))}
+            if not _applies(each, cell[each.on]):
+                cell[each.axis] = each.neutral
+        if cell["sigma"] is None:
+            cell["sigma"] = default_sigma(cell["likelihood"])
+        yield tuple(cell.values())
 
 
-def _applies(dependence: Dependence, choice: Hashable) -> bool:
-    return choice == _UNREAD or dependence.applies(cast(Value, choice))
+def _applies(dependence: Dependence, choice: Value) -> bool:
+    return choice == UNREAD or dependence.applies(choice)
 
 
-def _impossible(block: Block, boxes: Iterable[Box]) -> Iterator[Problem]:
-    """Yield a problem for each combination of values in the boxes that breaks a rule."""
-    for box in boxes:
-        for rule in RULES:
-            for values in itertools.product(*(box[axis] for axis in rule.axes)):
-                if _UNREAD not in values and not rule.allows(*values):
-                    yield Problem(_place(block, rule, values), rule.explain(values))
+def _values(block: _Block, axis: str) -> list[Value]:
+    return list(block[axis].places) or [UNREAD] if axis in block else [AXES[axis].default]
 
 
-def _place(block: Block, rule: Rule, values: Sequence[Hashable]) -> str:
-    """Return where the first value of a broken rule that the file gives stands."""
-    for axis, value in zip(rule.axes, values, strict=True):
-        if axis in block and value in block[axis].values:
-            return block[axis].place(value)
-    return "axes"
+def _idle_axes(blocks: Sequence[_Block], overrides: Overrides) -> Iterator[Problem]:
+    """Yield a problem for each given axis that has no meaning for any choice in the grid.
 
-
-def _idle_axes(blocks: Sequence[Block], overrides: Overrides) -> Iterator[Problem]:
-    """Yield a problem for each axis that is given and that no choice in the grid has a use for.
-
-    An axis of the file that an override leaves without use only collapses.
+    An axis of the file that loses its meaning through an override only collapses.
     """
     for each in DEPENDENCES:
         choices = {value for block in blocks for value in _values(block, each.on)}
@@ -270,57 +422,21 @@ def _idle_axes(blocks: Sequence[Block], overrides: Overrides) -> Iterator[Proble
         if forced or not each.refused or any(_applies(each, choice) for choice in choices):
             continue
         for block in blocks:
-            if each.axis in block and set(block[each.axis].values) - {each.neutral}:
+            if each.axis in block and set(block[each.axis].places) - {each.neutral}:
                 only = ", ".join(sorted(map(str, choices)))
                 rule = f"{each.reason}, and every {each.on} here is {only}: leave {each.axis} out"
                 yield Problem(block[each.axis].path, rule)
 
 
-def _block_notes(draft: Draft) -> Iterator[str]:
-    for index, block in enumerate(draft.blocks):
-        where = f"axes[{index}]: " if len(draft.blocks) > 1 else ""
-        values = {axis: given.values for axis, given in block.items()}
-        yield from (f"{where}{note}" for note in collapse_notes(values))
-
-
-def collapse_notes(axes: Mapping[str, Sequence[Value]]) -> tuple[str, ...]:
-    """Say which axes of a product collapse, for what, why, and what that does to the count.
-
-    `axes` holds the values of every axis that is given; one that is not has its default.
-
-    >>> collapse_notes({"likelihood": ["bernoulli", "gaussian"], "sigma": [0.1, 1.0]})[0]
-    'sigma collapses for likelihood bernoulli (a likelihood without a scale has no sigma): 4 \
-combinations become 3'
-    """
-    return tuple(_collapse_note(each, axes) for each in DEPENDENCES if _collapses(each, axes))
-
-
-def _idle_choices(each: Dependence, axes: Mapping[str, Sequence[Value]]) -> list[Value]:
-    choices = axes.get(each.on, [AXES[each.on].default])
-    return [choice for choice in choices if not each.applies(choice)]
-
-
-def _collapses(each: Dependence, axes: Mapping[str, Sequence[Value]]) -> bool:
-    given = any(value != each.neutral for value in axes.get(each.axis, []))
-    return given and bool(_idle_choices(each, axes))
-
-
-def _collapse_note(each: Dependence, axes: Mapping[str, Sequence[Value]]) -> str:
-    idle = _idle_choices(each, axes)
-    before = math.prod(len(values) for values in axes.values())
-    lost = before // len(axes[each.axis]) * (len(axes[each.axis]) - 1)
-    after = before - lost * len(idle) // len(axes.get(each.on, [None]))
-    names = ", ".join(map(str, idle))
-    counts = f": {before:,} combinations become {after:,}" if after < before else ""
-    return f"{each.axis} collapses for {each.on} {names} ({each.reason}){counts}"
-
-
-def _set_notes(draft: Draft, boxes: Sequence[Box]) -> Iterator[str]:
-    """Say what several blocks share and what each exclusion leaves out."""
-    apart = [piece for i, box in enumerate(boxes) for piece in difference(box, boxes[:i])]
-    shared = sum(map(volume, boxes)) - sum(map(volume, apart))
-    if shared:
-        yield f"cells that stand in more than one block are run once: {shared:,}"
-    for path, exclude in draft.excludes.items():
-        kept = sum(volume(piece) for box in apart for piece in difference(box, [exclude]))
-        yield f"{path}: cells left out: {sum(map(volume, apart)) - kept:,}"
+def _collapse_notes(block: _Block) -> Iterator[str]:
+    """Yield which axes of a block collapse, for what, why, and how that changes the count."""
+    total = math.prod(len(given.places) for given in block.values())
+    for each in DEPENDENCES:
+        idle = [choice for choice in _values(block, each.on) if not _applies(each, choice)]
+        values = _values(block, each.axis) if each.axis in block else []
+        if idle and any(value != each.neutral for value in values):
+            lost = total // len(values) * (len(values) - 1)
+            after = total - lost * len(idle) // len(_values(block, each.on))
+            counts = f": {total:,} combinations become {after:,}" if after < total else ""
+            names = ", ".join(map(str, idle))
+            yield f"{each.axis} collapses for {each.on} {names} ({each.reason}){counts}"

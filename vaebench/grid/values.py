@@ -22,9 +22,11 @@ _NEAR = 0.7
 _SMALLEST, _LARGEST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
-def shown(value: object) -> str:
-    """Return a value as a grid file would write it, cut to one short line."""
+def shown(value: object, *, quote: bool = True) -> str:
+    """Return a value as a grid file would write it, shortened to one line without escapes."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if not quote and isinstance(value, str):
+        text = text[1:-1]
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 

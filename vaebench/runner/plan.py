@@ -87,7 +87,7 @@ def make_plan(
     known: dict[tuple[str, int], SetFacts] = {}
     todo, finished, newer, repeated = [], {}, [], 0
     seen: set[str] = set()
-    for cell in expanded(grid.iter_cells(), devices):
+    for cell in expanded(grid.cells, devices):
         source = (cell.dataset, cell.channels)
         if source not in known:
             known[source] = facts_of(cell.dataset, channels=cell.channels)

@@ -197,7 +197,7 @@ def surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
 
 def devices_of(grid: Grid, engine: Engine) -> list[str]:
     """The devices that ``available`` stands for; asks the engine only if a cell says so."""
-    asked = any("available" in box["device"] for box in grid.boxes)
+    asked = any(cell.device == "available" for cell in grid.cells)
     return engine.devices() if asked else ["cpu"]
 
 
