@@ -44,7 +44,7 @@ def grid_of(cells: int) -> Grid:
     grid = Grid.from_dict(
         {"base": {"likelihood": "gaussian"}, "axes": axes | {"learning_rate": rates}}
     )
-    assert grid.count == cells
+    assert len(grid.cells) == cells
     return grid
 
 
