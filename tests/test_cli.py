@@ -153,7 +153,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("audit", "--recon", "typo"), "No reconstruction is called 'typo'"),
     (("audit", "--recon", "mse-sum", "--pixels", "9", "--kl-weight", "1e300"), "1e-30 to 1e+30"),
     (("run", "small.toml", "--set", "seed=0..4"), "not '0..4'"),
-    (("reproduce", "-o", "store", "--report-dir", "store/r"), "stays apart from the results"),
+    (("reproduce", "-o", "store", "--report-dir", "store/r"), "outside of the results"),
     (("reproduce", "--device", "nix"), "--device: must be one of cpu"),
     (("audit", "--x-shape", "1,b"), "--x-shape is whole numbers with commas; got '1,b'"),
     (("time", "--device", "gpu"), "--device: must be one of cpu, cuda, mps, available"),

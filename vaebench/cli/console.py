@@ -23,12 +23,13 @@ from vaebench.analysis.frame import load_with_damage, outdated_notes, without_su
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.summary import number
-from vaebench.analysis.timing import Bench, benches, crossovers, precisions, timing_table
+from vaebench.analysis.timing import Bench, benches, crossovers, precisions
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, FactRecord, Metric
 from vaebench.report.overview import result_tables, warnings_table
 from vaebench.report.tables import Table
+from vaebench.report.timings import timing_table
 from vaebench.system.terminal import printable
 
 __all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text", "timings_text"]
@@ -61,9 +62,8 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
     frame = without_superseded(every)
     main = {heading(name, bound) for name in _METRICS_SHOWN for bound in (True, False)}
     parts = []
-    for overview in result_tables(frame):
-        table = overview.table
-        if not overview.numbers[["elbo", "mse"]].notna().any(axis=None):
+    for table in result_tables(frame):
+        if not table.numbers[["elbo", "mse"]].notna().any(axis=None):
             continue  # No cell of it has a result; the lines on states below say why.
         kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
         parts.append(f"{table.title}\n{aligned(_columns(table, kept), _width(), most_rows)}")

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from vaebench.analysis.comparability import Group
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.timing import SIZES, Bench, Line, lines
 from vaebench.plots.figures import headed, legend_columns, size_axis
@@ -17,7 +18,7 @@ from vaebench.plots.keys import MARKERS
 from vaebench.plots.palette import Colour, colours
 from vaebench.plots.style import FADED, WIDTH, tick
 
-__all__ = ["timing_caption", "timing_figure"]
+__all__ = ["timing_figure"]
 
 _LABELS: Final = {
     "batch_size": "batch size [images]",
@@ -30,27 +31,7 @@ _SPEED_UP: Final = "speed-up over the CPU [ratio]"
 _Shades = Mapping[str, tuple[Colour, str]]
 
 
-def timing_caption(bench: Bench) -> str:
-    """What the panels of `timing_figure` are; of none that is not there."""
-    swept = [(SIZES[axis], _drawn(lines(bench.frame, axis), "step_ms")) for axis in SIZES]
-    names = [name for name, found in swept if found]
-    ratios = any(_drawn(found, "ratio") for _, found in swept)
-    sizes = " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
-    below = (
-        " Bottom: how many times as fast as the CPU; above the dashed line it pays."
-        if ratios
-        else ""
-    )
-    return (
-        f"{'Top: images' if ratios else 'Images'} a second against {sizes}, a line a device"
-        f"{' and precision' * (bench.frame['precision'].nunique() > 1)}, all else fixed as said "
-        f"above each panel.{below} A bar is the range between the quartiles of "
-        "the blocks of steps; an open marker is a noisy timing (spread, or time waited for a "
-        "core, over 10 %), and one that is so by over 25 % is left out."
-    )
-
-
-def timing_figure(bench: Bench, title: str = "") -> Figure | None:
+def timing_figure(bench: Bench | Group, title: str = "") -> Figure | None:
     """A column a swept size: throughput of every device, and below it how it compares to the CPU.
 
     A bar is the range between the quartiles of the blocks of steps; an open marker is a noisy

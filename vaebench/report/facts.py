@@ -1,4 +1,4 @@
-"""What a page is about: how many cells, of which data and networks, trained where and by what."""
+"""The facts of a page: number of cells, data, networks, training, machine and versions."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,19 +15,19 @@ def _versions(frame: pd.DataFrame) -> str:
 
 
 def counted(frame: pd.DataFrame) -> str:
-    """How many cells there are, and how they ended: '66 cells (65 done, 1 failed)'."""
+    """Return how many cells there are by status: '66 cells (65 done, 1 failed)'."""
     counts = frame["status"].value_counts()
-    named = sorted(counts.index, key=lambda state: (state != "done", state))
-    told = ", ".join(f"{counts[state]} {state}" for state in named)
-    return f"{len(frame)} cell{'s' * (len(frame) != 1)} ({told})"
+    states = sorted(counts.index, key=lambda state: (state != "done", state))
+    by_state = ", ".join(f"{counts[state]} {state}" for state in states)
+    return f"{len(frame):,} cell{'s' * (len(frame) != 1)} ({by_state})"
 
 
 def named(frame: pd.DataFrame, column: str) -> str:
-    """The values of a column, each once; of many, the first and the last."""
+    """Return the distinct values of a column; if there are many, the first ones and the last."""
     values = [plain(shown(value), 200) for value in ordered(frame[column].dropna())]
     if len(values) <= _MOST_NAMED:
         return ", ".join(values)
-    return f"{', '.join(values[: _MOST_NAMED - 2])}, … {values[-1]} ({len(values)} in all)"
+    return f"{', '.join(values[: _MOST_NAMED - 2])}, … {values[-1]} ({len(values)} values)"
 
 
 _MOST_NAMED: Final = 12
@@ -37,21 +37,21 @@ def _data_text(frame: pd.DataFrame) -> str:
     known = frame[frame["data_train"].notna()].drop_duplicates(
         ["dataset", "data_train", "data_test"]
     )
-    told = [
+    found = [
         f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} test images)"
         for row in known.sort_values(["dataset", "data_train"]).itertuples()
     ]
-    return ", ".join(told[:6]) or named(frame, "dataset")
+    return ", ".join(found[:6]) or named(frame, "dataset")
 
 
 def _settings(frame: pd.DataFrame, axes: Sequence[str]) -> str:
-    """Each axis with the values that it has in these cells."""
-    told = ((axis.replace("_", " "), named(frame, axis)) for axis in axes if axis in frame)
-    return "; ".join(f"{name} {values}" for name, values in told if values)
+    """Each axis with its values in these cells."""
+    found = ((axis.replace("_", " "), named(frame, axis)) for axis in axes if axis in frame)
+    return "; ".join(f"{name} {values}" for name, values in found if values)
 
 
 def facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Names and values of what the cells were trained on, how, and where."""
+    """Return names and values: what the cells were trained on, how, and where."""
     if frame.empty:
         return ()
     devices = frame["device"].where(
@@ -59,6 +59,7 @@ def facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     )
     found = (
         ("Records", counted(frame)),
+        ("Grid", named(frame, "grid")),
         ("Data", _data_text(frame)),
         ("Likelihoods", named(frame, "likelihood").replace("_", " ")),
         ("Latent dimensions", named(frame, "latent_dim")),

@@ -1,5 +1,6 @@
-"""What the numbers say, in sentences: every word of it follows from the records."""
+"""The main results in sentences, all of which follow from the records."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,12 @@ from vaebench.analysis.summary import design_summaries, summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.plots.figures import split, split_places
 from vaebench.records.metrics import METRICS
-from vaebench.report.overview import overlap
 
 __all__ = ["sentences"]
 
 
 def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Designs with their mean and interval, the best first."""
+    """The designs with their mean and interval, best first."""
     axes = sorted(
         dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"]), key=reading_order
     )
@@ -31,6 +31,13 @@ def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.sort_values("mean", ascending=rising, kind="stable")
 
 
+def _overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool | None:
+    """Whether two intervals over seeds overlap; None if one of them does not exist."""
+    if not math.isfinite(one["low"] + one["high"] + other["low"] + other["high"]):
+        return None
+    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+
+
 def _value(row: "pd.Series[Any]", metric: str) -> str:
     seeds = f"{int(row['n'])} seeds" if row["n"] > 1 else "1 seed, so no interval"
     text = summary_text(row["mean"], row["low"], row["high"], row["n"], row["n"], 0)
@@ -41,15 +48,15 @@ def _runner_up(table: pd.DataFrame) -> str:
     if len(table) < 2:
         return "."
     first, second = table.iloc[0], table.iloc[1]
-    together = overlap(first, second)
-    if together is None:
-        return f"; {second['label']} follows."
-    told = "overlap" if together else "do not overlap"
-    return f"; {second['label']} follows, and their intervals {told}."
+    overlapping = _overlap(first, second)
+    if overlapping is None:
+        return f"; {second['label']} is second."
+    verb = "overlap" if overlapping else "do not overlap"
+    return f"; {second['label']} is second, and their intervals {verb}."
 
 
 def _score(group: Group) -> str:
-    return "ELBO" if is_bound(group.frame) else "score (no bound on log p(x) of these data)"
+    return "ELBO" if is_bound(group.frame) else "score (not a bound on log p(x) of these data)"
 
 
 def _best(group: Group) -> str | None:
@@ -59,21 +66,22 @@ def _best(group: Group) -> str | None:
     first = table.iloc[0]
     designs = f"{len(table)} designs compared" if len(table) > 1 else "one design"
     return (
-        f"On {group.label} ({designs}) the highest {_score(group)} is that of {first['label']}: "
+        f"On {group.label} ({designs}), {first['label']} has the highest {_score(group)}: "
         f"{_value(first, 'elbo')}{_runner_up(table)}{_caveat(group)}"
     )
 
 
 _UNBOUNDED = "a density on data with repeated"
-"""How the warning begins of cells whose density a model may raise without end."""
+"""The beginning of the warning for cells whose density can grow without bound."""
 
 
 def _caveat(group: Group) -> str:
-    said = group.frame["warnings"].astype(str).str.contains(_UNBOUNDED, regex=False)
-    if not said.any():
+    warned = group.frame["warnings"].astype(str).str.contains(_UNBOUNDED, regex=False)
+    if not warned.any():
         return ""
     return (
-        " Such a density may grow without bound on these pixels: bits per dimension rank families."
+        " Such a density can grow without bound on these pixels; use bits per dimension to rank "
+        "families."
     )
 
 
@@ -97,19 +105,19 @@ def _latent(group: Group) -> str | None:
     fixed = dict(zip(axes, key, strict=True))
     label = design_label(names, [fixed.get(name, rows[name].iloc[0]) for name in names])
     text = (
-        f"Over latent sizes {table.iloc[0]['latent_dim']:,} to {last['latent_dim']:,} of "
-        f"{plain(label)} ({group.label}) the {_score(group)} is highest at "
-        f"{best['latent_dim']:,}: {_value(best, 'elbo')}{_rivals(table, best)}"
+        f"For {plain(label)} ({group.label}) with latent sizes {table.iloc[0]['latent_dim']:,} to "
+        f"{last['latent_dim']:,}, the {_score(group)} is highest at {best['latent_dim']:,}: "
+        f"{_value(best, 'elbo')}{_rivals(table, best)}"
     )
     return text + _active(rows, last["latent_dim"])
 
 
 def _rivals(table: pd.DataFrame, best: "pd.Series[Any]") -> str:
-    """The other latent sizes that may be as good."""
+    """The other latent sizes that may be equally good."""
     sizes = [
         f"{row['latent_dim']:,}"
         for _, row in table.iterrows()
-        if row["latent_dim"] != best["latent_dim"] and overlap(best, row)
+        if row["latent_dim"] != best["latent_dim"] and _overlap(best, row)
     ]
     if not sizes:
         return ""
@@ -133,8 +141,8 @@ def _bits(frame: pd.DataFrame) -> list[str]:
         if group.frame["likelihood"].nunique() > 1 and len(table) > 1:
             first = table.iloc[0]
             made.append(
-                f"Across likelihood families ({group.label}) the fewest bits per dimension are "
-                f"those of {first['label']}: {_value(first, 'bits_per_dim')}{_runner_up(table)}"
+                f"Across likelihood families ({group.label}), {first['label']} needs the fewest "
+                f"bits per dimension: {_value(first, 'bits_per_dim')}{_runner_up(table)}"
             )
     return made
 
@@ -145,7 +153,7 @@ def _collapse(done: pd.DataFrame, lost: "pd.Series[bool]") -> list[str]:
         return []
     cells = "cell" if len(done) == 1 else "cells"
     return [
-        f"{count} of {len(done)} finished {cells} collapsed, or were hardly trained: the decoder "
+        f"{count} of {len(done)} finished {cells} collapsed or hardly trained: the decoder "
         "reconstructs no better than one that ignores the code "
         f"({named_designs(done, done[lost])}). Designs with such a cell are not ranked here."
     ]
@@ -156,32 +164,33 @@ def _warnings(frame: pd.DataFrame) -> list[str]:
     counts = frame["status"].value_counts()
     lost = [f"{counts[s]} {value_text(s)}" for s in sorted(counts.index) if s != "done"]
     if lost:
-        text = f"Not every cell finished: {', '.join(lost)} of {len(frame)}; see the end."
+        text = f"Not every cell finished: {', '.join(lost)} of {len(frame)}; see the last section."
         if "diverged" in counts:
             text += " Designs with a diverged cell are not ranked here."
         made.append(text)
     if frame["seed"].nunique() == 1:
-        made.append("There is one seed, so no number here has an interval over seeds.")
+        made.append("There is only one seed, so the results have no intervals over seeds.")
     if not is_bound(frame):
         names = sorted(set(frame.loc[frame["comparable"].str.startswith("not"), "likelihood"]))
         known = ", ".join(name for name in names if name in LIKELIHOODS)
         made.append(
-            f"On these pixels {known} is a cross-entropy and no likelihood: its scores stand apart."
+            f"On these pixels {known} is a cross-entropy, not a likelihood, so its scores are "
+            "reported separately."
         )
     return made
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
-    """What the records say, the main results first; nothing that they do not support."""
+    """Return what the records say, the main results first."""
     done = frame[frame["status"] == "done"]
     if done.empty:
         return ["No cell finished, so there is no result to compare.", *_warnings(frame)]
     lost = collapsed(done)
-    # Seeds of a design are kept or left out together: the lucky ones alone would mislead.
+    # All seeds of a design are kept or left out together: the successful ones alone would mislead.
     unranked = {*done.loc[lost, "design"], *frame.loc[frame["status"] == "diverged", "design"]}
     ranked = done[~done["design"].isin(unranked)]
     made: list[str | None] = []
     for group in groups(ranked, "elbo"):
         made += [_best(group), _latent(group)]
-    told = [text for text in made if text] + _bits(ranked)
-    return told + _collapse(done, lost) + _warnings(frame)
+    found = [text for text in made if text] + _bits(ranked)
+    return found + _collapse(done, lost) + _warnings(frame)

@@ -1,13 +1,16 @@
-"""A report's content as one HTML page that needs nothing else: no network, no script.
+"""A report's content as one HTML page that needs nothing else and reads no network.
 
-Text from data is only ever a value of the template and always escaped; the page's content security
-policy allows embedded images and its own style sheet, nothing more.
+Text from data is only a value of the template and always escaped. The content security policy
+allows embedded images, the page's own style sheet and its own scripts, each by its hash.
 """
 
 import base64
 import hashlib
 import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -21,15 +24,12 @@ from vaebench.analysis.labels import plain
 from vaebench.records.metrics import METRICS
 from vaebench.report.tables import Table
 
-__all__ = ["Page", "Picture", "Section", "html", "render"]
+__all__ = ["Page", "Picture", "Section", "html", "phrase", "render"]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its file name without an ending, its words and its PNG's path.
-
-    The file is read when the page is rendered.
-    """
+    """A figure on the page: its file name without an ending, its words, and its PNG."""
 
     name: str
     title: str
@@ -38,15 +38,15 @@ class Picture:
 
     @property
     def source(self) -> Markup:
-        """The image itself as an address."""
+        """The image as a data address; the file is read when the page is rendered."""
         data = base64.b64encode(self.png.read_bytes()).decode("ascii")
         return Markup("data:image/png;base64,") + data
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Width and height in CSS pixels: the file has two pixels for each."""
         with Image.open(self.png) as image:
-            return image.size
+            return image.width // 2, image.height // 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page says; without cells it has no metrics to explain."""
+    """Everything on the page; one without cells has no metrics to explain."""
 
     title: str
     lead: str
@@ -75,19 +75,20 @@ class Page:
 
 
 def _typeset(text: str) -> str:
-    """A hyphen before a number becomes a minus sign; a number and its interval stay on one line."""
+    """Use minus signs, and keep a number and its interval on one line."""
     signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
     return signed.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _one_line(value: Any) -> Any:
-    """Every text of the page goes through here; what the page itself is made of does not."""
+    """Clean the text of every template value; the markup of the page itself stays as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return plain(value, 1000)
     return value
 
 
-def _template(name: str) -> jinja2.Template:
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vaebench.report"),
         autoescape=True,
@@ -97,22 +98,52 @@ def _template(name: str) -> jinja2.Template:
         finalize=_one_line,
     )
     environment.filters["typeset"] = _typeset
-    return environment.get_template(name)
+    return environment
+
+
+def _file(name: str) -> str:
+    return (resources.files("vaebench.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _captions() -> dict[str, Any]:
+    return tomllib.loads(_file("captions.toml"))
+
+
+def phrase(kind: str, key: str, part: str, facts: Mapping[str, Any]) -> str:
+    """Return a text of `captions.toml` as plain text, e.g. the caption of a figure.
+
+    Args:
+        kind: 'section' or 'figure'.
+        key: the section's or figure's name.
+        part: 'title', 'intro' or 'caption'.
+        facts: the variables that the text may use.
+    """
+    plain_text = jinja2.Environment(autoescape=False)  # noqa: S701 - the page escapes it
+    seeds = plain_text.from_string(_captions()["phrase"]["seeds"]).render(facts)
+    return plain_text.from_string(_captions()[kind][key][part]).render(facts, seeds=seeds)
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"
 
 
 def render(template: str, **values: Any) -> str:
-    """One of our templates as a whole page; every text among `values` is escaped."""
-    folder = resources.files("vaebench.report") / "templates"
-    style = (folder / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    return _template(template).render(
-        **values,
-        style=Markup(style),  # noqa: S704 - our own file
-        style_hash=f"sha256-{digest}",
-        version=metadata.version("vaebench"),
+    """Render one of our templates as a whole page; every text among `values` is escaped."""
+    style = _file("report.css")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            style=Markup(style),  # noqa: S704 - our own file
+            style_hash=Markup(_hash(style)),  # noqa: S704
+            version=metadata.version("vaebench"),
+        )
     )
 
 
 def html(page: Page) -> str:
-    """The whole page as text; the same for the same content."""
+    """Return the whole page as text; the same content gives the same text."""
     return render("report.html.j2", **vars(page), metrics=tuple(METRICS.values()))

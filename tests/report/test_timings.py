@@ -17,7 +17,6 @@ from vaebench.analysis.timing import (
     load_timings,
     precisions,
     timing_frame,
-    timing_table,
 )
 from vaebench.errors import NothingToReport
 from vaebench.grid.timed_step import TimedStep
@@ -27,6 +26,7 @@ from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import Timing, timing_id
 from vaebench.report.report import write_report
+from vaebench.report.timings import timing_table
 
 GPU = "NVIDIA A100"
 

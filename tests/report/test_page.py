@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,7 +14,7 @@ from typing import NoReturn
 import pytest
 from synthetic import cells, diverged, failed, fill, record
 
-from vaebench.errors import NothingToReport
+from vaebench.errors import NothingToReport, UsageError
 from vaebench.grid.cell import Cell
 from vaebench.report import report
 from vaebench.report.report import write_report
@@ -103,13 +105,6 @@ def test_the_policy_allows_its_own_style_only(page: Path) -> None:
     assert " style=" not in page.read_text(encoding="utf-8")
 
 
-def test_vector_figures_hold_no_markup_from_data(page: Path) -> None:
-    for file in (page.parent / "figures").glob("*.svg"):
-        text = file.read_text(encoding="utf-8")
-        assert "<script" not in text
-        assert "onerror" not in text
-
-
 def test_losses_and_damage_are_told(page: Path, store: Path) -> None:
     text = parsed(page).text
     assert "1 file is damaged and not used." in text
@@ -141,7 +136,7 @@ def test_files_are_where_the_contract_says(page: Path) -> None:
     folder = page.parent
     assert page.name == "index.html"
     names = {file.name for file in (folder / "figures").iterdir()}
-    assert {Path(name).suffix for name in names} == {".png", ".svg", ".pdf"}
+    assert {Path(name).suffix for name in names} == {".png"}
     assert "results.csv" in {file.name for file in (folder / "tables").iterdir()}
     assert {file.suffix for file in (folder / "tables").iterdir()} == {".csv", ".md", ".tex"}
 
@@ -172,7 +167,7 @@ def test_only_failed_records_still_give_a_page(tmp_path: Path) -> None:
 
 def test_one_seed_is_said_to_have_no_interval(tmp_path: Path) -> None:
     root = fill(tmp_path / "results", [record(c) for c in cells(DESIGNS, seeds=1)], pictures=False)
-    assert "There is one seed, so no number" in parsed(write_report(root, tmp_path / "r")).text
+    assert "There is only one seed" in parsed(write_report(root, tmp_path / "r")).text
 
 
 def test_a_report_that_is_cut_short_leaves_the_old_one(
@@ -192,16 +187,82 @@ def test_a_report_that_is_cut_short_leaves_the_old_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "results"]
 
 
-def test_another_ones_folder_is_not_replaced(tmp_path: Path) -> None:
+def test_the_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     root = fill(tmp_path / "results", [record(Cell())], pictures=False)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(UsageError, match="holds something else"):
         write_report(root, tmp_path / "thesis")
     for inside in (root, root / "report", tmp_path):
-        with pytest.raises(ValueError, match="apart from the results"):
+        with pytest.raises(UsageError, match="outside of the results"):
             write_report(root, inside)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_a_later_report_removes_its_own_old_files_only(tmp_path: Path) -> None:
+    """Files of a user next to the page stay, whatever a manifest that was edited asks for."""
+    made = cells(DESIGNS, sizes=[2, 8], seeds=1)
+    root = fill(tmp_path / "results", [record(cell) for cell in made], pictures=False)
+    page = write_report(root, tmp_path / "report")
+    own = page.parent / "figures" / "own.png"
+    own.write_bytes(b"my own")
+    (page.parent / "notes.txt").write_text("my own")
+    (tmp_path / "outside.txt").write_text("my own")
+    manifest = page.parent / "manifest.json"
+    listed = json.loads(manifest.read_text())["files"]
+    assert "index.html" in listed
+    extra = ["../outside.txt", "notes.txt", str(tmp_path / "outside.txt"), "figures/..", 7]
+    manifest.write_text(json.dumps({"files": [*listed, *extra, "tables/old.csv"]}))
+    (page.parent / "tables" / "old.csv").write_text("of an older report")
+    fewer = fill(tmp_path / "fewer", [record(made[0])], pictures=False)
+    write_report(fewer, page.parent)
+    assert own.read_bytes() == b"my own"
+    assert (page.parent / "notes.txt").read_text() == "my own"
+    assert (tmp_path / "outside.txt").read_text() == "my own"
+    assert not (page.parent / "tables" / "old.csv").exists()
+    now = json.loads(manifest.read_text())["files"]
+    assert not (page.parent / "figures" / "training.png").exists() or "figures/training.png" in now
+    assert {name for name in listed if not (page.parent / name).exists()} == set(listed) - set(now)
+    assert set(listed) - set(now)
+
+
+def test_a_report_writes_through_no_link(tmp_path: Path) -> None:
+    root = fill(tmp_path / "results", [record(Cell())], pictures=False)
+    page = write_report(root, tmp_path / "report")
+    (tmp_path / "mine").mkdir()
+    shutil.rmtree(page.parent / "figures")
+    (page.parent / "figures").symlink_to(tmp_path / "mine")
+    with pytest.raises(UsageError, match="figures is a link"):
+        write_report(root, page.parent)
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_what_a_killed_report_left_is_removed_and_a_running_one_keeps_its_own(
+    tmp_path: Path,
+) -> None:
+    root = fill(tmp_path / "results", [record(Cell())], pictures=False)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, running = (tmp_path / f".report-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (left, running):
+        folder.mkdir()
+    write_report(root, tmp_path / "report")
+    assert not left.exists()
+    assert running.exists()
+
+
+def test_the_page_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill(tmp_path / "results", [record(Cell())], pictures=False)
+    moved: list[Path] = []
+    replace = Path.replace
+
+    def noted(path: Path, to: Path) -> Path:
+        moved.append(Path(to))
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    page = write_report(root, tmp_path / "report")
+    assert moved[-2:] == [page, page.parent / "manifest.json"]
 
 
 def test_the_same_design_and_seed_in_two_stores_counts_once(tmp_path: Path) -> None:
@@ -222,7 +283,7 @@ def test_a_full_disk_is_told_with_the_folder(
 
     (cell,) = cells(DESIGNS, sizes=[2], seeds=1)
     store = fill(tmp_path / "store", [record(cell)])
-    monkeypatch.setattr(report, "_build", full)
+    monkeypatch.setattr(report, "_write", full)
     with pytest.raises(OSError, match=r"No space left on device: .*page"):
         write_report(store, tmp_path / "page")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
