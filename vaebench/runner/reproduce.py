@@ -61,7 +61,11 @@ def reproduce(
         store: the results folder, by default ``results/reproduce-<budget>``.
         device: where the cells are trained; in judging, records of any device count.
         train: false judges by the records that are there, trains nothing and writes nothing.
-        data_dir, jobs, retry_failed, wait, echo: as for a run.
+        data_dir: where data files are looked for first.
+        jobs: worker processes, by default one for each core.
+        retry_failed: try again what failed, diverged or ran out of time.
+        wait: wait for another run that uses the store.
+        echo: prints a line.
 
     A data set that cannot be had leaves its findings `not tested`, with the reason.
 

@@ -77,7 +77,9 @@ def time_steps(
     Args:
         output: the results folder, by default ``results/time``.
         devices: as the axis ``device``; ``available`` stands for each kind that is there.
-        latent_dims, batch_sizes, widths: the sizes to sweep; without any, a default of all three.
+        latent_dims: latent dimensions to sweep; without any size, a default sweep of all three.
+        batch_sizes: batch sizes to sweep.
+        widths: widths of the hidden layer to sweep.
         precisions: as the axis ``precision``.
         pack_sizes: numbers of cells that are trained as one program.
         seconds: about how long the steps of one timing take; 10 to 2,000 steps.
