@@ -81,6 +81,8 @@ def test_scores_are_the_exact_terms_of_a_linear_vae() -> None:
     assert np.abs(error.sum()) < 0.05
     codes = truth.encode(split.pixels)
     np.testing.assert_allclose(scores.code_variance, codes.var(0), rtol=1e-4)
+    moment = (codes**2).mean(0) + truth.posterior_variance
+    np.testing.assert_allclose(scores.second_moment, moment, rtol=1e-4)
     residual = split.pixels.numpy() - truth.mu - codes @ truth.W.T
     at_mean = 5 * math.log(2 * math.pi * SIGMA**2) + (residual**2).sum(1) / (2 * SIGMA**2)
     np.testing.assert_allclose(scores.at_mean, at_mean, rtol=1e-4)

@@ -13,7 +13,7 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import LevelEdges
 from vaebench.model.objective import Draw, draw
-from vaebench.model.posterior import Delta
+from vaebench.model.posterior import Delta, Posterior
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
@@ -34,6 +34,7 @@ class Scores:
         squared_error: mean over pixels of (x - E[x|z])^2, ``(N,)``.
         kl_per_dimension: mean over images, nats, ``(Z,)``; None for a delta posterior.
         code_variance: variance over images of E_q[z], ``(Z,)``.
+        second_moment: mean over images of E_q[z^2], ``(Z,)``.
         nonzero: mean number of entries of a code that are not near zero.
         scale_squared: mean of sigma^2 over pixels and images, pixel^2; None without a scale.
     """
@@ -45,6 +46,7 @@ class Scores:
     squared_error: Tensor
     kl_per_dimension: Tensor | None
     code_variance: Tensor
+    second_moment: Tensor
     nonzero: float
     scale_squared: float | None
 
@@ -91,7 +93,7 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
         ).to(device, x.dtype)
         drawn = draw(vae, x, noise)
         tally.add_terms(drawn, x)
-        tally.add_codes(drawn.posterior.mean[0])
+        tally.add_codes(drawn.posterior)
         if discrete:
             edges = _on(device, split.edges(rows, torch.float64))
             mass = drawn.observed.double().log_mass(edges)
@@ -106,6 +108,7 @@ class _Tally:
         self._near_zero = near_zero
         self._columns: dict[str, list[Tensor]] = {}
         self._codes = _Moments()
+        self._squares: list[Tensor] = []
         self._kl_per_dimension: list[Tensor] = []
         self._scale_squared: list[float] = []
         self._nonzero = 0.0
@@ -130,9 +133,11 @@ class _Tally:
             square = float(drawn.observed.scale.double().square().mean())
             self._scale_squared.append(square * x.shape[1])
 
-    def add_codes(self, means: Tensor) -> None:
-        """Posterior means, ``(n, Z)``."""
+    def add_codes(self, q: Posterior) -> None:
+        """The posteriors of ``n`` images, a pack of one."""
+        means = q.mean[0]
         self._codes.add(means)
+        self._squares.append((means.square() + q.variance[0]).double().sum(0).cpu())
         self._nonzero += float((means.abs() > self._near_zero).double().sum())
 
     def scores(self) -> Scores:
@@ -146,6 +151,7 @@ class _Tally:
             squared_error=joined["squared_error"],
             kl_per_dimension=torch.stack(kl).sum(0) / count if kl else None,
             code_variance=self._codes.variance().cpu(),
+            second_moment=torch.stack(self._squares).sum(0) / count,
             nonzero=self._nonzero / count,
             scale_squared=sum(scale) / count if scale else None,
         )

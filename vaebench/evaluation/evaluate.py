@@ -140,7 +140,8 @@ def _on_training_images(
 
 def _summaries(scores: Scores) -> dict[str, NDArray[np.generic]]:
     arrays: dict[str, NDArray[np.generic]] = {
-        "posterior_mean_variance": _float32(scores.code_variance)
+        "posterior_mean_variance": _float32(scores.code_variance),
+        "aggregate_second_moment": _float32(scores.second_moment),
     }
     if scores.kl_per_dimension is not None:
         arrays["kl_per_dimension"] = _float32(scores.kl_per_dimension)

@@ -73,6 +73,11 @@ class Diagonal:
     mean: Tensor
     log_variance: Tensor
 
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each latent, ``(P, B, Z)``."""
+        return self.log_variance.exp()
+
     def rsample(self, noise: Tensor) -> Tensor:
         """Mean + standard deviation * noise (the reparameterisation trick), ``(P, S, B, Z)``."""
         scale = (0.5 * self.log_variance).exp()
@@ -111,6 +116,11 @@ class Full:
         """L, ``(P, B, Z, Z)``."""
         return self.below + torch.diag_embed(self.log_diagonal.exp())
 
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each latent, ``(P, B, Z)``."""
+        return self.factor.square().sum(-1)
+
     def rsample(self, noise: Tensor) -> Tensor:
         """Mean + L noise, ``(P, S, B, Z)``."""
         return self.mean.unsqueeze(1) + (self.factor.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)
@@ -133,7 +143,7 @@ class Full:
 
     def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
         """KL of each marginal, ``(P, B, Z)``; they do not add up to the total."""
-        return _kl_to_prior(self.mean, self.factor.square().sum(-1).log(), prior_scale)
+        return _kl_to_prior(self.mean, self.variance.log(), prior_scale)
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,11 @@ class Delta:
     """A point: the plain autoencoder. It has no density, hence no KL and no ELBO."""
 
     mean: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        """Zero for each latent, ``(P, B, Z)``."""
+        return torch.zeros_like(self.mean)
 
     def rsample(self, noise: Tensor) -> Tensor:
         """The mean itself, once for every draw, ``(P, S, B, Z)``."""
