@@ -28,6 +28,7 @@ _DULL: Numbers = {
     "sigma_fitted": 0.2,
     "active_units": 8.0,
     "iw_bound": -19.0,
+    "iw_se": 0.01,
     "posterior_gap": 1.0,
     "nonzero_codes": 8.0,
     "mutual_information": 4.0,
@@ -51,7 +52,7 @@ def record(cell: Cell, numbers: Numbers, series: Mapping[str, Sequence[float]]) 
             levels=2 if binary else 17,
             binarization=cell.binarization,
             dequantize=cell.dequantize,
-            n_train=1437,
+            n_train=60_000 if "mnist" in cell.dataset else 1437,
             n_valid=0,
             n_test=360,
             support=support,
@@ -71,6 +72,11 @@ def record(cell: Cell, numbers: Numbers, series: Mapping[str, Sequence[float]]) 
 def noise(cell: Cell, size: float) -> float:
     """The same small number for the same seed and design: an honest spread over seeds."""
     return float(np.random.default_rng([cell.seed, cell.latent_dim, cell.epochs]).normal(0, size))
+
+
+HELD = ("reproduced", "shown at this budget")
+FAILED = ("contradicted", "not shown at this budget")
+"""What a test finds where the claim holds, and where it does not, in any setting."""
 
 
 def evidence(

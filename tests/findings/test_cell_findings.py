@@ -1,39 +1,66 @@
 """Each finding of cells, two-sided: a world that conforms, and one with a planted violation."""
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted import evidence, noise
+from planted import FAILED, HELD, evidence, noise
 from sklearn.datasets import load_digits
 
-from vaebench.findings.finding import BUDGETS, assess
-from vaebench.findings.latent import LATENT
+from vaebench.findings.finding import assess
+from vaebench.findings.latent import PUBLISHED_NLL
 from vaebench.findings.registry import FINDINGS
+from vaebench.findings.verdict import VERDICTS
 from vaebench.truth.bounds import density_ceiling
 from vaebench.truth.ppca import Spectrum
 
-LOSSES = {1: 5.0, 2: 2.0, 3: 1.0, 4: 0.6, 8: 0.1, 16: 0.0, 32: 0.1, 64: 0.4, 100: 0.2}
+SHOWN, NOT_SHOWN = VERDICTS[2:4]
+LOSSES = {1: 5.0, 2: 2.0, 3: 1.0, 4: 0.6, 8: 0.1, 16: 0.0, 30: 0.1, 32: 0.1, 64: 0.4, 100: 0.2}
 
 
-def latents(*, long=None, kl=None, gap=None, units=None, halved=0.5, short_of_largest=9.0, scale=1):
-    """Sweeps of latent sizes: losses against the best after long training, and other columns."""
+def latents(*, long=None, gap=None, units=None, rate=0.0, halved=0.5, short_of_largest=9.0):
+    """Sweeps of latent sizes: nats below the best after long training, and other columns.
+
+    rate: nats that all sizes lose at a lower learning rate; halved: what the largest wins back.
+    """
     losses = {**LOSSES, 1000: 3.0, 10_000: 7.0, **(long or {})}
 
     def numbers(cell):
-        largest = cell.latent_dim >= 1000
-        long_run = cell.epochs in (80, 6)
-        lost = losses[cell.latent_dim] if long_run or not largest else short_of_largest
-        if cell.learning_rate in (1e-3, 5e-4) and (cell.epochs, cell.latent_dim) != (6, 10_000):
-            lost -= halved if cell.latent_dim in (1000, 10_000) and not long_run else 0.0
-        elbo = -18.0 - lost * scale + noise(cell, 0.01)
+        largest = cell.latent_dim >= (1000 if cell.dataset == "digits" else 10_000)
+        short = cell.epochs in (20, 1)
+        lost = short_of_largest if largest and short else losses[cell.latent_dim]
+        if cell.learning_rate == (1e-3 if cell.dataset == "digits" else 3e-4):
+            lost += rate - halved * largest
+        elbo = -18.0 - lost + noise(cell, 0.01)
         return {
             "elbo": elbo,
+            "iw_bound": elbo + 1.0,
             "elbo_train": elbo + {64: 0.9, **(gap or {})}.get(cell.latent_dim, 1.0),
-            "kl": {1000: 8.0, **(kl or {})}.get(cell.latent_dim, 5.0) + noise(cell, 0.01),
             "active_units": (units or {}).get(cell.latent_dim, 8.0) + 0.0,
+        }
+
+    return numbers
+
+
+def published(off):
+    """The published curve, one size of it off by some nats."""
+
+    def numbers(cell):
+        nll = PUBLISHED_NLL[cell.latent_dim] + off * (cell.latent_dim == 10)
+        return {"iw_bound": -nll + noise(cell, 0.01)}
+
+    return numbers
+
+
+def depths(*, autoencoder, vae, units):
+    """Squared errors of the two by depth, and the active units of the VAE."""
+
+    def numbers(cell):
+        error = (autoencoder if cell.posterior == "delta" else vae)[len(cell.hidden)]
+        return {
+            "mse": error * (1 + noise(cell, 1e-3)),
+            "active_units": float(units[len(cell.hidden)]),
         }
 
     return numbers
@@ -90,6 +117,9 @@ RISING, FALLING = {1e-2: 50.0, 1e-4: 70.0, 1e-6: 80.0}, {1e-2: 80.0, 1e-4: 70.0,
 SMALL_RISE = {1e-2: 50.0, 1e-4: 52.0, 1e-6: 53.0}
 VAE, IWAE = {1: (-25.0, 19), 20: (-24.97, 20)}, {5: (-24.5, 22), 20: (-24.0, 25)}
 
+DEEP_FAILS, DEEP_WORKS = ({1: 0.05, 2: 0.04, 4: 0.06, 8: 0.09}, dict.fromkeys((1, 2, 4, 8), 0.03))
+FEWER = {1: 12, 2: 10, 4: 7, 8: 2}
+
 # Name -> (a world that conforms, a world that violates the claim).
 WORLDS = {
     "latent-three": (latents(), latents(long={3: 0.1})),
@@ -99,12 +129,29 @@ WORLDS = {
     "latent-ten-thousand-early": (latents(), latents(short_of_largest=0.0)),
     "latent-training-mends": (latents(), latents(short_of_largest=2.0)),
     "latent-lower-rate-mends": (latents(), latents(halved=-0.5)),
-    "latent-kl-too-high": (latents(), latents(kl={1000: 3.0})),
     "latent-more-is-better": (latents(), latents(long={4: 2.5})),
     "latent-no-overfitting": (latents(), latents(gap={64: 3.0})),
     "latent-thousand": (latents(), latents(long={1000: 9.0})),
     "latent-tutorial-network": (latents(), latents(long={10_000: 0.1})),
-    "latent-tutorial-network-kl": (latents(kl={10_000: 8.0}), latents(kl={10_000: 3.0})),
+    "latent-tutorial-network-thousand": (latents(), latents(long={1000: 9.0})),
+    "latent-ten-thousand-bound": (latents(), latents(long={10_000: 2.0})),
+    "latent-published-curve": (published(1.0), published(3.0)),
+    "active-units-are-the-manifold": (
+        design(active_units=("latent_dim", {16: 8.0})),
+        design(active_units=("latent_dim", {16: 16.0})),
+    ),
+    "deep-autoencoder-fails": (
+        depths(autoencoder=DEEP_FAILS, vae=DEEP_FAILS, units=FEWER),
+        depths(autoencoder=DEEP_WORKS, vae=DEEP_FAILS, units=FEWER),
+    ),
+    "deep-vae-is-worse": (
+        depths(autoencoder=DEEP_WORKS, vae=DEEP_FAILS, units=FEWER),
+        depths(autoencoder=DEEP_FAILS, vae=DEEP_WORKS, units=FEWER),
+    ),
+    "deep-decoders-collapse": (
+        depths(autoencoder=DEEP_FAILS, vae=DEEP_FAILS, units=FEWER),
+        depths(autoencoder=DEEP_FAILS, vae=DEEP_FAILS, units=dict.fromkeys(FEWER, 8)),
+    ),
     "latent-units-saturate": (latents(), latents(units={100: 40.0})),
     "sigma-lowers-rate": (sweep(), sweep(kl=lambda s: 10 * s)),
     "sigma-raises-distortion": (sweep(), sweep(mse=lambda s: 1 - s)),
@@ -181,8 +228,8 @@ def test_a_conforming_world_reproduces_and_a_planted_violation_contradicts(name)
     budget = "full" if "quick" in finding.untested else "quick"
     conforming, violating = (evidence(finding, world, budget=budget) for world in WORLDS[name])
     good, bad = (assess(finding, each, budget) for each in (conforming, violating))
-    assert good.judgement.verdict == "reproduced", good.statistic
-    assert bad.judgement.verdict == "contradicted", bad.statistic
+    assert good.judgement.verdict in HELD, good.statistic
+    assert bad.judgement.verdict in FAILED, bad.statistic
     least = finding.least_seeds
     if least > 1:
         few = conforming.frame[conforming.frame["seed"] < least - 1]
@@ -202,7 +249,8 @@ def test_a_store_that_lacks_a_design_never_turns_a_verdict(name):
         for design in whole.frame["design"].unique():
             part = replace(whole, frame=whole.frame[whole.frame["design"] != design])
             judged = assess(finding, part, budget).judgement
-            assert judged.verdict in (verdict, "not tested"), (design, judged)
+            truncated = {"reproduced": SHOWN, "contradicted": NOT_SHOWN}.get(verdict, verdict)
+            assert judged.verdict in (verdict, truncated, "not tested"), (design, judged)
 
 
 def test_trainings_without_a_common_seed_are_not_tested():
@@ -221,10 +269,8 @@ def test_trainings_without_a_common_seed_are_not_tested():
 @pytest.mark.parametrize(
     ("name", "world"),
     [
-        # One latent is better than the plateau, so that it loses nothing.
-        ("latent-plateau", latents(long={1: -3.0})),
         ("clip-matters-less-dequantised", clips(FALLING, RISING)),
-        ("latent-plateau", lambda _: {"elbo": -20.0}),
+        ("clip-matters-less-dequantised", lambda _: {"elbo": -20.0}),
     ],
 )
 def test_a_share_of_nothing_is_not_tested(name, world):
@@ -236,16 +282,14 @@ def test_a_share_of_nothing_is_not_tested(name, world):
 def test_a_clip_that_matters_the_other_way_round_matters():
     steep = {1e-2: 80.0, 1e-4: 0.0, 1e-6: -20.0}
     found = judged("clip-matters-less-dequantised", clips(SMALL_RISE, steep))
-    assert found.judgement.verdict == "contradicted"
+    assert found.judgement.verdict in FAILED
 
 
-@pytest.mark.parametrize(
-    "name", ["latent-more-is-better", "latent-training-mends", "latent-kl-too-high"]
-)
+@pytest.mark.parametrize("name", ["latent-more-is-better", "latent-training-mends"])
 def test_no_effect_at_all_is_no_effect(name):
     found = judged(name, lambda _: {"elbo": -20.0, "kl": 0.0})
     assert (found.statistic.low, found.statistic.high) == (0.0, 0.0)
-    assert found.judgement.verdict == "contradicted"
+    assert found.judgement.verdict in FAILED
 
 
 def test_a_seed_without_a_finite_number_is_not_left_out():
@@ -296,7 +340,7 @@ def test_gaussian_ceiling(slack, verdict):
     assert 0 < fewer.statistic.n < cells
 
 
-@pytest.mark.parametrize(("step", "verdict"), [(-0.01, "reproduced"), (0.01, "contradicted")])
+@pytest.mark.parametrize(("step", "verdict"), [(-0.01, SHOWN), (0.01, NOT_SHOWN)])
 def test_learned_sigma_falls(step, verdict):
     curve = [0.3 + step * i for i in range(20)]
     made = judged("learned-sigma-falls", sweep(), series=lambda _: {"sigma": curve})
@@ -304,7 +348,7 @@ def test_learned_sigma_falls(step, verdict):
 
 
 @pytest.mark.parametrize(
-    ("variances", "verdict"), [([0.0, 0.95, 0.9, 0.02], "reproduced"), ([0.5] * 4, "contradicted")]
+    ("variances", "verdict"), [([0.0, 0.95, 0.9, 0.02], SHOWN), ([0.5] * 4, NOT_SHOWN)]
 )
 def test_latents_used_or_not(variances, verdict):
     arrays = {"posterior_mean_variance": np.array(variances)}
@@ -334,8 +378,8 @@ FACTS = {"data-digits": {"bce_floor_test": 12.0, "bce_blind_test": 18.0}}
     [
         ("grey-entropy-floor", 15.0, "reproduced"),
         ("grey-entropy-floor", 11.0, "contradicted"),
-        ("better-than-blind", 15.0, "reproduced"),
-        ("better-than-blind", 19.0, "contradicted"),
+        ("better-than-blind", 15.0, SHOWN),
+        ("better-than-blind", 19.0, NOT_SHOWN),
     ],
 )
 def test_bounds_of_the_data(name, error, verdict):
@@ -381,8 +425,8 @@ def linear(*, lost=0.5, sigma=1.0, units=0, below=1.0, above=0.001):
 )
 def test_the_linear_vae(name, violation):
     good = judged(name, linear(), facts=LINEAR_FACTS)
-    assert good.judgement.verdict == "reproduced", good.statistic
-    assert judged(name, linear(**violation), facts=LINEAR_FACTS).judgement.verdict == "contradicted"
+    assert good.judgement.verdict in HELD, good.statistic
+    assert judged(name, linear(**violation), facts=LINEAR_FACTS).judgement.verdict in FAILED
     assert judged(name, linear()).judgement.verdict == "not tested"
 
 
@@ -407,20 +451,21 @@ def test_samples_by_their_distance_to_data(name, axis, worse):
 
         return kept
 
-    assert judged(name, sweep(), arrays=arrays(STATIC, MIXED)).judgement.verdict == "reproduced"
-    assert judged(name, sweep(), arrays=arrays(MIXED, STATIC)).judgement.verdict == "contradicted"
+    assert judged(name, sweep(), arrays=arrays(STATIC, MIXED)).judgement.verdict in HELD
+    assert judged(name, sweep(), arrays=arrays(MIXED, STATIC)).judgement.verdict in FAILED
     assert judged(name, sweep()).judgement.verdict == "not tested"
 
 
 @pytest.mark.parametrize(
-    ("images", "verdict"), [(MIXED, "reproduced"), (REAL, "contradicted")], ids=["mixed", "real"]
+    ("images", "verdict"), [(MIXED, SHOWN), (REAL, NOT_SHOWN)], ids=["mixed", "real"]
 )
 def test_samples_in_between(images, verdict):
-    made = judged("samples-in-between", sweep(), arrays=lambda _: {"prior_samples": images})
+    arrays = {"prior_samples": images, "reconstructions": REAL}
+    made = judged("samples-in-between", sweep(), arrays=lambda _: arrays)
     assert made.judgement.verdict == verdict, made.statistic
 
 
-@pytest.mark.parametrize(("mixed", "verdict"), [(True, "reproduced"), (False, "contradicted")])
+@pytest.mark.parametrize(("mixed", "verdict"), [(True, SHOWN), (False, NOT_SHOWN)])
 def test_lines_in_between(mixed, verdict):
     weights = np.linspace(0, 1, 9) if mixed else np.zeros(9)
     pairs = zip(REAL[:4].astype(float), REAL[4:8].astype(float), strict=True)
@@ -430,7 +475,77 @@ def test_lines_in_between(mixed, verdict):
     assert made.judgement.verdict == verdict, made.statistic
 
 
+def unused(kl_of_unused):
+    """Two units in use, and others whose posterior mean hardly varies."""
+    arrays = {
+        "kl_per_dimension": np.array([3.0, 2.0, *[kl_of_unused / 4] * 4]),
+        "posterior_mean_variance": np.array([0.9, 0.8, *[0.009] * 4]),
+    }
+    return lambda _: arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "failed"),
+    [
+        ("latent-kl-too-high", SHOWN, NOT_SHOWN),
+        ("latent-tutorial-network-kl", "reproduced", "contradicted"),
+    ],
+)
+def test_only_the_kl_of_units_that_are_not_used_counts(name, held, failed):
+    for kl, verdict in ((2.0, held), (0.01, failed)):
+        found = judged(name, latents(), arrays=unused(kl))
+        assert found.judgement.verdict == verdict
+        assert found.statistic.value == pytest.approx(kl)
+    assert judged(name, latents()).judgement.verdict == "not tested"
+
+
+def test_the_loss_at_a_lower_rate_is_against_the_best_size_at_the_same_rate():
+    """All sizes lose a nat at the lower rate, the largest a little less: that is a gain."""
+    found = judged("latent-lower-rate-mends", latents(rate=1.0, halved=0.5))
+    assert found.statistic.value == pytest.approx(0.5, abs=0.1)
+    assert found.judgement.verdict == SHOWN
+
+
+def test_the_reference_is_the_best_size_of_each_budget():
+    """The best size moves from 8 after the short training to 16 after the long one."""
+
+    def numbers(cell):
+        short = cell.epochs == 20
+        lost = {8: 0.0 if short else 2.0, 16: 2.0 if short else 0.0, 1000: 5.0 - 1.0 * (not short)}
+        return {"elbo": -20 - lost.get(cell.latent_dim, 3.0) + noise(cell, 0.001)}
+
+    found = judged("latent-training-mends", numbers)
+    assert found.statistic.value == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_best_size_is_chosen_on_selection_images_and_compared_on_the_others():
+    def numbers(cell):
+        selection = {8: -18.0, 16: -17.0}.get(cell.latent_dim, -20.0)
+        held_out = {8: -17.0, 16: -18.0}.get(cell.latent_dim, -21.0)
+        return {"elbo_selection": selection, "elbo_held_out": held_out, "elbo": -17.5}
+
+    found = judged("latent-three", numbers)
+    assert found.statistic.value == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.02, SHOWN), (0.5, NOT_SHOWN)])
+def test_the_moments_of_every_code_add_up(off, verdict):
+    arrays = {"aggregate_second_moment": np.array([1.0, 1.0 + off, 0.99])}
+    found = judged("moments-add-up", sweep(), arrays=lambda _: arrays)
+    assert found.judgement.verdict == verdict
+    assert judged("moments-add-up", sweep()).judgement.verdict == "not tested"
+
+
+def test_samples_as_blurred_as_reconstructions_are_not_in_between():
+    arrays = {"prior_samples": MIXED, "reconstructions": MIXED}
+    found = judged("samples-in-between", sweep(), arrays=lambda _: arrays)
+    assert found.judgement.verdict == NOT_SHOWN
+
+
 ELSEWHERE = {
+    "latent-kl-too-high",
+    "latent-tutorial-network-kl",
+    "moments-add-up",
     "gaussian-ceiling",
     "learned-sigma-falls",
     "latents-used-or-not",
@@ -458,32 +573,5 @@ def test_the_margin_of_the_entry_decides_and_not_the_statistic():
     finding = FINDINGS["latent-three"]
     world = evidence(finding, WORLDS["latent-three"][0])
     strict = replace(finding, margins={"quick": type(finding.margins["quick"])(low=50.0)})
-    assert assess(finding, world, "quick").judgement.verdict == "reproduced"
-    assert assess(strict, world, "quick").judgement.verdict == "contradicted"
-
-
-@pytest.mark.parametrize(
-    ("name", "places"),
-    [
-        ("latent-ten-thousand", [-1]),
-        ("latent-ten-thousand-early", [0]),
-        ("latent-training-mends", [0, -1]),
-        ("latent-lower-rate-mends", [0]),
-        ("latent-kl-too-high", [-1]),
-        ("latent-tutorial-network-kl", [-1]),
-    ],
-)
-def test_what_falls_short_is_said_of_the_trainings_that_are_judged(
-    name: str, places: list[int]
-) -> None:
-    finding = {each.name: each for each in LATENT}[name]
-    for budget in BUDGETS:
-        cells = finding.cells(budget)
-        if not cells:
-            continue
-        epochs = sorted({cell.epochs for cell in cells})
-        # 23 batches of 64 hold the 1,437 training digits.
-        of = {epoch: f"{23 * epoch:,}" if budget == "quick" else str(epoch) for epoch in epochs}
-        words = " and ".join(of[epochs[place]] for place in places)
-        unit = "steps" if budget == "quick" else "epoch"
-        assert re.search(rf"(?<![\d,]){words} {unit}", finding.truncation[budget])
+    assert assess(finding, world, "quick").judgement.verdict in HELD
+    assert assess(strict, world, "quick").judgement.verdict in FAILED

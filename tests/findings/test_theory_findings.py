@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaebench.findings import linear, theory
+from vaebench.findings import estimators, linear, theory
 from vaebench.findings.evidence import Evidence
 from vaebench.findings.finding import assess, fact_payload
 from vaebench.findings.registry import FINDINGS
@@ -57,10 +57,11 @@ def test_a_record_of_another_revision_or_none_is_not_tested(payloads):
 
 def test_a_record_with_words_for_numbers_is_not_tested(payloads):
     broken = {**payloads["mdl-bits"], "value": "small"}
-    assert "where a number belongs" in judged("mdl-bits", broken).reason
+    assert "instead of a number" in judged("mdl-bits", broken).reason
 
 
 exact_kl, exact_rate, exact_bound = gaussian.kl, Spectrum.rate, LinearVAE.bound
+exact_encode = LinearVAE.encode
 
 
 class _Loose:
@@ -103,6 +104,17 @@ PERTURBED = {
         "log_likelihood",
         lambda self, x: exact_bound(self, x).elbo,
     ),
+    "encoder-signal-falls": (
+        estimators,
+        "softmax",
+        lambda x, axis: np.ones_like(x) / x.shape[axis],
+    ),
+    "decoder-signal-rises": (
+        estimators,
+        "softmax",
+        lambda x, axis: x == x.max(axis, keepdims=True),
+    ),
+    "moments-add-up-linear": (LinearVAE, "encode", lambda self, x: 1.1 * exact_encode(self, x)),
     "prior-sampling-fails": (theory, "_sampling_errors", lambda: (-0.2, -0.2)),
     "posterior-sampling-works": (theory, "_sampling_errors", lambda: (-40.0, -40.0)),
 }

@@ -2,8 +2,11 @@
 
 import math
 
+import pandas as pd
 import pytest
+from scipy import stats
 
+from vaebench.findings.evidence import over_seeds_and_images
 from vaebench.findings.verdict import Margin, Statistic, judge
 
 
@@ -40,7 +43,43 @@ def test_one_seed_stands_for_itself_where_one_is_enough():
     assert judge(one, Margin(85.6, 89.0), 1).verdict == "reproduced"
     assert judge(one, Margin(85.6, 86.0), 1).verdict == "contradicted"
     assert judge(one, Margin(85.6, 89.0), 3).verdict == "inconclusive"
-    assert "1 seed, and it needs 3" in judge(one, Margin(85.6, 89.0), 3).reason
+    few = judge(one, Margin(85.6, 89.0), 3)
+    assert (few.code, "3" in few.reason) == ("few seeds", True)
+
+
+def test_the_interval_decides_and_not_its_mean():
+    """A mean inside the margin is not enough, nor a mean outside of it."""
+    for mean in (1.1, 0.9):
+        straddling = Statistic(mean, mean - 0.5, mean + 0.5, 5, "nats")
+        judged = judge(straddling, Margin(low=1.0), 3)
+        assert (judged.verdict, judged.code) == ("inconclusive", "straddles")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "whole", "below"),
+    [
+        (seeds(1.1, 2.0), "reproduced", "shown at this budget"),
+        (seeds(0.1, 0.2), "contradicted", "not shown at this budget"),
+        (seeds(0.9, 2.0), "inconclusive", "inconclusive"),
+    ],
+)
+def test_below_the_whole_setting_a_verdict_is_about_the_budget(statistic, whole, below):
+    margin = Margin(low=1.0)
+    assert judge(statistic, margin, 3).verdict == whole
+    assert judge(statistic, margin, 3, whole_setting=False).verdict == below
+
+
+def test_an_interval_over_images_adds_to_that_over_seeds_in_quadrature():
+    values, errors = pd.Series([86.0, 87.0, 88.0]), pd.Series([0.5, 0.5, 0.5])
+    found = over_seeds_and_images(values, errors, "nats")
+    over = stats.t.ppf(0.975, 2) * 1 / math.sqrt(3)
+    half = math.hypot(over, stats.norm.ppf(0.975) * 0.5)
+    assert found.value == 87.0
+    assert (found.low, found.high) == pytest.approx((87 - half, 87 + half), abs=1e-5)
+    assert found.basis == "seeds and images"
+    one = over_seeds_and_images(values[:1], errors, "nats")
+    assert (one.high - one.low) / 2 == pytest.approx(stats.norm.ppf(0.975) * 0.5, abs=1e-5)
+    assert one.basis == "images"
 
 
 @pytest.mark.parametrize("ends", [(2.0, 1.0), (-math.inf, math.inf), (math.nan, 1.0)])

@@ -33,6 +33,7 @@ __all__ = [
     "NOT_MEASURED",
     "Damaged",
     "Results",
+    "design_text",
     "load_results",
     "load_with_damage",
     "network_names",
@@ -174,14 +175,21 @@ def _data(record: CellRecord) -> dict[str, object]:
     }
 
 
+def design_text(cell: Cell, device: str | None = None) -> str:
+    """The column `design` of a cell: every axis but the seed, optionally of another device."""
+    axes = {name: getattr(cell, name) for name in AXIS_COLUMNS if name != "seed"}
+    if device is not None:
+        axes["device"] = device
+    return " ".join(map(value_text, axes.values()))
+
+
 def _row(record: CellRecord, store: str) -> dict[str, object]:
     environment = record.environment
     axes = {name: getattr(record.cell, name) for name in AXIS_COLUMNS}
     versions = ", ".join(f"{name} {is_}" for name, is_ in sorted(environment.versions.items()))
-    design = " ".join(value_text(value) for name, value in axes.items() if name != "seed")
     return {
         "cell_id": record.cell_id,
-        "design": design,
+        "design": design_text(record.cell),
         "grid": record.grid,
         "status": record.status.state,
         "status_reason": record.status.reason,

@@ -13,7 +13,8 @@ from vaebench.cli.options import FOLDER, data_dir_option
 from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from vaebench.findings.finding import Assessed, Budget
+    from vaebench.findings.finding import Assessed
+    from vaebench.findings.settings import Budget
     from vaebench.runner.reproduce import Reproduction
 
 __all__ = ["reproduce"]
@@ -121,20 +122,21 @@ def _page(rows: Sequence[Assessed], root: Path, folder: Path) -> None:
 
 def verdict_table(rows: Sequence[Assessed]) -> str:
     """The verdicts for a terminal: two lines a finding, then the counts."""
-    from vaebench.report.findings_page import counted, measured_text
+    from vaebench.findings.finding import Counts
+    from vaebench.report.findings_page import measured_text
 
     lines = []
     for each in rows:
         judged, statistic = each.judgement, each.statistic
         reason = f" ({judged.reason})" if judged.reason else ""
-        lines.append(f"{judged.verdict:<13} {each.finding.name}: {each.finding.claim}{reason}")
+        lines.append(f"{judged.verdict}: {each.finding.name}: {each.finding.claim}{reason}")
         if statistic is not None and each.margin is not None:
-            tested = f"; tested as: {each.truncation}" if each.truncation else ""
+            tested = f"; falls short in: {each.truncation}" if each.truncation else ""
             lines.append(
-                f"{'':<13} {each.finding.measure}: {measured_text(statistic)}, n = {statistic.n}, "
+                f"    {each.finding.measure}: {measured_text(statistic)}, n = {statistic.n}, "
                 f"margin {each.margin.text()}{tested}"
             )
-    return "\n".join([*lines, "", counted(rows)])
+    return "\n".join([*lines, "", Counts.of(rows).text()])
 
 
 def _leave(made: Reproduction, *, damaged: bool) -> None:

@@ -6,8 +6,8 @@ turn one number a seed into a `Statistic`. What is not there raises `Untested`, 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from scipy import stats
 
-from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.comparability import require_comparable
-from vaebench.analysis.frame import without_superseded
+from vaebench.analysis.frame import design_text, without_superseded
 from vaebench.analysis.labels import value_text
 from vaebench.analysis.summary import interval
 from vaebench.findings.verdict import Statistic, Untested
@@ -33,9 +32,11 @@ __all__ = [
     "highest",
     "lowest",
     "over_seeds",
+    "over_seeds_and_images",
     "rank_correlation",
     "rows_of",
     "select",
+    "selection_columns",
     "share_of",
     "values_of",
 ]
@@ -75,36 +76,24 @@ def asked(evidence: Evidence, axis: str) -> list[Any]:
 
 
 def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
-    """The rows of these cells, whatever state they ended in and whichever device trained them.
+    """The rows of these cells, in any state and of any device that trained them.
 
     A cell that was trained on two devices counts once: the finished one, else the first.
     """
     if frame.empty:
         return frame
-    wanted = {(_design(cell), cell.seed) for cell in cells}
     frame = without_superseded(frame)
-    pairs = zip(frame["design"], frame["seed"], strict=True)
-    keys = pd.Series([(_any_device(design), seed) for design, seed in pairs], index=frame.index)
-    kept = frame[[key in wanted for key in keys]].sort_values(
-        "status", key=lambda state: state != "done", kind="stable"
-    )
+    devices = frame["device"].unique()
+    wanted = {
+        (design_text(cell, device), cell.seed): design_text(cell, "any")
+        for cell in cells
+        for device in devices
+    }
+    pairs = list(zip(frame["design"], frame["seed"], strict=True))
+    kept = frame[[pair in wanted for pair in pairs]]
+    keys = pd.Series([(wanted.get(pair), pair[1]) for pair in pairs], index=frame.index)
+    kept = kept.sort_values("status", key=lambda state: state != "done", kind="stable")
     return kept[~keys[kept.index].duplicated()].sort_index()
-
-
-_DESIGN_AXES = tuple(name for name in AXIS_COLUMNS if name != "seed")
-
-
-def _design(cell: Cell) -> str:
-    """The column `design` of the tidy frame, every axis but the seed, of any device."""
-    return _any_device(" ".join(value_text(getattr(cell, name)) for name in _DESIGN_AXES))
-
-
-def _any_device(design: str) -> str:
-    words = design.split(" ")
-    # A path with a space in it has more words than there are axes; no finding asks for one.
-    if len(words) == len(_DESIGN_AXES):
-        words[_DESIGN_AXES.index("device")] = "any"
-    return " ".join(words)
 
 
 def select(frame: pd.DataFrame, **axes: object) -> pd.DataFrame:
@@ -173,6 +162,17 @@ def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]
     return pd.concat(columns, axis=1, keys=list(values)).dropna()
 
 
+def selection_columns(rows: pd.DataFrame) -> tuple[str, str]:
+    """The ELBO by which a design is chosen, and that by which it is then compared.
+
+    Records without selection and held-out images have one ELBO for both: such a choice favours
+    the chosen design slightly.
+    """
+    split = ("elbo_selection", "elbo_held_out")
+    recorded = all(name in rows and rows[name].notna().all() for name in split)
+    return split if recorded else ("elbo", "elbo")
+
+
 def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
     """The mean over seeds with its 95 % Student t interval.
 
@@ -188,6 +188,33 @@ def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
         return Statistic(math.nan, math.nan, math.nan, len(values), unit)
     result = interval([float(value) for value in values])
     return Statistic(result.mean, result.low, result.high, result.n, unit)
+
+
+def over_seeds_and_images(
+    values: "pd.Series[float]", errors: "pd.Series[float]", unit: str
+) -> Statistic:
+    """The mean over seeds; its 95 % interval holds the spread over seeds and the sampling error
+    of the test images.
+
+    All seeds are evaluated on the same images, so the error of the images does not become smaller
+    with more seeds. The two half-widths add in quadrature; one seed has that of the images alone.
+
+    Args:
+        values: one number a seed, each a mean over test images.
+        errors: its standard error over the test images, with the same index.
+    """
+    found = over_seeds(values, unit)
+    half = _NORMAL * math.sqrt(float((errors.loc[values.index].astype(float) ** 2).mean()))
+    if not math.isfinite(half):
+        return found
+    basis: Literal["images", "seeds and images"] = "images"
+    if found.n > 1:
+        half, basis = math.hypot(half, (found.high - found.low) / 2), "seeds and images"
+    return replace(found, low=found.value - half, high=found.value + half, basis=basis)
+
+
+_NORMAL = 1.959964
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
 def rank_correlation(table: pd.DataFrame) -> Statistic:
@@ -229,15 +256,12 @@ def highest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
 
 
 def _one_of_all(
-    values: "pd.Series[float]",
-    metric: str,
-    unit: str,
-    which: "Callable[[pd.Series[float]], float]",
+    values: "pd.Series[float]", metric: str, unit: str, which: Callable[["pd.Series[float]"], float]
 ) -> Statistic:
     there = values.dropna()
     if there.empty:
         raise Untested(f"no record has a value of {metric}")
-    return Statistic(float(which(there)), math.nan, math.nan, len(there), unit)
+    return Statistic(float(which(there)), math.nan, math.nan, len(there), unit, "extreme")
 
 
 def data_fact(evidence: Evidence, dataset: str) -> Fact:

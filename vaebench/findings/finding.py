@@ -1,28 +1,45 @@
-"""Finding: a published claim as plain data, and how it is judged by records."""
+"""Finding: a published claim as plain data, and how records decide it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
+import pandas as pd
 from pydantic import JsonValue
 
-from vaebench.findings.evidence import Evidence, rows_of
-from vaebench.findings.verdict import Judgement, Margin, Statistic, Untested, judge
+from vaebench.findings.evidence import Evidence, rows_of, select
+from vaebench.findings.settings import ANY, BUDGETS, Budget, Setting
+from vaebench.findings.verdict import (
+    VERDICTS,
+    Judgement,
+    Margin,
+    Statistic,
+    Untested,
+    Verdict,
+    judge,
+)
 from vaebench.grid.cell import Cell
 
-__all__ = ["BUDGETS", "Assessed", "Budget", "Finding", "assess", "fact_payload", "fact_statistic"]
-
-Budget = Literal["quick", "full"]
-BUDGETS: tuple[Budget, ...] = get_args(Budget)
+__all__ = [
+    "Assessed",
+    "Counts",
+    "Finding",
+    "Measured",
+    "assess",
+    "fact_payload",
+    "mathematics",
+    "same",
+]
 
 Measured = tuple[Statistic, Mapping[str, JsonValue]]
 
 _EPOCHS_OF_HOURS = 1000
-"""A training of more epochs is one of hours on a CPU."""
+"""A training of more epochs takes hours on a CPU."""
 
 
-def _no_cells(_: Budget) -> tuple[Cell, ...]:
-    return ()
+def same(margin: Margin) -> dict[Budget, Margin]:
+    """One margin for every budget."""
+    return dict.fromkeys(BUDGETS, margin)
 
 
 @dataclass(frozen=True)
@@ -30,21 +47,26 @@ class Finding:
     """One published claim with its test.
 
     Attributes:
-        name: the id, unique.
-        family: what it is about; `vaebench reproduce FAMILY` takes all of a family.
-        claim: in our words.
+        name: unique id.
+        family: topic; `vaebench reproduce FAMILY` tests all findings of a family.
+        claim: the claim in our words.
         source: paper, section or table.
         statements: numbers of the tutorial's statements (T...) and of the list of claims.
-        measure: what the statistic is, in one line.
+        measure: the statistic, in one line.
         margins: where the statistic must lie for the claim to hold, by budget.
-        statistic: the measured number from records alone, of a finding that needs cells.
-        cells: what has to be run, by budget; empty where the budget can't test it.
-        compute: of a finding that is mathematics: its statistic and what it was made from.
-        least_seeds: fewer decide nothing.
-        truncation: by budget, how the test falls short of the published setting.
-        untested: by budget, why it is not tested there.
+        setting: what the claim was made for; records below it cannot reproduce or contradict it.
+        statistic: computes the number from records, for a finding that needs cells.
+        cells: the cells to train, by budget; empty where the budget has no test.
+        fallbacks: cells of smaller tests, used in this order where the records of `cells` do not
+            suffice; they are read and never trained.
+        compute: for mathematics: the statistic and the numbers behind it.
+        identity: whether the claim is always true if the code is right: mathematics, or a check of
+            the records. Identities are counted apart from claims that could have been false.
+        least_seeds: fewer seeds leave the finding inconclusive.
+        proxy: what is measured in place of the published quantity; empty if it is the same.
+        untested: by budget, why there is no test.
         data: data sets whose own numbers (spectrum, entropies) the statistic needs.
-        revision: of `compute`; raised when it changes, so that an old record is made anew.
+        revision: of `compute`; raised when the computation changes, so that records are renewed.
     """
 
     name: str
@@ -54,18 +76,21 @@ class Finding:
     statements: tuple[str, ...]
     measure: str
     margins: Mapping[Budget, Margin]
+    setting: Setting = ANY
     statistic: Callable[[Evidence], Statistic] | None = None
-    cells: Callable[[Budget], tuple[Cell, ...]] = _no_cells
+    cells: Callable[[Budget], tuple[Cell, ...]] = lambda _: ()
+    fallbacks: Callable[[Budget], tuple[tuple[Cell, ...], ...]] = lambda _: ()
     compute: Callable[[], Measured] | None = None
+    identity: bool = False
     least_seeds: int = 3
-    truncation: Mapping[Budget, str] = field(default_factory=dict)
+    proxy: str = ""
     untested: Mapping[Budget, str] = field(default_factory=dict)
     data: Callable[[Budget], tuple[str, ...]] = lambda _: ()
     revision: int = 1
 
     def __post_init__(self) -> None:
         if (self.statistic is None) == (self.compute is None):
-            raise ValueError(f"{self.name}: a finding has either cells or mathematics behind it")
+            raise ValueError(f"{self.name}: a finding has either a statistic or a computation")
 
     @property
     def kind(self) -> Literal["cells", "mathematics"]:
@@ -79,7 +104,7 @@ class Finding:
 
     @property
     def cost(self) -> str:
-        """What testing it takes, in words."""
+        """The cost of the test, in words."""
         if self.kind == "mathematics":
             return "mathematics, seconds, no cells"
         return "; ".join(f"{budget}: {self._price(budget)}" for budget in BUDGETS)
@@ -89,21 +114,54 @@ class Finding:
             return "not tested"
         cells = self.cells(budget)
         images = sorted({cell.dataset for cell in cells})
-        each = "a second or two each" if images == ["digits"] else "minutes each"
+        small = set(images) <= {"digits", "linear-gaussian"}
+        each = "a second or two each" if small else "minutes each"
         if max(cell.epochs for cell in cells) > _EPOCHS_OF_HOURS:
             each = "hours each on a CPU"
         count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
         return f"{count} of {' and '.join(images)}, {each}"
 
 
+def mathematics(
+    name: str,
+    family: str,
+    claim: str,
+    source: str,
+    statements: tuple[str, ...],
+    measure: str,
+    margin: Margin,
+    compute: Callable[[], Measured],
+    *,
+    identity: bool = True,
+) -> Finding:
+    """A finding that needs no cell: one margin, no seeds."""
+    return Finding(
+        name,
+        family,
+        claim,
+        source,
+        statements,
+        measure,
+        same(margin),
+        compute=compute,
+        identity=identity,
+        least_seeds=1,
+    )
+
+
 @dataclass(frozen=True)
 class Assessed:
-    """A finding with what was measured and the verdict."""
+    """A finding with its measured number and its verdict.
+
+    Attributes:
+        shortfall: the parts of the setting that the records do not meet, each with what differs.
+    """
 
     finding: Finding
     budget: Budget
     statistic: Statistic | None
     judgement: Judgement
+    shortfall: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def margin(self) -> Margin | None:
@@ -112,34 +170,120 @@ class Assessed:
 
     @property
     def truncation(self) -> str:
-        """How the test falls short of the published setting; empty if it does not."""
-        return self.finding.truncation.get(self.budget, "")
+        """How the test falls short of the claim's setting and measure; empty if it does not."""
+        told = [f"{part}: {text}" for part, text in self.shortfall.items()]
+        proxy = [self.finding.proxy] if self.finding.proxy and self.statistic is not None else []
+        return "; ".join(told + proxy)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many findings have each verdict: claims, which could have been false, and identities.
+
+    Attributes:
+        claims, identities: verdict -> number of findings, without zeros.
+        on_intervals: decided verdicts that rest on a 95 % interval.
+    """
+
+    claims: Mapping[Verdict, int]
+    identities: Mapping[Verdict, int]
+    on_intervals: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Assessed]) -> "Counts":
+        """Count the verdicts of these findings."""
+
+        def count(*, identity: bool) -> dict[Verdict, int]:
+            found = [r.judgement.verdict for r in rows if r.finding.identity is identity]
+            return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
+
+        decided = [r.statistic for r in rows if r.statistic is not None and not r.judgement.code]
+        on_intervals = sum(statistic.has_interval for statistic in decided)
+        return cls(count(identity=False), count(identity=True), on_intervals)
+
+    @property
+    def expected_false(self) -> float:
+        """Verdicts expected to be wrong by chance: an interval misses its margin's end by 0.025."""
+        return 0.025 * self.on_intervals
+
+    def text(self) -> str:
+        """The counts in words."""
+        parts = []
+        kinds = ((self.claims, "claim"), (self.identities, "identity"))
+        for counts, name in kinds:
+            total = sum(counts.values())
+            if total:
+                plural = f"{name}s" if name == "claim" else "identities and checks of records"
+                each = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+                parts.append(f"{total} {name if total == 1 else plural}: {each}")
+        if self.on_intervals:
+            parts.append(
+                f"{self.on_intervals} of these verdicts rest on 95 % intervals; about "
+                f"{self.expected_false:.1g} of them are expected to be wrong by chance (0.025 each)"
+            )
+        return ". ".join(parts) or "no findings"
 
 
 def assess(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
-    """Judge a finding by records alone; the same records give the same verdict."""
+    """Judge a finding by records alone; the same records give the same verdict.
+
+    The records of the whole test decide. Where they lack a cell or have too few seeds, the first
+    of the smaller tests with enough seeds decides, below the setting of the claim.
+    """
     if budget in finding.untested:
-        return Assessed(finding, budget, None, Judgement("not tested", finding.untested[budget]))
+        reason = Judgement("not tested", "no test", finding.untested[budget])
+        return Assessed(finding, budget, None, reason)
+    if finding.compute is not None:
+        return _assess_fact(finding, evidence, budget)
+    attempts = (finding.cells(budget), *finding.fallbacks(budget))
+    found = [_assess_cells(finding, evidence, budget, cells) for cells in attempts]
+    tested = [each for each in found if each.statistic is not None]
+    enough = [
+        each
+        for each in tested
+        if each.statistic is not None and each.statistic.n >= finding.least_seeds
+    ]
+    return (enough or tested or found)[0]
+
+
+def _assess_cells(
+    finding: Finding, evidence: Evidence, budget: Budget, cells: tuple[Cell, ...]
+) -> Assessed:
+    rows = rows_of(evidence.frame, cells)
     try:
-        statistic = _statistic(finding, evidence, budget)
+        if finding.statistic is None or rows.empty:
+            raise Untested("none of its cells has a record")
+        statistic = finding.statistic(replace(evidence, frame=rows, asked=cells))
     except Untested as error:
-        return Assessed(finding, budget, None, Judgement("not tested", str(error)))
+        return Assessed(finding, budget, None, Judgement("not tested", "no records", str(error)))
+    shortfall = finding.setting.shortfall(_longest(rows))
+    judged = judge(
+        statistic, finding.margins[budget], finding.least_seeds, whole_setting=not shortfall
+    )
+    return Assessed(finding, budget, statistic, judged, shortfall)
+
+
+def _longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The finished rows of the longest training: the others are what it is compared with."""
+    done = select(rows)
+    return select(done, epochs=done["epochs"].max())
+
+
+def _assess_fact(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
+    try:
+        statistic = _fact_statistic(finding, evidence)
+    except Untested as error:
+        return Assessed(finding, budget, None, Judgement("not tested", "no records", str(error)))
     judged = judge(statistic, finding.margins[budget], finding.least_seeds)
     return Assessed(finding, budget, statistic, judged)
 
 
-def _statistic(finding: Finding, evidence: Evidence, budget: Budget) -> Statistic:
-    if finding.statistic is None:
-        return fact_statistic(finding, evidence)
-    cells = finding.cells(budget)
-    own = rows_of(evidence.frame, cells)
-    if own.empty:
-        raise Untested("none of its cells has a record")
-    return finding.statistic(replace(evidence, frame=own, asked=cells))
-
-
 def fact_payload(finding: Finding) -> dict[str, JsonValue]:
-    """Compute a finding that is mathematics: the payload of its record."""
+    """Compute a finding that is mathematics: the payload of its record.
+
+    Raises:
+        ValueError: cells decide this finding.
+    """
     if finding.compute is None:
         raise ValueError(f"{finding.name} is decided by cells and computes nothing itself")
     statistic, details = finding.compute()
@@ -155,22 +299,18 @@ def fact_payload(finding: Finding) -> dict[str, JsonValue]:
     }
 
 
-def fact_statistic(finding: Finding, evidence: Evidence) -> Statistic:
-    """Read the statistic of a finding of mathematics from its record.
-
-    Raises:
-        Untested: there is no record, or one of another revision.
-    """
+def _fact_statistic(finding: Finding, evidence: Evidence) -> Statistic:
+    """Read the statistic of a finding of mathematics from its record."""
     payload = evidence.facts.get(finding.fact_id)
     if payload is None:
         raise Untested("it has not been computed in this store")
     if payload.get("revision") != finding.revision:
         raise Untested("its record is of another revision of the computation")
-    value, low, high = (_number(payload[key]) for key in ("value", "low", "high"))
-    return Statistic(value, low, high, int(_number(payload["n"])), str(payload["unit"]))
+    value, low, high, n = (_number(payload[key]) for key in ("value", "low", "high", "n"))
+    return Statistic(value, low, high, int(n), str(payload["unit"]), "exact")
 
 
 def _number(value: JsonValue) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Untested(f"its record holds {value!r} where a number belongs")
+        raise Untested(f"its record holds {value!r} instead of a number")
     return float(value)

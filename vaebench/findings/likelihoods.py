@@ -1,6 +1,7 @@
 """Findings about likelihood families, binarisation and what is called an ELBO."""
 
 import math
+from dataclasses import replace
 
 from vaebench.findings.evidence import (
     Evidence,
@@ -14,9 +15,8 @@ from vaebench.findings.evidence import (
     share_of,
     values_of,
 )
-from vaebench.findings.finding import Budget, Finding
-from vaebench.findings.settings import cells_of
-from vaebench.findings.theory import same
+from vaebench.findings.finding import Finding, same
+from vaebench.findings.settings import IWAE, MLP, Budget, Setting, cells_of
 from vaebench.findings.verdict import Margin, Statistic, Untested
 from vaebench.grid.cell import Cell
 
@@ -135,7 +135,20 @@ def _images(budget: Budget) -> tuple[str, ...]:
     return ("digits",) if budget == "quick" else ("mnist",)
 
 
-_DIGITS: dict[Budget, str] = {"quick": "8×8 digits, where the source has MNIST"}
+_BINARISED = replace(
+    IWAE,
+    text=f"{IWAE.text}; one draw of the pixels against a new one at each visit",
+    data={**IWAE.data, "binarization": ("dynamic", "static")},
+)
+_GREY = Setting(
+    "MNIST in grey levels under a cross-entropy, 784-400-20, Adam 1e-3, batch 128, 10 epochs",
+    data={"dataset": ("mnist",), "binarization": ("none",), "likelihood": ("bernoulli",)},
+    network={"architecture": ("mlp",), "hidden": ((400,),), "latent_dim": (20,)},
+    optimizer={"learning_rate": (1e-3,), "batch_size": (128,)},
+    initialization={"initialization": ("default",)},
+    iterations=4_690,
+)
+"""The VAE example of PyTorch (pytorch/examples)."""
 
 LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
     Finding(
@@ -145,10 +158,10 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "derived from Loaiza-Ganem & Cunningham 2019",
         ("A25",),
         "smallest gain of ELBO from clip 1e-2 to 1e-4 to 1e-6",
-        same(Margin(low=0.0, strict=True)),
+        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
+        setting=MLP,
         statistic=_clip_matters,
         cells=_clip_cells,
-        truncation=_DIGITS,
     ),
     Finding(
         "clip-matters-less-dequantised",
@@ -158,9 +171,9 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         ("A25",),
         "size of the gain from clip 1e-2 to 1e-6 on dequantised data, over that on exact zeros",
         same(Margin(high=0.5)),
+        setting=MLP,
         statistic=_clip_matters_less,
         cells=_clip_cells,
-        truncation=_DIGITS,
     ),
     Finding(
         "fixed-binarisation-costs",
@@ -169,13 +182,11 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "Burda et al. 2016, Tables 1 and 3",
         ("B07",),
         "ELBO trained on fresh draws minus ELBO trained on one draw",
-        {"quick": Margin(low=0.0, strict=True), "full": Margin(1.2, 3.0)},
+        {"quick": Margin(low=0.1), "full": Margin(1.2, 3.0)},
+        setting=_BINARISED,
         statistic=_fixed_costs,
         cells=_binarized_cells,
-        truncation={
-            "quick": "8×8 digits and 60 epochs: only the sign is tested",
-            "full": "60 epochs of 3,280, and the ELBO in place of L_5000",
-        },
+        proxy="the ELBO in place of L_5000",
     ),
     Finding(
         "fixed-binarisation-overfits",
@@ -184,13 +195,11 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "Burda et al. 2016, Table 3 and Sec. 5",
         ("B07",),
         "train-test gap of the ELBO on one draw minus that on fresh draws",
-        {"quick": Margin(low=0.0, strict=True), "full": Margin(low=1.0)},
+        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
+        setting=_BINARISED,
         statistic=_fixed_overfits,
         cells=_binarized_cells,
-        truncation={
-            "quick": "8×8 digits and 60 epochs: only the sign is tested",
-            "full": "60 epochs of 3,280",
-        },
+        proxy="the ELBO in place of L_5000",
     ),
     Finding(
         "posterior-mean-flatters",
@@ -200,9 +209,9 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         ("B22",),
         "reconstruction error with z sampled minus that at the posterior mean",
         {"quick": Margin(low=0.5), "full": Margin(5.0, 11.0)},
+        setting=_GREY,
         statistic=_flatters,
         cells=_grey_cells,
-        truncation={"quick": "8×8 digits, where the source has 28×28 images"},
     ),
     Finding(
         "grey-entropy-floor",
@@ -216,6 +225,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         cells=_grey_cells,
         least_seeds=1,
         data=_images,
+        identity=True,
     ),
     Finding(
         "better-than-blind",
@@ -224,7 +234,8 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         "exact bound of the data",
         ("T18", "A20"),
         "smallest distance of a cell's error below the z-blind decoder",
-        same(Margin(low=0.0, strict=True)),
+        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
+        setting=_GREY,
         statistic=_below_blind,
         cells=_grey_cells,
         least_seeds=1,
@@ -241,6 +252,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         statistic=_bits_add_up,
         cells=_binarized_cells,
         least_seeds=1,
+        identity=True,
     ),
     Finding(
         "information-below-log-n",
@@ -253,6 +265,7 @@ LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
         statistic=_below_log_count,
         cells=_binarized_cells,
         least_seeds=1,
+        identity=True,
     ),
 )
 """The findings of this module."""

@@ -13,9 +13,8 @@ from vaebench.findings.evidence import (
     data_fact,
     over_seeds,
 )
-from vaebench.findings.finding import Budget, Finding, Measured
-from vaebench.findings.settings import cells_of
-from vaebench.findings.theory import mathematics, same
+from vaebench.findings.finding import Finding, Measured, mathematics, same
+from vaebench.findings.settings import LINEAR_VAE, Budget, cells_of
 from vaebench.findings.verdict import Margin, Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
@@ -185,7 +184,7 @@ def _active_count(evidence: Evidence) -> Statistic:
     expected = recorded_spectrum(evidence, dataset).active_units(seen, latent_dim)
     counts = by_seed(evidence.frame, "active_units", sigma=sigmas[0])
     worst = float((counts - expected).abs().max())
-    return Statistic(worst, math.nan, math.nan, len(counts), "units")
+    return Statistic(worst, math.nan, math.nan, len(counts), "units", "extreme")
 
 
 def _survives_below(evidence: Evidence) -> Statistic:
@@ -220,10 +219,10 @@ def _with_cells(
         statements,
         measure,
         same(margin),
-        statistic=statistic,
+        LINEAR_VAE,
+        statistic,
         cells=_linear_cells,
         data=lambda budget: ("digits",) if budget == "quick" else ("mnist",),
-        truncation={"quick": "8×8 digits and 8 latents, where the sources have MNIST"},
     )
 
 

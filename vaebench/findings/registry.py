@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from vaebench.errors import UnknownFinding
+from vaebench.findings.collapse import COLLAPSE
 from vaebench.findings.estimators import ESTIMATORS
 from vaebench.findings.finding import Finding
 from vaebench.findings.latent import LATENT
@@ -16,7 +17,16 @@ from vaebench.grid.values import closest
 
 __all__ = ["FINDINGS", "families", "finding_lines", "select_findings"]
 
-_ALL = (*LATENT, *SIGMA, *LIKELIHOOD_FINDINGS, *ESTIMATORS, *SAMPLES, *LINEAR, *THEORY)
+_ALL = (
+    *LATENT,
+    *SIGMA,
+    *LIKELIHOOD_FINDINGS,
+    *ESTIMATORS,
+    *SAMPLES,
+    *COLLAPSE,
+    *LINEAR,
+    *THEORY,
+)
 
 FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in _ALL})
 """Every finding by its name."""

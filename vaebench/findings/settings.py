@@ -1,13 +1,152 @@
-"""The settings that findings share: equal cells are trained once, whichever finding asks."""
+"""Settings of claims, and the cells that findings share."""
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
-from vaebench.findings.finding import Budget
+import pandas as pd
+
+from vaebench.analysis.labels import value_text
 from vaebench.grid.cell import Cell
 
-__all__ = ["SEEDS", "cells_of"]
+__all__ = [
+    "ANY",
+    "BUDGETS",
+    "IWAE",
+    "LINEAR_VAE",
+    "MLP",
+    "PART_NAMES",
+    "SEEDS",
+    "TUTORIAL_NETWORK",
+    "VAE_OF_MNIST",
+    "Budget",
+    "Setting",
+    "cells_of",
+]
+
+Budget = Literal["quick", "full"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+
+PART_NAMES = ("data", "network", "optimizer", "initialization", "iterations")
+"""The parts of a setting."""
+
+Accepted = Mapping[str, tuple[object, ...]]
+"""Axis -> its value in the claim, then the values that are at least as strong."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a claim was made for.
+
+    Each part maps an axis to the values that meet it: that of the publication first, then those
+    that are at least as strong. Axes that are not named do not matter to the claim.
+
+    Attributes:
+        text: the setting in words.
+        data, network, optimizer, initialization: accepted values, by axis.
+        iterations: the least number of training steps; 0 for training to convergence.
+        published: whether a publication states the setting; if not, this project chose it.
+    """
+
+    text: str
+    data: Accepted = field(default_factory=dict)
+    network: Accepted = field(default_factory=dict)
+    optimizer: Accepted = field(default_factory=dict)
+    initialization: Accepted = field(default_factory=dict)
+    iterations: int = 0
+    published: bool = True
+
+    def shortfall(self, rows: pd.DataFrame) -> dict[str, str]:
+        """The parts that these records do not meet, each with what differs.
+
+        Args:
+            rows: rows of the tidy frame, one a cell.
+        """
+        found = {}
+        for part in PART_NAMES[:-1]:
+            differs = [
+                f"{axis} {value_text(value)} for {value_text(accepted[0])}"
+                for axis, accepted in getattr(self, part).items()
+                for value in rows[axis].map(value_text).unique()
+                if value not in {value_text(each) for each in accepted}
+            ]
+            if differs:
+                found[part] = ", ".join(differs)
+        steps = [
+            int(epochs) * math.ceil(images / batch)
+            for epochs, images, batch in zip(
+                rows["epochs"], rows["data_train"], rows["batch_size"], strict=True
+            )
+            if math.isfinite(images)
+        ]
+        if self.iterations and min(steps, default=0) < self.iterations:
+            found["iterations"] = f"{min(steps, default=0):,} steps of {self.iterations:,}"
+        return found
+
+
+ANY = Setting("any model and data", published=False)
+"""For claims that hold for every model; mathematics and checks of records."""
+
+_DYNAMIC_MNIST: Accepted = {
+    "dataset": ("mnist",),
+    "binarization": ("dynamic",),
+    "likelihood": ("bernoulli",),
+}
+_ADAM: Accepted = {"learning_rate": (1e-3,), "weight_decay": (0.0,)}
+_TORCH: Accepted = {"initialization": ("default",)}
+
+VAE_OF_MNIST = Setting(
+    "MNIST binarised dynamically, 784-256-z, Adam 1e-3, batch 100, PyTorch's initial weights, "
+    "60,000 steps (100 epochs); the steps and the batch of the tutorial",
+    data=_DYNAMIC_MNIST,
+    network={"architecture": ("mlp",), "hidden": ((256,), (400,), (500,))},
+    optimizer={**_ADAM, "batch_size": (100,)},
+    initialization=_TORCH,
+    iterations=60_000,
+    published=False,
+)
+"""For claims about a VAE in general."""
+
+TUTORIAL_NETWORK = Setting(
+    "MNIST in grey levels under a sigmoid cross-entropy, 784-1000-500-250-z and back, Adam 1e-3 "
+    "with beta1 = 0, weight decay 5e-4, batch 100, sparse Gaussian initial weights, 60,000 steps",
+    data={"dataset": ("mnist",), "binarization": ("none",), "likelihood": ("bernoulli",)},
+    network={"architecture": ("tutorial",), "hidden": ((1000, 500, 250),)},
+    optimizer={"learning_rate": (1e-3,), "weight_decay": (5e-4,), "batch_size": (100,)},
+    initialization={"initialization": ("sparse",)},
+    iterations=60_000,
+)
+"""The network and the solver that the tutorial published (github.com/cdoersch/vae_tutorial)."""
+
+MLP = Setting(
+    "MNIST, 784-400-20 or wider, Adam 1e-3, batch 128, PyTorch's initial weights, 9,380 steps "
+    "(20 epochs)",
+    data={"dataset": ("mnist",)},
+    network={"architecture": ("mlp",), "hidden": ((400,), (500,), (512,))},
+    optimizer={"learning_rate": (1e-3,), "batch_size": (128, 100)},
+    initialization=_TORCH,
+    iterations=9_380,
+    published=False,
+)
+"""For claims about sigma, likelihoods and codes whose source states no setting."""
+
+IWAE = Setting(
+    "MNIST binarised dynamically, 784-200-200-50 tanh, Adam in eight stages from 1e-3 to 1e-4, "
+    "batch 20, 9,840,000 steps (3,280 epochs)",
+    data=_DYNAMIC_MNIST,
+    network={"hidden": ((200, 200),), "activation": ("tanh",), "latent_dim": (50,)},
+    optimizer={"learning_rate_schedule": ("iwae",), "batch_size": (20,)},
+    iterations=9_840_000,
+)
+"""Burda et al. 2016, Sec. 5 and Table 1, one stochastic layer."""
+
+LINEAR_VAE = Setting(
+    "a linear VAE on any images, trained to convergence",
+    network={"architecture": ("linear",), "likelihood": ("gaussian",)},
+    published=False,
+)
 
 SEEDS: Mapping[Budget, tuple[int, ...]] = {"quick": (0, 1, 2, 3, 4), "full": (0, 1, 2)}
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from scipy import integrate, stats
 from scipy.special import logsumexp
 
-from vaebench.findings.finding import BUDGETS, Budget, Finding, Measured
+from vaebench.findings.finding import Finding, Measured, mathematics
 from vaebench.findings.verdict import Margin, Statistic
 from vaebench.truth import gaussian
 from vaebench.truth.images import Floats
@@ -27,35 +27,6 @@ from vaebench.truth.one_dimensional import (
 __all__ = ["THEORY", "absorption_error", "log_normaliser", "replication_error", "score_ratio"]
 
 _DRAWS = 200_000
-
-
-def same(margin: Margin) -> dict[Budget, Margin]:
-    """One margin for every budget."""
-    return dict.fromkeys(BUDGETS, margin)
-
-
-def mathematics(
-    name: str,
-    family: str,
-    claim: str,
-    source: str,
-    statements: tuple[str, ...],
-    measure: str,
-    margin: Margin,
-    compute: Callable[[], Measured],
-) -> Finding:
-    """A finding that needs no cell: one margin, no seeds."""
-    return Finding(
-        name,
-        family,
-        claim,
-        source,
-        statements,
-        measure,
-        same(margin),
-        compute=compute,
-        least_seeds=1,
-    )
 
 
 def _monte_carlo(values: Floats, centre: float, unit: str) -> tuple[Statistic, float]:
@@ -312,11 +283,12 @@ THEORY: tuple[Finding, ...] = (
         "lambda-absorbed-as-printed",
         "theory",
         "With z' ~ N(0, λI), f'(z') = f(z'/λ), μ' = λμ, Σ' = λ²Σ nothing changes",
-        "Doersch 2016, Sec. 2.4.3, as the study note prints it",
+        "Doersch 2016 (versions 2 and 3), Sec. 2.4.3, as printed: λI is a covariance",
         ("T15", "A02"),
         "largest relative change of the ELBO, λ from 0.01 to 100",
         Margin(high=1e-10),
         _absorbed_as_printed,
+        identity=False,
     ),
     mathematics(
         "one-dimension-posterior",
@@ -438,6 +410,7 @@ THEORY: tuple[Finding, ...] = (
         "weights after 100 steps of gradient descent on the same noise",
         Margin(high=1e-6),
         _half_beta,
+        identity=False,
     ),
 )
 """The findings of this module."""

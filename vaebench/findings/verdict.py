@@ -1,29 +1,53 @@
-"""The one rule by which a measured number becomes a verdict on a claim."""
+"""How a measured number becomes a verdict on a claim."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["VERDICTS", "Judgement", "Margin", "Statistic", "Untested", "Verdict", "judge"]
+__all__ = [
+    "CODES",
+    "VERDICTS",
+    "Code",
+    "Judgement",
+    "Margin",
+    "Statistic",
+    "Untested",
+    "Verdict",
+    "judge",
+]
 
-Verdict = Literal["reproduced", "contradicted", "inconclusive", "not tested"]
+Verdict = Literal[
+    "reproduced",
+    "contradicted",
+    "shown at this budget",
+    "not shown at this budget",
+    "inconclusive",
+    "not tested",
+]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+Code = Literal["", "straddles", "few seeds", "not finite", "no records", "no data", "no test"]
+CODES: tuple[Code, ...] = get_args(Code)
+"""Why a finding is inconclusive or not tested; empty for the other verdicts."""
+
+Basis = Literal["exact", "extreme", "seeds", "images", "seeds and images"]
 
 
 class Untested(LookupError):
-    """What a statistic needs has not been measured; the message says what."""
+    """The records lack something that a statistic needs; the message says what."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """What was measured of a claim.
+    """The measured number of a claim.
 
     Attributes:
         value: the number, in `unit`.
-        low, high: ends of its 95 % interval; NaN where one seed has none. Exact mathematics and
-            Monte Carlo with its own error bring ends of their own.
-        n: seeds behind it; of an extreme over cells, the cells; 1 for exact mathematics.
-        unit: of all three.
+        low, high: ends of its 95 % interval; NaN where one seed has none.
+        n: number of seeds; for an extreme over cells, the number of cells; 1 if exact.
+        unit: unit of `value`, `low` and `high`.
+        basis: what the interval holds: the spread over seeds, the sampling error of the test
+            images, or both. An `extreme` over cells and an `exact` number have no interval.
     """
 
     value: float
@@ -31,20 +55,28 @@ class Statistic:
     high: float
     n: int
     unit: str
+    basis: Basis = "seeds"
 
     @classmethod
     def exact(cls, value: float, unit: str) -> "Statistic":
-        """A number that has no spread."""
-        return cls(value, value, value, 1, unit)
+        """A number without a spread."""
+        return cls(value, value, value, 1, unit, "exact")
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether a verdict on this number rests on an interval."""
+        return self.basis not in ("exact", "extreme") and self.low < self.high
 
 
 @dataclass(frozen=True)
 class Margin:
-    """Where a statistic must lie for its claim to hold; fixed before any run.
+    """Where a statistic must lie for its claim to hold.
 
-    The ends are included, unless ``strict``, which a margin with one end may be: a claim that
-    something has an effect does not hold where the effect is exactly none. Raises ValueError unless
-    low <= high and one end, of a strict one only one, is finite.
+    The ends are included, unless ``strict``: an identity such as "the bound rises" does not hold
+    where the step is exactly 0.
+
+    Raises:
+        ValueError: low > high, no finite end, or two finite ends with ``strict``.
     """
 
     low: float = -math.inf
@@ -74,13 +106,13 @@ class Margin:
         return f"{self.low:g} to {self.high:g}"
 
     def holds(self, low: float, high: float) -> bool:
-        """Whether the whole of an interval lies inside."""
+        """Whether the whole interval lies inside the margin."""
         if self.strict:
             return self.low < low and high < self.high
         return self.low <= low and high <= self.high
 
     def misses(self, low: float, high: float) -> bool:
-        """Whether the whole of an interval lies outside, on one side."""
+        """Whether the whole interval lies outside the margin, on one side."""
         if self.strict:
             return high <= self.low or low >= self.high
         return high < self.low or low > self.high
@@ -88,29 +120,36 @@ class Margin:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and, where it is neither reproduced nor contradicted, why."""
+    """A verdict; its code and reason say why a finding is inconclusive or not tested."""
 
     verdict: Verdict
+    code: Code = ""
     reason: str = ""
 
 
-def judge(statistic: Statistic, margin: Margin, least_seeds: int) -> Judgement:
-    """Return `reproduced` where the whole interval lies inside the margin, `contradicted` where
-    the whole of it lies outside on one side, and else `inconclusive`.
+def judge(
+    statistic: Statistic, margin: Margin, least_seeds: int, *, whole_setting: bool = True
+) -> Judgement:
+    """Compare the interval of a statistic with a margin.
 
-    Fewer seeds than `least_seeds` decide nothing. A single number without an interval stands for
-    itself where one seed is enough, as where a published value has a tolerance of its own.
+    The claim holds where the whole interval lies inside the margin, and fails where the whole
+    interval lies outside on one side; otherwise, or with fewer than `least_seeds` seeds, the
+    finding is inconclusive. A single number without an interval is compared itself.
+
+    Args:
+        whole_setting: whether the records meet the whole setting of the claim. If not, the verdict
+            is only about the present budget.
     """
     if not math.isfinite(statistic.value):
-        return Judgement("inconclusive", "the statistic is not finite")
+        return Judgement("inconclusive", "not finite", "the statistic is not finite")
     if statistic.n < least_seeds:
         seeds = "1 seed" if statistic.n == 1 else f"{statistic.n} seeds"
-        return Judgement("inconclusive", f"{seeds}, and it needs {least_seeds}")
+        return Judgement("inconclusive", "few seeds", f"{seeds}; the test needs {least_seeds}")
     low, high = statistic.low, statistic.high
     if math.isnan(low) or math.isnan(high):
         low = high = statistic.value
     if margin.holds(low, high):
-        return Judgement("reproduced")
+        return Judgement("reproduced" if whole_setting else "shown at this budget")
     if margin.misses(low, high):
-        return Judgement("contradicted")
-    return Judgement("inconclusive", "the interval straddles the margin")
+        return Judgement("contradicted" if whole_setting else "not shown at this budget")
+    return Judgement("inconclusive", "straddles", "the interval straddles the margin")

@@ -16,11 +16,12 @@ from vaebench.analysis.comparability import groups
 from vaebench.analysis.frame import outdated_notes
 from vaebench.analysis.labels import drawable
 from vaebench.analysis.summary import number
-from vaebench.findings.evidence import Evidence, rows_of, select
-from vaebench.findings.finding import Assessed
-from vaebench.findings.latent import LATENT, latent_cells
-from vaebench.findings.story import latent_story
-from vaebench.findings.verdict import VERDICTS, Margin, Statistic, Untested
+from vaebench.findings.evidence import Evidence, rows_of
+from vaebench.findings.finding import Assessed, Counts
+from vaebench.findings.latent import LATENT
+from vaebench.findings.ledger import ledger
+from vaebench.findings.story import latent_rows, latent_story
+from vaebench.findings.verdict import Margin, Statistic
 from vaebench.plots import figures, pictures, plane_figures
 from vaebench.plots.figures import Drawn
 from vaebench.plots.keys import Keys
@@ -31,16 +32,22 @@ from vaebench.report.facts import facts
 from vaebench.report.page import Picture, render
 from vaebench.system.disk import naming
 
-__all__ = ["counted", "measured_text", "write_findings_page"]
+__all__ = ["measured_text", "write_findings_page"]
 
 _SHOWN_SIZES = (2, 8, 100, 10_000)
-_COLOUR = {"reproduced": 2, "contradicted": 3}
+_COLOUR = {
+    "reproduced": 2,
+    "shown at this budget": 2,
+    "contradicted": 3,
+    "not shown at this budget": 3,
+}
 _FAMILY_TITLES = {
     "latent-dim": "The size of the latent space",
     "sigma": "Sigma",
     "likelihood": "Likelihoods and bounds",
     "iwae": "Importance-weighted bounds",
     "samples": "Samples and codes",
+    "collapse": "Latents that are not used",
     "linear": "The linear VAE, of which everything is known",
     "theory": "Mathematics of the tutorial",
 }
@@ -60,6 +67,8 @@ class _Row:
     verdict: str
     reason: str
     truncation: str
+    setting: str
+    definition: str
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,6 @@ def measured_text(statistic: Statistic | None) -> str:
     return f"{text} {statistic.unit}"
 
 
-def counted(rows: Sequence[Assessed]) -> str:
-    """How many findings have each verdict, in words."""
-    found = [row.judgement.verdict for row in rows]
-    told = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
-    return f"{len(rows)} finding{'' if len(rows) == 1 else 's'}: {', '.join(told) or 'none'}"
-
-
 def _row(each: Assessed) -> _Row:
     finding, statistic = each.finding, each.statistic
     return _Row(
@@ -107,6 +109,8 @@ def _row(each: Assessed) -> _Row:
         verdict=each.judgement.verdict,
         reason=each.judgement.reason,
         truncation=each.truncation,
+        setting=finding.setting.text,
+        definition=entry.text() if (entry := ledger().get(finding.name)) else "",
     )
 
 
@@ -195,14 +199,6 @@ def _nearest(sizes: Sequence[int]) -> list[int]:
     return sorted(set(found))
 
 
-def _latent_frame(evidence: Evidence, budget: str) -> pd.DataFrame:
-    cells = latent_cells("full" if budget == "full" else "quick")
-    try:
-        return select(rows_of(evidence.frame, cells))
-    except Untested:
-        return pd.DataFrame()
-
-
 def _latent_pictures(album: _Album, evidence: Evidence, frame: pd.DataFrame) -> Iterator[Picture]:
     """The curve, rate and distortion, active units, KL by dimension, maps and samples."""
     if frame.empty:
@@ -283,7 +279,7 @@ def write_findings_page(
     """
     budget = rows[0].budget if rows else "quick"
     about_latents = any(each.finding.family == LATENT[0].family for each in rows)
-    latent = _latent_frame(evidence, budget) if about_latents else pd.DataFrame()
+    latent = latent_rows(evidence, budget) if about_latents else pd.DataFrame()
     told = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
     keys = Keys(() if latent.empty else latent["latent_dim"])
     with drawing(), TemporaryDirectory() as aside:
@@ -291,7 +287,7 @@ def write_findings_page(
         text = render(
             "findings.html.j2",
             title=title,
-            lead=f"Published claims, tested with the {budget} budget. {counted(rows)}.",
+            lead=f"Published claims, tested with the {budget} budget. {Counts.of(rows).text()}.",
             notes=outdated_notes(_used(rows, evidence)),
             facts=facts(_used(rows, evidence)),
             story=latent_story(told, rows) if about_latents else (),

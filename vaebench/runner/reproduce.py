@@ -13,9 +13,10 @@ from vaebench.analysis.frame import outdated_notes, read_results
 from vaebench.data.catalog import FILE_SETS, locate
 from vaebench.errors import DataInvalid, DataMissing, UsageError
 from vaebench.findings.evidence import Evidence, rows_of
-from vaebench.findings.finding import BUDGETS, Assessed, Budget, Finding, assess, fact_payload
+from vaebench.findings.finding import Assessed, Finding, assess, fact_payload
 from vaebench.findings.linear import LINEAR_SIZES
 from vaebench.findings.registry import select_findings
+from vaebench.findings.settings import BUDGETS, Budget
 from vaebench.findings.verdict import Judgement
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
@@ -148,7 +149,7 @@ def _judged(
     missing = sorted(_needs(finding, budget) & set(absent))
     if judged.judgement.verdict == "not tested" and missing:
         reason = absent[missing[0]].splitlines()[0].removesuffix(".")
-        return Assessed(finding, budget, None, Judgement("not tested", reason))
+        return Assessed(finding, budget, None, Judgement("not tested", "no data", reason))
     return judged
 
 
