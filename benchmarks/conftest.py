@@ -1,4 +1,4 @@
-"""What every file of benchmark results says beside the times: the machine, and what failed."""
+"""Adds the machine and the failures to every file of benchmark results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember each benchmark that failed, whether it was measured before that or not."""
+    """Record each benchmark that failed, also one that failed after it was measured."""
     report = yield
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -38,5 +38,5 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Keep what failed beside what was measured: a number that is missing has its reason."""
+    """Record the failures, so that a missing number has a reason."""
     output_json["failures"] = config.stash[_FAILURES]

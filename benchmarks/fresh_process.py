@@ -1,4 +1,4 @@
-"""What a command costs in a process of its own: wall time, CPU time and peak memory."""
+"""Measures a command in a fresh process: wall time, CPU time and peak memory."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 __all__ = ["Cost", "cost_of", "vaebench"]
 
-# A process inherits the peak memory of the one that starts it, so a small one stands between.
+# A process inherits the peak memory of its parent, so a small process starts the command.
 _LAUNCHER = """
 import json, resource, subprocess, sys, time
 begin = time.perf_counter()
@@ -26,9 +26,9 @@ open(sys.argv[1], "w").write(json.dumps(cost))
 
 @dataclass(frozen=True)
 class Cost:
-    """A command's exit code, output and cost: seconds of wall and CPU time, peak bytes resident.
+    """Exit code, output and cost of a command: wall and CPU time in s, peak resident bytes.
 
-    CPU time counts the command's own children too; the peak is that of the largest process.
+    CPU time includes the command's children; the peak is that of the largest process.
     """
 
     code: int
@@ -39,7 +39,7 @@ class Cost:
 
 
 def cost_of(command: Sequence[str], folder: Path) -> Cost:
-    """Run a command in a folder, one thread a process, and say what it cost."""
+    """Run a command in a folder, with one thread for each process, and return its cost."""
     with TemporaryDirectory() as aside:
         told = Path(aside) / "cost.json"
         done = subprocess.run(

@@ -1,7 +1,8 @@
-"""What a training step costs on a GPU and where the time goes: `python -m benchmarks.gpu`.
+"""Time and kernels of a training step on a GPU: `python -m benchmarks.gpu`.
 
 For three designs, each with steps replayed as one graph and with steps compiled and replayed: the
-time of a step, and what the GPU itself runs in it. Data are made up, since only time is asked for.
+time of a step, and the kernels that the GPU runs in it. The data are artificial, because only the
+time matters.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from vaebench.training.loop import train
 __all__ = ["Cost", "cost", "designs", "table"]
 
 _EPOCHS, _STEPS = 8, 60
-"""Of one training; three quarters of its steps are replayed ones."""
+"""Epochs of one training and steps of an epoch; three quarters of the steps are replayed."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step of a pack costs.
+    """Cost of a training step of a pack.
 
     Attributes:
         name: the design's.
@@ -39,7 +40,7 @@ class Cost:
         step_us: median time of a step, microseconds.
         kernels: kernels and copies that the GPU runs in a step; None on a CPU.
         busy_us: how long it is busy with them, microseconds; None on a CPU.
-        compile_seconds: what compiling took.
+        compile_seconds: seconds of compiling.
         note: why steps were not replayed or not compiled; None if they were.
     """
 
@@ -66,7 +67,7 @@ def designs() -> dict[str, tuple[Cell, ...]]:
 
 
 def cost(name: str, cells: Sequence[Cell], device: str, *, compiled: bool) -> Cost:
-    """Train for some hundred steps, and look at those of one epoch with the profiler."""
+    """Train for a few hundred steps and profile those of one epoch."""
     update = {"device": device, "epochs": _EPOCHS, "learning_rate_schedule": "constant"}
     cells = [cell.model_copy(update=update) for cell in cells]
     pixels = training_pixels(cells[0], _STEPS * cells[0].batch_size)
@@ -118,7 +119,7 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def main() -> int:
-    """Print the table; 1 where there is no such device."""
+    """Print the table; return 1 if the device is absent."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     device = parser.parse_args().device

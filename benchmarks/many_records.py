@@ -1,8 +1,8 @@
-"""A store as a run of 10,000 cells leaves it, made of the committed reference records.
+"""Makes a store like that of a run of 10,000 cells, from the committed reference records.
 
 Every record is one of `results/reference/quick` with another cell: its own identity, its numbers
-moved a little, its arrays those of a reference cell of the same latent size. The store is written
-through `Store`, so it is as valid as one that was trained.
+changed slightly, its arrays those of a reference cell of the same latent dimension. The store is
+written through `Store`, so it is as valid as a trained one.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ _DIVERGED_EVERY = 200
 
 
 class _Unsynced(Files):
-    """Files whose writes the system may keep in memory: nothing is lost that matters here."""
+    """Files that are not synchronised to disk, which is faster and safe enough here."""
 
     def sync(self, descriptor: int) -> None:
         del descriptor
@@ -115,7 +115,7 @@ def _templates() -> Iterator[_Template]:
 
 
 def _lay_arrays(folder: Path, packed: bytes) -> None:
-    """A record that names arrays keeps those in its folder, so packing them anew is saved."""
+    """Write arrays that are packed already; the store keeps the arrays that a record names."""
     folder.mkdir(parents=True)
     (folder / "arrays.npz").write_bytes(packed)
 
@@ -134,7 +134,7 @@ def _size_distance(template: Cell, cell: Cell) -> tuple[float, bool, bool]:
 
 
 def _moved(like: CellRecord, cell: Cell, name: str, draw: np.random.Generator) -> CellRecord:
-    """The record of a cell with another's numbers, moved by its latent size and at random."""
+    """The record of a cell with another cell's numbers, changed by latent dimension and noise."""
     size = 1 + 0.05 * math.log2(cell.latent_dim)
     metrics = {
         key: _scaled(each, size * draw.normal(1, 0.01)) for key, each in like.metrics.items()
@@ -150,7 +150,7 @@ def _scaled(metric: Metric, factor: float) -> Metric:
 
 
 def _diverged(record: CellRecord) -> CellRecord:
-    """The record as it stands where the loss was no longer finite: no metrics and no arrays."""
+    """The record of a diverged cell: no metrics and no arrays."""
     status = Status(state="diverged", reason="the loss is not finite at step 345", step=345)
     fields = {"status": status, "metrics": {}, "arrays_sha256": None}
     return record.model_copy(update=fields)

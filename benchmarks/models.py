@@ -1,4 +1,4 @@
-"""Small VAEs and data to time, made up from fixed seeds, so that no data set is needed."""
+"""Small VAEs and artificial data to time, from fixed seeds; no data set is needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEVELS = 256
 
 
 def cell(**axes: Any) -> Cell:
-    """A design on binarised images of MNIST's shape: 784-400-20 unless told otherwise."""
+    """A design on binarised images of MNIST's shape: 784-400-20 by default."""
     usual = {"dataset": "mnist", "binarization": "dynamic", "latent_dim": 20, "epochs": 1}
     return Cell(**{**usual, **axes})
 
@@ -40,14 +40,14 @@ def vae_of(*cells: Cell) -> VAE:
 
 
 def training_pixels(design: Cell, count: int) -> TrainingPixels:
-    """So many training images as the design sees them, on its device."""
+    """The given number of training images as the design sees them, on its device."""
     return TrainingPixels(
         images(count), _LEVELS, design.binarization, design.dequantize, device=design.device
     )
 
 
 def split_of(design: Cell, count: int) -> EvaluationSplit:
-    """So many test images as the design sees them, with ten made-up labels."""
+    """The given number of test images as the design sees them, with ten artificial labels."""
     pixels = evaluation_pixels(images(count), _LEVELS, design.binarization, design.dequantize)
     levels = effective_levels(_LEVELS, design.binarization)
     index = None if levels is None else grey_indices(pixels, levels, design.dequantize)

@@ -1,4 +1,4 @@
-"""What is measured of a trained cell: bounds, bits per dimension, samples, t-SNE, neighbours."""
+"""Times evaluation: bounds, bits per dimension, pictures, t-SNE, nearest neighbours."""
 
 from __future__ import annotations
 

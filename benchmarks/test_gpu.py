@@ -1,4 +1,4 @@
-"""What a GPU should make of it: a step as a graph and a pack of 64, against eager PyTorch there."""
+"""On a GPU: a captured step and a pack of 64 cells against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from vaebench.runner.machine import absent_device
 
 _ROUNDS = 3
 _PLAIN_EPOCHS, _PACK_EPOCHS = 100, 400
-"""A pack records its steps once, which a training of MNIST's length repays: 400 epochs of the
-workload are 4,800 steps, ten epochs of MNIST. The plain loop's steps all cost the same."""
+"""A pack captures its steps once; a training must be long enough for that to pay. 400 epochs of the
+workload are 4,800 steps, as ten epochs of MNIST. The plain loop's steps all cost the same."""
 
 
 def _ratio(plain: Workload, packed: Workload, members: int, device: str) -> float:
-    """How many times as fast as cells train as one pack as one by one in a plain loop, a step.
+    """How many times as fast cells train in one pack as one by one in a plain loop, for each step.
 
-    The plain loop trains one of them: the others would take as long. By turns, the median.
+    The plain loop trains one of them, because the others would take as long. The runs alternate;
+    the result is the median ratio.
     """
     ratios = []
     for _ in range(_ROUNDS + 1):

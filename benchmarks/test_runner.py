@@ -1,4 +1,4 @@
-"""What the runner adds to a cell: everything between one record and the next that is not work."""
+"""The time that the runner adds to a cell, outside training and evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVERHEAD_MOST = 0.05
 
 
 def _run(folder: Path, cells: int) -> RunSummary:
-    """So many cells of about a second, one at a time in one worker."""
+    """The given number of cells of about a second, one after another in one worker."""
     grid = Grid.from_dict(
         {
             "name": "overhead",
@@ -26,7 +26,7 @@ def _run(folder: Path, cells: int) -> RunSummary:
 
 
 def test_overhead_a_cell(benchmark: Any, tmp_path: Path) -> None:
-    """The difference of a long and a short run, so that starting the worker is not in it."""
+    """The difference between a long and a short run, so that starting the worker is not counted."""
     _run(tmp_path / "first", 1)  # the first run of a process also starts the server of workers
     few, many = _run(tmp_path / "few", _FEW), benchmark.pedantic(_run, (tmp_path / "many", _MANY))
     wall, work = ((_time(many, i) - _time(few, i)) / (_MANY - _FEW) for i in range(2))
@@ -37,7 +37,7 @@ def test_overhead_a_cell(benchmark: Any, tmp_path: Path) -> None:
 
 
 def _time(summary: RunSummary, which: int) -> float:
-    """Wall seconds of the run, or the seconds of work that its records tell."""
+    """Wall seconds of the run, or the seconds of work in its records."""
     spent = summary.worker_time
     assert spent is not None
     return (summary.seconds, spent.training + spent.tsne + spent.evaluation)[which]

@@ -1,4 +1,4 @@
-"""A grid of 10,000 cells: to plan it, find nothing to do, load, export and report it.
+"""Times a grid of 10,000 cells: plan, find nothing to do, load, export and report.
 
 Each command runs in a fresh process. The limits are on its CPU time, not on the wall's: a machine
 that is busy with something else makes a command late, but hardly dearer. A report's is on the
@@ -24,7 +24,7 @@ _GIGABYTE = 10**9
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the grid file `many.toml` and `store`, where every cell of it has a record."""
+    """A folder with the grid file `many.toml` and `store`, where each of its cells has a record."""
     made = tmp_path_factory.mktemp("scale")
     (made / "many.toml").write_text(GRID, encoding="utf-8")
     grid = Grid.load(made / "many.toml")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _measured(
     benchmark: Any, command: Sequence[str], folder: Path, rounds: int, by: str = "cpu_seconds"
 ) -> Cost:
-    """The round that took the least time: what disturbs a round only ever adds to it."""
+    """The round that took the least time: disturbances only add time."""
     costs: list[Cost] = []
     benchmark.pedantic(lambda: costs.append(cost_of(command, folder)), rounds=rounds)
     least = min(costs, key=attrgetter(by))
@@ -88,7 +88,7 @@ def test_export(benchmark: Any, folder: Path) -> None:
 
 
 def test_report(benchmark: Any, folder: Path) -> None:
-    """The page stays one that a browser opens at once."""
+    """The page stays small enough that a browser opens it at once."""
     command = vaebench("report", "store", "-o", "report")
     cost = _measured(benchmark, command, folder, rounds=3, by="wall_seconds")
     page = folder / "report" / "index.html"

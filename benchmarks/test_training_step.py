@@ -1,4 +1,4 @@
-"""The training step over device, precision, latent dimension, batch size and architecture.
+"""Times the training step over device, precision, latent dimension, batch size and architecture.
 
 A round is `train` over 8 steps, on a GPU ten times over, so that most are replayed. Its first call
 warms up outside the timing; each block of steps ends by reading the losses, which waits for a GPU.
@@ -38,7 +38,7 @@ def _time(benchmark: Any, *cells: Cell) -> None:
     pixels = training_pixels(design, _STEPS * design.batch_size)
     vae = vae_of(*cells)
     sources = [training_generators(each) for each in cells]
-    # A second or so each, however large the step.
+    # About a second each, whatever the size of the step.
     rounds = 3 if design.latent_dim * design.batch_size > 1e5 or design.batch_size > 2e3 else 10
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -101,6 +101,6 @@ def test_likelihood(benchmark: Any, device: str, likelihood: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("members", [1, 6, 64])
 def test_pack_of_small_cells(benchmark: Any, device: str, members: int) -> None:
-    """Cells as small as those of the `quick` grid: here the calls cost more than the numbers."""
+    """Cells as small as those of `quick`: calls cost more time than arithmetic."""
     small = {"device": device, "hidden": (32,), "latent_dim": 8, "batch_size": 32}
     _time(benchmark, *(cell(**small, seed=seed) for seed in range(members)))

@@ -1,1 +1,1 @@
-"""The same small VAE trained by vaebench and by what a person would use in its place."""
+"""The same small VAE, trained by vaebench and by the code that people use otherwise."""

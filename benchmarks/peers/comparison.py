@@ -1,4 +1,4 @@
-"""The peers by turns in one process on one core: what their steps cost against ours."""
+"""Compares the training steps of the peers with ours: alternating, in one process, on one core."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Compared", "compare", "has_bfloat16", "one_core", "table"]
 
 
 _Seconds = dict[tuple[str, tuple[int, int]], list[float]]
-"""Of each run by its name and its sizes, a round each."""
+"""Seconds of each run by its name and sizes, one number for each round."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """What is set against what: two names of runs on one network, and what is aimed at."""
+    """A comparison: the names of two runs on one network, and the aim."""
 
     theirs: str
     ours: str
@@ -38,7 +38,7 @@ class _Row:
 
     @property
     def size(self) -> tuple[int, int]:
-        """What both train: hidden units and images a batch."""
+        """Hidden units and batch size of both runs."""
         return self.hidden, self.batch_size
 
 
@@ -57,7 +57,7 @@ _ROWS = (
     _Row("JAX, jit and scan", _HALF, 400, 1.2),
     _Row("pythae, its own network", _HALF, HIDDEN),
 )
-"""How many times as fast our step is; of the products alone it is the share reached."""
+"""The aim is how many times as fast our step is; for the products alone, the share reached."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Compared:
 
     Attributes:
         name: the peer's.
-        ours_is: which of our steps it is set against; all but bfloat16 are float32.
-        theirs, ours: milliseconds a step, the median over rounds.
+        ours_is: which of our steps it is compared with; float32 unless its name says bfloat16.
+        theirs, ours: milliseconds for each step, the median over rounds.
         ratio: theirs / ours, the median over rounds of the ratio within a round.
         low, high: quartiles of that ratio.
-        target: what was aimed at.
+        target: the aim, if there is one.
     """
 
     name: str
@@ -93,7 +93,7 @@ def has_bfloat16() -> bool:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """One core and one thread for every library in this process, where the system can do that."""
+    """Use one core and one thread for every library in this process, if the system allows it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
@@ -108,7 +108,7 @@ def one_core() -> Iterator[None]:
 
 
 def compare(rounds: int, epochs: int = 20, images: Images | None = None) -> list[Compared]:
-    """Train each peer once a round, in turns, after one round that is thrown away.
+    """Train each peer once in each round; the first round is a warm-up and is discarded.
 
     Rows in bfloat16 are left out where the processor has no instructions for it.
     """

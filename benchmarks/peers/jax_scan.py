@@ -80,7 +80,7 @@ def train_jax(work: Workload, seed: int) -> tuple[float, Weights]:
     begin = time.perf_counter()
     for key_of_epoch in jax.random.split(key, work.epochs):
         state, step, losses = _epoch(state, images, key_of_epoch, step, **sizes)
-        losses.sum().item()  # the books of an epoch, as the others keep them
+        losses.sum().item()  # the sum of an epoch, as the other loops compute it
     seconds = time.perf_counter() - begin
     return seconds, _weights(state[0])
 

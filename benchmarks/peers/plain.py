@@ -1,6 +1,6 @@
-"""A plain loop in eager PyTorch: the images lie in the device's memory, every operation is a call.
+"""A plain loop in eager PyTorch, with the images in the device's memory.
 
-What a person writes who has left the DataLoader behind; on a GPU it waits for the loss each step.
+This is the usual loop without a DataLoader. On a GPU it waits for the loss at each step.
 """
 
 from __future__ import annotations

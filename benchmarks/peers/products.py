@@ -13,7 +13,7 @@ __all__ = ["time_products"]
 
 
 def time_products(work: Workload) -> float:
-    """Seconds of the products of as many steps as the workload has.
+    """Seconds of the matrix products of all steps of the workload.
 
     Four forward; backward one a layer for the weights, and one a layer but the first for the input.
     """

@@ -20,11 +20,11 @@ HIDDEN = 512
 """Width of the hidden layers of pythae's default networks."""
 
 PYTHAE_BATCH = BaseTrainerConfig().per_device_train_batch_size
-"""Images a batch where its user says nothing."""
+"""pythae's default batch size."""
 
 
 def train_pythae(work: Workload, seed: int) -> tuple[float, Weights]:
-    """Train by the trainer's own epochs; saving and the copies of the best model are left out.
+    """Train with the trainer's own epochs, without saving and without copies of the best model.
 
     Raises:
         ValueError: the workload is not of the width that pythae's default network has.

@@ -1,6 +1,6 @@
 """The loop that PyTorch's VAE example teaches: a DataLoader over images, ToTensor, BCE, Adam.
 
-Written anew after its description (github.com/pytorch/examples, vae): grey pixels with the binary
+Written from its description (github.com/pytorch/examples, vae): grey pixels with the binary
 cross entropy on a sigmoid, summed over pixels and batch, two layers for mean and log-variance, and
 the loss read as a Python number after each step.
 """

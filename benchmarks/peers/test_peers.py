@@ -1,4 +1,4 @@
-"""What a person would use in vaebench's place: as good after the same steps, and how much slower.
+"""The peers reach the same ELBO after the same steps; their times are compared with ours.
 
 Needs the extra `peers`.
 """

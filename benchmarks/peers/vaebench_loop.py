@@ -17,7 +17,7 @@ __all__ = ["train_pack", "train_vaebench"]
 def train_vaebench(
     work: Workload, seed: int, *, compiled: bool = False, precision: str = "float32"
 ) -> tuple[float, Weights]:
-    """Train one cell, a pack of one; compiled, as trainings of 5,000 steps and more are."""
+    """Train one cell; ``compiled`` as in trainings of 5,000 steps or more."""
     seconds, (weights,) = train_pack(work, [seed], compiled=compiled, precision=precision)
     return seconds, weights
 
@@ -30,7 +30,7 @@ def train_pack(
     compiled: bool = False,
     precision: str = "float32",
 ) -> tuple[float, list[Weights]]:
-    """Train cells that differ by their seeds as one program; the seconds and each one's weights.
+    """Train cells that differ in their seeds as one program; return seconds and weights.
 
     Raises:
         RuntimeError: the step was to be compiled and was not.

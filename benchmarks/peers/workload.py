@@ -1,4 +1,4 @@
-"""What every peer trains: the same network, batch, optimiser, data and number of steps."""
+"""The common task of all peers: network, batch size, optimiser, data and number of steps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LEARNING_RATE = 1e-3
 _TRAIN = 1536
 
 BATCH = 128
-"""Images a batch of the PyTorch example, and here unless another is asked for."""
+"""Batch size of the PyTorch example, the default here."""
 
 Weights = list[NDArray[np.float32]]
 """Weight ``(out, in)`` and bias of the hidden layer, the posterior's mean and log-variance as one
@@ -47,7 +47,7 @@ layer, the decoder's hidden layer and the logits: eight arrays."""
 
 @dataclass(frozen=True)
 class Workload:
-    """A VAE of one hidden layer a side on grey images with the cross entropy as loss.
+    """A VAE with one hidden layer in encoder and decoder, cross-entropy on grey images.
 
     Attributes:
         train, test: grey levels ``(N, 28, 28)`` uint8.
@@ -69,13 +69,13 @@ class Workload:
 
     @property
     def pixels(self) -> int:
-        """Pixels an image."""
+        """Pixels of an image."""
         return math.prod(self.train.shape[1:])
 
 
 Peer = Callable[[Workload, int], tuple[float, Weights]]
-"""``(workload, seed)`` to the seconds that the steps took (making the model and what is compiled
-is left out) and the final weights."""
+"""From ``(workload, seed)`` to the seconds of the steps (without building the model and compiling)
+and the final weights."""
 
 
 @cache
@@ -89,7 +89,7 @@ def _digits() -> NDArray[np.uint8]:
 
 @cache
 def _mnist() -> NDArray[np.uint8]:
-    """As many images of MNIST's training split as there are digits."""
+    """As many training images of MNIST as there are digits."""
     images = load("mnist", train_size=len(_digits())).train.images
     return images.squeeze(1).numpy()
 
@@ -99,7 +99,7 @@ _IMAGES: dict[Images, Callable[[], NDArray[np.uint8]]] = {"mnist": _mnist, "digi
 
 
 def images_here() -> Images:
-    """MNIST, as in the example that is compared with; enlarged digits where it isn't there."""
+    """MNIST, as in the PyTorch example; enlarged digits if it is not found."""
     try:
         locate("mnist")
     except DataMissing:
@@ -120,7 +120,7 @@ def workload(
 
 
 def as_cell(work: Workload, seed: int) -> Cell:
-    """The design in vaebench's words."""
+    """The design as a cell of vaebench."""
     return Cell(
         dataset="mnist",
         hidden=(work.hidden,),
@@ -134,7 +134,7 @@ def as_cell(work: Workload, seed: int) -> Cell:
 
 @torch.no_grad()
 def negative_elbo(work: Workload, weights: Weights) -> float:
-    """Mean of 16 draws of -ELBO on the test images, nats per image, by one and the same code."""
+    """Mean of 16 draws of -ELBO on the test images, nats per image; the same code for all peers."""
     vae = VAE([as_cell(work, 0)], (1, 28, 28), 256, [torch.Generator()], 1.0)
     parameters = list(vae.parameters())
     if len(parameters) != len(weights):
