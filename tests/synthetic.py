@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.metrics import METRICS
-from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status
+from vaebench.records.schema import (
+    NOT_A_LIKELIHOOD,
+    CellRecord,
+    DataFacts,
+    Environment,
+    Metric,
+    Note,
+    Status,
+)
 from vaebench.records.store import Store
 
 CHECKSUM = "0f" * 32
@@ -32,7 +40,7 @@ def support(cell: Cell) -> str:
 
 def comparable(cell: Cell) -> str:
     if cell.likelihood == "bernoulli" and cell.binarization == "none":
-        return "not a likelihood of these data"
+        return NOT_A_LIKELIHOOD
     return LIKELIHOODS[cell.likelihood].kind
 
 
@@ -63,7 +71,7 @@ def numbers(cell: Cell) -> dict[str, float | None]:
     rec = fit + 4 * family + (-60 if density else 60) + noise.normal(0, 0.8)
     kl += noise.normal(0, 0.25)
     elbo = -(rec + kl)
-    bits = None if comparable(cell).startswith("not") else 2.2 - elbo / (64 * np.log(2)) * 0.25
+    bits = None if comparable(cell) == NOT_A_LIKELIHOOD else 2.2 - elbo / (64 * np.log(2)) * 0.25
     return {
         "elbo": elbo,
         "reconstruction_error": rec,
@@ -89,13 +97,14 @@ def metrics(cell: Cell) -> dict[str, Metric]:
     found = {}
     for name, value in numbers(cell).items():
         if value is None:
-            found[name] = Metric.absent(name, why[name])
+            found[name] = Metric.absent(name, Note.of("no_probability", why[name]))
         else:
             se = 0.4 if name == "elbo" else None
             found[name] = Metric.measured(name, float(value), n=360, se=se)
     # The standard error of the ELBO is part of it, as an evaluation leaves it.
     missing = set(METRICS) - set(found) - {"iw_samples", "elbo_se"}
-    found |= {name: Metric.absent(name, "not asked for: iw_samples is 0") for name in missing}
+    unasked = Note.of("not_requested", "not asked for: iw_samples is 0")
+    found |= {name: Metric.absent(name, unasked) for name in missing}
     return found
 
 

@@ -482,7 +482,7 @@ def test_damaged_arrays_are_found(here: Path, ask: Ask) -> None:
 
 def test_the_record_of_a_newer_vaebench_is_left_alone_with_4(here: Path, ask: Ask) -> None:
     record = record_of(here / "store")
-    newer = {**json.loads(record.read_bytes()), "schema": "vaebench/record/2"}
+    newer = {**json.loads(record.read_bytes()), "schema": "vaebench/record/3"}
     record.write_text(json.dumps(newer), encoding="utf-8")
     before = record.read_bytes()
     for words in (("doctor", "store"), (*RUN, "--no-report")):
@@ -730,7 +730,7 @@ def test_a_timing_that_is_not_used_is_told_of_by_each_reader(
         store.write(sound.model_copy(update={"record_id": "timing-new", "payload": {}}))
     if fault == "of a newer record format":
         path = Path("timings/facts/timing-new/record.json")
-        newer = json.loads(path.read_bytes()) | {"schema": "vaebench/record/2"}
+        newer = json.loads(path.read_bytes()) | {"schema": "vaebench/record/3"}
         path.write_text(json.dumps(newer), encoding="utf-8")
         fault = "newer: "
     for words in (("show",), ("export", "-o", "table.csv"), ("report",)):

@@ -104,6 +104,8 @@ def test_it_is_trained_scored_and_reported(tmp_path: Path) -> None:
     assert "sech" in (page if page.is_file() else page / "index.html").read_text()
     tables = list((tmp_path / "report" / "tables").glob("*.csv"))
     rows = [
-        table for table in map(pd.read_csv, tables) if "sech" in table.astype(str).to_numpy().ravel()
+        table
+        for table in map(pd.read_csv, tables)
+        if "sech" in table.astype(str).to_numpy().ravel()
     ]
     assert len(rows) >= 2

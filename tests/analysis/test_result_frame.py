@@ -10,7 +10,7 @@ from synthetic import cells, diverged, failed, fill, metrics, record
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.frame import load_results, read_results, tidy
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -40,7 +40,9 @@ def test_every_column_of_the_contract_is_there() -> None:
 
 
 def test_a_missing_value_keeps_its_reason() -> None:
-    values = metrics(Cell()) | {"kl": Metric.absent("kl", "the encoder is a point")}
+    values = metrics(Cell()) | {
+        "kl": Metric.absent("kl", Note.of("no_density", "the encoder is a point"))
+    }
     row = tidy([(record(Cell(), metrics=values), "store")]).iloc[0]
     assert row["kl"] != row["kl"]
     assert row["kl_reason"] == "the encoder is a point"

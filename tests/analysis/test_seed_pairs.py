@@ -14,7 +14,7 @@ from vaebench.cli.console import comparison_text, store_text
 from vaebench.errors import NotComparable
 from vaebench.findings.evidence import rows_of
 from vaebench.grid.cell import Cell, cell_id
-from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Status
+from vaebench.records.schema import CellRecord, DataFacts, Environment, Metric, Note, Status
 from vaebench.records.store import Store
 from vaebench.report.overview import once
 
@@ -45,7 +45,9 @@ def record(
         ),
         status=Status(state="done") if elbo is not None else Status(state="diverged", reason=lost),
         metrics={
-            name: Metric.absent(name, lost) if elbo is None else Metric.measured(name, elbo)
+            name: Metric.absent(name, Note.of("no_density", lost))
+            if elbo is None
+            else Metric.measured(name, elbo)
             for name in ("elbo", "bits_per_dim", "train_seconds")
         }
         | {"pack_size": Metric.measured("pack_size", float(pack_size))},

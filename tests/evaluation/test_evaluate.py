@@ -177,7 +177,7 @@ def test_a_broken_model_gives_reasons_and_no_numbers(poison: float) -> None:
     zero.fixed_scale.zero_()
     result = evaluated(cell(iw_samples=3), vae=zero)
     assert result.metrics["elbo"].value is None
-    assert "gives no density" in "; ".join(result.warnings)
+    assert "gives no density" in "; ".join(note.text for note in result.warnings)
 
 
 def test_pictures_show_what_the_model_says() -> None:

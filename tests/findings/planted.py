@@ -11,7 +11,7 @@ from vaebench.findings.evidence import Evidence
 from vaebench.findings.finding import Budget, Finding
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.grid.choices import LIKELIHOODS
-from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
+from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord, DataFacts, Metric, Note, Status
 
 CHECKSUM = "0f" * 32
 Numbers = Mapping[str, float]
@@ -59,13 +59,13 @@ def record(cell: Cell, numbers: Numbers, series: Mapping[str, Sequence[float]]) 
         ),
         status=Status(state="done"),
         metrics={
-            name: Metric.absent(name, "planted")
+            name: Metric.absent(name, Note.of("not_requested", "planted"))
             if value is None
             else Metric.measured(name, float(value))
             for name, value in numbers.items()
         },
         series={name: list(values) for name, values in series.items()},
-        comparable="not a likelihood of these data" if grey else LIKELIHOODS[cell.likelihood].kind,
+        comparable=NOT_A_LIKELIHOOD if grey else LIKELIHOODS[cell.likelihood].kind,
     )
 
 

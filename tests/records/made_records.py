@@ -6,6 +6,7 @@ from vaebench.records.schema import (
     DataFacts,
     Environment,
     Metric,
+    Note,
     Status,
 )
 
@@ -33,7 +34,9 @@ def cell_record(**changes: object) -> CellRecord:
         "metrics": {
             "elbo": Metric.measured("elbo", 12.5, n=360, se=0.25),
             "kl": Metric.measured("kl", 1 / 3, n=360),
-            "knn_accuracy": Metric.absent("knn_accuracy", "the data have no labels"),
+            "knn_accuracy": Metric.absent(
+                "knn_accuracy", Note.of("no_labels", "the data have no labels")
+            ),
         },
         "series": {"train_elbo": [-3.5, None], "sigma": [0.1, 0.1]},
         "environment": Environment(versions={"python": "3.11.7", "torch": "2.13.0"}, cores=2),

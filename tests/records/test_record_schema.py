@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from vaebench.errors import NewerSchema, RecordDamaged, RecordEdited, RecordError
 from vaebench.grid.cell import Cell
 from vaebench.records import schema
-from vaebench.records.schema import CellRecord, FactRecord, Metric, Status, from_text, to_text
+from vaebench.records.schema import CellRecord, FactRecord, Metric, Note, Status, from_text, to_text
 
 RecordFactory = Callable[..., CellRecord]
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -136,7 +136,7 @@ def test_an_edit_by_hand_is_told_from_damage(make_record: RecordFactory) -> None
 
 @pytest.mark.parametrize("reseal", [True, False], ids=["our-checksum", "another-format"])
 def test_a_newer_schema_says_upgrade(make_record: RecordFactory, reseal: bool) -> None:
-    content = {**content_of(to_text(make_record())), "schema": "vaebench/record/2", "new": {}}
+    content = {**content_of(to_text(make_record())), "schema": "vaebench/record/3", "new": {}}
     del content["comparable"]
     text = sealed(content) if reseal else json.dumps(content).encode()
     with pytest.raises(NewerSchema, match="upgrade vaebench"):
@@ -212,7 +212,7 @@ def test_a_metric_is_a_finite_number(value: Any) -> None:
 def test_an_absent_metric_needs_a_reason() -> None:
     with pytest.raises(ValidationError, match="needs a reason in words"):
         Metric(value=None, unit="nats/image")
-    assert Metric.absent("kl", "delta has no KL").reason == "delta has no KL"
+    assert Metric.absent("kl", Note.of("no_density", "no KL")).why == Note.of("no_density", "no KL")
 
 
 @pytest.mark.parametrize("changes", [{"n": -1}, {"se": -0.5}])
@@ -244,3 +244,26 @@ def test_records_are_frozen(make_record: RecordFactory) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         record.grid = "other"  # type: ignore[misc]  # wrong on purpose
     assert record.cell == Cell(likelihood="gaussian", sigma=0.1)
+
+
+def test_a_warning_of_the_first_schema_gets_its_code(make_record: RecordFactory) -> None:
+    texts = {
+        "collapsed or hardly trained: the mean squared error of 0.1 is above that": "collapsed",
+        "a density on data with repeated exact values and none": "unbounded_density",
+        "Bernoulli on grey pixels is not a likelihood of these data": "not_a_likelihood",
+        "of the test images 12 were left out": "data",
+    }
+    content = content_of(to_text(make_record()))
+    old = sealed({**content, "schema": "vaebench/record/1", "warnings": list(texts)})
+    record = from_text(old)
+    assert isinstance(record, CellRecord)
+    assert {note.text: note.code for note in record.warnings} == texts
+    assert from_text(to_text(record)) == record
+
+
+def test_a_status_and_a_metric_of_the_first_schema_have_no_code(make_record: RecordFactory) -> None:
+    content = content_of(to_text(make_record()))
+    content["metrics"]["kl"] = {"value": None, "unit": "nats/image", "reason": "why"}
+    record = from_text(sealed({**content, "schema": "vaebench/record/1"}))
+    assert isinstance(record, CellRecord)
+    assert record.metrics["kl"].why == Note(code="unspecified", text="why")

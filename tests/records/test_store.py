@@ -128,7 +128,7 @@ def test_each_damage_is_named_and_blocks_no_other(store: Store, make_record: Rec
     paths["edited"].write_bytes(paths["edited"].read_bytes().replace(b"12.5", b"99.5"))
     paths["empty"].write_bytes(b"")
     paths["moved"].write_bytes(text)
-    paths["newer"].write_text(json.dumps({"schema": "vaebench/record/2"}))
+    paths["newer"].write_text(json.dumps({"schema": "vaebench/record/3"}))
     paths["zeros"].write_bytes(b"\0" * len(text))
     paths["missing-field"].write_bytes(text.replace(b'"comparable":"density",', b""))
     assert store.states() == {
@@ -156,7 +156,7 @@ def test_damage_is_quarantined_with_its_reason_and_newer_is_not_touched(
         for name in ("bad", "newer"):
             store.write(make_record(cell_id=name))
     paths = {name: store.root / "cells" / name / "record.json" for name in ("bad", "newer")}
-    newer = b'{"schema":"vaebench/record/2"}'
+    newer = b'{"schema":"vaebench/record/3"}'
     paths["newer"].write_bytes(newer)
     for number in (1, 2):
         paths["bad"].write_bytes(b"{" * number)

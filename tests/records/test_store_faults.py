@@ -12,7 +12,7 @@ from faulty_files import OPERATIONS, FaultyFiles, fails_with
 
 from vaebench.errors import StorageError
 from vaebench.records.files import Files, storing, write_whole
-from vaebench.records.schema import CellRecord
+from vaebench.records.schema import CellRecord, Note
 from vaebench.records.store import Store
 
 RecordFactory = Callable[..., CellRecord]
@@ -131,7 +131,7 @@ def test_a_real_full_device_is_told(tmp_path: Path) -> None:
 
 
 def test_a_real_file_size_limit_leaves_nothing(tmp_path: Path, make_record: RecordFactory) -> None:
-    record = make_record(warnings=["x" * 200_000])
+    record = make_record(warnings=[Note.of("data", "x" * 200_000)])
     store = Store(tmp_path / "results")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -16,6 +16,7 @@ from synthetic import cells, diverged, failed, fill, record
 
 from vaebench.errors import NothingToReport, UsageError
 from vaebench.grid.cell import Cell
+from vaebench.records.schema import Note
 from vaebench.report import report
 from vaebench.report.report import write_report
 
@@ -56,7 +57,7 @@ def parsed(page: Path) -> Nodes:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Names and messages of evil intent, a diverged cell, a failed one, a damaged one."""
     made = cells(DESIGNS, sizes=[2, 8], seeds=3)
-    records = [record(cell, grid=EVIL, warnings=[EVIL]) for cell in made[2:]]
+    records = [record(cell, grid=EVIL, warnings=[Note.of("data", EVIL)]) for cell in made[2:]]
     records += [diverged(made[0], EVIL), failed(made[1], EVIL)]
     root = fill(tmp_path_factory.mktemp("results") / "evil", records)
     torn = root / "cells" / records[-3].cell_id / "record.json"

@@ -15,7 +15,7 @@ from synthetic import cells, diverged, failed, record
 from vaebench.analysis.frame import load_results, tidy
 from vaebench.cli.console import store_text
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import Metric, Status
+from vaebench.records.schema import Metric, Note, Status
 from vaebench.records.store import Store
 from vaebench.report.export import export
 from vaebench.report.narrative import sentences
@@ -32,6 +32,8 @@ from vaebench.report.overview import (
 from vaebench.report.tables import Table, csv_text, latex, markdown, shortened
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
+
+ODD = Note.of("data", "odd")
 
 
 def table_of(text: str) -> Table:
@@ -173,7 +175,7 @@ def test_the_hidden_sigmas_are_those_of_the_audit() -> None:
 
 def test_unfinished_cells_and_warnings_are_listed() -> None:
     first, second, third = cells([GAUSSIAN], [2], 3)
-    made = [failed(first), record(second, warnings=["odd"]), record(third, warnings=["odd"])]
+    made = [failed(first), record(second, warnings=[ODD]), record(third, warnings=[ODD])]
     frame = tidy([(each, "s") for each in made])
     lost, warned = unfinished(frame), warnings_table(frame)
     assert lost is not None
@@ -190,7 +192,9 @@ def test_texts_that_differ_in_numbers_alone_are_one_kind() -> None:
     designs = [{"likelihood": "gaussian", "sigma": i / 10} for i in range(1, 8)]
     made = cells(designs, sizes=[2], seeds=1)
     texts = [f"error of {100 + i / 7:.3f} nats above 120.1" for i in range(len(made))]
-    warned = [record(c, warnings=[t, "odd"]) for c, t in zip(made, texts, strict=True)]
+    warned = [
+        record(c, warnings=[Note.of("data", t), ODD]) for c, t in zip(made, texts, strict=True)
+    ]
     table = warnings_table(tidy([(each, "s") for each in warned]), named=True)
     assert table is not None
     assert [row[:2] for row in table.rows] == [
@@ -214,16 +218,15 @@ def test_collapsed_designs_are_counted_and_not_ranked() -> None:
     made = cells([GAUSSIAN], sizes=[1, 4, 16], seeds=3)
     frame = tidy([(record(cell), "s") for cell in made])
     best = frame.groupby("latent_dim")["elbo"].mean().idxmax()
-    words = ["collapsed: the reconstruction error of 9.000 nats is above that of a decoder"]
     first = (frame["latent_dim"] == best) & (frame["seed"] == 0)
-    frame.loc[first, "warnings"] = f"odd | {words[0]}"
+    frame.loc[first, "warning_codes"] = "data collapsed"
     told = sentences(frame)
     assert f"z {best}:" not in told[0]
     assert "(2 designs compared)" in told[0]
     (sentence,) = [text for text in told if "collapsed" in text]
     assert sentence.startswith("1 of 9 finished cells collapsed")
     assert f"(gaussian, σ 0.1, z {best})" in sentence
-    every = sentences(frame.assign(warnings=words[0]))
+    every = sentences(frame.assign(warning_codes="collapsed"))
     assert not [text for text in every if "highest" in text or "fewest" in text]
 
 
@@ -286,7 +289,7 @@ def test_the_sentence_on_latent_sizes_is_of_the_best_design_and_names_its_rivals
 
 def test_a_density_without_bound_is_not_praised_without_a_word() -> None:
     frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], sizes=[4], seeds=3)])
-    warned = frame.assign(warnings="a density on data with repeated exact values and none")
+    warned = frame.assign(warning_codes="unbounded_density")
     assert "grow without bound" in sentences(warned)[0]
     assert "without bound" not in sentences(frame)[0]
 
@@ -374,7 +377,7 @@ def test_designs_that_warn_keep_their_whole_names() -> None:
     """Four sizes are not one design, however much else is in their names."""
     common = {"likelihood": "bernoulli", "hidden": (1000, 500, 250), "weight_decay": 5e-4}
     other = {"likelihood": "bernoulli", "epochs": 3, "batch_size": 50, "learning_rate": 1e-4}
-    warned = [record(cell, warnings=["odd"]) for cell in cells([common], [16, 32, 100, 10_000], 1)]
+    warned = [record(cell, warnings=[ODD]) for cell in cells([common], [16, 32, 100, 10_000], 1)]
     frame = tidy([(each, "s") for each in [*warned, *map(record, cells([other], [2], 1))]])
     table = warnings_table(frame, named=True)
     assert table is not None

@@ -7,9 +7,6 @@ from vaebench.records.store import Store
 CLOCK_UNITS = {"s", "ms", "1/s", "MiB"}
 CLOCK_ARRAYS = {"step_ms"}
 
-SECOND_TRY = "trained at a second try: "
-GONE_ON = "stopped after epoch "
-
 
 def numbers(root: Path) -> dict[str, object]:
     """Everything that must be the same bit for bit, by the cell's name."""
@@ -30,5 +27,5 @@ def _cell(store: Store, name: str) -> object:
         if key not in CLOCK_ARRAYS
     }
     # How a cell came to be trained is told beside its numbers, as the clock is.
-    warnings = [each for each in record.warnings if not each.startswith((SECOND_TRY, GONE_ON))]
+    warnings = [each for each in record.warnings if each.code not in ("retried", "resumed")]
     return record.status, metrics, record.series, warnings, arrays

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from small_grids import BASE, grid
-from stored_numbers import GONE_ON, numbers
+from stored_numbers import numbers
 
 from vaebench.errors import EngineError
 from vaebench.grid.spec import Grid
@@ -113,7 +113,9 @@ def test_a_training_that_is_stopped_is_kept_and_gone_on_with(nodes: Any, tmp_pat
     asking.join()
     assert stopped.states() == {"done": 1, "interrupted": 1}
     assert run(made, store.root, engine="ray").states() == {"done": 2}
-    assert sum(GONE_ON in word for each in store.read_all()[0] for word in each.warnings) == 1
+    assert (
+        sum(note.code == "resumed" for each in store.read_all()[0] for note in each.warnings) == 1
+    )
     run(made, whole.root, largest_pack=1)
     assert numbers(store.root) == numbers(whole.root)
 
@@ -150,7 +152,7 @@ def test_a_machine_that_leaves_is_made_up_for(
         leaving.join()
     assert summary.states() == {"done": 4}
     records, _ = Store(tmp_path).read_all()
-    assert sum("second try" in word for each in records for word in each.warnings) == 1
+    assert sum(note.code == "retried" for each in records for note in each.warnings) == 1
 
 
 def test_a_device_that_a_machine_lacks_is_unavailable(nodes: Any, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from vaebench.analysis.columns import unit
 from vaebench.analysis.labels import is_missing, ordered, plain, slug, value_text
 from vaebench.errors import NotComparable
+from vaebench.records.schema import NOT_A_LIKELIHOOD
 
 __all__ = [
     "Group",
@@ -91,7 +92,7 @@ def basis(metric: str) -> tuple[str, ...]:
 
 def is_bound(frame: pd.DataFrame) -> bool:
     """Whether each row's likelihood is one of its data, so that its ELBO bounds log p(x)."""
-    return not frame["comparable"].astype(str).str.startswith("not").any()
+    return not (frame["comparable"] == NOT_A_LIKELIHOOD).any()
 
 
 def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str | None:

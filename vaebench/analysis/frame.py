@@ -67,6 +67,7 @@ _LAST_COLUMNS: Final = (
     "versions",
     "commit",
     "warnings",
+    "warning_codes",
     "network_sha256",
     "store",
     "outdated",
@@ -87,10 +88,11 @@ NOT_MEASURED: Final = "not measured"
 
 @dataclass(frozen=True)
 class Damaged:
-    """A record that is not used, and why."""
+    """A record that is not used, why, and whether a newer vaebench wrote it."""
 
     name: str
     reason: str
+    newer: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         "driver": environment.driver,
         "versions": versions or None,
         "commit": environment.commit,
-        "warnings": " | ".join(record.warnings) or None,
+        "warnings": " | ".join(note.text for note in record.warnings) or None,
+        "warning_codes": " ".join(note.code for note in record.warnings) or None,
         "network_sha256": record.network_sha256,
         "store": store,
         "outdated": _outdated(record),
@@ -382,7 +385,9 @@ def read_results(paths: Sequence[Path]) -> Results:
     rows = dict(zip(frame["cell_id"][::-1], frame["store"][::-1], strict=True))
     homes = {cell: there[cell, name].store for cell, name in rows.items()}
     series = {cell: there[cell, name].series for cell, name in rows.items()}
-    damaged = tuple(Damaged(each.name, f"{each.kind}: {each.reason}") for each in damages)
+    damaged = tuple(
+        Damaged(each.name, f"{each.kind}: {each.reason}", each.kind == "newer") for each in damages
+    )
     return Results(frame, series, _reader(homes), damaged, tuple(map(str, damages)))
 
 

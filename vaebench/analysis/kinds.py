@@ -7,14 +7,14 @@ from typing import Final
 import pandas as pd
 
 from vaebench.analysis.labels import design_label, plain, reading_order, varying
+from vaebench.records.schema import WarningCode
 
-__all__ = ["collapsed", "common_text", "kind", "named_designs"]
+__all__ = ["common_text", "kind", "named_designs", "warned"]
 
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w])")
 _NAMED: Final = 5
 _LONGEST: Final = 300
 """Letters of a design's name."""
-_COLLAPSED: Final = "collapsed"
 
 
 def kind(text: str) -> str:
@@ -51,7 +51,7 @@ def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = _NAMED) -
     return "; ".join(names[:most]) + more
 
 
-def collapsed(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which cells warn that their decoder does no better than one that ignores the code."""
-    said = frame["warnings"].fillna("").astype(str).str.split(" | ", regex=False)
-    return said.map(lambda texts: any(text.startswith(_COLLAPSED) for text in texts)).astype(bool)
+def warned(frame: pd.DataFrame, code: WarningCode) -> "pd.Series[bool]":
+    """Return which rows have a warning with this code."""
+    codes = frame["warning_codes"].fillna("").astype(str).str.split()
+    return codes.map(lambda found: code in found).astype(bool)

@@ -202,7 +202,7 @@ def record_text(record: CellRecord) -> str:
         ]
     lines += ["", "metrics (mean +- standard error over n)"]
     lines += [f"  {name:<30} {_metric(metric)}" for name, metric in record.metrics.items()]
-    lines += [f"warning: {warning}" for warning in record.warnings]
+    lines += [f"warning: {warning.text}" for warning in record.warnings]
     environment = record.environment
     if environment.versions:
         versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())

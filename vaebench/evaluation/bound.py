@@ -15,11 +15,11 @@ from vaebench.model.likelihoods import LevelEdges
 from vaebench.model.objective import Draw, draw
 from vaebench.model.posterior import Delta, Posterior
 from vaebench.model.vae import VAE
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "selection_metrics", "why_no_bits"]
 
-_NOT_FINITE = "the value is not finite"
+_NOT_FINITE = Note.of("not_finite", "the value is not finite")
 
 
 @dataclass(frozen=True)
@@ -173,17 +173,20 @@ def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
     )
 
 
-def why_no_bits(cell: Cell, split: EvaluationSplit) -> str | None:
-    """Why bits_per_dim has no meaning for a cell; None where it has one."""
+def why_no_bits(cell: Cell, split: EvaluationSplit) -> Note | None:
+    """Return why bits_per_dim has no meaning for a cell; None where it has one."""
     if cell.posterior == "delta":
-        return "a delta posterior has no KL, hence no ELBO and no code length"
+        text = "a delta posterior has no KL, hence no ELBO and no code length"
+        return Note.of("no_density", text)
     if split.levels is None:
-        return "the data are real-valued: there are no grey levels to give a probability to"
+        text = "the data are real-valued: there are no grey levels to give a probability to"
+        return Note.of("no_levels", text)
     if not LIKELIHOODS[cell.likelihood].fits(split.levels):
-        return (
+        text = (
             f"a Bernoulli gives no probability to {split.levels} grey levels: binarise the "
             "pixels, or use another family"
         )
+        return Note.of("no_probability", text)
     return None
 
 
@@ -226,8 +229,8 @@ def selection_metrics(
     held_out = _by_image(cell, *test)
     selection = held_out if valid is None else _by_image(cell, *valid)
     if valid is None:
-        selection = {n: v if isinstance(v, str) else v[0::2] for n, v in held_out.items()}
-        held_out = {n: v if isinstance(v, str) else v[1::2] for n, v in held_out.items()}
+        selection = {n: v if isinstance(v, Note) else v[0::2] for n, v in held_out.items()}
+        held_out = {n: v if isinstance(v, Note) else v[1::2] for n, v in held_out.items()}
     parts = (("selection", selection), ("held_out", held_out))
     return {
         f"{name}_{part}": _measured(f"{name}_{part}", values)
@@ -236,22 +239,25 @@ def selection_metrics(
     }
 
 
-def _by_image(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Tensor | str]:
+def _by_image(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Tensor | Note]:
     """The ELBO and the bits per dimension of each image, or the reason why there are none."""
-    reason = why_no_bits(cell, split)
-    elbo: Tensor | str = "a delta posterior has no density: its KL is infinite, so no ELBO exists"
-    bits: Tensor | str = reason or "not computed"
+    elbo: Tensor | Note = Note.of(
+        "no_density", "a delta posterior has no density: its KL is infinite, so no ELBO exists"
+    )
+    bits: Tensor | Note | None = why_no_bits(cell, split)
     if scores.kl is not None:
         elbo = -(scores.reconstruction_error + scores.kl)
-        if reason is None and scores.discrete_error is not None:
-            bits = (scores.discrete_error + scores.kl) / (split.pixels.shape[1] * math.log(2))
-    return {"elbo": elbo, "bits_per_dim": bits}
+    if bits is None and scores.kl is not None and scores.discrete_error is not None:
+        bits = (scores.discrete_error + scores.kl) / (split.pixels.shape[1] * math.log(2))
+    return {"elbo": elbo, "bits_per_dim": elbo if bits is None else bits}
 
 
-def _measured(name: str, values: Tensor | str) -> Metric:
-    if isinstance(values, str):
+def _measured(name: str, values: Tensor | Note) -> Metric:
+    if isinstance(values, Note):
         return Metric.absent(name, values)
-    return mean_and_se(name, values) if len(values) else Metric.absent(name, "too few images")
+    if not len(values):
+        return Metric.absent(name, Note.of("too_few_images", "too few images"))
+    return mean_and_se(name, values)
 
 
 def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
@@ -259,7 +265,7 @@ def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
     active = float((scores.code_variance > threshold).sum())
     metrics = {"active_units": Metric.measured("active_units", active, n=len(scores.at_mean))}
     if scores.kl is None:
-        reason = "a delta posterior has no density: its KL is infinite"
+        reason = Note.of("no_density", "a delta posterior has no density: its KL is infinite")
         metrics["nonzero_codes"] = Metric.measured(
             "nonzero_codes", scores.nonzero, n=len(scores.at_mean)
         )
@@ -269,7 +275,8 @@ def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
 
 def _sigma(cell: Cell, scores: Scores) -> Metric:
     if scores.scale_squared is None:
-        return Metric.absent("sigma_fitted", f"the {cell.likelihood} likelihood has no scale")
+        reason = Note.of("no_scale", f"the {cell.likelihood} likelihood has no scale")
+        return Metric.absent("sigma_fitted", reason)
     if not math.isfinite(scores.scale_squared):
         return Metric.absent("sigma_fitted", _NOT_FINITE)
     return Metric.measured("sigma_fitted", math.sqrt(scores.scale_squared))

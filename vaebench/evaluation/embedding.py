@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.model.vae import VAE
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = ["Map", "codes_of", "knn_accuracy", "tsne_map"]
 
@@ -42,13 +42,14 @@ def codes_of(vae: VAE, split: EvaluationSplit, most: int) -> Codes:
 def knn_accuracy(vae: VAE, train: EvaluationSplit, test: EvaluationSplit) -> Metric:
     """Labels of up to 2,000 test images told from up to 10,000 training codes, 5 neighbours."""
     if train.labels is None or test.labels is None:
-        return Metric.absent("knn_accuracy", "the data have no labels")
+        return Metric.absent("knn_accuracy", Note.of("no_labels", "the data have no labels"))
     fitted = codes_of(vae, train, _FITTED_MOST)
     if len(fitted) < NEIGHBOURS:
-        return Metric.absent("knn_accuracy", f"fewer than {NEIGHBOURS} training images")
+        reason = Note.of("too_few_images", f"fewer than {NEIGHBOURS} training images")
+        return Metric.absent("knn_accuracy", reason)
     told = codes_of(vae, test, _TOLD_MOST)
     if not (np.isfinite(fitted).all() and np.isfinite(told).all()):
-        return Metric.absent("knn_accuracy", "the codes are not finite")
+        return Metric.absent("knn_accuracy", Note.of("not_finite", "the codes are not finite"))
     # A tree is slower than plain distances above a handful of dimensions.
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
     classifier.fit(fitted, train.labels[: len(fitted)].numpy())
@@ -65,6 +66,10 @@ class Map:
         self.points, self.labels, self.trust = points, labels, trust
 
 
+def _no_map(reason: Note) -> Map:
+    return Map(None, None, Metric.absent("tsne_trustworthiness", reason))
+
+
 def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
     """The map of the first ``most`` test codes (a fixed subset), or the reason why there is none.
 
@@ -75,16 +80,16 @@ def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
     """
     name = "tsne_trustworthiness"
     if most == 0:
-        return Map(None, None, Metric.absent(name, "no map was asked for: tsne_points = 0"))
+        return _no_map(Note.of("not_requested", "no map was asked for: tsne_points = 0"))
     codes = codes_of(vae, test, most)
     count = len(codes)
     if count <= 2 * NEIGHBOURS + 1:
-        return Map(None, None, Metric.absent(name, f"{count} points are too few for a map"))
+        return _no_map(Note.of("too_few_images", f"{count} points are too few for a map"))
     if not np.isfinite(codes).all():
-        return Map(None, None, Metric.absent(name, "the codes are not finite"))
+        return _no_map(Note.of("not_finite", "the codes are not finite"))
     spread = float(codes.astype(np.float64).std(0).max())
     if spread < _SPREAD_LEAST:
-        return Map(None, None, Metric.absent(name, "the posterior has collapsed: one code for all"))
+        return _no_map(Note.of("collapsed", "the posterior has collapsed: one code for all"))
     # PCA starts the map in two dimensions, which a code of one does not have.
     init = "pca" if codes.shape[1] > 1 else "random"
     perplexity = min(_PERPLEXITY, (count - 1) / 3)

@@ -32,7 +32,7 @@ from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effecti
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = ["TRAIN_IMAGES", "Evaluation", "evaluate", "fit_scale"]
 
@@ -43,7 +43,7 @@ class Evaluation:
 
     metrics: dict[str, Metric]
     arrays: dict[str, NDArray[np.generic]]
-    warnings: list[str]
+    warnings: list[Note]
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def evaluate(
     map_seconds = time.perf_counter() - before_map
     metrics["tsne_trustworthiness"] = embedded.trust
     if embedded.points is None:
-        metrics["tsne_seconds"] = Metric.absent("tsne_seconds", embedded.trust.reason or "no map")
+        metrics["tsne_seconds"] = Metric.absent("tsne_seconds", embedded.trust.why)
     else:
         metrics["tsne_seconds"] = Metric.measured("tsne_seconds", map_seconds)
         arrays["tsne"] = embedded.points
@@ -158,9 +158,9 @@ def _importance(
     """The importance-weighted bound, its k-curve, and the gap to the ELBO of the same images."""
     if cell.iw_samples == 0 or scores.kl is None:
         reason = (
-            "not asked for: iw_samples = 0"
+            Note.of("not_requested", "not asked for: iw_samples = 0")
             if cell.iw_samples == 0
-            else "a delta posterior has no density to weigh with"
+            else Note.of("no_density", "a delta posterior has no density to weigh with")
         )
         names = ("iw_bound", "iw_samples", "iw_se", "iw_ess", "posterior_gap")
         return Evaluation({name: Metric.absent(name, reason) for name in names}, {}, [])

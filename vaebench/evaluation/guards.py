@@ -15,11 +15,10 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import SCALE_FLOOR
+from vaebench.records.schema import NOT_A_LIKELIHOOD, Note
 from vaebench.truth.bounds import bce_ceiling, bce_floor, density_ceiling
 
-__all__ = ["NOT_A_LIKELIHOOD", "comparable_as", "warnings_of"]
-
-NOT_A_LIKELIHOOD = "not a likelihood of these data"
+__all__ = ["comparable_as", "warnings_of"]
 
 _ROUNDING = 1e-4
 
@@ -32,77 +31,84 @@ def comparable_as(cell: Cell, levels: int | None) -> str:
 
 def warnings_of(
     cell: Cell, train_pixels: Tensor, split: EvaluationSplit, scores: Scores
-) -> list[str]:
-    """Sentences that belong beside the numbers of a cell."""
+) -> list[Note]:
+    """Return what a reader of the numbers of a cell has to know."""
     error = float(scores.reconstruction_error.mean())
     warnings = []
     if comparable_as(cell, split.levels) == NOT_A_LIKELIHOOD:
-        warnings.append(
+        text = (
             f"Bernoulli on grey pixels is {NOT_A_LIKELIHOOD}: the cross entropy that many codes "
             "minimise, not comparable with any density or mass"
         )
+        warnings.append(Note.of("not_a_likelihood", text))
     if LIKELIHOODS[cell.likelihood].support == "binary":
         warnings += _bernoulli_bounds(train_pixels, split, error)
     else:
         warnings += _blind_squares(train_pixels, split, scores)
     if _unbounded(cell, split):
-        warnings.append(
+        text = (
             "a density on data with repeated exact values and no dequantisation: its value can "
             "grow without bound; compare bits_per_dim instead"
         )
+        warnings.append(Note.of("unbounded_density", text))
     if scores.scale_squared is not None:
         warnings += _scale_bounds(cell, split, scores.scale_squared, error)
     return warnings
 
 
-def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float) -> list[str]:
+def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float) -> list[Note]:
     warnings = []
     pixels = split.pixels.numpy()
     floor = bce_floor(pixels)
     if error < floor * (1 - _ROUNDING):
-        warnings.append(
+        text = (
             f"BUG: a reconstruction error of {error:.3f} nats is below the entropy of the pixels, "
             f"{floor:.3f}; please report this"
         )
+        warnings.append(Note.of("impossible_score", text))
     ceiling = bce_ceiling(train_pixels.numpy(), pixels)
     if math.isfinite(ceiling) and error > ceiling:
-        warnings.append(
+        text = (
             f"collapsed or hardly trained: the reconstruction error of {error:.3f} nats is above "
             f"that of a decoder which ignores the code, {ceiling:.3f}"
         )
+        warnings.append(Note.of("collapsed", text))
     return warnings
 
 
-def _blind_squares(train_pixels: Tensor, split: EvaluationSplit, scores: Scores) -> list[str]:
+def _blind_squares(train_pixels: Tensor, split: EvaluationSplit, scores: Scores) -> list[Note]:
     """Whether the mean of the training images comes nearer to the images than the decoder does."""
     blind = float((split.pixels.double() - train_pixels.double().mean(0)).square().mean())
     error = float(scores.squared_error.mean())
     if not error > blind:
         return []
-    return [
+    text = (
         f"collapsed or hardly trained: the mean squared error of {error:.4g} is above that of a "
         f"decoder which ignores the code, {blind:.4g}"
-    ]
+    )
+    return [Note.of("collapsed", text)]
 
 
 def _scale_bounds(
     cell: Cell, split: EvaluationSplit, scale_squared: float, error: float
-) -> list[str]:
+) -> list[Note]:
     warnings = []
     sigma = math.sqrt(scale_squared)
     if not 0 < sigma < math.inf:
-        return [f"the decoder's scale is {sigma:g}: it gives no density"]
+        text = f"the decoder's scale is {sigma:g}: it gives no density"
+        return [Note.of("scale_without_density", text)]
     if isinstance(cell.sigma, str) and sigma < 1.05 * SCALE_FLOOR:
-        warnings.append(f"sigma ended on its floor of {SCALE_FLOOR:g}")
+        warnings.append(Note.of("scale_on_floor", f"sigma ended on its floor of {SCALE_FLOOR:g}"))
     if cell.sigma in ("per_pixel", "predicted"):
         return warnings
     log_peak = LIKELIHOODS[cell.likelihood].log_peak
     ceiling = density_ceiling(log_peak, split.pixels.shape[1], sigma)
     if -error > ceiling + _ROUNDING * abs(ceiling):
-        warnings.append(
+        text = (
             f"BUG: E_q log p(x|z) of {-error:.3f} nats is above the ceiling of a spherical "
             f"decoder with sigma {sigma:.4g}, {ceiling:.3f}; please report this"
         )
+        warnings.append(Note.of("impossible_score", text))
     return warnings
 
 

@@ -17,7 +17,7 @@ from vaebench.evaluation.bound import mean_and_se
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = [
     "CURVE",
@@ -153,8 +153,8 @@ def importance_metrics(result: ImportanceBound, k: int) -> dict[str, Metric]:
         "iw_ess": share,
     }
     if bound.se is None:
-        reason = bound.reason or "one image has no standard error"
-        metrics["iw_se"] = Metric.absent("iw_se", reason)
+        single = Note.of("too_few_images", "one image has no standard error")
+        metrics["iw_se"] = Metric.absent("iw_se", single if bound.value is not None else bound.why)
     else:
         metrics["iw_se"] = Metric.measured("iw_se", bound.se, n=bound.n)
     return metrics

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = ["SPECTRUM_IMAGES", "code_spectrum", "effective_rank"]
 
@@ -40,8 +40,9 @@ def effective_rank(spectrum: NDArray[np.float64], images: int) -> Metric:
     ratio).
     """
     if not len(spectrum):
-        return Metric.absent("effective_rank", "the codes are not finite")
+        return Metric.absent("effective_rank", Note.of("not_finite", "the codes are not finite"))
     if not spectrum[0] > 0:
-        return Metric.absent("effective_rank", "the posterior has collapsed: one code for all")
+        reason = Note.of("collapsed", "the posterior has collapsed: one code for all")
+        return Metric.absent("effective_rank", reason)
     shares = spectrum / spectrum.sum()
     return Metric.measured("effective_rank", float(1 / np.square(shares).sum()), n=images)

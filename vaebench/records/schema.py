@@ -8,7 +8,6 @@ cut at any byte, or with one bit turned, is never taken for a record.
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -24,9 +23,11 @@ from pydantic import (
 from vaebench.errors import NewerSchema, RecordDamaged, RecordEdited, RecordError
 from vaebench.grid.cell import Cell
 from vaebench.records.metrics import metric_choice
+from vaebench.records.migrations import MIGRATIONS
 
 __all__ = [
     "MIGRATIONS",
+    "NOT_A_LIKELIHOOD",
     "SCHEMA",
     "STATES",
     "CellRecord",
@@ -34,6 +35,7 @@ __all__ = [
     "Environment",
     "FactRecord",
     "Metric",
+    "Note",
     "Record",
     "State",
     "Status",
@@ -42,18 +44,47 @@ __all__ = [
 ]
 
 SCHEMA_PREFIX = "vaebench/record/"
-SCHEMA_VERSION = 1
-SCHEMA: Literal["vaebench/record/1"] = "vaebench/record/1"
+SCHEMA_VERSION = 2
+SCHEMA: Literal["vaebench/record/2"] = "vaebench/record/2"
 
 State = Literal["done", "diverged", "failed", "unavailable", "interrupted", "timeout"]
 STATES: tuple[State, ...] = get_args(State)
 
-Migration = Callable[[dict[str, Any]], dict[str, Any]]
-MIGRATIONS: dict[int, Migration] = {}
-"""From a schema version to the function that gives the same record in the next version.
+WarningCode = Literal[
+    "checkpoint",
+    "collapsed",
+    "data",
+    "impossible_score",
+    "not_a_likelihood",
+    "resumed",
+    "retried",
+    "scale_on_floor",
+    "scale_without_density",
+    "step_fallback",
+    "unbounded_density",
+]
+ReasonCode = Literal[
+    "collapsed",
+    "data",
+    "device",
+    "error",
+    "interrupted",
+    "no_density",
+    "no_labels",
+    "no_levels",
+    "no_probability",
+    "no_scale",
+    "not_finite",
+    "not_measurable",
+    "not_requested",
+    "out_of_memory",
+    "timeout",
+    "too_few_images",
+    "worker",
+]
 
-Version 1 is the first. A migration changes fields only; the `schema` field follows by itself.
-"""
+NOT_A_LIKELIHOOD = "not a likelihood of these data"
+"""The value of ``CellRecord.comparable`` that is neither "density" nor "mass"."""
 
 
 class _Stored(BaseModel):
@@ -62,11 +93,26 @@ class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
 
+class Note(_Stored):
+    """A warning or a reason: a code for programs and a text for people.
+
+    Programs read only the code. It is a plain string here, so that codes of newer versions load.
+    """
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    text: str
+
+    @classmethod
+    def of(cls, code: WarningCode | ReasonCode, text: str) -> Self:
+        """Return the note with one of the known codes."""
+        return cls(code=code, text=text)
+
+
 class Metric(_Stored):
     """One measured number with its unit.
 
-    `n` counts what the number is a mean over (images), `se` is its standard error in the same
-    unit. A metric without a value says the reason in words.
+    `n` is the number of images behind a mean, `se` its standard error in the same unit. A metric
+    without a value has a reason in words and, since schema 2, the reason's code.
     """
 
     value: float | None
@@ -74,6 +120,7 @@ class Metric(_Stored):
     n: int | None = Field(default=None, ge=0)
     se: float | None = Field(default=None, ge=0)
     reason: str | None = None
+    reason_code: str | None = None
 
     @model_validator(mode="after")
     def _absent_with_reason(self) -> Self:
@@ -92,17 +139,24 @@ class Metric(_Stored):
         """
         return cls(value=value, unit=metric_choice(name).unit, n=n, se=se)
 
+    @property
+    def why(self) -> Note:
+        """The reason of a metric without a value; "unspecified" is the code before schema 2."""
+        return Note(code=self.reason_code or "unspecified", text=self.reason or "")
+
     @classmethod
-    def absent(cls, name: str, reason: str) -> Self:
+    def absent(cls, name: str, reason: Note) -> Self:
         """Return the metric `name` without a value, and why it has none."""
-        return cls(value=None, unit=metric_choice(name).unit, reason=reason)
+        unit = metric_choice(name).unit
+        return cls(value=None, unit=unit, reason=reason.text, reason_code=reason.code)
 
 
 class Status(_Stored):
-    """How a cell ended. Every state but `done` says why; `step` is the step it ended at."""
+    """How a cell ended. Every state but `done` has a reason; `step` is the step it ended at."""
 
     state: State
     reason: str | None = None
+    reason_code: str | None = None
     step: int | None = Field(default=None, ge=0)
     detail: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -148,7 +202,7 @@ class DataFacts(_Stored):
 class Record(_Stored):
     """What every record holds. `arrays_sha256` is that of the bytes of its `arrays.npz`."""
 
-    version: Literal["vaebench/record/1"] = Field(default=SCHEMA, alias="schema")
+    version: Literal["vaebench/record/2"] = Field(default=SCHEMA, alias="schema")
     kind: str
     environment: Environment = Field(default_factory=Environment)
     arrays_sha256: str | None = None
@@ -172,7 +226,7 @@ class CellRecord(Record):
     status: Status
     metrics: dict[str, Metric] = Field(default_factory=dict)
     series: dict[str, list[float | None]] = Field(default_factory=dict)
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Note] = Field(default_factory=list)
     comparable: str
     weights_sha256: str | None = None
     network_sha256: str | None = None

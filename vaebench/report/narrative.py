@@ -7,12 +7,13 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups, is_bound
-from vaebench.analysis.kinds import collapsed, named_designs
+from vaebench.analysis.kinds import named_designs, warned
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.summary import design_summaries, summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.plots.figures import split, split_places
 from vaebench.records.metrics import METRICS
+from vaebench.records.schema import NOT_A_LIKELIHOOD
 
 __all__ = ["sentences"]
 
@@ -71,13 +72,8 @@ def _best(group: Group) -> str | None:
     )
 
 
-_UNBOUNDED = "a density on data with repeated"
-"""The beginning of the warning for cells whose density can grow without bound."""
-
-
 def _caveat(group: Group) -> str:
-    warned = group.frame["warnings"].astype(str).str.contains(_UNBOUNDED, regex=False)
-    if not warned.any():
+    if not warned(group.frame, "unbounded_density").any():
         return ""
     return (
         " Such a density can grow without bound on these pixels; use bits per dimension to rank "
@@ -171,7 +167,7 @@ def _warnings(frame: pd.DataFrame) -> list[str]:
     if frame["seed"].nunique() == 1:
         made.append("There is only one seed, so the results have no intervals over seeds.")
     if not is_bound(frame):
-        names = sorted(set(frame.loc[frame["comparable"].str.startswith("not"), "likelihood"]))
+        names = sorted(set(frame.loc[frame["comparable"] == NOT_A_LIKELIHOOD, "likelihood"]))
         known = ", ".join(name for name in names if name in LIKELIHOODS)
         made.append(
             f"On these pixels {known} is a cross-entropy, not a likelihood, so its scores are "
@@ -185,7 +181,7 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     done = frame[frame["status"] == "done"]
     if done.empty:
         return ["No cell finished, so there is no result to compare.", *_warnings(frame)]
-    lost = collapsed(done)
+    lost = warned(done, "collapsed")
     # All seeds of a design are kept or left out together: the successful ones alone would mislead.
     unranked = {*done.loc[lost, "design"], *frame.loc[frame["status"] == "diverged", "design"]}
     ranked = done[~done["design"].isin(unranked)]

@@ -100,7 +100,7 @@ def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None
 def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport:
     places = ", ".join(map(str, paths)) or "a folder in results/"
     text = f"there is no record of a cell or timing in {places}"
-    newer = sum(each.reason.startswith("newer") for each in damaged)
+    newer = sum(each.newer for each in damaged)
     if newer:
         return OnlyDamaged(f"{text} that this version can read; {newer} are of a newer vaebench")
     for path in paths:

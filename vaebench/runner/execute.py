@@ -21,7 +21,7 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.grid.user_code import source_digest
 from vaebench.model.vae import VAE
-from vaebench.records.schema import CellRecord, DataFacts, Metric, Status
+from vaebench.records.schema import CellRecord, DataFacts, Metric, Note, Status, WarningCode
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task, public
@@ -139,12 +139,16 @@ def execute(
     ]
 
 
-def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[str]:
-    """What a record says about how its data were read and its training went."""
-    notes = [data.note, training.note, None if checkpoint is None else checkpoint.note]
-    if training.resumed_after:
-        notes.append(f"stopped after epoch {training.resumed_after:,} and gone on with")
-    return [note for note in notes if note is not None]
+def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[Note]:
+    """Return what a record says about how its data were read and how its training went."""
+    resumed = training.resumed_after
+    texts: dict[WarningCode, str | None] = {
+        "data": data.note,
+        "step_fallback": training.note,
+        "checkpoint": None if checkpoint is None else checkpoint.note,
+        "resumed": f"stopped after epoch {resumed:,} and resumed" if resumed else None,
+    }
+    return [Note.of(code, text) for code, text in texts.items() if text is not None]
 
 
 def _fits(cell: Cell, prepared: _Prepared) -> None:
@@ -162,7 +166,7 @@ def _outcome(
     prepared: _Prepared,
     training: Training,
     speed: _Speed,
-    notes: list[str],
+    notes: list[Note],
     network: str | None,
 ) -> Outcome:
     cell, divergence = task.cells[index], training.divergence[index]
@@ -202,6 +206,7 @@ def _diverged(divergence: Divergence) -> Status:
         last = f"the last one was {divergence.loss:.6g} nats/image"
     return Status(
         state="diverged",
+        reason_code="not_finite",
         reason=f"the loss was not finite at step {divergence.step}; {last}",
         step=divergence.step,
         detail={

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vaebench.records.schema import Metric
+from vaebench.records.schema import Metric, Note
 
 __all__ = ["PeakMemory"]
 
@@ -35,10 +35,11 @@ class PeakMemory:
             peak = torch.cuda.max_memory_allocated(self._device) / 2**20
             return Metric.measured(name, peak - self._start)
         if self._reason is not None:
-            return Metric.absent(name, self._reason)
+            return Metric.absent(name, Note.of("not_measurable", self._reason))
         peak_resident = _resident("VmHWM")
         if peak_resident is None:
-            return Metric.absent(name, "this system does not tell a process its resident peak")
+            why = "this system does not tell a process its resident peak"
+            return Metric.absent(name, Note.of("not_measurable", why))
         return Metric.measured(name, max(0.0, peak_resident - self._start))
 
 

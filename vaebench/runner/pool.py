@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from vaebench.errors import EngineError
-from vaebench.records.schema import Status
+from vaebench.records.schema import Note, Status
 from vaebench.runner.engines.base import Engine, Worker, WorkerDied
 from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
 
@@ -118,7 +118,7 @@ class Pool:
         for slot in self._slots:
             if slot.task is not None:
                 slot.worker.kill()
-                status = Status(state="interrupted", reason=reason)
+                status = Status(state="interrupted", reason_code="interrupted", reason=reason)
                 outcomes += unfinished(slot.task, status)
                 slot.task = None
         return outcomes
@@ -225,7 +225,8 @@ class Pool:
         ended = self._deaths.get(outcome.record.cell_id)
         if ended is None:
             return outcome
-        warnings = [*outcome.record.warnings, f"trained at a second try: the first worker {ended}"]
+        retried = Note.of("retried", f"trained at a second try: the first worker {ended}")
+        warnings = [*outcome.record.warnings, retried]
         return replace(outcome, record=outcome.record.model_copy(update={"warnings": warnings}))
 
     def _running(self) -> tuple[Running, ...]:
@@ -238,8 +239,8 @@ class Pool:
 
 def _death(worker: Worker) -> Status:
     reason = f"the worker {worker.ended(' twice')}"
-    detail: dict[str, JsonValue] = {"kind": "worker", "exit_code": worker.exit_code}
-    return Status(state="failed", reason=reason, detail=detail)
+    detail: dict[str, JsonValue] = {"exit_code": worker.exit_code}
+    return Status(state="failed", reason_code="worker", reason=reason, detail=detail)
 
 
 def _timeout(slot: WorkerSlot, limit: float) -> Status:
@@ -249,4 +250,5 @@ def _timeout(slot: WorkerSlot, limit: float) -> Status:
         "share_of_epochs": slot.share,
         "losses": list(slot.losses),
     }
-    return Status(state="timeout", reason=f"it took longer than {limit:g} s", detail=detail)
+    reason = f"it took longer than {limit:g} s"
+    return Status(state="timeout", reason_code="timeout", reason=reason, detail=detail)

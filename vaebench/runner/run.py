@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vaebench.data.acquire import require
 from vaebench.errors import StorageError, UsageError
 from vaebench.grid.spec import Grid
-from vaebench.records.schema import CellRecord
+from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord
 from vaebench.records.store import Damage, Store
 from vaebench.runner.engines import engine_of
 from vaebench.runner.engines.base import Engine, EngineName
@@ -327,7 +327,7 @@ class _Display:
             what += f" ({record.status.reason})"
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
-            name = "score" if record.comparable.startswith("not") else "ELBO"
+            name = "score" if record.comparable == NOT_A_LIKELIHOOD else "ELBO"
             value = f"{elbo.value:.2f}" if abs(elbo.value) < 1e9 else f"{elbo.value:.3g}"
             what += f", {name} {value} nats/image"
         if record.status.state != "interrupted":

@@ -20,7 +20,7 @@ import torch
 
 from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import Status
+from vaebench.records.schema import ReasonCode, Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
 from vaebench.runner.messages import (
@@ -102,17 +102,19 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     parent = _Parent(connection)
     absent = absent_device(task.cells[0].device)
     if absent is not None:
-        return unfinished(task, Status(state="unavailable", reason=absent), environment("cpu"))
+        status = Status(state="unavailable", reason_code="device", reason=absent)
+        return unfinished(task, status, environment("cpu"))
     rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
         with capped_output():
             return execute(task, parent.report, parent.asks_to_stop)
     except Stopped:
-        return unfinished(task, Status(state="interrupted", reason=parent.reason))
+        status = Status(state="interrupted", reason_code="interrupted", reason=parent.reason)
+        return unfinished(task, status)
     except (DataMissing, DataInvalid) as error:
         return unfinished(task, _failed("data", error), environment("cpu"))
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return unfinished(task, _failed("oom", error), environment("cpu"))
+        return unfinished(task, _failed("out_of_memory", error), environment("cpu"))
     except SystemExit as error:
         return unfinished(task, _failed("error", error), environment("cpu"))
     except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
@@ -123,12 +125,13 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
         torch.set_default_dtype(dtype)
 
 
-def _failed(kind: str, error: BaseException) -> Status:
+def _failed(code: ReasonCode, error: BaseException) -> Status:
     lines = "".join(traceback.format_exception(error))
     return Status(
         state="failed",
+        reason_code=code,
         reason=_homeless(f"{type(error).__name__}: {error}"),
-        detail={"kind": kind, "traceback": _homeless(lines)[-4000:]},
+        detail={"traceback": _homeless(lines)[-4000:]},
     )
 
 
