@@ -177,7 +177,8 @@ def _importance(
         "iw_bound_by_image": _float32(result.bound),
     }
     lack = why_too_few_samples(result)
-    warnings = [] if lack is None else [f"iw_samples is too small: {lack}"]
+    text = f"iw_samples is too small: {lack}"
+    warnings = [] if lack is None else [Note.of("too_few_samples", text)]
     return Evaluation(metrics, arrays, warnings)
 
 
@@ -195,7 +196,8 @@ def _annealed(
     bound = annealed_bound(vae, pixels, Annealing(), generator).bound
     metrics = {"ais_bound": mean_and_se("ais_bound", bound)}
     if iw_bounds is None or len(iw_bounds) < len(pixels):
-        reason = "iw_samples and iw_images give no iw_bound of all these images"
+        text = "iw_samples and iw_images give no iw_bound of all these images"
+        reason = Note.of("not_requested", text)
         return metrics | {"iw_shortfall": Metric.absent("iw_shortfall", reason)}
     missed = bound - torch.from_numpy(iw_bounds[: len(pixels)])
     return metrics | {"iw_shortfall": mean_and_se("iw_shortfall", missed)}

@@ -61,6 +61,7 @@ WarningCode = Literal[
     "scale_on_floor",
     "scale_without_density",
     "step_fallback",
+    "too_few_samples",
     "unbounded_density",
 ]
 ReasonCode = Literal[
