@@ -12,7 +12,7 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.runner.engines.base import Engine
-from vaebench.runner.plan import Estimate, Plan, estimate, lack_of_memory, make_plan
+from vaebench.runner.plan import Estimate, Plan, estimates, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 
 __all__ = ["Ask", "duration", "preview"]
@@ -66,7 +66,7 @@ def _machines(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:
         yield from _lack_of_memory(cells, jobs)
     else:
         yield f"workers: on {elsewhere}"
-    yield _price([estimate(cell) for cell in cells], jobs)
+    yield _price(estimates(cells), jobs)
 
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:

@@ -216,7 +216,8 @@ class CellRecord(Record):
     learning_rate), None where it was not finite. `comparable` says what the likelihood is on
     these data: "mass", "density" or "not a likelihood of these data". `weights_sha256` is that of
     the bytes of its `weights.safetensors`, where these were kept; `network_sha256` that of the file
-    of a user's own network.
+    of a user's own network. `trained_as` is the id of the cell whose training gave the weights: a
+    longer training that this one is the beginning of, or one whose weights were evaluated again.
     """
 
     kind: Literal["cell"] = "cell"
@@ -231,6 +232,7 @@ class CellRecord(Record):
     comparable: str
     weights_sha256: str | None = None
     network_sha256: str | None = None
+    trained_as: str | None = None
 
     @property
     def record_id(self) -> str:
@@ -260,9 +262,10 @@ def to_text(record: CellRecord | FactRecord) -> bytes:
         ValueError: the record holds something that would not come back equal.
     """
     content = record.model_dump(mode="json", by_alias=True)
-    # Without weights a record is what it was before there were any, for older readers too.
-    if content.get("weights_sha256", "") is None:
-        del content["weights_sha256"]
+    # A record without these is what it was before they existed, for older readers too.
+    for name in ("weights_sha256", "trained_as"):
+        if content.get(name, "") is None:
+            del content[name]
     text = _with_trailer(_canonical(content))
     try:
         returned = from_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
@@ -26,6 +28,7 @@ from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task, public
 from vaebench.runner.models import packed_weights
+from vaebench.runner.plan import training_key
 from vaebench.runner.seeding import generator, seed_the_defaults, training_generators
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
@@ -84,18 +87,37 @@ def _split(
     return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
 
 
+def _prepared_for(cell: Cell, data_dir: Path | None) -> _Prepared:
+    sizes = (cell.train_size, cell.valid_size, cell.test_size)
+    return _prepared(
+        cell.dataset,
+        data_dir,
+        sizes,
+        cell.channels,
+        cell.binarization,
+        cell.dequantize,
+        cell.device,
+    )
+
+
 def execute(
-    task: Task, report: Report | None = None, stop: Callable[[], bool] = lambda: False
+    task: Task,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    record: Callable[[list[Outcome]], None] | None = None,
 ) -> list[Outcome]:
-    """Train a pack and evaluate each of its cells.
+    """Train a pack and evaluate each of its cells, and the cells that share these trainings.
 
     Args:
         task: cells that share all shapes.
         report: called after each epoch with its number, their count and the cells' losses.
         stop: asked between epochs whether to keep the training in its checkpoint and stop.
+        record: called with the outcomes of shared cells while the training goes on; by default
+            they are returned with the others.
 
     Returns:
-        One outcome a cell, ``done`` or ``diverged``.
+        One outcome a cell, ``done`` or ``diverged``. A shared cell has none if the training was
+        resumed from a checkpoint behind its last epoch.
 
     Raises:
         DataMissing, DataInvalid: the data can't be had, or not be used.
@@ -104,16 +126,7 @@ def execute(
         Stopped: ``stop`` said so.
     """
     design = task.cells[0]
-    sizes = (design.train_size, design.valid_size, design.test_size)
-    prepared = _prepared(
-        design.dataset,
-        task.data_dir,
-        sizes,
-        design.channels,
-        design.binarization,
-        design.dequantize,
-        design.device,
-    )
+    prepared = _prepared_for(design, task.data_dir)
     _fits(design, prepared)
     network = source_digest(design.architecture)  # as it is when it is made
     seed_the_defaults(design.seed)
@@ -128,15 +141,82 @@ def execute(
     sources = [training_generators(cell) for cell in task.cells]
     place = task.checkpoint
     checkpoint = None if place is None else Checkpoint(place, " ".join(task.cell_ids))
+    pack = _Pack(task, vae, memory, checkpoint, network)
+    outcomes: list[Outcome] = []
+    seen: set[str] = set()
+
+    def after_epoch(epoch: int, so_far: Callable[[], Training]) -> None:
+        due = [each for each in task.shared if each[0].epochs == epoch < design.epochs]
+        if due:
+            seen.update(name for _, name in due)
+            (record or outcomes.extend)(pack.outcomes(due, so_far()))
+
     training = train(
-        vae, task.cells, prepared.pixels, sources, report, checkpoint=checkpoint, stop=stop
+        vae,
+        task.cells,
+        prepared.pixels,
+        sources,
+        report,
+        checkpoint=checkpoint,
+        stop=stop,
+        after_epoch=after_epoch,
     )
-    notes = _notes(prepared.data, training, checkpoint)
-    speed = _speed(training, len(task.cells), memory.peak())
-    return [
-        _outcome(task, i, vae, prepared, training, speed, notes, network)
-        for i in range(len(task.cells))
+    # A cell of fewer epochs is left here if all members diverged before.
+    left = [
+        each
+        for each in task.all_cells()
+        if each[1] not in seen and not training.resumed_after >= each[0].epochs < design.epochs
     ]
+    return [*outcomes, *pack.outcomes(left, training)]
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """A pack of cells in training, and what else its records tell."""
+
+    task: Task
+    vae: VAE
+    memory: PeakMemory
+    checkpoint: Checkpoint | None
+    network: str | None
+
+    def outcomes(self, cells: Sequence[tuple[Cell, str]], training: Training) -> list[Outcome]:
+        """Evaluate cells by the weights as they are now; training is not disturbed."""
+        device = self.vae.prior_scale.device
+        speed = _speed(training, len(self.task.cells), self.memory.peak())
+        # A network of the user's own may draw from torch's default generators.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return [self._outcome(cell, name, training, speed) for cell, name in cells]
+
+    def _outcome(self, cell: Cell, cell_id: str, training: Training, speed: _Speed) -> Outcome:
+        key = training_key(cell)
+        index = [training_key(each) for each in self.task.cells].index(key)
+        prepared = _prepared_for(cell, self.task.data_dir)
+        divergence, weights = training.divergence[index], None
+        metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
+        if divergence is None:
+            member = copy.deepcopy(self.vae.member(index))
+            measured = _evaluated(member, cell, prepared)
+            weights = packed_weights(member) if self.task.keep_weights else None
+            metrics |= measured.metrics
+            arrays |= measured.arrays
+            warnings = list(measured.warnings)
+        own = cell_id in self.task.cell_ids
+        record = CellRecord(
+            cell_id=cell_id,
+            grid=self.task.grid,
+            cell=public(cell),
+            data=_facts(cell, prepared),
+            status=Status(state="done") if divergence is None else _diverged(divergence),
+            metrics=metrics,
+            series=training.series[index],
+            warnings=[*warnings, *_notes(prepared.data, training, self.checkpoint)],
+            comparable=comparable_as(cell, prepared.test.levels),
+            environment=environment(cell.device),
+            network_sha256=self.network,
+            trained_as=None if own else self.task.cell_ids[index],
+        )
+        return Outcome(record, arrays, weights)
 
 
 def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[Note]:
@@ -157,42 +237,6 @@ def _fits(cell: Cell, prepared: _Prepared) -> None:
             f"batch_size must not exceed the {len(prepared.pixels):,} training images; "
             f"got {cell.batch_size:,}"
         )
-
-
-def _outcome(
-    task: Task,
-    index: int,
-    vae: VAE,
-    prepared: _Prepared,
-    training: Training,
-    speed: _Speed,
-    notes: list[Note],
-    network: str | None,
-) -> Outcome:
-    cell, divergence = task.cells[index], training.divergence[index]
-    metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
-    weights = None
-    if divergence is None:
-        member = vae.member(index)
-        measured = _evaluated(member, cell, prepared)
-        weights = packed_weights(member) if task.keep_weights else None
-        metrics |= measured.metrics
-        arrays |= measured.arrays
-        warnings = list(measured.warnings)
-    record = CellRecord(
-        cell_id=task.cell_ids[index],
-        grid=task.grid,
-        cell=public(cell),
-        data=_facts(cell, prepared),
-        status=Status(state="done") if divergence is None else _diverged(divergence),
-        metrics=metrics,
-        series=training.series[index],
-        warnings=[*warnings, *notes],
-        comparable=comparable_as(cell, prepared.test.levels),
-        environment=environment(cell.device),
-        network_sha256=network,
-    )
-    return Outcome(record, arrays, weights)
 
 
 def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vaebench.grid.cell import Cell, is_own_data
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.grid.user_code import source_digest
 from vaebench.records.schema import CellRecord, Environment, Status
+from vaebench.runner.plan import training_key
 
 __all__ = [
     "Arrays",
@@ -22,6 +24,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Progressed",
+    "Recorded",
     "StopRequest",
     "Task",
     "TimingBudget",
@@ -37,6 +40,8 @@ class Task:
     """A pack of cells to be trained as one program, with their identities and their grid's name.
 
     Attributes:
+        shared: further cells with their identities. Each is measured in the training of a cell of
+            the pack that has the same `training_key`, after its own number of epochs.
         keep_weights: whether the trained weights are sent back.
         checkpoints: a folder for trainings that are on their way.
     """
@@ -47,6 +52,27 @@ class Task:
     data_dir: Path | None
     keep_weights: bool = False
     checkpoints: Path | None = None
+    shared: tuple[tuple[Cell, str], ...] = ()
+
+    def all_cells(self) -> list[tuple[Cell, str]]:
+        """Every cell that gets a record, with its identity."""
+        return [*zip(self.cells, self.cell_ids, strict=True), *self.shared]
+
+    def without(self, cell_ids: Collection[str]) -> Task:
+        """The task without shared cells that have their record."""
+        return replace(self, shared=tuple(s for s in self.shared if s[1] not in cell_ids))
+
+    def alone(self) -> list[Task]:
+        """A task for each cell of the pack, with the cells that share its training."""
+        return [
+            replace(
+                self,
+                cells=(cell,),
+                cell_ids=(name,),
+                shared=tuple(s for s in self.shared if training_key(s[0]) == training_key(cell)),
+            )
+            for cell, name in zip(self.cells, self.cell_ids, strict=True)
+        ]
 
     @property
     def checkpoint(self) -> Path | None:
@@ -88,6 +114,13 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """Outcomes of shared cells, while the training that they share goes on."""
+
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True)
 class Finished:
     """A pack is done; one outcome a cell, and how long the worker was at it."""
 
@@ -95,7 +128,7 @@ class Finished:
     seconds: float
 
 
-Message = Begun | Progressed | Finished
+Message = Begun | Progressed | Recorded | Finished
 """What a worker says while it is at a task, in this order."""
 
 
@@ -148,5 +181,5 @@ def unfinished(task: Task, status: Status, environment: Environment | None = Non
             ),
             {},
         )
-        for cell, cell_id in zip(task.cells, task.cell_ids, strict=True)
+        for cell, cell_id in task.all_cells()
     ]

@@ -6,16 +6,25 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
 from vaebench.errors import GridError, Problem
-from vaebench.grid.cell import Cell, cell_id, codes_may_be_padded
+from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id, codes_may_be_padded
 from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
 
-__all__ = ["Estimate", "Plan", "Planned", "estimate", "make_plan"]
+__all__ = [
+    "Estimate",
+    "Plan",
+    "Planned",
+    "estimate",
+    "estimates",
+    "make_plan",
+    "shared_trainings",
+    "training_key",
+]
 
 _RETRIED = frozenset({"unavailable", "interrupted"})
 _REDONE = frozenset({"damaged", "edited", "unreadable", "arrays"})
@@ -31,9 +40,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rough price on one core of today: seconds of work, and MiB at its largest."""
+    """A rough price on one core of today: seconds of work, of these evaluation, and MiB at most."""
 
     seconds: float
+    evaluation_seconds: float
     memory_mib: float
 
 
@@ -163,7 +173,46 @@ def estimate(cell: Cell) -> Estimate:
     evaluation = _evaluation_seconds(cell, uses, pixels * outputs, tested, images)
     batch = cell.batch_size * cell.importance_samples * (pixels * outputs + cell.latent_dim)
     memory = 4.0 * (4 * weights + 8 * batch + 2 * images * pixels) / 2**20
-    return Estimate(seconds + evaluation + _EVALUATION_SECONDS, memory + 300)
+    evaluation += _EVALUATION_SECONDS
+    return Estimate(seconds + evaluation, evaluation, memory + 300)
+
+
+def estimates(cells: Sequence[Cell]) -> list[Estimate]:
+    """The price of each cell; one that shares another's training costs its evaluation."""
+    longest: dict[Cell, Cell] = {}
+    for cell in cells:
+        first = longest.setdefault(training_key(cell), cell)
+        if cell.epochs > first.epochs:
+            longest[training_key(cell)] = cell
+    priced = [(estimate(cell), longest[training_key(cell)] is cell) for cell in cells]
+    return [
+        price if trained else replace(price, seconds=price.evaluation_seconds)
+        for price, trained in priced
+    ]
+
+
+def training_key(cell: Cell) -> Cell:
+    """The cell without what its training does not depend on: equal for cells that can share one.
+
+    Two cells that differ in how they are evaluated have the same training. With a constant learning
+    rate a training of fewer epochs is the beginning of a longer one.
+    """
+    ignored = set(EVALUATION_SETTINGS)
+    if cell.learning_rate_schedule == "constant":
+        ignored.add("epochs")
+    return cell.model_copy(update={name: AXES[name].default for name in ignored})
+
+
+def shared_trainings(todo: Iterable[Planned]) -> dict[Planned, tuple[Planned, ...]]:
+    """The cells to train, each with the cells that are evaluated on the way or at its end."""
+    groups: dict[Cell, list[Planned]] = {}
+    for planned in todo:
+        groups.setdefault(training_key(planned.cell), []).append(planned)
+    trained = {}
+    for members in groups.values():
+        longest = max(members, key=lambda each: each.cell.epochs)
+        trained[longest] = tuple(each for each in members if each is not longest)
+    return trained
 
 
 _ANNEALED_PASSES = 4e5

@@ -13,7 +13,15 @@ from pydantic import JsonValue
 from vaebench.errors import EngineError
 from vaebench.records.schema import Note, Status
 from vaebench.runner.engines.base import Engine, Worker, WorkerDied
-from vaebench.runner.messages import Begun, Finished, Outcome, Progressed, Task, unfinished
+from vaebench.runner.messages import (
+    Begun,
+    Finished,
+    Outcome,
+    Progressed,
+    Recorded,
+    Task,
+    unfinished,
+)
 
 __all__ = ["Event", "Pool", "Running"]
 
@@ -45,6 +53,7 @@ class WorkerSlot:
     task: Task | None = None
     attempt: int = 1
     begun: float = math.inf
+    allowed: float = math.inf
     share: float = 0.0
     losses: tuple[float, ...] = field(default_factory=tuple)
 
@@ -132,6 +141,7 @@ class Pool:
             if self._waiting and not self.stopping and slot.task is None and slot.worker.is_up():
                 slot.task, slot.attempt = self._waiting.popleft()
                 slot.begun, slot.share, slot.losses = math.inf, 0.0, ()
+                slot.allowed = self._time_limit * len(slot.task.all_cells())
                 slot.worker.send(slot.task)
 
     def _listen(self) -> Iterator[list[Outcome]]:
@@ -147,7 +157,7 @@ class Pool:
         for worker in ready:
             yield self._hear(heard[id(worker)])
         for slot in list(self._slots):
-            if slot.task is not None and self._over_time(slot, slot.task):
+            if slot.task is not None and time.monotonic() - slot.begun > slot.allowed:
                 yield self._end(slot, slot.task)
 
     def _hear(self, slot: WorkerSlot) -> list[Outcome]:
@@ -160,13 +170,14 @@ class Pool:
             slot.begun = time.monotonic()
         elif isinstance(message, Progressed):
             slot.share, slot.losses = message.epoch / message.epochs, message.losses
+        elif isinstance(message, Recorded):
+            if slot.task is not None:
+                slot.task = slot.task.without([o.record.cell_id for o in message.outcomes])
+            return [self._with_history(outcome) for outcome in message.outcomes]
         elif isinstance(message, Finished):
             self.busy_seconds += message.seconds
             return self._finish(slot, message.outcomes)
         return []
-
-    def _over_time(self, slot: WorkerSlot, task: Task) -> bool:
-        return time.monotonic() - slot.begun > self._time_limit * len(task.cells)
 
     def _end(self, slot: WorkerSlot, task: Task) -> list[Outcome]:
         """End a worker whose time is up; of a pack, try each cell alone."""
@@ -182,10 +193,17 @@ class Pool:
         """Take a worker's records; of a pack that failed, try each cell alone."""
         task, slot.task = slot.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
-        if task is None or not failed or len(task.cells) == 1:
-            return [self._with_history(outcome) for outcome in outcomes]
-        self._try_alone(task)
-        return []
+        if task is not None and failed and len(task.cells) > 1:
+            self._try_alone(task)
+            return []
+        if task is not None:
+            # Shared cells whose last epoch was over before a resumed training went on.
+            missed = task.without([outcome.record.cell_id for outcome in outcomes]).shared
+            for cell, name in missed:
+                self._waiting.appendleft(
+                    (replace(task, cells=(cell,), cell_ids=(name,), shared=()), 1)
+                )
+        return [self._with_history(outcome) for outcome in outcomes]
 
     def _replace_dead(self, slot: WorkerSlot) -> list[Outcome]:
         """A worker died: try its task once more, then record how it ended; start another worker."""
@@ -216,9 +234,7 @@ class Pool:
 
     def _try_alone(self, task: Task) -> None:
         """Have each cell of a pack trained by itself, before all that waits."""
-        cells = zip(task.cells, task.cell_ids, strict=True)
-        singles = [replace(task, cells=(cell,), cell_ids=(name,)) for cell, name in cells]
-        self._waiting.extendleft((single, 1) for single in reversed(singles))
+        self._waiting.extendleft((single, 1) for single in reversed(task.alone()))
 
     def _with_history(self, outcome: Outcome) -> Outcome:
         """A record that came at a second try says so: no death of a worker stays silent."""

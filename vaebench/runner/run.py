@@ -22,7 +22,16 @@ from vaebench.records.store import Damage, Store
 from vaebench.runner.engines import engine_of
 from vaebench.runner.engines.base import Engine, EngineName
 from vaebench.runner.messages import Outcome, Task
-from vaebench.runner.plan import Plan, Planned, estimate, lack_of_memory, make_plan, packs
+from vaebench.runner.plan import (
+    Plan,
+    Planned,
+    estimate,
+    estimates,
+    lack_of_memory,
+    make_plan,
+    packs,
+    shared_trainings,
+)
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 from vaebench.system.processes import GRACE_SECONDS, Stop
@@ -133,7 +142,8 @@ def run_grid(
                     replace(
                         task,
                         # A cell that is trained again keeps what it kept before.
-                        keep_weights=keep_weights or not kept.isdisjoint(task.cell_ids),
+                        keep_weights=keep_weights
+                        or not kept.isdisjoint(name for _, name in task.all_cells()),
                         checkpoints=store.checkpoints.absolute(),
                     )
                     for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
@@ -234,7 +244,7 @@ def _train_all(
         if summary.storage_error is None:
             reason = _stopped_by(stop.signal) if stop.signal else "stopped"
             _keep(pool.interrupt(reason), store, summary, standing)
-    summary.left = sum(len(task.cells) for task in tasks) - len(summary.trained)
+    summary.left = sum(len(task.all_cells()) for task in tasks) - len(summary.trained)
 
 
 def _stopped_by(number: int) -> str:
@@ -245,14 +255,16 @@ def _tasks(
     todo: Sequence[Planned], grid: str, data_dir: Path | None, largest_pack: int | None
 ) -> list[Task]:
     """The dearest packs first: a long one that starts last is waited for by all."""
+    trained = shared_trainings(todo)
     return [
         Task(
             tuple(each.cell for each in pack),
             tuple(each.cell_id for each in pack),
             grid,
             None if data_dir is None else data_dir.absolute(),
+            shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
         )
-        for pack in packs(todo, largest_pack)
+        for pack in packs(trained, largest_pack)
     ]
 
 
@@ -287,7 +299,7 @@ class _Display:
 
     def __init__(self, tasks: Sequence[Task], echo: Callable[[str], None]) -> None:
         self._echo = echo
-        self._total = sum(len(task.cells) for task in tasks)
+        self._total = sum(len(task.all_cells()) for task in tasks)
         self._done, self._work = 0, 0.0
         self._price = sum(map(_seconds, tasks))
         self._begin = time.monotonic()
@@ -345,8 +357,9 @@ class _Display:
 
 
 def _seconds(task: Task) -> float:
-    return sum(estimate(cell).seconds for cell in task.cells)
+    return sum(price.seconds for price in estimates([cell for cell, _ in task.all_cells()]))
 
 
 def _seconds_of(outcome: Outcome) -> float:
-    return estimate(outcome.record.cell).seconds
+    price = estimate(outcome.record.cell)
+    return price.seconds if outcome.record.trained_as is None else price.evaluation_seconds

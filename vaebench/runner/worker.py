@@ -28,6 +28,7 @@ from vaebench.runner.messages import (
     Finished,
     Outcome,
     Progressed,
+    Recorded,
     StopRequest,
     Task,
     unfinished,
@@ -83,12 +84,22 @@ class _Parent:
         # The first epoch is told at once: a long silence may follow it.
         self._last = -math.inf
         self.reason: str | None = None
+        self._recorded: set[str] = set()
 
     def report(self, epoch: int, epochs: int, losses: Sequence[float]) -> None:
         """Tell how far it is, ten times a second at most."""
         if epoch == epochs or time.monotonic() - self._last > 0.1:
             self._last = time.monotonic()
             self._connection.send(Progressed(epoch, epochs, tuple(losses)))
+
+    def record(self, outcomes: list[Outcome]) -> None:
+        """Send records while the training goes on."""
+        self._connection.send(Recorded(outcomes))
+        self._recorded.update(outcome.record.cell_id for outcome in outcomes)
+
+    def left(self, task: Task) -> Task:
+        """The task without the cells whose records were sent."""
+        return task.without(self._recorded)
 
     def asks_to_stop(self) -> bool:
         """Whether a request to stop has come."""
@@ -107,18 +118,18 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
         with capped_output():
-            return execute(task, parent.report, parent.asks_to_stop)
+            return execute(task, parent.report, parent.asks_to_stop, parent.record)
     except Stopped:
         status = Status(state="interrupted", reason_code="interrupted", reason=parent.reason)
-        return unfinished(task, status)
+        return unfinished(parent.left(task), status)
     except (DataMissing, DataInvalid) as error:
-        return unfinished(task, _failed("data", error), environment("cpu"))
+        return unfinished(parent.left(task), _failed("data", error), environment("cpu"))
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return unfinished(task, _failed("out_of_memory", error), environment("cpu"))
+        return unfinished(parent.left(task), _failed("out_of_memory", error), environment("cpu"))
     except SystemExit as error:
-        return unfinished(task, _failed("error", error), environment("cpu"))
+        return unfinished(parent.left(task), _failed("error", error), environment("cpu"))
     except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
-        return unfinished(task, _failed("error", error), environment("cpu"))
+        return unfinished(parent.left(task), _failed("error", error), environment("cpu"))
     finally:
         # A user's own network may have changed what the next cell relies on.
         torch.set_rng_state(rng)

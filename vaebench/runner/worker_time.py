@@ -32,7 +32,8 @@ class WorkerTime:
         """Count what the records of a pack tell."""
         for outcome in outcomes:
             tsne = _seconds(outcome, "tsne_seconds")
-            self.training += _seconds(outcome, "train_seconds")
+            if outcome.record.trained_as is None:
+                self.training += _seconds(outcome, "train_seconds")
             self.tsne += tsne
             self.evaluation += _seconds(outcome, "evaluation_seconds") - tsne
 

@@ -74,6 +74,8 @@ class Stopped(Exception):
     """A training was asked to stop and is kept in its checkpoint."""
 
 
+AfterEpoch = Callable[[int, Callable[[], Training]], None]
+
 Progress = Callable[[int, int, Sequence[float]], None]
 """Called after each epoch with its number, their count, and the members' mean losses."""
 
@@ -88,6 +90,7 @@ def train(
     compiled: bool | None = None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
+    after_epoch: AfterEpoch | None = None,
 ) -> Training:
     """Train a pack in place.
 
@@ -103,6 +106,8 @@ def train(
         checkpoint: where the training is kept after an epoch from time to time; what is there
             already is gone on from, with the same result as without a stop.
         stop: asked after each epoch but the last, where there is a checkpoint, whether to stop.
+        after_epoch: called after each epoch, before a checkpoint, with its number and a function
+            that gives the training as if it ended there, for use before the next epoch.
 
     Raises:
         Stopped: ``stop`` said so.
@@ -111,7 +116,9 @@ def train(
         record = cuda_graph
     # Streams, and kernels that the compiler wrote, are those of the current device.
     with torch.cuda.device_of(vae.prior_scale):  # type: ignore[no-untyped-call]  # so in torch
-        loop = _Loop(vae, cells, pixels, list(generators), record, compiled, checkpoint, stop)
+        loop = _Loop(
+            vae, cells, pixels, list(generators), record, compiled, checkpoint, stop, after_epoch
+        )
         return loop.run(progress)
 
 
@@ -151,6 +158,7 @@ class _Loop:
     compiled: bool | None = None
     checkpoint: Checkpoint | None = None
     stop: Callable[[], bool] = lambda: False
+    after_epoch: AfterEpoch | None = None
     # Ten million steps are 80 MB of numbers; as Python's own objects they would be four times that.
     step_seconds: array[float] = field(default_factory=lambda: array("d"))
     images: int = 0
@@ -180,35 +188,41 @@ class _Loop:
         self.divergence: list[Divergence | None] = [None for _ in self.cells]
         self._last_loss: list[float | None] = [None for _ in self.cells]
         self.compile_seconds = 0.0
+        self.resumed_after = 0
 
     def run(self, progress: Progress | None) -> Training:
         design = self.cells[0]
         self.vae.train()
         self.compile_seconds = self._compile()
-        resumed_after = self._resume()
-        for epoch in range(resumed_after, design.epochs):
+        self.resumed_after = self._resume()
+        for epoch in range(self.resumed_after, design.epochs):
             factor = learning_rate_factor(design.learning_rate_schedule, epoch / design.epochs)
             self.optimizer.set_factor(factor)
             losses = self._epoch(factor)
             if progress is not None:
                 progress(epoch + 1, design.epochs, losses)
+            if self.after_epoch is not None:
+                self.after_epoch(epoch + 1, self._so_far)
             if all(self.divergence):
                 break
             if self.checkpoint is not None:
                 self._keep(self.checkpoint, epoch + 1)
-        self._check_weights()
         self.vae.eval()
         if self._replayed is not None:
             self.note = "; ".join(filter(None, (self.note, self._replayed.note))) or None
             self._replayed.forget()  # a graph holds the memory of a block of steps
+        return self._so_far()
+
+    def _so_far(self) -> Training:
+        """The training as if it ended here."""
         return Training(
             self.step_seconds,
             self.images,
             self.series,
-            self.divergence,
+            self._checked_weights(),
             self.note,
             self.compile_seconds,
-            resumed_after,
+            self.resumed_after,
         )
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -350,11 +364,14 @@ class _Loop:
                 self._replayed.forget()
         return all_finite
 
-    def _check_weights(self) -> None:
-        """Find members that the last update broke: no loss follows it that would show it."""
-        for member, earlier in enumerate(self.divergence):
-            if earlier is None and not self.optimizer.is_finite(member):
-                self.divergence[member] = self._divergence(member, len(self.step_seconds))
+    def _checked_weights(self) -> list[Divergence | None]:
+        """Where members diverged, by the last update too: no loss follows that would show it."""
+        return [
+            earlier
+            if earlier is not None or self.optimizer.is_finite(member)
+            else self._divergence(member, len(self.step_seconds))
+            for member, earlier in enumerate(self.divergence)
+        ]
 
     def _divergence(self, member: int, step: int) -> Divergence:
         # No Python sees the gradient of a step that is replayed.
