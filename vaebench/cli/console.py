@@ -1,17 +1,9 @@
-"""What a terminal shows of records: a store, one record, a comparison, the hidden sigmas.
-
-Plain text in aligned columns, without colour; on a terminal at most `WIDEST` characters wide.
-"""
+"""What a terminal shows of records: a store, one record, timings, a comparison."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import sys
-import textwrap
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -23,40 +15,37 @@ from vaebench.analysis.frame import load_with_damage, outdated_notes, without_su
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.summary import number
-from vaebench.analysis.timing import Bench, benches, crossovers, precisions
-from vaebench.auditing.peers import hidden_sigmas
+from vaebench.analysis.timing import benches, crossovers, precisions
+from vaebench.cli.output import plural
+from vaebench.cli.tables import aligned, selected_columns
 from vaebench.records.metrics import METRICS
-from vaebench.records.schema import CellRecord, FactRecord, Metric
+from vaebench.records.schema import CellRecord, Environment, FactRecord, Metric
 from vaebench.report.overview import result_tables, warnings_table
 from vaebench.report.tables import Table
 from vaebench.report.timings import timing_table
 from vaebench.system.terminal import printable
 
-__all__ = ["WIDEST", "comparison_text", "peers_table", "record_text", "store_text", "timings_text"]
+__all__ = [
+    "comparison_text",
+    "comparison_verdict",
+    "fact_text",
+    "record_text",
+    "store_text",
+    "timings_text",
+]
 
-WIDEST = 110
 _METRICS_SHOWN = ("elbo", "kl", "bits_per_dim", "mse", "active_units")
-_REASONS_SHOWN = 6
-# A spread below this share of the values is that of their last digits.
+_MOST_REASONS = 6
+# A spread below this share of the values is rounding.
 _ROUNDING = 1e-9
-_MARK = re.compile(r" ?\[(\d+)\]")
-
-
-def _width() -> int:
-    """As wide as the terminal, at most `WIDEST`; what is no terminal has room for all columns."""
-    columns = shutil.get_terminal_size((0, 0)).columns
-    # Without a standard output, as after `>&-`, it is None.
-    if columns == 0 and not (sys.stdout and sys.stdout.isatty()):
-        return sys.maxsize
-    return min(WIDEST, columns or WIDEST)
 
 
 def store_text(store: Path | str, most_rows: int | None = None) -> str:
-    """The designs of a store with their main metrics, what warned, and what did not finish.
+    """Return the designs of a store with their main metrics, the warnings, and the states.
 
     Args:
         store: the results folder.
-        most_rows: leave out the designs of a table after so many, and say so.
+        most_rows: leave out the designs of a table after this many, and say so.
     """
     every, _ = load_with_damage(store)
     frame = without_superseded(every)
@@ -64,175 +53,95 @@ def store_text(store: Path | str, most_rows: int | None = None) -> str:
     parts = []
     for table in result_tables(frame):
         if not table.numbers[["elbo", "mse"]].notna().any(axis=None):
-            continue  # No cell of it has a result; the lines on states below say why.
+            continue  # no cell of the table has a result; `_state_lines` says why
         kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
-        parts.append(f"{table.title}\n{aligned(_columns(table, kept), _width(), most_rows)}")
-    return "\n\n".join(
-        [*parts, "\n".join([*outdated_notes(every), *_warnings(frame), *_states(frame)])]
-    )
+        parts.append(f"{table.title}\n{aligned(selected_columns(table, kept), most_rows)}")
+    lines = [*outdated_notes(every), *_warning_lines(frame), *_state_lines(frame)]
+    return "\n\n".join([*parts, "\n".join(lines)])
 
 
-def _columns(table: Table, kept: Sequence[int]) -> Table:
-    """Some columns of a table, with the footnotes that they refer to, numbered anew."""
-    rows = [[row[i] for i in kept] for row in table.rows]
-    marks = dict.fromkeys(mark for row in rows for text in row for mark in _MARK.findall(text))
-    renamed = {mark: str(place) for place, mark in enumerate(marks, 1)}
-    notes = [(found[1], note) for note in table.notes if (found := _MARK.match(note))]
-    return Table(
-        name=table.name,
-        title=table.title,
-        header=tuple(table.header[i] for i in kept),
-        units=tuple(table.units[i] for i in kept),
-        rows=tuple(tuple(_renumbered(text, renamed) for text in row) for row in rows),
-        numeric=tuple(table.numeric[i] for i in kept),
-        notes=tuple(
-            sorted((_renumbered(note, renamed) for mark, note in notes if mark in renamed))
-        ),
-    )
-
-
-def _renumbered(text: str, renamed: dict[str, str]) -> str:
-    return _MARK.sub(lambda found: found[0].replace(found[1], renamed[found[1]]), text)
-
-
-def aligned(table: Table, width: int, most_rows: int | None = None) -> str:
-    """The table in columns as wide as their entries, headings over units, numbers flush right.
-
-    Columns that do not fit into `width` are left out, and named below.
-    """
-    texts = [tuple(map(printable, row)) for row in (table.header, table.units, *table.rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    kept = _fitting(widths, table.numeric, width)
-    numeric = [table.numeric[i] for i in kept]
-    lines = [_line([row[i] for i in kept], [widths[i] for i in kept], numeric) for row in texts]
-    rule = "  ".join("-" * widths[i] for i in kept)
-    shown = lines[2:][:most_rows]
-    notes = list(_columns(table, kept).notes)
-    notes = [line for note in notes for line in textwrap.wrap(printable(note), max(width, 40))]
-    if len(shown) < len(lines) - 2:
-        notes.insert(0, f"... and {len(lines) - 2 - len(shown)} designs more: see the report")
-    if len(kept) < len(widths):
-        missing = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
-        told = f"no room here for: {missing} (a wider window shows more, the report all)"
-        notes += textwrap.wrap(told, max(width, 40))
-    return "\n".join([*lines[:2], rule, *shown, *notes])
-
-
-def _fitting(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int]:
-    """The columns before the first that does not fit, two spaces between them.
-
-    The important ones come first, so none is shown in the place of one before it. Where no column
-    of numbers would be left, all are, and the terminal breaks the lines.
-    """
-    ends = [end + 2 * place for place, end in enumerate(accumulate(widths))]
-    kept = [place for place, end in enumerate(ends) if end <= width]
-    shows_numbers = any(numeric[place] for place in kept) or not any(numeric)
-    return kept if kept and shows_numbers else list(range(len(widths)))
-
-
-def _line(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    entries = [
-        entry.rjust(width) if right else entry.ljust(width)
-        for entry, width, right in zip(row, widths, numeric, strict=True)
-    ]
-    return "  ".join(entries).rstrip()
-
-
-def _warnings(frame: pd.DataFrame) -> list[str]:
+def _warning_lines(frame: pd.DataFrame) -> list[str]:
+    """Return a line for each warning of the records, with the number of cells that carry it."""
     table = warnings_table(frame)
-    rows = [] if table is None else table.rows
-    return [
-        f"warning ({count} {'cell' if count == '1' else 'cells'}): {text}"
-        for text, count in rows[:_REASONS_SHOWN]
-    ]
+    rows = [] if table is None else table.rows[:_MOST_REASONS]
+    return [f"warning ({plural(int(count), 'cell')}): {text}" for text, count in rows]
 
 
-def _states(frame: pd.DataFrame) -> list[str]:
-    """How many cells are in each state; of those that are not done, why and an example."""
+def _state_lines(frame: pd.DataFrame) -> list[str]:
+    """Return how many cells are in each state; for those not done, the reasons with an example."""
     lines = []
     for state, rows in frame.groupby("status", sort=True):
         lines.append(f"{len(rows)} {state}")
         if state == "done":
             continue
-        told = rows["status_reason"].map(lambda reason: plain(reason, 200))
-        reasons = told.map(kind).value_counts()
-        for reason, count in reasons.head(_REASONS_SHOWN).items():
-            alike = told[told.map(kind) == reason]
-            text = common_text(alike.tolist())
-            # Where its numbers are cut, one cell's own say what happened.
-            own = "" if text == alike.iloc[0] else f": {alike.iloc[0]}"
-            example = rows.loc[alike.index[0], "cell_id"]
+        reasons = rows["status_reason"].map(lambda reason: plain(reason, 200))
+        kinds = reasons.map(kind)
+        counts = kinds.value_counts()
+        for which, count in counts.head(_MOST_REASONS).items():
+            similar = reasons[kinds == which]
+            text = common_text(similar.tolist())
+            # Where numbers were cut from the text, the example shows those of one cell.
+            own = "" if text == similar.iloc[0] else f": {similar.iloc[0]}"
+            example = rows.loc[similar.index[0], "cell_id"]
             lines.append(f"  {count}: {text}\n     for instance {example}{own}")
-        if len(reasons) > _REASONS_SHOWN:
-            lines.append(f"  and {len(reasons) - _REASONS_SHOWN} other reasons")
+        if len(counts) > _MOST_REASONS:
+            lines.append(f"  and {len(counts) - _MOST_REASONS} other reasons")
     return lines
 
 
 def timings_text(frame: pd.DataFrame) -> str:
-    """Timed training steps, a table a machine, why some have no number, and where a GPU pays."""
+    """Return timed training steps: a table per machine, remarks, and where a GPU is faster."""
+
+    parts = []
+    for bench in benches(frame):
+        table = timing_table(bench, "timings")
+        # The last column has the first words of a remark; the whole remark is below the table.
+        rows = tuple((*row[:-1], row[-1].partition(":")[0]) for row in table.rows)
+        reasons = dict.fromkeys(row[-1] for row in table.rows if ":" in row[-1])
+        text = [printable(table.title), aligned(replace(table, rows=rows))]
+        parts.append("\n".join([*text, *map(printable, (*reasons, *table.notes))]))
     return "\n\n".join(
-        [
-            *map(_bench_text, benches(frame)),
-            "\n".join(map(printable, [*crossovers(frame), *precisions(frame)])),
-        ]
+        [*parts, "\n".join(map(printable, [*crossovers(frame), *precisions(frame)]))]
     )
 
 
-def _bench_text(bench: Bench) -> str:
-    """The table with remarks of one word, and the reasons in full below."""
-    table = timing_table(bench, "timings")
-    rows = tuple((*row[:-1], row[-1].partition(":")[0]) for row in table.rows)
-    lines = [printable(table.title), aligned(replace(table, rows=rows), _width())]
-    remarks = dict.fromkeys(row[-1] for row in table.rows if ":" in row[-1])
-    return "\n".join([*lines, *map(printable, (*remarks, *table.notes))])
-
-
 def record_text(record: CellRecord) -> str:
-    """One record for a person to read."""
+    """Return one record of a cell for a person to read."""
     lines = [record.cell_id, f"status: {record.status.state}"]
     if record.status.reason:
         lines.append(f"why: {record.status.reason}")
-    lines.append(f"comparable as: {record.comparable}")
-    lines += ["", "cell (what is not at its default)", *_cell_lines(record)]
+    changed = record.cell.model_dump(exclude_defaults=True)
+    lines += [f"comparable as: {record.comparable}", "", "cell (values that are not defaults)"]
+    lines += [f"  {axis:<24} {value_text(value)}" for axis, value in changed.items()]
     if record.data is not None:
         data = record.data
-        lines += [
-            "",
-            f"data: {data.name}, {data.support}, {data.n_train:,} + {data.n_test:,} images",
-        ]
+        images = f"{data.n_train:,} + {data.n_test:,} images"
+        lines += ["", f"data: {data.name}, {data.support}, {images}"]
     lines += ["", "metrics (mean +- standard error over n)"]
-    lines += [f"  {name:<30} {_metric(metric)}" for name, metric in record.metrics.items()]
+    lines += [f"  {name:<30} {_metric_text(metric)}" for name, metric in record.metrics.items()]
     lines += [f"warning: {warning.text}" for warning in record.warnings]
-    environment = record.environment
-    if environment.versions:
-        versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-        lines += [
-            "",
-            f"machine: {environment.processor}, {_threads(environment.threads)}; {versions}",
-        ]
+    if record.environment.versions:
+        lines += ["", _machine(record.environment)]
     trace = record.status.detail.get("traceback")
     return "\n".join([*lines, *(["", str(trace).rstrip()] if trace else [])])
 
 
-def _threads(count: int | None) -> str:
-    return "threads not recorded" if count is None else f"{count} thread{'s' * (count != 1)}"
-
-
 def fact_text(fact: FactRecord) -> str:
-    """A timing, or a finding that needs no cell, for a person to read."""
+    """Return a timing, or a finding that needs no cell, for a person to read."""
     lines = [fact.record_id, f"kind: {fact.kind}", ""]
     lines += [f"  {name:<30} {value_text(value)}" for name, value in fact.payload.items()]
-    environment = fact.environment
-    machine = ", ".join(filter(None, (environment.processor, environment.device_name)))
-    return "\n".join([*lines, "", f"machine: {machine}, {_threads(environment.threads)}"])
+    return "\n".join([*lines, "", _machine(fact.environment)])
 
 
-def _cell_lines(record: CellRecord) -> list[str]:
-    changed = record.cell.model_dump(exclude_defaults=True)
-    return [f"  {axis:<24} {value_text(value)}" for axis, value in changed.items()]
+def _machine(environment: Environment) -> str:
+    names = filter(None, (environment.processor, environment.device_name))
+    count = environment.threads
+    threads = "threads not recorded" if count is None else plural(count, "thread")
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    return f"machine: {', '.join((*names, threads))}{f'; {versions}' if versions else ''}"
 
 
-def _metric(metric: Metric) -> str:
+def _metric_text(metric: Metric) -> str:
     if metric.value is None:
         return f"n/a ({metric.reason})"
     spread = f" +- {metric.se:.3g}" if metric.se is not None else ""
@@ -241,13 +150,13 @@ def _metric(metric: Metric) -> str:
 
 
 def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
-    """A comparison for a person to read: what differs, a row a design, what had no partner."""
+    """Return a comparison for a person to read: what differs, a row per design, what is missing."""
     lines = [f"A: {names[0]}", f"B: {names[1]}"]
     lines += [
         f"{heading(axis)}: {value_text(a)} in A, {value_text(b)} in B"
         for axis, (a, b) in found.apart.items()
     ]
-    lines += ["", aligned(_comparison_table(found), _width())]
+    lines += ["", aligned(_comparison_table(found))]
     lines += [
         f"{count} records of {side} have no partner in the other and are left out"
         for side, count in zip("AB", found.alone, strict=True)
@@ -258,12 +167,13 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
         for side, reasons in zip("AB", found.without, strict=True)
         for reason, count in reasons.items()
     ]
-    of = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
-    lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {of}")
-    if METRICS[found.metric].better is not None:
-        lines.append(f"{found.metric}: {METRICS[found.metric].better} is better")
-    # A pair's index is its seed, which the rows of several designs share.
-    return "\n".join([*lines, *found.notes, *_warnings(found.records.reset_index(drop=True))])
+    pairs = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
+    lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {pairs}")
+    better = METRICS[found.metric].better
+    if better is not None:
+        lines.append(f"{found.metric}: {better} is better")
+    # The index of a pair is its seed, which the rows of several designs share.
+    return "\n".join([*lines, *found.notes, *_warning_lines(found.records.reset_index(drop=True))])
 
 
 def _comparison_table(found: Comparison) -> Table:
@@ -284,20 +194,25 @@ def _comparison_table(found: Comparison) -> Table:
 
 
 def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
+    """Return both means, the difference with its interval, the pairs, and the verdict."""
     half = (row["high"] - row["low"]) / 2
     if half < _ROUNDING * abs(row["a"]):
         half = 0.0
     spread = f" ± {number(half, half)}" if half > 0 else ""
     count = f"{row['n']:.0f}" + (f" of {row['cells']:.0f}" if row["n"] < row["cells"] else "")
     means = number(row["a"], half), number(row["b"], half)
-    return (*means, f"{number(row['difference'], half)}{spread}", count, _verdict(row, metric))
+    return (
+        *means,
+        f"{number(row['difference'], half)}{spread}",
+        count,
+        comparison_verdict(row, metric),
+    )
 
 
-def _verdict(row: dict[Hashable, float], metric: str) -> str:
-    if row["n"] == 0 and row["together"]:
-        return "timed as one pack"
+def comparison_verdict(row: dict[Hashable, float], metric: str) -> str:
+    """Return in words what a row of a comparison shows."""
     if row["n"] == 0:
-        return "no seed has a value on both sides"
+        return "timed as one pack" if row["together"] else "no seed has a value on both sides"
     if row["n"] == 1:
         return f"one {'measurement' if is_timing(metric) else 'seed'}: no interval"
     if row["low"] <= 0 <= row["high"]:
@@ -306,16 +221,5 @@ def _verdict(row: dict[Hashable, float], metric: str) -> str:
         return "no spread to judge by"
     higher = row["low"] > 0
     better = METRICS[metric].better
-    if better is None:
-        return "B is higher" if higher else "A is higher"
-    return "B is better" if higher == (better == "higher") else "A is better"
-
-
-def peers_table() -> str:
-    """The sigma that each well-known code base hides, computed from its reductions and weights."""
-    rows = [(each.peer, each.setting, f"{each.sigma:.3g}") for each in hidden_sigmas()]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(
-        f"{peer.ljust(widths[0])}  {setting.ljust(widths[1])}  sigma {sigma}"
-        for peer, setting, sigma in rows
-    )
+    word = "higher" if better is None else "better"
+    return f"{'B' if higher == (better != 'lower') else 'A'} is {word}"

@@ -1,73 +1,76 @@
-"""What there is to choose from, a line each, from the registries alone."""
+"""`vaebench list`: what there is to choose from, one line each, from the registries alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from vaebench.grid.cell import AXES, Value
-from vaebench.grid.choices import DATASETS, LIKELIHOODS
-from vaebench.grid.spec import packaged_grids
-from vaebench.grid.values import shown
-from vaebench.records.metrics import METRICS
+import click
 
-__all__ = ["lines_of"]
+from vaebench.cli.options import Command
+from vaebench.cli.output import say
 
+if TYPE_CHECKING:
+    from vaebench.grid.cell import Axis
+    from vaebench.grid.choices import DatasetChoice, LikelihoodChoice
+    from vaebench.records.metrics import MetricChoice
 
-def lines_of(what: str) -> Iterator[str]:
-    """Lines for ``vaebench list WHAT``."""
-    yield from _LISTS[what]()
-
-
-def _grids() -> Iterator[str]:
-    for name, description in packaged_grids().items():
-        yield f"{name:<14} {description}"
+__all__ = ["list_"]
 
 
-def _axes() -> Iterator[str]:
-    for axis in AXES.values():
-        default = "" if axis.default is None else f"; default {_written(axis.default)}"
-        yield f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
+@click.command("list", cls=Command, short_help="What there is: grids, axes, metrics, more.")
+@click.argument(
+    "what",
+    type=click.Choice(["grids", "axes", "likelihoods", "datasets", "metrics", "findings"]),
+)
+def list_(what: str) -> None:
+    """Print what there is, each with one line."""
+    for line in _lines(what):
+        say(line)
 
 
-def _written(value: Value) -> str:
-    """A value as a grid file would write it."""
-    return shown(list(value) if isinstance(value, tuple) else value)
-
-
-def _likelihoods() -> Iterator[str]:
-    for entry in LIKELIHOODS.values():
-        scale = "has a sigma" if entry.has_scale else "no sigma"
-        yield f"{entry.name:<22} {entry.kind}, {scale}, {entry.unit}; {entry.summary}"
-
-
-def _datasets() -> Iterator[str]:
-    for entry in DATASETS.values():
-        channels, height, width = entry.shape
-        levels = "real-valued" if entry.levels is None else f"{entry.levels} grey levels"
-        yield (
-            f"{entry.name:<16} {entry.train_images:,} + {entry.test_images:,} images of "
-            f"{channels}x{height}x{width}, {levels}; {entry.summary}"
-        )
-
-
-def _metrics() -> Iterator[str]:
-    for metric in METRICS.values():
-        better = f", {metric.better} is better" if metric.better else ""
-        yield f"{metric.name:<30} {metric.unit}{better}; {metric.summary}"
-
-
-def _findings() -> Iterator[str]:
-    # The findings bring scipy with them, which no other list needs.
+def _lines(what: str) -> Iterable[str]:
     from vaebench.findings.registry import finding_lines
+    from vaebench.grid.cell import AXES
+    from vaebench.grid.choices import DATASETS, LIKELIHOODS
+    from vaebench.grid.spec import packaged_grids
+    from vaebench.records.metrics import METRICS
 
-    yield from finding_lines()
+    match what:
+        case "grids":
+            return (f"{name:<14} {about}" for name, about in packaged_grids().items())
+        case "axes":
+            return map(_axis_line, AXES.values())
+        case "likelihoods":
+            return map(_likelihood_line, LIKELIHOODS.values())
+        case "datasets":
+            return map(_dataset_line, DATASETS.values())
+        case "metrics":
+            return map(_metric_line, METRICS.values())
+        case _:
+            return finding_lines()
 
 
-_LISTS: dict[str, Callable[[], Iterator[str]]] = {
-    "grids": _grids,
-    "axes": _axes,
-    "likelihoods": _likelihoods,
-    "datasets": _datasets,
-    "metrics": _metrics,
-    "findings": _findings,
-}
+def _axis_line(axis: Axis) -> str:
+    from vaebench.grid.values import shown
+
+    value = list(axis.default) if isinstance(axis.default, tuple) else axis.default
+    default = "" if value is None else f"; default {shown(value)}"
+    return f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
+
+
+def _likelihood_line(family: LikelihoodChoice) -> str:
+    scale = "has a sigma" if family.has_scale else "no sigma"
+    return f"{family.name:<22} {family.kind}, {scale}, {family.unit}; {family.summary}"
+
+
+def _dataset_line(data: DatasetChoice) -> str:
+    levels = "real-valued" if data.levels is None else f"{data.levels} grey levels"
+    images = f"{data.train_images:,} + {data.test_images:,} images"
+    shape = "x".join(map(str, data.shape))
+    return f"{data.name:<16} {images} of {shape}, {levels}; {data.summary}"
+
+
+def _metric_line(metric: MetricChoice) -> str:
+    better = f", {metric.better} is better" if metric.better else ""
+    return f"{metric.name:<30} {metric.unit}{better}; {metric.summary}"

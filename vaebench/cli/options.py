@@ -1,23 +1,78 @@
-"""Options of the command line that name folders."""
+"""Options and checks that several commands share, and the classes of commands."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FOLDER", "data_dir_option"]
+__all__ = [
+    "FOLDER",
+    "Command",
+    "Group",
+    "data_dir_option",
+    "jobs_option",
+    "json_option",
+    "report_options",
+    "require_stores",
+    "retry_option",
+    "store_option",
+    "wait_option",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice instead of using the last value."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"context_settings": _SETTINGS, **settings})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for param in given:
+            single = isinstance(param, click.Option) and not param.is_flag and not param.multiple
+            if single and given.count(param) > 1:
+                name = max(param.opts, key=len)
+                raise click.UsageError(f"{name} is given twice; give it once", ctx)
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group that suggests the closest command and lists commands in order of definition."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        del ctx
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first word names."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = get_close_matches(args[0], self.commands, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 class _Folder(click.Path):
-    """A folder, there or to be made."""
+    """An existing folder, or one that will be created."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, file_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        # An unset variable of a shell would else fill the working folder.
+        # An unset variable of a shell would otherwise mean the working folder.
         if value == "":
             self.fail("a folder's name must not be empty", param, ctx)
         return super().convert(value, param, ctx)
@@ -28,3 +83,52 @@ FOLDER = _Folder()
 data_dir_option = click.option(
     "--data-dir", type=FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
 )
+jobs_option = click.option(
+    "-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores]."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document; messages go to stderr."
+)
+retry_option = click.option(
+    "--retry-failed", is_flag=True, help="Also retry cells that failed, diverged or timed out."
+)
+wait_option = click.option(
+    "--wait", is_flag=True, help="Wait for another process that writes into the store."
+)
+
+
+def store_option(default: str) -> Callable[[Function], Function]:
+    """Return the option ``-o`` that names the store."""
+    return click.option("-o", "--output", type=FOLDER, help=f"The store [default: {default}].")
+
+
+def _refuse_both(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:
+    del param
+    if folder is not None and ctx.params.get("no_report"):
+        raise click.UsageError("--report-dir names the report's folder, but --no-report omits it")
+    return folder
+
+
+def report_options(default: str) -> Callable[[Function], Function]:
+    """Return the options ``--no-report`` and ``--report-dir``, of which only one may be given."""
+
+    def add(function: Function) -> Function:
+        no_report = click.option(
+            "--no-report", is_flag=True, is_eager=True, help="Do not write a report."
+        )
+        report_dir = click.option(
+            "--report-dir",
+            type=FOLDER,
+            callback=_refuse_both,
+            help=f"The report's folder [default: {default}].",
+        )
+        return no_report(report_dir(function))
+
+    return add
+
+
+def require_stores(*stores: Path) -> None:
+    """Refuse folders that do not exist."""
+    missing = [str(store) for store in stores if not store.exists()]
+    if missing:
+        raise click.UsageError(f"there is no folder {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""What a run would do, in words, for ``vaebench run --dry-run``; nothing is trained or written."""
+"""The plan of a run in words, for ``vaebench run --dry-run``; nothing is trained or written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaebench.cli.output import plural
 from vaebench.data.catalog import locate, remedy
 from vaebench.errors import DataMissing
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.runner.engines.base import Engine
-from vaebench.runner.plan import Estimate, Plan, estimates, lack_of_memory, make_plan
+from vaebench.runner.plan import Plan, estimates, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 
 __all__ = ["Ask", "duration", "preview"]
@@ -20,7 +21,7 @@ __all__ = ["Ask", "duration", "preview"]
 
 @dataclass(frozen=True)
 class Ask:
-    """How a grid would be run."""
+    """How a grid would be run; the fields are those of `run_grid`."""
 
     data_dir: Path | None
     jobs: int | None
@@ -30,97 +31,76 @@ class Ask:
 
 
 def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
-    """Lines that say which cells would run, what collapsed and why, and the estimated price.
+    """Yield which cells would run, which collapse and why, and the estimated time and memory.
 
     Raises:
-        DataMissing, DataInvalid: a data set of the user's own can't be had.
-        GridError: a cell asks for more images than there are, or for a network that isn't there.
+        DataMissing, DataInvalid: a data set of the user cannot be read.
+        GridError: a cell asks for more images than there are, or for a missing network.
     """
     about = f" ({grid.description})" if grid.description else ""
-    yield f"{grid.name}: {_cells(len(grid.cells))}{about}"
+    yield f"{grid.name}: {plural(len(grid.cells), 'cell')}{about}"
     yield from (f"note: {note}" for note in grid.notes)
     plan = _plan(grid, store, ask)
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.repeated:
-        stand = "stands" if plan.repeated == 1 else "stand"
-        yield f"  and {plan.repeated} that {stand} there twice"
+        yield f"  and {plan.repeated} duplicates, which are run once"
     if plan.finished:
-        yield f"  and {len(plan.finished)} that have a record already"
+        yield f"  and {len(plan.finished)} that already have a record"
     for name in plan.newer:
         yield f"  {name}: its record was written by a newer vaebench and is left alone"
-    yield from _absent_data(plan, ask.data_dir)
-    cells = [planned.cell for planned in plan.todo]
-    if cells:
-        yield from _machines(cells, ask)
+    for name in plan.data_sets():
+        try:
+            locate(name, ask.data_dir)
+        except DataMissing:
+            yield f"  data {name}: not found, and a run needs it: {remedy(name)}"
+    if plan.todo:
+        yield from _cost([planned.cell for planned in plan.todo], ask)
     else:
         yield "to do: nothing"
 
 
-def _machines(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:
-    """What the machines lack for such cells, and what so many of them cost there."""
-    devices = {cell.device for cell in cells}
-    jobs = ask.engine.jobs(ask.jobs, devices)
-    elsewhere = ask.engine.elsewhere()
-    if elsewhere is None:
-        yield from _absent_devices(devices)
-        yield from _lack_of_memory(cells, jobs)
-    else:
-        yield f"workers: on {elsewhere}"
-    yield _price(estimates(cells), jobs)
-
-
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
-    # As a run has it, so that what it would do again is not taken for done.
+    # As in a run, so that cells that it would train again do not count as done.
     states, _, _ = surveyed(store) if store.root.exists() else ({}, [], set())
     for name in store.without_weights() if ask.keep_weights else []:
         states.pop(name, None)
     return make_plan(grid, states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed)
 
 
-def _absent_devices(devices: set[str]) -> Iterator[str]:
-    named = sorted(devices - {"cpu", "available"})
-    if not named:
-        return
-    from vaebench.runner.machine import absent_device
-
-    for device in named:
-        why = absent_device(device)
-        if why is not None:
-            yield f"  device {device}: unavailable, {why}"
-
-
-def _absent_data(plan: Plan, data_dir: Path | None) -> Iterator[str]:
-    """A plan needs no images; a run does."""
-    for name in plan.data_sets():
-        try:
-            locate(name, data_dir)
-        except DataMissing:
-            yield f"  data {name}: not found, and a run needs it: {remedy(name)}"
-
-
-def _lack_of_memory(cells: Sequence[Cell], jobs: int) -> Iterator[str]:
-    lack = lack_of_memory(cells, min(jobs, len(cells)))
-    if lack is not None:
-        yield f"  {lack}"
-
-
-def _price(prices: Sequence[Estimate], jobs: int) -> str:
-    jobs = min(jobs, len(prices))
-    seconds = sum(price.seconds for price in prices) / jobs
-    memory = max(price.memory_mib for price in prices)
-    words = "1 job" if jobs == 1 else f"{jobs} jobs"
-    return (
-        f"to do: {_cells(len(prices))}, roughly {duration(seconds)} with {words}, "
-        f"up to {memory:,.0f} MiB a job (estimates; the first cells will tell)"
+def _cost(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:
+    """Yield what the machines lack for the cells, then the estimated time and memory."""
+    devices = {cell.device for cell in cells}
+    jobs = min(ask.engine.jobs(ask.jobs, devices), len(cells))
+    elsewhere = ask.engine.elsewhere()
+    if elsewhere is None:
+        yield from _absent_devices(devices)
+        lack = lack_of_memory(cells, jobs)
+        yield from [] if lack is None else [f"  {lack}"]
+    else:
+        yield f"workers: on {elsewhere}"
+    costs = estimates(cells)
+    seconds = sum(each.seconds for each in costs) / jobs
+    memory = max(each.memory_mib for each in costs)
+    yield (
+        f"to do: {plural(len(cells), 'cell')}, roughly {duration(seconds)} with "
+        f"{plural(jobs, 'job')}, up to {memory:,.0f} MiB per job (an estimate; the first cells "
+        f"will refine it)"
     )
 
 
-def _cells(count: int) -> str:
-    return f"{count:,} cell{'s' * (count != 1)}"
+def _absent_devices(devices: set[str]) -> Iterator[str]:
+    named = sorted(devices - {"cpu", "available"})
+    if named:
+        from vaebench.runner.machine import absent_device
+
+        for device in named:
+            why = absent_device(device)
+            if why is not None:
+                yield f"  device {device}: unavailable, {why}"
 
 
 def duration(seconds: float) -> str:
-    """A time span in the unit that a person would choose.
+    """Return a time span in a readable unit.
 
     >>> duration(42.3), duration(600.0), duration(7300.0)
     ('42 s', '10 min', '2.0 h')

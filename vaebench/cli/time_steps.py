@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vaebench.cli.options import FOLDER
+from vaebench.cli.options import Command, report_options, store_option, wait_option
+from vaebench.cli.output import codes_of, leave, say, say_unused
 from vaebench.errors import ExitCode, NothingToReport, WrongStep
 
 if TYPE_CHECKING:
@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["time_command"]
 
 
-@click.command(
-    "time",
-    short_help="Time training steps on CPU and GPU.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.option("-o", "--output", type=FOLDER, help="The store [default: results/time].")
+@click.command("time", cls=Command, short_help="Time training steps on CPU and GPU.")
+@store_option("results/time")
 @click.option(
     "--device",
     "devices",
     multiple=True,
     metavar="NAME[,NAME]",
-    help="cpu, cuda, cuda:1, mps; 'available' takes all there are [default].",
+    help="cpu, cuda, cuda:1, mps; 'available' uses all devices [default].",
 )
 @click.option("--latent-dim", metavar="N[,N]", help="Latent dimensions to sweep.")
 @click.option("--batch-size", metavar="N[,N]", help="Batch sizes to sweep.")
@@ -38,28 +34,27 @@ __all__ = ["time_command"]
     default="float32",
     show_default=True,
     metavar="NAME[,NAME]",
-    help="float32, bfloat16: the sweep once in each.",
+    help="float32, bfloat16; the sweep is repeated for each.",
 )
 @click.option(
     "--pack",
     default="1",
     show_default=True,
     metavar="N[,N]",
-    help="Cells trained as one program: the sweep once for each.",
+    help="Cells trained as one program; the sweep is repeated for each.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=4.0,
     show_default=True,
-    help="About how long the steps of one timing take; 10 to 2,000 steps.",
+    help="Approximate duration of one timing; 10 to 2,000 steps.",
 )
-@click.option("--steps", type=click.IntRange(10), help="So many steps a timing instead.")
+@click.option("--steps", type=click.IntRange(10), help="The number of steps per timing instead.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of torch [default: cores].")
-@click.option("--again", is_flag=True, help="Time anew what has a record.")
-@click.option("--wait", is_flag=True, help="Wait for another process that holds the store.")
-@click.option("--no-report", is_flag=True, help="Leave the report out.")
-@click.option("--report-dir", type=FOLDER, help="The report's folder [default: reports/STORE].")
+@click.option("--again", is_flag=True, help="Repeat timings that have a record.")
+@wait_option
+@report_options("reports/STORE")
 def time_command(
     output: Path | None,
     devices: tuple[str, ...],
@@ -76,26 +71,28 @@ def time_command(
     no_report: bool,
     report_dir: Path | None,
 ) -> None:
-    """Time training steps on CPU and GPU: median, spread, images a second, memory.
+    """Time training steps on CPU and GPU: median, spread, images per second, memory.
 
-    The model is a Bernoulli VAE with one hidden layer; images of MNIST's shape are made up from
-    a fixed seed, so no data are needed. Each timing is taken alone in a fresh process, after a
-    warm-up, and the device has finished a step when its time ends. On a CPU it is the step of a
-    short training; one of 5,000 steps and more is compiled and faster.
+    The model is a Bernoulli VAE with one hidden layer. The images have MNIST's shape and are
+    generated from a fixed seed, so no data are needed. Each timing runs alone in a new process,
+    after a warm-up, and a step ends when the device has finished it. On a CPU it is the step of a
+    short training; a training of 5,000 or more steps is compiled and faster.
 
     The sizes are swept one at a time through latent dimension 32, batch 128 and width 400.
     Without a size all three are swept (2 to 10,000, 20 to 8,192, 100 to 1,600), which takes about
-    two minutes a device on two cores; where sizes are given, only those are:
+    two minutes per device on two cores; if sizes are given, only those are swept:
 
     vaebench time --device cpu,cuda --batch-size 20,128,1024,8192
 
     Spread is the interquartile range over blocks of steps divided by their median: above 10 % a
-    number is marked, above 25 % none is given. Running it again times only what is missing.
+    number is marked, above 25 % no number is given. Running it again times only what is missing.
     """
     from vaebench.records.store import Store
     from vaebench.runner.timing import time_steps
 
-    _refuse_contradictions(no_report=no_report, report_dir=report_dir)
+    source = click.get_current_context().get_parameter_source
+    if steps is not None and source("seconds") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--seconds and --steps both set the duration of a timing: give one")
     root = output or Path("results") / "time"
     try:
         summary = time_steps(
@@ -111,34 +108,23 @@ def time_command(
             threads=threads,
             again=again,
             wait=wait,
-            echo=click.echo,
+            echo=say,
         )
     except WrongStep as error:
         option = "pack" if error.axis == "pack_size" else error.axis
         raise click.UsageError(f"--{option.replace('_', '-')}: {error.why}") from error
     _print_summary(summary, root)
-    if summary.signal is not None:
-        click.echo(f"vaebench: stopped; what was timed is kept in {root}", err=True)
-        sys.exit(ExitCode.SIGNAL + summary.signal)
-    if not no_report and summary.storage_error is None:
-        _report(root, report_dir)
-    damages = Store(root).check()
-    for damage in damages:
-        click.echo(f"vaebench: not used: {damage}", err=True)
-    if summary.storage_error is not None or summary.damaged or damages:
-        sys.exit(ExitCode.DAMAGED)
-    if set(summary.states()) - {"done"}:
-        sys.exit(ExitCode.SOME_FAILED)
+    if summary.signal is None and not no_report and summary.storage_error is None:
+        from vaebench.report.report import write_report
 
-
-def _refuse_contradictions(*, no_report: bool, report_dir: Path | None) -> None:
-    """What is bounded twice, or both wanted and not, is a slip that nobody should have to guess."""
-    given = click.get_current_context().get_parameter_source
-    typed = click.core.ParameterSource.COMMANDLINE
-    if given("seconds") is typed and given("steps") is typed:
-        raise click.UsageError("--seconds and --steps both say how long a timing lasts: give one")
-    if no_report and report_dir is not None:
-        raise click.UsageError("--report-dir says where the report goes; --no-report, none")
+        try:
+            say(f"report: {write_report(root, report_dir)}")
+        except NothingToReport:
+            say("there is nothing to report on")
+    codes = codes_of(summary)
+    if summary.signal is None and say_unused(map(str, Store(root).check())):
+        codes.add(ExitCode.DAMAGED)
+    leave(codes, summary.signal)
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -160,25 +146,18 @@ def _print_summary(summary: TimingSummary, root: Path) -> None:
     from vaebench.cli.console import timings_text
 
     if not summary.measured and summary.storage_error is None and summary.signal is None:
-        click.echo(f"nothing to time: all of it ({len(summary.kept)}) has a record in {root}")
-    frame, _ = load_timings_with_unused(root)  # what is not used is told last
+        say(f"nothing to time: all timings ({len(summary.kept)}) have a record in {root}")
+    frame, _ = load_timings_with_unused(root)  # the files that are not used are named at the end
     if not frame.empty:
-        click.echo(f"\n{timings_text(frame)}\n")
+        say(f"\n{timings_text(frame)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())
-    click.echo(f"timings: {states or 'none'}")
+    say(f"timings: {states or 'none'}")
     if not frame.empty and (frame["verdict"] == "too noisy").any():
-        click.echo("  time what was too noisy anew with --again, when the machine is quiet")
+        say("  repeat timings that were too noisy with --again, when the machine is idle")
     if "failed" in summary.states():
-        click.echo("  try failed timings again with --again")
+        say("  repeat failed timings with --again")
     if summary.storage_error is not None:
-        click.echo(f"vaebench: {summary.storage_error}", err=True)
-    click.echo(f"records: {root}")
-
-
-def _report(root: Path, folder: Path | None) -> None:
-    from vaebench.report.report import write_report
-
-    try:
-        click.echo(f"report: {write_report(root, folder)}")
-    except NothingToReport:
-        click.echo("there is nothing to report on")
+        say(f"vaebench: {summary.storage_error}", err=True)
+    say(f"records: {root}")
+    if summary.signal is not None:
+        say(f"vaebench: stopped; finished timings are kept in {root}", err=True)

@@ -166,10 +166,11 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
             names = closest(asked, packaged) or f"; packaged are {', '.join(packaged)}"
             message = f"there is no packaged grid or file of this name{names}"
             raise GridError([Problem(asked, message)])
-    return _read(Path(asked)), asked
+    return _read(asked), asked
 
 
-def _read(path: Path) -> str:
+def _read(name: str) -> str:
+    path = Path(name)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
@@ -181,7 +182,7 @@ def _read(path: Path) -> str:
         reason = "its text is not UTF-8"
     except (OSError, ValueError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
-    raise GridError([Problem(str(path), f"the grid file cannot be read: {reason}")])
+    raise GridError([Problem(name, f"the grid file cannot be read: {reason}")])
 
 
 def _name_problem(name: object) -> Problem | None:

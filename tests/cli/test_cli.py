@@ -23,7 +23,7 @@ from vaebench.records.files import Files
 from vaebench.records.store import Store
 from vaebench.system.terminal import printable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = """
 name = "small"
 [base]
@@ -118,6 +118,11 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--set", "seed"), "must be axis=value"),
     ((*RUN, "--set", "seed=1", "--set", "seed=2"), "'seed' is set twice"),
     ((*RUN, "--device", "cpu", "--set", "device=cuda"), "'device' is set twice"),
+    ((*RUN, "--device", "cpu", "--device", "cuda"), "--device is given twice"),
+    (("reproduce", "--device", "cpu", "--device", "cpu"), "--device is given twice"),
+    ((*RUN, "-j", "1", "--jobs", "2"), "--jobs is given twice"),
+    (("data", "list", "--data-dir", "a", "--data-dir", "b"), "--data-dir is given twice"),
+    ((*RUN, "--dry-run", "--json"), "leave out --json"),
     ((*RUN, "--device", "gpu"), "must be one of cpu, cuda, mps, available, or cuda:N, not 'gpu'"),
     ((*RUN, "--device", "cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
     ((*RUN, "--jobs", "0"), "0 is not in the range x>=1"),
@@ -165,10 +170,10 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("time", "--pack", "2000"), "--pack: a pack holds 1 to 1000 cells; got 2000"),
     (("time", "--steps", "9"), "9 is not in the range x>=10"),
     (("time", "--seconds", "inf"), "seconds must be above 0 and finite; got inf"),
-    (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both say how long"),
-    (("time", "--no-report", "--report-dir", "r"), "--report-dir says where the report goes"),
-    ((*RUN, "--no-report", "--report-dir", "r"), "--report-dir says where the report goes"),
-    (("reproduce", "--no-report", "--report-dir", "r"), "--report-dir says where the page goes"),
+    (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both set"),
+    (("time", "--no-report", "--report-dir", "r"), "--no-report omits it"),
+    ((*RUN, "--no-report", "--report-dir", "r"), "--no-report omits it"),
+    (("reproduce", "--no-report", "--report-dir", "r"), "--no-report omits it"),
     (("time", "-o", "file"), "'file' is a file"),
     (("run", "tiny", "-o", ""), "a folder's name must not be empty"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
@@ -258,7 +263,7 @@ def test_a_folder_that_is_no_store_is_not_called_sound(here: Path, ask: Ask) -> 
     Path("some").mkdir()
     answer = ask("doctor", "some")
     assert answer.code == 5
-    assert "some is no store: it holds no records" in answer.err
+    assert "some is not a store: it holds no records" in answer.err
 
 
 @pytest.mark.parametrize("words", [("run", "x.toml"), ("run", "x.toml", "--dry-run")])
@@ -712,7 +717,9 @@ def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None
     one = ask("show", "results/time", record.parent.name[:-3])
     assert one.out.startswith(f"{record.parent.name}\nkind: timing\n")
     assert "1 thread" in one.out
-    assert ask(*words, "--no-report").out.startswith("nothing to time: all of it (1) has a record")
+    assert ask(*words, "--no-report").out.startswith(
+        "nothing to time: all timings (1) have a record"
+    )
     assert record.read_bytes() == before
     assert "Training steps on " in ask("show", "results/time").out
     assert ask("report").code == 0, "a store of timings is found under results/"
@@ -799,7 +806,7 @@ def test_show_gives_tables_that_fit_and_only_the_notes_they_need(
     monkeypatch.setenv("COLUMNS", "60")
     narrow = ask("show", "store").out.partition("warning")[0]
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "no room here for: " in narrow
+    assert "not shown for lack of room: " in narrow
 
 
 def test_show_gives_one_record_by_the_beginning_of_its_name(here: Path, ask: Ask) -> None:
@@ -830,6 +837,44 @@ def test_compare_pairs_the_designs_of_a_store(here: Path, ask: Ask) -> None:
     difference = sum(elbo[0.3, seed] - elbo[0.1, seed] for seed in (0, 1)) / 2
     (row,) = [line for line in answer.out.splitlines() if " better" in line and "±" in line]
     assert float(row.split()[2]) == pytest.approx(difference, rel=0.05)
+
+
+def test_a_run_gives_one_json_document(here: Path, ask: Ask) -> None:
+    answer = ask(*RUN, "--set", "seed=0,5", "--no-report", "--json")
+    document = json.loads(answer.out)
+    assert (answer.code, document["states"], document["left"]) == (0, {"done": 6}, 0)
+    assert len(document["trained"]) == len(document["finished"]) == 3
+    assert set(document["trained"]) | set(document["finished"]) <= set(Store("store").states())
+    assert "note: " in answer.err
+    again = json.loads(ask(*RUN, "--json").out)
+    assert Path(again["report"]).is_file()
+
+
+def test_show_and_compare_give_one_json_document(here: Path, ask: Ask) -> None:
+    store = Store(here / "store")
+    shown = json.loads(ask("show", "store", "--json").out)
+    assert shown["states"] == store.states()
+    assert shown["unused"] == []
+    for row in shown["cells"]:
+        record = store.read(row["cell_id"])
+        assert row["elbo"] == record.metrics["elbo"].value
+        assert ("sigma" in row) == (record.cell.sigma is not None)
+    one = json.loads(ask("show", "store", row["cell_id"], "--json").out)
+    assert one["cell"]["seed"] == row["seed"]
+    compared = json.loads(ask("compare", "store:sigma=0.1", "store:sigma=0.3", "--json").out)
+    (design,) = compared["designs"]
+    elbos = {(r["sigma"], r["seed"]): r["elbo"] for r in shown["cells"] if "sigma" in r}
+    expected = np.mean([elbos[0.3, seed] - elbos[0.1, seed] for seed in (0, 1)])
+    assert design["difference"] == pytest.approx(expected, rel=1e-12)
+    assert design["low"] < design["difference"] < design["high"]
+    assert compared["differs"] == {"sigma": [0.1, 0.3]}
+
+
+def test_json_names_what_is_not_used(here: Path, ask: Ask) -> None:
+    record_of(here / "store").write_bytes(b"{")
+    answer = ask("show", "store", "--json")
+    assert answer.code == 4
+    assert "damaged" in json.loads(answer.out)["unused"][0]
 
 
 def test_doctor_describes_the_machine(ask: Ask) -> None:
@@ -876,7 +921,7 @@ def test_data_add_and_verify_take_the_real_files(here: Path, ask: Ask) -> None:
     assert ask("data", "add", "mnist", source, "--data-dir", "mine").code == 0
     answer = ask("data", "verify", "mnist", "--data-dir", "mine")
     assert answer.code == 0
-    assert answer.out.count("as it should be") == 4
+    assert answer.out.count(": OK") == 4
 
 
 # --- plans ---------------------------------------------------------------------------------------
@@ -898,7 +943,7 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(here: Path, ask: Ask) -> N
     assert sorted(names) == sorted(Store(here / "store").states())
     assert "to do: 6 cells, roughly " in answer.out
     assert "3 jobs" in answer.out
-    assert "MiB a job" in answer.out
+    assert "MiB per job" in answer.out
     assert not Path("new").exists()
     assert "to do: nothing" in ask(*RUN, "--dry-run").out
 

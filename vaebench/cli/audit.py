@@ -1,0 +1,81 @@
+"""`vaebench audit`: the sigma and beta that a VAE loss hides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from vaebench.cli.options import Command
+from vaebench.cli.output import say
+
+__all__ = ["audit"]
+
+
+@click.command(cls=Command, short_help="The sigma and beta that a VAE loss hides.")
+@click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse, bce-sum.")
+@click.option("--kl", default="sum", show_default=True, help="How the KL is reduced.")
+@click.option("--kl-weight", type=float, default=1.0, show_default=True)
+@click.option("--recon-weight", type=float, default=1.0, show_default=True)
+@click.option("--pixels", type=int, help="Pixels per image, times the channels.")
+@click.option("--latent", type=int, help="Latent dimensions.")
+@click.option("--batch", type=int, help="Images per batch.")
+@click.option("--sigma", type=float, help="The sigma of a gaussian-nll.")
+@click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, decoded, mu, logvar).")
+@click.option("--x-shape", metavar="C,H,W", help="Shape of one image, for --loss.")
+@click.option("--zoo", is_flag=True, help="Run each classic error and print its effect in nats.")
+@click.option("--peers", is_flag=True, help="Print the hidden sigma of well-known code bases.")
+def audit(zoo: bool, peers: bool, x_shape: str | None, **words: Any) -> None:
+    """Report the sigma and beta that a VAE loss hides, and whether it is an ELBO at all.
+
+    For example: vaebench audit --recon mse-mean --kl sum --kl-weight 0.00025 --pixels 12288
+    --latent 128
+    """
+    given = _given()
+    for alone in ("--zoo", "--peers"):
+        _refuse_with(given, alone, given)
+    _refuse_with(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
+    _refuse_with(given, "--recon", ("--x-shape",))
+    _refuse_with(given, "--x-shape", ("--pixels",))
+    if zoo:
+        from vaebench.auditing.zoo import zoo as run_zoo
+        from vaebench.auditing.zoo import zoo_text
+
+        say(zoo_text(run_zoo()))
+    elif peers:
+        from vaebench.auditing.peers import hidden_sigmas
+
+        for each in hidden_sigmas():
+            say(f"{each.peer:<20} {each.setting:<57} sigma {each.sigma:.3g}")
+    else:
+        from vaebench.auditing.options import audit_options
+
+        say(audit_options(x_shape=_shape(x_shape), **words).text())
+
+
+def _given() -> list[str]:
+    """Return the options of this command that were given a value."""
+    context = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in context.command.params
+        if option.name is not None
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+
+
+def _refuse_with(given: Sequence[str], option: str, others: Sequence[str]) -> None:
+    """Refuse options that have no effect together with another one."""
+    idle = [name for name in others if name in given and name != option]
+    if option in given and idle:
+        raise click.UsageError(f"with {option} leave out {', '.join(idle)}")
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.UsageError(f"--x-shape is whole numbers with commas; got {text!r}") from error

@@ -1,0 +1,112 @@
+"""What every command prints and how it ends: lines, unused files, the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import click
+
+from vaebench.errors import ExitCode
+from vaebench.grid.values import plain
+from vaebench.system.terminal import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Summary",
+    "codes_of",
+    "json_rows",
+    "leave",
+    "leave_unread",
+    "plural",
+    "say",
+    "say_json",
+    "say_unused",
+]
+
+_BY_URGENCY = (
+    ExitCode.DATA,
+    ExitCode.DAMAGED,
+    ExitCode.CONTRADICTED,
+    ExitCode.NOTHING,
+    ExitCode.SOME_FAILED,
+)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line, in ASCII where the terminal has no other characters."""
+    try:
+        click.echo(printable(text), err=err)
+    except BrokenPipeError:
+        leave_unread()
+
+
+def say_json(document: object) -> None:
+    """Print a JSON document of Python values."""
+    say(json.dumps(document, indent=2, allow_nan=False))
+
+
+def json_rows(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Return the rows of a frame as Python values, without missing entries (None and nan)."""
+    return [
+        {
+            str(name): plain(value)
+            for name, value in row.items()
+            if value is not None and value == value
+        }
+        for row in frame.to_dict("records")
+    ]
+
+
+def say_unused(lines: Iterable[str]) -> bool:
+    """Name every file that was not used; return whether there is one."""
+    lines = list(lines)
+    for line in lines:
+        say(f"vaebench: not used: {line}", err=True)
+    return bool(lines)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun, such as ``1 cell`` or ``2,000 cells``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+class Summary(Protocol):
+    """How a run of cells or timings ended."""
+
+    signal: int | None
+    storage_error: str | None
+    damaged: int
+
+    def states(self) -> dict[str, int]:
+        """Return the number of cells or timings in each state."""
+
+
+def codes_of(summary: Summary) -> set[ExitCode]:
+    """Return the exit codes that apply to a run, apart from that of a signal."""
+    codes = set()
+    if summary.storage_error is not None or summary.damaged:
+        codes.add(ExitCode.DAMAGED)
+    if set(summary.states()) - {"done"}:
+        codes.add(ExitCode.SOME_FAILED)
+    return codes
+
+
+def leave(codes: Collection[ExitCode], signal: int | None = None) -> None:
+    """End the program with the most urgent of the exit codes that apply; return if none does."""
+    if signal is not None:
+        sys.exit(ExitCode.SIGNAL + signal)
+    for code in _BY_URGENCY:
+        if code in codes:
+            sys.exit(code)
+
+
+def leave_unread() -> NoReturn:
+    """End the program after the reader of its output left, as in ``vaebench list axes | head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(ExitCode.BROKEN_PIPE)

@@ -1,0 +1,32 @@
+"""`vaebench report`: tables, figures and a page from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vaebench.cli.options import FOLDER, Command, require_stores
+from vaebench.cli.output import leave, say, say_unused
+from vaebench.errors import ExitCode
+
+__all__ = ["report"]
+
+
+@click.command(cls=Command, short_help="Make tables, figures and a page from records.")
+@click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")
+@click.option("-o", "--output", type=FOLDER, help="The report's folder [default: reports/DIR].")
+def report(stores: tuple[Path, ...], output: Path | None) -> None:
+    """Make tables, figures and a page from the records in DIR, and from nothing else.
+
+    The same records give the same bytes. Without DIR: every store in results/.
+    """
+    from vaebench.report.report import make_report
+
+    require_stores(*stores)
+    results = Path("results")
+    rooms = [*results.glob("*/cells"), *results.glob("*/facts")] if results.exists() else []
+    made = make_report(stores or sorted({each.parent for each in rooms}), output)
+    say(f"report: {made.page}")
+    if say_unused(made.unused):
+        leave([ExitCode.DAMAGED])

@@ -1,0 +1,243 @@
+"""`vaebench run`: train a grid, record every cell, and write the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vaebench.cli.options import (
+    Command,
+    data_dir_option,
+    jobs_option,
+    json_option,
+    report_options,
+    retry_option,
+    store_option,
+    wait_option,
+)
+from vaebench.cli.output import codes_of, leave, plural, say, say_json, say_unused
+from vaebench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from vaebench.grid.spec import Grid
+    from vaebench.runner.engines.base import EngineName
+    from vaebench.runner.run import RunSummary
+
+__all__ = ["run"]
+
+_MOST_ROWS = 40
+
+
+@click.command(cls=Command, short_help="Train a grid of VAEs, record and report.")
+@click.argument("grid", default="quick")
+@store_option("results/GRID")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="AXIS=VALUE[,VALUE]",
+    help="Replace an axis of the grid; may be repeated.",
+)
+@click.option("--device", help="Short for --set device=...; 'available' uses all devices.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and train nothing.")
+@jobs_option
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the workers run: on this machine, or on a Ray cluster.",
+)
+@click.option(
+    "--pack",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train up to N cells of equal shapes as one program [default: 6; 64 on a GPU].",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Stop a cell that takes longer [default: no limit].",
+)
+@click.option(
+    "--keep-weights",
+    is_flag=True,
+    help="Keep each model as weights.safetensors; cells without it are trained again.",
+)
+@retry_option
+@wait_option
+@report_options("reports/STORE")
+@json_option
+@data_dir_option
+def run(
+    grid: str,
+    output: Path | None,
+    settings: tuple[str, ...],
+    device: str | None,
+    dry_run: bool,
+    jobs: int | None,
+    engine: EngineName,
+    pack: int | None,
+    time_limit: float | None,
+    keep_weights: bool,
+    retry_failed: bool,
+    wait: bool,
+    no_report: bool,
+    report_dir: Path | None,
+    as_json: bool,
+    data_dir: Path | None,
+) -> None:
+    """Train every cell of GRID, record what it measured, and write the report.
+
+    GRID is the name of a packaged grid (`vaebench list grids`) or a TOML file; `quick` needs no
+    download and takes a minute or two on two cores. Running it again trains only what is missing.
+    """
+    from vaebench.records.store import Store
+    from vaebench.runner.run import run_grid
+
+    if time_limit is not None and math.isnan(time_limit):
+        raise click.UsageError("--time-limit is a number of seconds; got nan")
+    loaded = _load(grid, settings, device)
+    store = Store(output or Path("results") / loaded.name)
+    if dry_run:
+        if as_json:
+            raise click.UsageError("--dry-run prints a plan for people: leave out --json")
+        from vaebench.cli.preview import Ask, preview
+        from vaebench.runner.engines import engine_of
+
+        with engine_of(engine) as machines:
+            for line in preview(
+                loaded, store, Ask(data_dir, jobs, retry_failed, keep_weights, machines)
+            ):
+                say(line)
+        return
+    folder = None if no_report else _report_folder(store.root, report_dir)
+
+    def echo(text: str) -> None:
+        say(text, err=as_json)
+
+    for note in loaded.notes:
+        echo(f"note: {note}")
+    summary = run_grid(
+        loaded,
+        store,
+        data_dir=data_dir,
+        jobs=jobs,
+        retry_failed=retry_failed,
+        wait=wait,
+        largest_pack=pack,
+        time_limit=time_limit or math.inf,
+        keep_weights=keep_weights,
+        engine=engine,
+        echo=echo,
+    )
+    if not as_json:
+        # If nothing was trained and no report is asked for, the records are not read.
+        _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
+    page = _report(summary, store.root, folder, echo)
+    if as_json:
+        _print_json(loaded.name, summary, store.root, page)
+    _leave(summary)
+
+
+def _report_folder(store: Path, given: Path | None) -> Path:
+    """Return the report's folder; raise if no report can be written there."""
+    from vaebench.report.target import check_target, default_target
+
+    folder = given or default_target([store])
+    check_target([store], folder)
+    return folder
+
+
+def _report(
+    summary: RunSummary, store: Path, folder: Path | None, echo: Callable[[str], None]
+) -> Path | None:
+    """Write the report and return its page, or None where there is none."""
+    if folder is None or summary.storage_error is not None:
+        return None
+    if summary.signal is not None:
+        if "done" in summary.states():
+            echo(f"stopped before the report; `vaebench report {store} -o {folder}` writes it")
+        return None
+    from vaebench.report.report import make_report
+
+    page = make_report([store], folder).page
+    echo(f"report: {page}")
+    return page
+
+
+def _leave(summary: RunSummary) -> None:
+    codes = codes_of(summary)
+    if summary.signal is None:
+        if say_unused(summary.unused):
+            codes.add(ExitCode.DAMAGED)
+        if summary.damaged:
+            files = plural(summary.damaged, "damaged file")
+            say(f"vaebench: {files} moved to .quarantine; missing cells were retrained", err=True)
+    leave(codes, summary.signal)
+
+
+def _load(name: str, settings: Sequence[str], device: str | None) -> Grid:
+    from vaebench.grid.spec import Grid, parse_override
+
+    overrides: dict[str, list[object]] = {}
+    for text in (*settings, *([f"device={device}"] if device else [])):
+        axis, values = parse_override(text)
+        if axis in overrides:
+            raise click.UsageError(
+                f"the axis {axis!r} is set twice: give all its values at once, {axis}=A,B"
+            )
+        overrides[axis] = values
+    return Grid.load(name, overrides)
+
+
+def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
+    from vaebench.cli.preview import duration
+
+    if not summary.trained and summary.left == 0:
+        say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
+    else:
+        say(f"{plural(len(summary.trained), 'cell')} run in {duration(summary.seconds)}")
+        # No record says where the time of cells that were stopped went.
+        if summary.worker_time is not None and summary.signal is None:
+            say(summary.worker_time.text())
+    states = summary.states()
+    if table and summary.storage_error is None and states:
+        from vaebench.cli.console import store_text
+
+        say(f"\n{store_text(root, most_rows=_MOST_ROWS)}\n")
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    left = f", {summary.left} left" if summary.left else ""
+    resume = "; the same command continues" if left or states.get("interrupted") else ""
+    say(f"cells: {counts or 'none'}{left}{resume}")
+    if set(states) & {"failed", "diverged", "timeout"}:
+        say("  retry cells that failed, diverged or timed out with --retry-failed")
+    if summary.storage_error is not None:
+        say(f"vaebench: {summary.storage_error}", err=True)
+    say(f"records: {root}")
+
+
+def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -> None:
+    if summary.storage_error is not None:
+        say(f"vaebench: {summary.storage_error}", err=True)
+    say_json(
+        {
+            "grid": name,
+            "store": str(root),
+            "report": None if page is None else str(page),
+            "seconds": summary.seconds,
+            "states": summary.states(),
+            "trained": summary.trained,
+            "finished": summary.finished,
+            "left": summary.left,
+            "damaged": summary.damaged,
+            "unused": list(summary.unused),
+            "signal": summary.signal,
+            "storage_error": summary.storage_error,
+        }
+    )

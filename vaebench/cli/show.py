@@ -1,0 +1,85 @@
+"""`vaebench show`: the state of a store, or one record, for a person to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vaebench.cli.options import FOLDER, Command, json_option, require_stores
+from vaebench.cli.output import json_rows, leave, plural, say, say_json, say_unused
+from vaebench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from vaebench.records.schema import FactRecord
+
+__all__ = ["show"]
+
+_MOST_ROWS = 200
+
+
+@click.command(cls=Command, short_help="A store's state, or one record, to read.")
+@click.argument("store", type=FOLDER, metavar="DIR")
+@click.argument("cell", required=False)
+@json_option
+def show(store: Path, cell: str | None, as_json: bool) -> None:
+    """Print the state of a store, or one of its records, for a person to read.
+
+    CELL may be the beginning of a cell's name.
+    """
+    from vaebench.analysis.frame import load_with_damage
+    from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.cli.console import store_text, timings_text
+    from vaebench.records.store import Store
+
+    require_stores(store)
+    states = Store(store).states()
+    facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
+    if not states and not facts:
+        say(f"vaebench: there is no record in {store}", err=True)
+        leave([ExitCode.NOTHING])
+    if cell is not None:
+        _show_one(store, _match(cell, [*states, *facts], store), facts, as_json=as_json)
+        return
+    timings, unused = load_timings_with_unused(store)
+    unused = list(dict.fromkeys([*map(str, Store(store).check()), *unused]))
+    findings = sum(fact.kind == "finding" for fact in facts.values())
+    if as_json:
+        document = {
+            "store": str(store),
+            "states": states,
+            "cells": json_rows(load_with_damage(store)[0]),
+        }
+        say_json({**document, "facts": list(facts), "unused": unused})
+    else:
+        if states:
+            say(store_text(store, most_rows=_MOST_ROWS))
+        if not timings.empty:
+            say(timings_text(timings))
+        if findings:
+            judge = f"vaebench reproduce --no-train -o {store}"
+            say(f"{plural(findings, 'record')} of findings without cells: see `{judge}`")
+    if say_unused(unused):
+        leave([ExitCode.DAMAGED])
+
+
+def _match(word: str, names: list[str], store: Path) -> str:
+    matching = [word] if word in names else [name for name in names if name.startswith(word)]
+    if len(matching) != 1:
+        found = ", ".join(matching[:5]) + ", …" * (len(matching) > 5) if matching else "none"
+        raise click.UsageError(f"CELL must name one record of {store}; {word!r} fits: {found}")
+    return matching[0]
+
+
+def _show_one(store: Path, name: str, facts: dict[str, FactRecord], *, as_json: bool) -> None:
+    from vaebench.cli.console import fact_text, record_text
+    from vaebench.records.store import Store
+
+    record = facts[name] if name in facts else Store(store).read(name)
+    if as_json:
+        say_json(record.model_dump(mode="json", by_alias=True))
+    elif name in facts:
+        say(fact_text(facts[name]))
+    else:
+        say(record_text(Store(store).read(name)))
