@@ -31,6 +31,7 @@ __all__ = [
     "UserCodeError",
     "VaebenchError",
     "WeightsMissing",
+    "WorkerStartError",
     "WrongStep",
     "exit_code_of",
 ]
@@ -124,6 +125,12 @@ class EngineError(VaebenchError):
     """Workers cannot be started; the message says why, and what would help."""
 
     exit_code = ExitCode.USAGE
+
+
+class WorkerStartError(EngineError):
+    """The workers of this machine ended while they started, for example out of memory."""
+
+    exit_code = ExitCode.SOME_FAILED
 
 
 class StoreBusy(VaebenchError, RuntimeError):

@@ -33,9 +33,9 @@ def test_a_busy_worker_is_ended() -> None:
 
 _LEAK = """
 from multiprocessing import resource_tracker
-from vaebench.system.processes import not_to_be_stopped
+from vaebench.system.processes import starting_processes
 
-with not_to_be_stopped():
+with starting_processes():
     pass
 resource_tracker.register("/of-a-worker-that-was-ended", "semaphore")
 """

@@ -17,7 +17,7 @@ from stored_numbers import numbers
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.runner.run import run_grid
-from vaebench.system.processes import Stop, not_to_be_stopped
+from vaebench.system.processes import Stop, starting_processes
 
 pytestmark = [
     pytest.mark.slow,
@@ -175,11 +175,11 @@ def test_who_is_stopped_before_a_worker_is_there_trains_nothing(
     assert marked.alive() == []
 
 
-def test_a_process_started_not_to_be_stopped_hears_no_request() -> None:
+def test_a_process_that_starts_hears_no_request_to_stop() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with not_to_be_stopped():
+    with starting_processes():
         inside = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert inside - before == {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    assert inside - before == {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 

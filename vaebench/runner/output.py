@@ -1,46 +1,58 @@
-"""What a cell's code prints: the first lines are passed on, a flood is not."""
+"""What workers print: the first lines are shown, escaped; a flood is not."""
 
 from __future__ import annotations
 
-import io
+import codecs
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TextIO
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
-__all__ = ["capped_output"]
+from vaebench.system.terminal import escaped
+
+__all__ = ["ForwardedOutput"]
 
 _MOST_CHARACTERS = 4_000
-"""About fifty lines: enough to find out what is wrong, too little to bury a run's own lines."""
+"""For each pack; about fifty lines, enough to find a mistake."""
 
 
-class _Capped(io.TextIOBase):
-    """Passes text on to a stream until it is too much, and says so once."""
+class ForwardedOutput:
+    """Forwards what a worker and its children write to standard error.
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream, self._left = stream, _MOST_CHARACTERS
+    The other end of the pipe takes the place of their descriptors 1 and 2, so that native code is
+    heard too. A thread reads all that comes, because a full pipe would block the worker.
+    """
 
-    def write(self, text: str) -> int:
-        if self._left > 0:
-            self._stream.write(text[: self._left])
-            self._left -= len(text)
-            if self._left <= 0:
-                self._stream.write("\n... the rest of what this pack prints is left out\n")
-        return len(text)
+    def __init__(self, reader: Connection) -> None:
+        self._reader = reader
+        self._left = _MOST_CHARACTERS
+        self._thread = threading.Thread(target=self._forward, daemon=True)
+        self._thread.start()
 
-    def flush(self) -> None:
-        self._stream.flush()
+    def begin_pack(self) -> None:
+        """Allow the next pack its own share of lines."""
+        self._left = _MOST_CHARACTERS
 
-    def fileno(self) -> int:
-        return self._stream.fileno()
+    def close(self) -> None:
+        """Forward what is left of a worker that has ended."""
+        # A process that left the worker's group may still hold the other end.
+        self._thread.join(timeout=1.0)
+        if not self._thread.is_alive():
+            self._reader.close()
 
+    def _forward(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        with suppress(OSError):
+            while content := os.read(self._reader.fileno(), 1 << 16):
+                if self._left > 0:
+                    self._show(decoder.decode(content))
 
-@contextmanager
-def capped_output() -> Iterator[None]:
-    """Cap what Python code prints inside, on standard output and on standard error each."""
-    with (
-        redirect_stdout(_Capped(sys.stdout)),
-        redirect_stderr(_Capped(sys.stderr)),
-    ):
-        yield
+    def _show(self, text: str) -> None:
+        shown, self._left = text[: self._left], self._left - len(text)
+        if self._left <= 0:
+            shown += "\n... the rest of what this pack prints is left out\n"
+        # Standard error may be closed, or full.
+        with suppress(OSError, AttributeError, ValueError):
+            sys.stderr.write(escaped(shown))
+            sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The processes that train: started once, fed one pack at a time, watched."""
+"""The processes that train: started once, given one pack at a time, watched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
@@ -30,7 +30,7 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Running:
-    """A pack in training: how far it is (0 to 1) and its last losses."""
+    """A pack in training: its progress (0 to 1) and its last losses in nats per image."""
 
     task: Task
     share: float
@@ -47,7 +47,7 @@ class Event:
 
 @dataclass
 class WorkerSlot:
-    """A worker and what it is at."""
+    """A worker and its current task."""
 
     worker: Worker
     task: Task | None = None
@@ -55,21 +55,24 @@ class WorkerSlot:
     begun: float = math.inf
     allowed: float = math.inf
     share: float = 0.0
-    losses: tuple[float, ...] = field(default_factory=tuple)
+    losses: tuple[float, ...] = ()
 
 
 class Pool:
-    """Workers as a context manager; on leaving it they are ended.
+    """Workers as a context manager; leaving it ends them.
+
+    A worker that ran a user's own code is replaced after its task, since that code may have
+    changed anything in its process.
 
     Args:
         jobs: number of workers.
         engine: starts them.
-        time_limit: seconds that a cell may take, evaluation included; a worker that is longer at
-            it is ended, also where it hangs.
+        time_limit: seconds that a cell may take, evaluation included; a worker that takes longer
+            is ended, also if it hangs.
 
     Attributes:
         jobs: as given.
-        busy_seconds: what the workers spent on packs that ended, added up.
+        busy_seconds: time that the workers spent on finished packs, added up.
     """
 
     def __init__(self, jobs: int, engine: Engine, time_limit: float = math.inf) -> None:
@@ -103,7 +106,7 @@ class Pool:
         for _ in range(min(self.jobs, len(tasks))):
             if not self.stopping:
                 self._slots.append(WorkerSlot(self._engine.start()))
-                # The first start takes seconds: who was asked to stop meanwhile begins nothing.
+                # The first start takes seconds: a request to stop that came meanwhile is heard.
                 yield Event([], ())
         self._feed()
         while self._has_work():
@@ -112,9 +115,9 @@ class Pool:
                 yield Event(outcomes, self._running())
 
     def stop(self, reason: str) -> None:
-        """Begin nothing more, and have what is in training kept at the end of its epoch.
+        """Start nothing more, and keep each training in its checkpoint at the end of its epoch.
 
-        The records of what was kept come as events, with the state ``interrupted``.
+        Their records come as events, with the state ``interrupted``.
         """
         self.stopping = True
         for slot in self._slots:
@@ -152,7 +155,7 @@ class Pool:
         }
         ready = self._engine.wait([slot.worker for slot in heard.values()], 0.5)
         if not ready:
-            # The listener looks at signals between events, so there is one even when nothing moves.
+            # The caller checks for signals between events, so there is one also without news.
             yield []
         for worker in ready:
             yield self._hear(heard[id(worker)])
@@ -164,7 +167,7 @@ class Pool:
         try:
             message = slot.worker.receive()
         except WorkerDied:
-            return self._replace_dead(slot)
+            return self._dead(slot)
         self._failed_starts = 0
         if isinstance(message, Begun):
             slot.begun = time.monotonic()
@@ -180,64 +183,78 @@ class Pool:
         return []
 
     def _end(self, slot: WorkerSlot, task: Task) -> list[Outcome]:
-        """End a worker whose time is up; of a pack, try each cell alone."""
-        slot.worker.kill()
+        """End a worker whose time is over; try each cell of a pack alone."""
         self.busy_seconds += time.monotonic() - slot.begun
+        detail: dict[str, JsonValue] = {
+            "time_limit": self._time_limit,
+            "share_of_epochs": slot.share,
+            "losses": list(slot.losses),
+        }
+        alone = self._try_alone(task)
+        slot.worker.kill()
         self._replace(slot)
-        if len(task.cells) > 1:
-            self._try_alone(task)
-            return []
-        return unfinished(task, _timeout(slot, self._time_limit))
+        # The progress is a detail: equal reasons are counted together in tables.
+        reason = f"it took longer than {self._time_limit:g} s"
+        status = Status(state="timeout", reason_code="timeout", reason=reason, detail=detail)
+        return [] if alone else unfinished(task, status)
 
     def _finish(self, slot: WorkerSlot, outcomes: list[Outcome]) -> list[Outcome]:
-        """Take a worker's records; of a pack that failed, try each cell alone."""
+        """Take the records of a finished task; if a pack failed, try each of its cells alone."""
         task, slot.task = slot.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
-        if task is not None and failed and len(task.cells) > 1:
-            self._try_alone(task)
-            return []
-        if task is not None:
-            # Shared cells whose last epoch was over before a resumed training went on.
+        alone = failed and task is not None and self._try_alone(task)
+        if task is not None and not alone:
+            # Shared cells whose last epoch was over before a resumed training continued.
             missed = task.without([outcome.record.cell_id for outcome in outcomes]).shared
             for cell, name in missed:
-                self._waiting.appendleft(
-                    (replace(task, cells=(cell,), cell_ids=(name,), shared=()), 1)
-                )
-        return [self._with_history(outcome) for outcome in outcomes]
+                single = replace(task, cells=(cell,), cell_ids=(name,), shared=())
+                self._waiting.appendleft((single, 1))
+        if task is not None and any(":" in cell.architecture for cell in task.cells):
+            slot.worker.kill()
+            self._replace(slot)
+        return [] if alone else [self._with_history(outcome) for outcome in outcomes]
 
-    def _replace_dead(self, slot: WorkerSlot) -> list[Outcome]:
-        """A worker died: try its task once more, then record how it ended; start another worker."""
+    def _dead(self, slot: WorkerSlot) -> list[Outcome]:
+        """A worker died: try its task once more, or record how it ended; start another worker."""
         worker, task, attempt = slot.worker, slot.task, slot.attempt
         if not worker.is_up():
             self._failed_starts += 1
             if self._failed_starts > self.jobs:
                 raise EngineError(f"no worker can be started: the last one {worker.ended()}")
+        retried = task is not None and (
+            self._try_alone(task) or (attempt < _ATTEMPTS and self._try_again(task, attempt))
+        )
         self._replace(slot)
         if task is None:
             return []
         self._deaths |= dict.fromkeys(task.cell_ids, worker.ended())
-        if len(task.cells) > 1:
-            self._try_alone(task)
-            return []
-        if attempt < _ATTEMPTS:
-            self._waiting.appendleft((task, attempt + 1))
-            return []
-        return unfinished(task, _death(worker))
+        reason = f"the worker {worker.ended(' twice')}"
+        detail: dict[str, JsonValue] = {"exit_code": worker.exit_code}
+        status = Status(state="failed", reason_code="worker", reason=reason, detail=detail)
+        return [] if retried else unfinished(task, status)
 
     def _replace(self, slot: WorkerSlot) -> None:
-        """Start another worker for one that has died."""
+        """End a worker, and start another one if there is something left for it to do."""
         slot.worker.leave()
         slot.worker.join()
-        slot.task = None
-        if not self.stopping:
+        if self._waiting and not self.stopping:
             self._slots[self._slots.index(slot)] = WorkerSlot(self._engine.start())
+        else:
+            self._slots.remove(slot)
 
-    def _try_alone(self, task: Task) -> None:
-        """Have each cell of a pack trained by itself, before all that waits."""
+    def _try_again(self, task: Task, attempt: int) -> bool:
+        self._waiting.appendleft((task, attempt + 1))
+        return True
+
+    def _try_alone(self, task: Task) -> bool:
+        """Have each cell of a pack trained by itself, before all that waits; false if it is one."""
+        if len(task.cells) == 1:
+            return False
         self._waiting.extendleft((single, 1) for single in reversed(task.alone()))
+        return True
 
     def _with_history(self, outcome: Outcome) -> Outcome:
-        """A record that came at a second try says so: no death of a worker stays silent."""
+        """Note in a record that an earlier worker died at its cell."""
         ended = self._deaths.get(outcome.record.cell_id)
         if ended is None:
             return outcome
@@ -251,20 +268,3 @@ class Pool:
             for slot in self._slots
             if slot.task is not None
         )
-
-
-def _death(worker: Worker) -> Status:
-    reason = f"the worker {worker.ended(' twice')}"
-    detail: dict[str, JsonValue] = {"exit_code": worker.exit_code}
-    return Status(state="failed", reason_code="worker", reason=reason, detail=detail)
-
-
-def _timeout(slot: WorkerSlot, limit: float) -> Status:
-    """How far a cell got in its time is a detail, lest each have a reason of its own."""
-    detail: dict[str, JsonValue] = {
-        "time_limit": limit,
-        "share_of_epochs": slot.share,
-        "losses": list(slot.losses),
-    }
-    reason = f"it took longer than {limit:g} s"
-    return Status(state="timeout", reason_code="timeout", reason=reason, detail=detail)

@@ -17,7 +17,7 @@ from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.engines.local import default_jobs
 from vaebench.runner.messages import DeviceInfo, TimingBudget
-from vaebench.system.processes import Stop, not_to_be_stopped, without_the_script
+from vaebench.system.processes import Stop, starting_processes
 
 __all__ = ["TimingSummary", "time_steps"]
 
@@ -232,7 +232,7 @@ class _Clock:
         process = self._context.Process(
             target=target, args=(theirs, self._threads, *words), daemon=True
         )
-        with without_the_script(), not_to_be_stopped():
+        with starting_processes():
             process.start()
         theirs.close()
         try:

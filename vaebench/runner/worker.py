@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -33,14 +34,16 @@ from vaebench.runner.messages import (
     Task,
     unfinished,
 )
-from vaebench.runner.output import capped_output
 from vaebench.system.processes import serve_the_parent
+from vaebench.system.terminal import capped
 from vaebench.training.loop import Stopped
 
 __all__ = ["serve", "work"]
 
 _THREADS = 1
-"""Another core is for another worker: most cells are too small to be shared by threads."""
+"""Other cores are for other workers: most cells are too small to be shared by threads."""
+
+_TRACEBACK_CHARACTERS = 4_000
 
 
 def serve(connection: Connection) -> None:
@@ -115,35 +118,43 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     if absent is not None:
         status = Status(state="unavailable", reason_code="device", reason=absent)
         return unfinished(task, status, environment("cpu"))
-    rng, dtype = torch.get_rng_state(), torch.get_default_dtype()
     try:
-        with capped_output():
-            return execute(task, parent.report, parent.asks_to_stop, parent.record)
+        return execute(task, parent.report, parent.asks_to_stop, parent.record)
     except Stopped:
         status = Status(state="interrupted", reason_code="interrupted", reason=parent.reason)
         return unfinished(parent.left(task), status)
-    except (DataMissing, DataInvalid) as error:
-        return unfinished(parent.left(task), _failed("data", error), environment("cpu"))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return unfinished(parent.left(task), _failed("out_of_memory", error), environment("cpu"))
-    except SystemExit as error:
-        return unfinished(parent.left(task), _failed("error", error), environment("cpu"))
-    except Exception as error:  # noqa: BLE001 -- a user's own network may raise anything
-        return unfinished(parent.left(task), _failed("error", error), environment("cpu"))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's own network may raise anything
+        return unfinished(parent.left(task), _failed(error), environment("cpu"))
     finally:
-        # A user's own network may have changed what the next cell relies on.
-        torch.set_rng_state(rng)
-        torch.set_default_dtype(dtype)
+        # The worker may be ended right after this task, with what its streams still hold.
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
 
 
-def _failed(code: ReasonCode, error: BaseException) -> Status:
+def _failed(error: BaseException) -> Status:
     lines = "".join(traceback.format_exception(error))
     return Status(
         state="failed",
-        reason_code=code,
-        reason=_homeless(f"{type(error).__name__}: {error}"),
-        detail={"traceback": _homeless(lines)[-4000:]},
+        reason_code=_reason_code(error),
+        reason=_public_text(f"{type(error).__name__}: {error}"),
+        detail={"traceback": _public_text(lines[-_TRACEBACK_CHARACTERS:])},
     )
+
+
+def _reason_code(error: BaseException) -> ReasonCode:
+    if isinstance(error, DataMissing | DataInvalid):
+        return "data"
+    # On a CPU torch raises a RuntimeError that only its text tells from others.
+    allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if allocation or isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out_of_memory"
+    return "error"
+
+
+def _public_text(text: str) -> str:
+    """The text as a record may hold it: escaped, capped, and without the owner's folders."""
+    return capped(_homeless(text))
 
 
 def _homeless(text: str) -> str:

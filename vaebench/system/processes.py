@@ -1,63 +1,93 @@
-"""How a process of ours starts, how it is stopped, and how it ends with its parent; no torch."""
+"""How a process is started, how it is stopped, and how it ends with its parent; no torch."""
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from types import FrameType, ModuleType
 
-__all__ = ["GRACE_SECONDS", "Stop", "not_to_be_stopped", "serve_the_parent", "without_the_script"]
+from vaebench.errors import EngineError, WorkerStartError
+
+__all__ = ["GRACE_SECONDS", "Stop", "end_group", "serve_the_parent", "starting_processes"]
 
 GRACE_SECONDS = 30.0
-"""How long work that was begun may go on after the first signal to stop."""
+"""How long running work may continue after the first signal to stop."""
+
+_STOP_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+]
 
 
 @contextmanager
-def without_the_script() -> Iterator[None]:
-    """Keep a new process from running the caller's script again.
+def starting_processes() -> Iterator[None]:
+    """Start processes inside: without the caller's script, and deaf to requests to stop.
 
-    Workers need nothing of it; a notebook, standard input or a script without a main guard would
-    otherwise end them before they start.
+    A worker needs nothing of the caller's script; running it again would fail in a notebook, for
+    standard input, and in a script without a main guard.
+
+    A batch system sends its signals to every process of a job, and a terminal sends Ctrl-C to
+    every process of a command, also to one that still imports its modules. Only the parent reacts
+    to them; processes started here are ended by the parent, or by SIGKILL.
+
+    Raises:
+        EngineError: this process cannot start others; the message names the cause.
+        WorkerStartError: the process that starts the others ended.
     """
+    if multiprocessing.current_process().daemon:
+        raise EngineError(
+            "a daemonic process cannot start workers; start this process with daemon=False"
+        )
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    before = None
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            # Starting the tracker unblocks SIGTERM, so it comes first.
+            with _silent_leaks():
+                resource_tracker.ensure_running()
+            # Blocked, not ignored: this process still gets a signal that comes meanwhile.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         yield
+    except EOFError as error:
+        raise WorkerStartError(
+            "the process that starts the workers ended while it started, likely out of memory; "
+            "its own message, if any, is printed above"
+        ) from error
+    except OSError as error:
+        raise _start_error(error) from error
     finally:
         sys.modules["__main__"] = script
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_error(error: OSError) -> EngineError:
+    """The error with its cause, where the system's own message does not name it."""
+    if "AF_UNIX path too long" in str(error):
+        return EngineError(
+            f"the temporary folder {tempfile.gettempdir()} has too long a name for a socket; "
+            "set TMPDIR to a shorter path, such as /tmp"
+        )
+    if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+        place = " (/dev/shm or the temporary folder is full)" * (error.errno == errno.ENOSPC)
+        return EngineError(f"workers cannot be started: {error.strerror}{place}")
+    return WorkerStartError(f"the process that starts the workers ended: {error}")
 
 
 @contextmanager
-def not_to_be_stopped() -> Iterator[None]:
-    """Processes started inside never hear a request to stop; SIGKILL ends them.
-
-    A batch system sends it to every process of a job, a terminal's Ctrl-C to every process of a
-    command, also to one that still imports its modules. What to do is the parent's decision.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Starting it unblocks SIGTERM, so it comes first.
-    with _without_a_word_of_leaks():
-        resource_tracker.ensure_running()
-    # Blocked rather than ignored: what comes meanwhile, this process still hears afterwards.
-    requests = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, requests)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _without_a_word_of_leaks() -> Iterator[None]:
-    """The tracker started inside puts away the locks of a worker that was ended, and is silent."""
+def _silent_leaks() -> Iterator[None]:
+    """Keep the tracker that is started inside from warning about locks of an ended worker."""
     before = os.environ.get("PYTHONWARNINGS")
     ours = "ignore:resource_tracker:UserWarning"
     os.environ["PYTHONWARNINGS"] = ours if before is None else f"{before},{ours}"
@@ -71,23 +101,59 @@ def _without_a_word_of_leaks() -> Iterator[None]:
 
 
 def serve_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end this process when the parent is gone."""
-    # Ctrl-C goes to the whole process group; what to do about it is the parent's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Make this process a worker: it leaves signals to the parent, and ends when the parent ends.
+
+    It leads a process group of its own, which `end_group` ends with all its children. Its children
+    hear signals as usual.
+    """
+    if hasattr(os, "setpgid"):
+        with suppress(OSError):  # a session leader leads a group already
+            os.setpgid(0, 0)
+        # A process in the background may still write to its terminal.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    # A handler, unlike SIG_IGN or a blocked signal, is not inherited by the programs it starts.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _leave_it_to_the_parent)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_hear_signals)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
+def _leave_it_to_the_parent(number: int, _: FrameType | None) -> None:
+    """The parent decides what to do about a signal that all processes of a command get."""
+
+
+def _hear_signals() -> None:
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _leave_with_parent(parent: int) -> None:
-    """End this process within a second of its parent's end, even in the middle of a step."""
+    """End this process and its group within a second of its parent's end, also in mid-step."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    if hasattr(os, "getpgrp") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
-class Stop:
-    """Remembers requests to stop: the first asks for an orderly end, the second for one now.
+def end_group(leader: int | None) -> None:
+    """End what is left of the process group of a worker, by SIGKILL."""
+    if leader is not None and hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
 
-    They are SIGINT, SIGTERM, and SIGUSR1, by which a batch system says that SIGTERM will follow.
+
+class Stop:
+    """Remembers requests to stop: the first asks for an orderly end, the second ends at once.
+
+    The requests are SIGINT, SIGTERM, SIGHUP (the terminal was closed), and SIGUSR1, by which a
+    batch system announces SIGTERM. A SIGHUP that is ignored, as under nohup, stays ignored.
+
+    Attributes:
+        signal: SIGINT or SIGTERM, which the others count as; None without a request.
     """
 
     def __init__(self) -> None:
@@ -95,7 +161,12 @@ class Stop:
         self._deadline = float("inf")
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.getsignal(number) for number in self._numbers()}
+        # Signals reach the main thread only; another thread is stopped by its caller.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.getsignal(number) for number in _STOP_SIGNALS if in_main}
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and self._before.get(hangup) is signal.SIG_IGN:
+            del self._before[hangup]
         for number in self._before:
             signal.signal(number, self._heard)
         return self
@@ -105,7 +176,7 @@ class Stop:
             signal.signal(number, handler)
 
     def is_over(self) -> bool:
-        """Whether the time to end orderly is used up."""
+        """Whether the time for an orderly end is over."""
         return time.monotonic() >= self._deadline
 
     def _heard(self, number: int, _: FrameType | None) -> None:
@@ -113,12 +184,3 @@ class Stop:
         self._deadline = now + GRACE_SECONDS if self.signal is None else now
         if self.signal is None:
             self.signal = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-
-    @staticmethod
-    def _numbers() -> Iterator[int]:
-        if threading.current_thread() is not threading.main_thread():
-            return  # signals reach the main thread alone; whoever started this one stops it
-        yield signal.SIGINT
-        yield signal.SIGTERM
-        if hasattr(signal, "SIGUSR1"):
-            yield signal.SIGUSR1

@@ -1,14 +1,15 @@
-"""Text for terminals that know less than Unicode: what they lack is spelled out in ASCII."""
+"""Text for terminals: without escape sequences, and in ASCII for those that know no more."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import re
 import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-__all__ = ["adapt", "printable"]
+__all__ = ["adapt", "capped", "escaped", "printable"]
 
 _ERRORS = "vaebench.spelled"
 _SPELLED = {
@@ -26,6 +27,11 @@ _SPELLED = {
     "…": "...",
     "†": "*",
 }
+# Control characters but for newline and tab, line separators, bidirectional marks, surrogates.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_MOST_CHARACTERS = 10_000
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -43,12 +49,35 @@ def adapt(streams: Iterable[TextIO | None]) -> None:
             stream.reconfigure(errors=_ERRORS)
 
 
+def escaped(text: str) -> str:
+    r"""Return the text with control characters and the like written as escapes.
+
+    Text from data, files and foreign code could otherwise command the terminal. Newlines and tabs
+    are kept; every character of the result can be encoded in UTF-8.
+
+    >>> escaped("a\x1b[31m b\n")
+    'a\\x1b[31m b\n'
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def capped(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """Return the escaped text, cut after `most` characters.
+
+    >>> capped("abcdef", 4)
+    'abcd… (2 more characters)'
+    """
+    if len(text) <= most:
+        return escaped(text)
+    return f"{escaped(text[:most])}… ({len(text) - most:,} more characters)"
+
+
 def printable(text: str, encoding: str | None = None) -> str:
-    """The text as standard output (or `encoding`) can show it, for tables that are aligned.
+    """Return the text as standard output (or `encoding`) can show it, without escape sequences.
 
     >>> printable("σ −0.1 ± 0.2", "ascii")
     'sigma -0.1 +- 0.2'
     """
     codecs.register_error(_ERRORS, _spell)
     known = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
-    return text.encode(known, _ERRORS).decode(known)
+    return escaped(text).encode(known, _ERRORS).decode(known)

@@ -1,11 +1,13 @@
-"""Workers as processes of this machine, started once by a fork server that has torch."""
+"""Workers as processes of this machine, started by a fork server that has imported torch."""
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -13,13 +15,13 @@ from typing import Self, cast
 
 from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Message, StopRequest, Task
-from vaebench.system.processes import not_to_be_stopped, without_the_script
+from vaebench.runner.output import ForwardedOutput
+from vaebench.system.processes import end_group, starting_processes
 
 __all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
 
 _LEAVE_SECONDS = 5.0
-# Imported once, so that every worker starts with them; the first cell would import the others.
-# Modules that are not there are passed over.
+# Imported once, so that every worker starts with them. Modules that are missing are passed over.
 _PRELOADED = ("vaebench.runner.worker", "sklearn.datasets", "sklearn.neighbors")
 
 
@@ -33,8 +35,10 @@ def default_jobs() -> int:
 class LocalWorker:
     """A `Worker` at the other end of a pipe."""
 
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self._process, self.connection = process, connection
+    def __init__(
+        self, process: BaseProcess, connection: Connection, output: ForwardedOutput
+    ) -> None:
+        self._process, self.connection, self._output = process, connection, output
 
     @property
     def exit_code(self) -> int | None:
@@ -42,38 +46,42 @@ class LocalWorker:
         return self._process.exitcode
 
     def is_up(self) -> bool:
-        """Always: what it is sent while it starts waits in the pipe."""
+        """Always true: what is sent while it starts waits in the pipe."""
         return True
 
     def send(self, task: Task | StopRequest) -> None:
         """Give it a task."""
+        if isinstance(task, Task):
+            self._output.begin_pack()
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(task)
 
     def stop(self, reason: str) -> None:
-        """Have it keep its training; see `Worker`."""
+        """Ask it to keep its training; see `Worker`."""
         self.send(StopRequest(reason))
 
     def receive(self) -> Message:
-        """What it has to say; see `Worker`."""
+        """Return its next message; see `Worker`."""
         try:
             return cast("Message", self.connection.recv())
         except (EOFError, OSError) as error:  # OSError: killed in the middle of a message
             raise WorkerDied from error
 
     def leave(self) -> None:
-        """An idle worker leaves by itself, and takes its locks with it, as its pipe has ended."""
+        """Close its pipe: an idle worker ends by itself then, and releases its locks."""
         self.connection.close()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it and its children at once."""
+        end_group(self._process.pid)
         self._process.kill()
 
     def join(self) -> None:
-        """Wait for its end, or end it."""
+        """Wait for its end, or end it; its children end in any case."""
         self._process.join(timeout=_LEAVE_SECONDS)
-        self._process.kill()
+        self.kill()
         self._process.join()
+        self._output.close()
 
     def ended(self, times: str = "") -> str:
         """How it ended; see `Worker`."""
@@ -113,12 +121,16 @@ class LocalEngine:
 
     def start(self) -> LocalWorker:
         """Start a worker; the first takes seconds."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-        with without_the_script(), not_to_be_stopped():
+        with starting_processes():
+            ours, theirs = self._context.Pipe()
+            reader, writer = self._context.Pipe(duplex=False)
+            process = self._context.Process(
+                target=_with_output, args=(writer, _serve, theirs), daemon=True
+            )
             process.start()
         theirs.close()
-        return LocalWorker(process, ours)
+        writer.close()
+        return LocalWorker(process, ours, ForwardedOutput(reader))
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
         """Those that have something to say."""
@@ -127,6 +139,24 @@ class LocalEngine:
             ours[connection]  # type: ignore[index]  # wait() is typed for sockets too
             for connection in wait(list(ours), timeout=seconds)
         ]
+
+
+def _with_output(output: Connection, serve: Callable[[Connection], None], ours: Connection) -> None:
+    """Serve with a pipe in place of standard output and standard error."""
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    # New streams: those of the fork server may be files, with a position.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.FileIO(descriptor, "w", closefd=False),
+            encoding="utf-8",
+            errors="backslashreplace",
+            write_through=True,
+        )
+        for descriptor in (1, 2)
+    )
+    serve(ours)
 
 
 def _serve(connection: Connection) -> None:
