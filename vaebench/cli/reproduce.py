@@ -42,6 +42,9 @@ __all__ = ["reproduce", "verdict_table"]
 @click.option("--no-train", is_flag=True, help="Judge by the records that are there.")
 @jobs_option
 @retry_option
+@click.option(
+    "--keep-weights", is_flag=True, help="Keep each model; cells without it are trained again."
+)
 @wait_option
 @report_options("reports/findings-STORE")
 @data_dir_option
@@ -53,6 +56,7 @@ def reproduce(
     no_train: bool,
     jobs: int | None,
     retry_failed: bool,
+    keep_weights: bool,
     wait: bool,
     no_report: bool,
     report_dir: Path | None,
@@ -92,6 +96,7 @@ def reproduce(
         train=not no_train,
         jobs=jobs,
         retry_failed=retry_failed,
+        keep_weights=keep_weights,
         wait=wait,
         echo=say,
     )

@@ -69,6 +69,11 @@ _MOST_ROWS = 40
     is_flag=True,
     help="Keep each model as weights.safetensors; cells without it are trained again.",
 )
+@click.option(
+    "--evaluate-again",
+    is_flag=True,
+    help="Train nothing: evaluate cells with kept weights again, with the settings of GRID.",
+)
 @retry_option
 @wait_option
 @report_options("reports/STORE")
@@ -85,6 +90,7 @@ def run(
     pack: int | None,
     time_limit: float | None,
     keep_weights: bool,
+    evaluate_again: bool,
     retry_failed: bool,
     wait: bool,
     no_report: bool,
@@ -102,6 +108,8 @@ def run(
 
     if time_limit is not None and math.isnan(time_limit):
         raise click.UsageError("--time-limit is a number of seconds; got nan")
+    if evaluate_again and dry_run:
+        raise click.UsageError("--dry-run plans a training; --evaluate-again trains nothing")
     loaded = _load(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
     if dry_run:
@@ -133,6 +141,7 @@ def run(
         largest_pack=pack,
         time_limit=time_limit or math.inf,
         keep_weights=keep_weights,
+        evaluate_again=evaluate_again,
         engine=engine,
         echo=echo,
     )

@@ -54,6 +54,7 @@ WarningCode = Literal[
     "checkpoint",
     "collapsed",
     "data",
+    "evaluated_again",
     "impossible_score",
     "not_a_likelihood",
     "resumed",

@@ -27,6 +27,7 @@ def run(
     largest_pack: int | None = None,
     time_limit: float = math.inf,
     keep_weights: bool = False,
+    evaluate_again: bool = False,
     engine: EngineName = "local",
 ) -> RunSummary:
     """Run a grid; what has a record already is not run again.
@@ -44,6 +45,8 @@ def run(
             hangs, is ended and recorded as ``timeout``.
         keep_weights: keep what each cell learned, for `load_model`; a cell that is done and has no
             weights in the folder is trained again.
+        evaluate_again: train nothing; evaluate the cells of the grid again from kept weights, with
+            the metrics and evaluation settings of now.
         engine: ``local`` trains on this machine, ``ray`` on the machines of a Ray cluster.
 
     Raises:
@@ -72,6 +75,7 @@ def run(
         largest_pack=largest_pack,
         time_limit=time_limit,
         keep_weights=keep_weights,
+        evaluate_again=evaluate_again,
         engine=engine,
     )
 

@@ -26,8 +26,8 @@ from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, DataFacts, Metric, Note, Status, WarningCode
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
-from vaebench.runner.messages import Arrays, Outcome, Task, public
-from vaebench.runner.models import packed_weights
+from vaebench.runner.messages import Arrays, Outcome, Task, Trained, public
+from vaebench.runner.models import packed_weights, unpacked_model
 from vaebench.runner.plan import training_key
 from vaebench.runner.seeding import generator, seed_the_defaults, training_generators
 from vaebench.training.checkpoint import Checkpoint
@@ -108,6 +108,8 @@ def execute(
 ) -> list[Outcome]:
     """Train a pack and evaluate each of its cells, and the cells that share these trainings.
 
+    A task that brings a trained cell is evaluated only.
+
     Args:
         task: cells that share all shapes.
         report: called after each epoch with its number, their count and the cells' losses.
@@ -125,6 +127,8 @@ def execute(
         torch.OutOfMemoryError: the device's memory does not hold the pack.
         Stopped: ``stop`` said so.
     """
+    if task.trained is not None:
+        return [_evaluated_again(task, task.trained)]
     design = task.cells[0]
     prepared = _prepared_for(design, task.data_dir)
     _fits(design, prepared)
@@ -216,7 +220,43 @@ class _Pack:
             network_sha256=self.network,
             trained_as=None if own else self.task.cell_ids[index],
         )
-        return Outcome(record, arrays, weights)
+        return Outcome(record, arrays, weights, trained=own)
+
+
+_NOTES_OF_TRAINING = frozenset({"data", "step_fallback", "checkpoint", "resumed", "retried"})
+
+
+def _evaluated_again(task: Task, trained: Trained) -> Outcome:
+    """Measure a cell by kept weights: of its own, or of one that differs in evaluation settings.
+
+    What was measured of training, and the environment, are those of the training.
+    """
+    ((cell, cell_id),) = task.all_cells()
+    earlier = trained.record
+    prepared = _prepared_for(cell, task.data_dir)
+    model = unpacked_model(earlier, trained.weights).to(cell.device)
+    measured = _evaluated(model, cell, prepared)
+    of_training = {n: earlier.metrics[n] for n in _SPEED_METRICS if n in earlier.metrics}
+    notes = [note for note in earlier.warnings if note.code in _NOTES_OF_TRAINING]
+    again = f"evaluated again from the kept weights of {earlier.cell_id}, without training"
+    own = earlier.cell_id == cell_id
+    changes = {
+        "cell_id": cell_id,
+        "grid": task.grid,
+        "cell": public(cell),
+        "data": _facts(cell, prepared),
+        "metrics": of_training | measured.metrics,
+        "warnings": [*measured.warnings, *notes, Note.of("evaluated_again", again)],
+        "comparable": comparable_as(cell, prepared.test.levels),
+        "trained_as": earlier.trained_as if own else earlier.cell_id,
+        # Weights that are already in the cell's folder stay there.
+        "weights_sha256": earlier.weights_sha256 if own else None,
+        "arrays_sha256": None,
+    }
+    arrays = {"step_ms": trained.arrays["step_ms"]} if "step_ms" in trained.arrays else {}
+    weights = trained.weights if task.keep_weights and not own else None
+    record = earlier.model_copy(update=changes)
+    return Outcome(record, arrays | measured.arrays, weights, trained=False)
 
 
 def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[Note]:
@@ -289,6 +329,16 @@ def _support(cell: Cell, levels: int | None) -> Literal["binary", "grey", "dequa
 class _Speed:
     metrics: dict[str, Metric]
     arrays: Arrays
+
+
+_SPEED_METRICS = (
+    "train_seconds",
+    "step_ms_median",
+    "step_ms_p95",
+    "samples_per_second",
+    "pack_size",
+    "peak_memory_mib",
+)
 
 
 def _speed(training: Training, pack_size: int, memory: Metric) -> _Speed:

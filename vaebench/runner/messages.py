@@ -28,11 +28,21 @@ __all__ = [
     "StopRequest",
     "Task",
     "TimingBudget",
+    "Trained",
     "public",
     "unfinished",
 ]
 
 Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cell that was trained: its record, its arrays, and the bytes of its safetensors file."""
+
+    record: CellRecord
+    arrays: Arrays
+    weights: bytes
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Task:
             the pack that has the same `training_key`, after its own number of epochs.
         keep_weights: whether the trained weights are sent back.
         checkpoints: a folder for trainings that are on their way.
+        trained: what the one cell is evaluated from, instead of being trained.
     """
 
     cells: tuple[Cell, ...]
@@ -53,6 +64,7 @@ class Task:
     keep_weights: bool = False
     checkpoints: Path | None = None
     shared: tuple[tuple[Cell, str], ...] = ()
+    trained: Trained | None = None
 
     def all_cells(self) -> list[tuple[Cell, str]]:
         """Every cell that gets a record, with its identity."""
@@ -85,11 +97,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record, the arrays that go with it, and a safetensors file's bytes if they are kept."""
+    """A record, the arrays that go with it, and a safetensors file's bytes if they are kept.
+
+    ``trained`` is false if the time of training in the record is not time of this run.
+    """
 
     record: CellRecord
     arrays: Arrays
     weights: bytes | None = None
+    trained: bool = True
 
 
 @dataclass(frozen=True)

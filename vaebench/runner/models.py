@@ -12,9 +12,10 @@ from torch import Tensor
 from vaebench.errors import WeightsMissing
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
+from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 
-__all__ = ["load_model", "packed_weights"]
+__all__ = ["load_model", "packed_weights", "unpacked_model"]
 
 _INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
 
@@ -66,9 +67,16 @@ def load_model(store: Store | Path | str, cell_id: str) -> VAE:
         ValueError: a network of one's own isn't there, or is no longer what it was.
     """
     store = store if isinstance(store, Store) else Store(store)
-    record, state = store.read(cell_id), load(store.weights(cell_id))
+    return unpacked_model(store.read(cell_id), store.weights(cell_id))
+
+
+def unpacked_model(record: CellRecord, weights: bytes) -> VAE:
+    """The model of a cell's record from the bytes of its safetensors file; see `load_model`."""
+    state = load(weights)
     if record.data is None:
-        raise WeightsMissing(f"the record of {cell_id} does not tell the shape of its images")
+        raise WeightsMissing(
+            f"the record of {record.cell_id} does not tell the shape of its images"
+        )
     initial_scale = float(state.pop(_INITIAL_SCALE))
     probed = {name: state.pop(name) for name in _PROBED}
     generators = [torch.Generator()]

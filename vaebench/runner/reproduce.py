@@ -51,6 +51,7 @@ def reproduce(
     train: bool = True,
     jobs: int | None = None,
     retry_failed: bool = False,
+    keep_weights: bool = False,
     wait: bool = False,
     echo: Callable[[str], None] = print,
 ) -> Reproduction:
@@ -65,6 +66,7 @@ def reproduce(
         data_dir: where data files are looked for first.
         jobs: worker processes, by default one for each core.
         retry_failed: try again what failed, diverged or ran out of time.
+        keep_weights: keep the weights of the cells; one that has none is trained again.
         wait: wait for another run that uses the store.
         echo: prints a line.
 
@@ -93,6 +95,7 @@ def reproduce(
             data_dir=data_dir,
             jobs=jobs,
             retry_failed=retry_failed,
+            keep_weights=keep_weights,
             wait=wait,
             echo=echo,
         )

@@ -19,6 +19,7 @@ from vaebench.errors import StorageError, UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord
 from vaebench.records.store import Damage, Store
+from vaebench.runner.again import tasks_again
 from vaebench.runner.engines import engine_of
 from vaebench.runner.engines.base import Engine, EngineName
 from vaebench.runner.messages import Outcome, Task
@@ -85,6 +86,7 @@ def run_grid(
     largest_pack: int | None = None,
     time_limit: float = math.inf,
     keep_weights: bool = False,
+    evaluate_again: bool = False,
     engine: EngineName = "local",
     echo: Callable[[str], None] = print,
 ) -> RunSummary:
@@ -103,12 +105,14 @@ def run_grid(
             cells.
         keep_weights: keep what each cell learned beside its record; a cell that is done and has
             no weights there is trained again.
+        evaluate_again: train nothing; evaluate every cell of the grid again that has kept weights,
+            or whose training a stored cell with other evaluation settings has weights of.
         engine: where the workers are started: ``local``, on this machine, or ``ray``, on a cluster.
         echo: prints a line.
 
     Raises:
-        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, or there is no
-            such engine.
+        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, there is no
+            such engine, or there are no weights to evaluate again.
         EngineError: no worker can be started; what has its record by then keeps it.
         StoreBusy: another run holds the folder, and ``wait`` is false.
         StorageError: the folder can't be made or written.
@@ -120,6 +124,8 @@ def run_grid(
         whole = isinstance(number, Integral) and not isinstance(number, bool)
         if number is not None and not (whole and number >= 1):
             raise UsageError(f"{name} must be 1 or more, a whole number; got {number!r}")
+    if evaluate_again and not store.root.exists():
+        raise UsageError(f"there is no store {store.root} with weights to evaluate again")
     begin = time.monotonic()
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)
@@ -134,20 +140,30 @@ def run_grid(
             aside = store.set_aside(damages)
             for damage in aside:
                 echo(f"set aside in .quarantine: {damage}")
-            plan = make_plan(grid, states, devices, retry_failed=retry_failed)
+            known = {} if evaluate_again else states
+            plan = make_plan(grid, known, devices, retry_failed=retry_failed)
             _require_data(plan, data_dir)
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
-                tasks = [
-                    replace(
-                        task,
-                        # A cell that is trained again keeps what it kept before.
-                        keep_weights=keep_weights
-                        or not kept.isdisjoint(name for _, name in task.all_cells()),
-                        checkpoints=store.checkpoints.absolute(),
+                data_dir = None if data_dir is None else data_dir.absolute()
+                if evaluate_again:
+                    tasks = tasks_again(
+                        plan.todo, store, grid.name, data_dir, keep_weights=keep_weights
                     )
-                    for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
-                ]
+                    if len(tasks) < len(plan.todo):
+                        lacking = len(plan.todo) - len(tasks)
+                        echo(f"note: no weights were kept for {lacking} of {len(plan.todo)} cells")
+                else:
+                    tasks = [
+                        replace(
+                            task,
+                            # A cell that is trained again keeps what it kept before.
+                            keep_weights=keep_weights
+                            or not kept.isdisjoint(name for _, name in task.all_cells()),
+                            checkpoints=store.checkpoints.absolute(),
+                        )
+                        for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
+                    ]
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
                 _train_all(tasks, store, pool, summary, echo, standing)
@@ -261,7 +277,7 @@ def _tasks(
             tuple(each.cell for each in pack),
             tuple(each.cell_id for each in pack),
             grid,
-            None if data_dir is None else data_dir.absolute(),
+            data_dir,
             shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
         )
         for pack in packs(trained, largest_pack)
@@ -357,9 +373,11 @@ class _Display:
 
 
 def _seconds(task: Task) -> float:
+    if task.trained is not None:
+        return estimate(task.cells[0]).evaluation_seconds
     return sum(price.seconds for price in estimates([cell for cell, _ in task.all_cells()]))
 
 
 def _seconds_of(outcome: Outcome) -> float:
     price = estimate(outcome.record.cell)
-    return price.seconds if outcome.record.trained_as is None else price.evaluation_seconds
+    return price.seconds if outcome.trained else price.evaluation_seconds

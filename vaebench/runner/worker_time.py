@@ -32,7 +32,7 @@ class WorkerTime:
         """Count what the records of a pack tell."""
         for outcome in outcomes:
             tsne = _seconds(outcome, "tsne_seconds")
-            if outcome.record.trained_as is None:
+            if outcome.trained:
                 self.training += _seconds(outcome, "train_seconds")
             self.tsne += tsne
             self.evaluation += _seconds(outcome, "evaluation_seconds") - tsne

@@ -1,0 +1,81 @@
+"""Which kept weights a cell can be evaluated by again, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vaebench.errors import ArraysDamaged, UsageError, WeightsMissing
+from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id
+from vaebench.records.schema import CellRecord
+from vaebench.records.store import Store
+from vaebench.runner.messages import Arrays, Task, Trained
+from vaebench.runner.plan import Planned
+
+__all__ = ["tasks_again"]
+
+
+def tasks_again(
+    cells: Sequence[Planned], store: Store, grid: str, data_dir: Path | None, *, keep_weights: bool
+) -> list[Task]:
+    """A task for each cell that a stored cell has weights for: its own, or of the same training.
+
+    Two cells have the same training and the same weights if they are equal in all but their
+    evaluation settings. Weights of other data, or of an older version of the numerics, do not
+    count.
+
+    Raises:
+        UsageError: no cell has any.
+    """
+    donors = list(_with_weights(store))
+    own = {record.cell_id: record for record in donors}
+    by_training = {_training_of(record): record for record in donors}
+    sources = {(_checksum(record), record.network_sha256) for record in donors}
+    tasks = []
+    for planned in cells:
+        record = own.get(planned.cell_id)
+        for checksum, network in sources if record is None else ():
+            if cell_id(planned.cell, checksum, network) == planned.cell_id:
+                key = cell_id(_evaluated_by_default(planned.cell), checksum, network)
+                record = record or by_training.get(key)
+        if record is None:
+            continue
+        arrays: Arrays = {}
+        with suppress(ArraysDamaged):
+            arrays = store.arrays(record.cell_id)
+        with suppress(WeightsMissing):
+            trained = Trained(record, arrays, store.weights(record.cell_id))
+            pair = ((planned.cell,), (planned.cell_id,))
+            tasks.append(Task(*pair, grid, data_dir, keep_weights, trained=trained))
+    if not tasks:
+        raise UsageError(
+            f"no cell of {grid} has kept weights in {store.root} to be evaluated again: "
+            "run the grid with --keep-weights first"
+        )
+    return tasks
+
+
+def _with_weights(store: Store) -> Iterator[CellRecord]:
+    """Finished cells of the present numerics whose records name weights."""
+    for record in store.iter_records():
+        if (
+            isinstance(record, CellRecord)
+            and record.status.state == "done"
+            and record.weights_sha256 is not None
+            and cell_id(record.cell, _checksum(record), record.network_sha256) == record.cell_id
+        ):
+            yield record
+
+
+def _checksum(record: CellRecord) -> str:
+    return "" if record.data is None else record.data.checksum
+
+
+def _training_of(record: CellRecord) -> str:
+    cell = _evaluated_by_default(record.cell)
+    return cell_id(cell, _checksum(record), record.network_sha256)
+
+
+def _evaluated_by_default(cell: Cell) -> Cell:
+    return cell.model_copy(update={name: AXES[name].default for name in EVALUATION_SETTINGS})
