@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 
 from vaebench.errors import ArraysDamaged, UsageError, WeightsMissing
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id
@@ -17,13 +17,19 @@ __all__ = ["tasks_again"]
 
 
 def tasks_again(
-    cells: Sequence[Planned], store: Store, grid: str, data_dir: Path | None, *, keep_weights: bool
+    cells: Sequence[Planned], store: Store, base: Task, echo: Callable[[str], None]
 ) -> list[Task]:
     """A task for each cell that a stored cell has weights for: its own, or of the same training.
 
     Two cells have the same training and the same weights if they are equal in all but their
     evaluation settings. Weights of other data, or of an older version of the numerics, do not
     count.
+
+    Args:
+        cells: what to evaluate.
+        store: where the weights are.
+        base: a task with everything that the tasks have in common.
+        echo: prints how many cells have no weights.
 
     Raises:
         UsageError: no cell has any.
@@ -46,13 +52,16 @@ def tasks_again(
             arrays = store.arrays(record.cell_id)
         with suppress(WeightsMissing):
             trained = Trained(record, arrays, store.weights(record.cell_id))
-            pair = ((planned.cell,), (planned.cell_id,))
-            tasks.append(Task(*pair, grid, data_dir, keep_weights, trained=trained))
+            cells_of_task, names = (planned.cell,), (planned.cell_id,)
+            task = replace(base, cells=cells_of_task, cell_ids=names, trained=trained)
+            tasks.append(replace(task, checkpoints=None))
     if not tasks:
         raise UsageError(
-            f"no cell of {grid} has kept weights in {store.root} to be evaluated again: "
+            f"no cell of {base.grid} has kept weights in {store.root} to be evaluated again: "
             "run the grid with --keep-weights first"
         )
+    if len(tasks) < len(cells):
+        echo(f"note: no weights were kept for {len(cells) - len(tasks)} of {len(cells)} cells")
     return tasks
 
 

@@ -145,25 +145,19 @@ def run_grid(
             _require_data(plan, data_dir)
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
-                data_dir = None if data_dir is None else data_dir.absolute()
-                if evaluate_again:
-                    tasks = tasks_again(
-                        plan.todo, store, grid.name, data_dir, keep_weights=keep_weights
-                    )
-                    if len(tasks) < len(plan.todo):
-                        lacking = len(plan.todo) - len(tasks)
-                        echo(f"note: no weights were kept for {lacking} of {len(plan.todo)} cells")
-                else:
-                    tasks = [
-                        replace(
-                            task,
-                            # A cell that is trained again keeps what it kept before.
-                            keep_weights=keep_weights
-                            or not kept.isdisjoint(name for _, name in task.all_cells()),
-                            checkpoints=store.checkpoints.absolute(),
-                        )
-                        for task in _tasks(plan.todo, grid.name, data_dir, largest_pack)
-                    ]
+                base = Task(
+                    (),
+                    (),
+                    grid.name,
+                    None if data_dir is None else data_dir.absolute(),
+                    keep_weights,
+                    store.checkpoints.absolute(),
+                )
+                tasks = (
+                    tasks_again(plan.todo, store, base, echo)
+                    if evaluate_again
+                    else _tasks(plan.todo, base, kept, largest_pack)
+                )
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
                 _train_all(tasks, store, pool, summary, echo, standing)
@@ -268,19 +262,25 @@ def _stopped_by(number: int) -> str:
 
 
 def _tasks(
-    todo: Sequence[Planned], grid: str, data_dir: Path | None, largest_pack: int | None
+    todo: Sequence[Planned], base: Task, kept: Collection[str], largest_pack: int | None
 ) -> list[Task]:
     """The dearest packs first: a long one that starts last is waited for by all."""
     trained = shared_trainings(todo)
-    return [
-        Task(
-            tuple(each.cell for each in pack),
-            tuple(each.cell_id for each in pack),
-            grid,
-            data_dir,
+    tasks = [
+        replace(
+            base,
+            cells=tuple(each.cell for each in pack),
+            cell_ids=tuple(each.cell_id for each in pack),
             shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
         )
         for pack in packs(trained, largest_pack)
+    ]
+    # A cell that is trained again keeps what it kept before.
+    return [
+        replace(task, keep_weights=True)
+        if any(name in kept for _, name in task.all_cells())
+        else task
+        for task in tasks
     ]
 
 
