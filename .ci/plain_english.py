@@ -57,9 +57,9 @@ NOT_TEXT = re.compile(r"<[^>]+>|\{[{%].*?[%}]\}|`[^`]*`")
 def python_text(text: str) -> Iterator[tuple[int, str]]:
     """Line numbers and lines of strings of at least four words, and of comments."""
     for node in ast.walk(ast.parse(text)):
-        value = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(value, str) and len(value.split()) >= 4:
-            yield from enumerate(value.splitlines(), node.lineno)
+        match node:
+            case ast.Constant(value=str(value)) if len(value.split()) >= 4:
+                yield from enumerate(value.splitlines(), node.lineno)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string.lstrip("# ")

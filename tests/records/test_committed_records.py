@@ -2,7 +2,7 @@
 
 ``tests/golden/numerics`` holds one record of every version of the numerics in the history of
 ``results/reference``, byte for byte as it was written: POSTERIOR-VERSION.json, and a timing. All
-of them have schema 1, the only schema so far.
+of them have schema 1; ``tests/golden/record-SCHEMA.json`` has one record of each schema.
 """
 
 import json
