@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vaebench.analysis.comparison import compare
     from vaebench.analysis.frame import load_results
+    from vaebench.analysis.recommendation import best
     from vaebench.analysis.timing import load_timings
     from vaebench.auditing import audit
     from vaebench.grid.cell import Cell
@@ -29,6 +30,7 @@ __all__ = [
     "Store",
     "__version__",
     "audit",
+    "best",
     "compare",
     "load_model",
     "load_results",
@@ -46,6 +48,7 @@ _HOMES = {
     "Grid": "vaebench.grid.spec",
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing",
+    "best": "vaebench.analysis.recommendation",
     "compare": "vaebench.analysis.comparison",
     "load_model": "vaebench.runner.models",
     "load_results": "vaebench.analysis.frame",

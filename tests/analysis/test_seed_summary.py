@@ -202,7 +202,7 @@ def test_a_number_has_no_more_figures_than_its_spread(
         ((math.nan, math.nan, math.nan, 0, 5, 5), "div. 5/5"),
         ((math.nan, math.nan, math.nan, 0, 3, 1), "n/a, div. 1/3"),
         ((1.0, 0.9, 1.1, 2, 3, 0), "1.00 ± 0.10, n 2/3"),
-        ((0.1, 0.1, 0.1, 3, 3, 0), "0.1 ± 0"),
+        ((0.1, 0.1, 0.1, 3, 3, 0), "0.1"),
     ],
 )
 def test_an_entry_says_what_is_missing(row: tuple[float, ...], text: str) -> None:

@@ -272,7 +272,7 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     >>> summary_text(-103.0, -104.0, -102.0, 4, 5, 1)
     '-103.0 ± 1.0, div. 1/5'
     >>> summary_text(8.0, 8.0, 8.0, 3, 3, 0)
-    '8 ± 0'
+    '8'
     >>> summary_text(5.8861018, 5.8860934, 5.8861102, 3, 3, 0)
     '5.8861018 ± 0.0000084'
     """
@@ -281,7 +281,7 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
         return lost if diverged == cells else ", ".join(["n/a", lost] if lost else ["n/a"])
     half = (high - low) / 2
     text = number(mean, half)
-    if not math.isnan(half):
+    if half > 0:
         spread = number(half, half)
         if "e" in spread and "e" not in text:  # as many decimals as beside it
             spread = f"{half:.{len(text.partition('.')[2])}f}"

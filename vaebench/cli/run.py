@@ -220,6 +220,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
         from vaebench.cli.console import store_text
 
         say(f"\n{store_text(root, most_rows=_MOST_ROWS)}\n")
+        _say_recommendations(root)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     left = f", {summary.left} left" if summary.left else ""
     resume = "; the same command continues" if left or states.get("interrupted") else ""
@@ -229,6 +230,13 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
     if summary.storage_error is not None:
         say(f"vaebench: {summary.storage_error}", err=True)
     say(f"records: {root}")
+
+
+def _say_recommendations(root: Path) -> None:
+    from vaebench.analysis.recommendation import best
+
+    for each in best(root):
+        say(" ".join(each.lines()))
 
 
 def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -> None:

@@ -7,9 +7,10 @@ import pandas as pd
 
 from vaebench.analysis.columns import unit
 from vaebench.analysis.comparability import Group, groups, is_bound
+from vaebench.analysis.contrasts import contrasts, score_table
 from vaebench.analysis.kinds import named_designs, warned
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
-from vaebench.analysis.summary import design_summaries, summarise, summary_text
+from vaebench.analysis.summary import design_summaries, number, summarise, summary_text
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.plots.figures import split, split_places
 from vaebench.records.metrics import METRICS
@@ -27,16 +28,10 @@ def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     found = design_summaries(frame, [rows for _, rows in parts], [metric])
     table = pd.DataFrame([each[metric] for each in found])
     table["label"] = [plain(design_label(axes, key)) for key, _ in parts]
+    table["design"] = [frame["design"].iloc[rows[0]] for _, rows in parts]
     table = table[table["n"] > 0]
     rising = METRICS[metric].better != "higher"
     return table.sort_values("mean", ascending=rising, kind="stable")
-
-
-def _overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool | None:
-    """Whether two intervals over seeds overlap; None if one of them does not exist."""
-    if not math.isfinite(one["low"] + one["high"] + other["low"] + other["high"]):
-        return None
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
 
 
 def _value(row: "pd.Series[Any]", metric: str) -> str:
@@ -45,15 +40,27 @@ def _value(row: "pd.Series[Any]", metric: str) -> str:
     return f"{text} {unit(metric)} ({seeds})"
 
 
-def _runner_up(table: pd.DataFrame) -> str:
+def _runner_up(frame: pd.DataFrame, table: pd.DataFrame, metric: str) -> str:
+    """The second design, with the paired difference that shows it worse or does not."""
     if len(table) < 2:
         return "."
     first, second = table.iloc[0], table.iloc[1]
-    overlapping = _overlap(first, second)
-    if overlapping is None:
+    scores = score_table(frame[frame["design"].isin(table["design"])], metric)
+    (found,) = (
+        each
+        for each in contrasts(scores, first["design"], metric)
+        if each.design == second["design"]
+    )
+    if math.isnan(found.p):
         return f"; {second['label']} is second."
-    verb = "overlap" if overlapping else "do not overlap"
-    return f"; {second['label']} is second, and their intervals {verb}."
+    half = (found.loss.high - found.loss.low) / 2
+    shown = "is worse" if found.worse else "is not shown to be worse"
+    spread = f" ± {number(half, half)}" if half > 0 else ""
+    return (
+        f"; {second['label']} is second and {shown}: paired over {found.loss.n} seeds the "
+        f"difference is {number(found.loss.mean, half)}{spread} {unit(metric)}, adjusted p = "
+        f"{number(found.p)}."
+    )
 
 
 def _score(group: Group) -> str:
@@ -68,7 +75,7 @@ def _best(group: Group) -> str | None:
     designs = f"{len(table)} designs compared" if len(table) > 1 else "one design"
     return (
         f"On {group.label} ({designs}), {first['label']} has the highest {_score(group)}: "
-        f"{_value(first, 'elbo')}{_runner_up(table)}{_caveat(group)}"
+        f"{_value(first, 'elbo')}{_runner_up(group.frame, table, 'elbo')}{_caveat(group)}"
     )
 
 
@@ -103,22 +110,24 @@ def _latent(group: Group) -> str | None:
     text = (
         f"For {plain(label)} ({group.label}) with latent sizes {table.iloc[0]['latent_dim']:,} to "
         f"{last['latent_dim']:,}, the {_score(group)} is highest at {best['latent_dim']:,}: "
-        f"{_value(best, 'elbo')}{_rivals(table, best)}"
+        f"{_value(best, 'elbo')}{_rivals(rows, best['latent_dim'])}"
     )
     return text + _active(rows, last["latent_dim"])
 
 
-def _rivals(table: pd.DataFrame, best: "pd.Series[Any]") -> str:
-    """The other latent sizes that may be equally good."""
-    sizes = [
-        f"{row['latent_dim']:,}"
-        for _, row in table.iterrows()
-        if row["latent_dim"] != best["latent_dim"] and _overlap(best, row)
+def _rivals(rows: pd.DataFrame, best: int) -> str:
+    """The other latent sizes that are not shown to be worse."""
+    design = rows.loc[rows["latent_dim"] == best, "design"].iloc[0]
+    sizes = rows.drop_duplicates("design").set_index("design")["latent_dim"]
+    rivals = [
+        int(sizes[str(each.design)])
+        for each in contrasts(score_table(rows, "elbo"), design, "elbo")
+        if not math.isnan(each.p) and not each.worse
     ]
-    if not sizes:
+    if not rivals:
         return ""
-    plural = "s" if len(sizes) > 1 else ""
-    return f"; the interval{plural} of {', '.join(sizes)} overlap{'' if plural else 's'} it"
+    verb = "are" if len(rivals) > 1 else "is"
+    return f"; {', '.join(f'{size:,}' for size in sorted(rivals))} {verb} not shown to be worse"
 
 
 def _active(rows: pd.DataFrame, size: object) -> str:
@@ -138,7 +147,8 @@ def _bits(frame: pd.DataFrame) -> list[str]:
             first = table.iloc[0]
             made.append(
                 f"Across likelihood families ({group.label}), {first['label']} needs the fewest "
-                f"bits per dimension: {_value(first, 'bits_per_dim')}{_runner_up(table)}"
+                f"bits per dimension: {_value(first, 'bits_per_dim')}"
+                f"{_runner_up(group.frame, table, 'bits_per_dim')}"
             )
     return made
 
