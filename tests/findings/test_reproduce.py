@@ -21,6 +21,7 @@ from vaebench.findings.registry import FINDINGS, families, finding_lines, select
 from vaebench.findings.story import latent_story
 from vaebench.findings.verdict import Judgement, Margin, Statistic
 from vaebench.grid.cell import Cell
+from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
 from vaebench.report.findings_page import measured_text, write_findings_page
 
@@ -309,6 +310,15 @@ def test_the_story_tells_what_else_was_tried_from_what_was_measured():
         assert f"changes the loss of the largest size by {-moved:.1f} " in told[-1]
     untested = Assessed(finding, "quick", None, Judgement("not tested", ""))
     assert latent_story(world, [untested]) == latent_story(world)
+
+
+def test_the_page_says_which_records_were_judged_in_a_smaller_test_too(tmp_path):
+    """Their data and machine are facts of the page, though the whole test has no record."""
+    finding = FINDINGS["latent-two"]
+    six_epochs = replace(finding, cells=lambda _: Grid.load("latent-dim").cells)
+    world = evidence(six_epochs, latents(3.0), budget="full")
+    page = write_findings_page([assess(finding, world, "full")], world, tmp_path).read_text()
+    assert "60,000 training and 360 test images" in page
 
 
 def test_the_page_shows_the_latent_story(tmp_path):

@@ -79,6 +79,7 @@ def test_a_violated_claim_is_contradicted_by_the_whole_setting_alone():
     judged = assess(finding, short, "full")
     assert judged.judgement.verdict == "not shown at this budget"
     assert "3,600 steps of 60,000" in judged.truncation
+    assert {cell.epochs for cell in judged.cells} == {1, 6}
 
 
 @pytest.mark.parametrize("finding", LATENT, ids=lambda finding: finding.name)

@@ -155,6 +155,7 @@ class Assessed:
 
     Attributes:
         shortfall: the parts of the setting that the records do not meet, each with what differs.
+        cells: the cells whose records were judged.
     """
 
     finding: Finding
@@ -162,6 +163,7 @@ class Assessed:
     statistic: Statistic | None
     judgement: Judgement
     shortfall: Mapping[str, str] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
 
     @property
     def margin(self) -> Margin | None:
@@ -260,7 +262,7 @@ def _assess_cells(
     judged = judge(
         statistic, finding.margins[budget], finding.least_seeds, whole_setting=not shortfall
     )
-    return Assessed(finding, budget, statistic, judged, shortfall)
+    return Assessed(finding, budget, statistic, judged, shortfall, cells)
 
 
 def _longest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -265,9 +265,7 @@ def _sections(
 
 def _used(rows: Sequence[Assessed], evidence: Evidence) -> pd.DataFrame:
     """The records of the cells that were judged."""
-    judged = [each for each in rows if each.statistic is not None]
-    cells = {cell for each in judged for cell in each.finding.cells(each.budget)}
-    return rows_of(evidence.frame, cells)
+    return rows_of(evidence.frame, {cell for each in rows for cell in each.cells})
 
 
 def write_findings_page(

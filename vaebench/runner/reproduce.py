@@ -109,7 +109,8 @@ def reproduce(
     evidence = collected(store)
     evidence = replace(evidence, facts={**evidence.facts, **made})
     rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
-    return Reproduction(rows, summary, outdated_notes(rows_of(evidence.frame, cells)), absent)
+    judged = {*cells, *(cell for each in rows for cell in each.cells)}
+    return Reproduction(rows, summary, outdated_notes(rows_of(evidence.frame, judged)), absent)
 
 
 def collected(store: Store) -> Evidence:
