@@ -11,6 +11,7 @@ from pathlib import Path
 import dying_processes
 import pytest
 import torch
+from vaebench.training.replay import blocks_before_replay
 
 from vaebench.errors import StoreBusy
 from vaebench.grid.cell import Cell
@@ -24,7 +25,6 @@ from vaebench.runner.timing import TimingSummary, time_steps
 from vaebench.system.processes import Stop
 from vaebench.training.batches import blocks, steps_of_a_block
 from vaebench.training.loop import Divergence, Training, train
-from vaebench.training.replay import blocks_before_replay
 
 WIDE, NARROW = 1600, 8
 # The same sizes for every test that only needs a record.

@@ -1,41 +1,50 @@
-"""A compiled step is the eager one up to rounding, and its absence changes nothing."""
+"""A compiled or captured step is the eager one up to rounding; without it nothing changes.
+
+A GPU is not needed: what records a step is replaced by a function that runs it again.
+"""
 
 from __future__ import annotations
 
 import functools
-import sys
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import pytest
 import torch
-import torch._inductor
-from tiny_runs import Run, cell, generator, made, pixels_of
-from torch.fx.experimental.proxy_tensor import make_fx
+from tiny_runs import LEVELS, Run, cell, generator, images, made, pixels_of
 
+from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
-from vaebench.model.vae import VAE
-from vaebench.training import compiled as module
-from vaebench.training.compiled import NotCompiled, compiled_step
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.runner.machine import absent_device
+from vaebench.training.compiled import Capture, NotFaster, captured_step, compile_gradients
 from vaebench.training.loop import Generators, train
-from vaebench.training.optimizer import PackOptimizer
-from vaebench.training.step import Step, eager_step
-
-
-def trained(*cells: Cell, compiled: bool | None = None) -> Run:
-    pixels = pixels_of(cells[0])
-    vae = made(cells, pixels.levels)
-    sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
-    return Run(vae, train(vae, cells, pixels, sources, compiled=compiled))
-
+from vaebench.training.step import TrainingStep
 
 BERNOULLI: dict[str, object] = {
     "likelihood": "bernoulli",
     "sigma": None,
     "binarization": "dynamic",
 }
+
+
+def trained(*cells: Cell, compiled: bool = False, capture: Capture | None = None) -> Run:
+    pixels = pixels_of(cells[0])
+    vae = made(cells, pixels.levels)
+    sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
+    return Run(vae, train(vae, cells, pixels, sources, compiled=compiled, capture=capture))
+
+
+def assert_equal(one: Run, other: Run, members: Sequence[int]) -> None:
+    for member in members:
+        for name, value in one.weights(member).items():
+            assert torch.equal(other.weights(member)[name], value), name
+        assert other.training.series[member] == one.training.series[member]
+
+
 PACK = (
-    cell(seed=5, learning_rate=2e-3, weight_decay=0.1, **BERNOULLI),
-    cell(seed=6, **BERNOULLI),
+    cell(seed=5, beta=0.5, weight_decay=0.1, **BERNOULLI),
+    cell(seed=6, weight_decay=0.1, **BERNOULLI),
 )
 
 
@@ -44,9 +53,10 @@ PACK = (
     [PACK, (cell(seed=5, sigma="learned", objective="iwae", importance_samples=3),)],
     ids=["pack", "iwae"],
 )
-def test_compiled_steps_train_as_the_operations_one_by_one(cells: tuple[Cell, ...]) -> None:
-    eager, compiled = trained(*cells, compiled=False), trained(*cells, compiled=True)
+def test_compiled_steps_train_as_eager_ones(cells: tuple[Cell, ...]) -> None:
+    eager, compiled = trained(*cells), trained(*cells, compiled=True)
     assert compiled.training.note is None
+    assert (eager.training.step_kind, compiled.training.step_kind) == ("eager", "compiled")
     assert compiled.training.compile_seconds > 0 == eager.training.compile_seconds
     for member in range(len(cells)):
         for name, value in eager.weights(member).items():
@@ -55,6 +65,15 @@ def test_compiled_steps_train_as_the_operations_one_by_one(cells: tuple[Cell, ..
             )
         expected = eager.training.series[member]["train_loss"]
         assert compiled.training.series[member]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+def test_every_family_can_be_compiled(likelihood: str) -> None:
+    """What the compiler cannot read in a family's code would silently cost its speed."""
+    run = trained(cell(seed=5, likelihood=likelihood, sigma=None, epochs=1), compiled=True)
+    assert run.training.note is None
+    assert run.training.step_kind == "compiled"
 
 
 @pytest.mark.parametrize(
@@ -74,150 +93,193 @@ def test_a_compiled_step_in_bfloat16_is_in_bfloat16(axes: dict[str, object]) -> 
     assert (weights("bfloat16", compiled=True) - half).norm() < 0.01 * moved
 
 
+def test_the_next_cell_of_a_design_uses_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that differ in numbers only: their values are arguments, not constants."""
+    one = cell(seed=5, sigma=0.2, hidden=(11,))
+    other = cell(seed=6, sigma=0.4, hidden=(11,), beta=3.0, learning_rate=1e-3, prior_scale=2.0)
+    trained(one, compiled=True)
+    monkeypatch.setattr(torch, "compile", unable)
+    again = trained(other, compiled=True)
+    assert again.training.note is None
+    expected = trained(other).training.series[0]["train_loss"]
+    assert again.training.series[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert "not compiled" in str(trained(cell(hidden=(12,)), compiled=True).training.note)
+
+
 def unable(*_: object, **__: object) -> NoReturn:
     raise OSError("no C++ compiler was found\nand more")
 
 
+def silent(*_: object, **__: object) -> NoReturn:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("fails", "why"), [(unable, "OSError: no C++"), (silent, "AssertionError")]
+)
 def test_without_a_compiler_training_is_the_same_and_says_so(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., NoReturn], why: str
 ) -> None:
-    eager = trained(cell(seed=5), compiled=False)
-    monkeypatch.setattr(torch._inductor, "compile", unable)
-    run = trained(cell(seed=5), compiled=True)
-    assert run.training.note == (
-        "the training step was not compiled: OSError: no C++ compiler was found"
-    )
-    for name, value in eager.weights().items():
-        assert torch.equal(run.weights()[name], value), name
+    design = cell(seed=5, hidden=(13,))
+    eager = trained(design)
+    monkeypatch.setattr(torch, "compile", fails)
+    run = trained(design, compiled=True)
+    note = str(run.training.note)
+    assert f"not compiled: {why}" in note
+    assert "more" not in note
+    assert run.training.step_kind == "eager"
+    assert_equal(eager, run, [0])
 
 
-def test_without_what_a_compiler_needs_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
-    run = trained(cell(seed=5), compiled=True)
-    assert (run.training.note or "").startswith("the training step was not compiled: ")
-    assert run.training.divergence == [None]
+@pytest.mark.parametrize("spoilt", ["loss", "gradient"])
+def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, spoilt: str) -> None:
+    """A gradient or a term of the loss that is a percent off."""
+
+    def compiled(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        def wrong(parameters: dict[str, torch.Tensor], *rest: Any) -> Any:
+            found, (loss, numbers) = function(parameters, *rest)
+            if spoilt == "gradient":
+                name = next(iter(found))
+                return {**found, name: 1.01 * found[name]}, (loss, numbers)
+            return found, (loss, 1.01 * numbers)
+
+        return wrong
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    # torch.func runs only what is traced, not our own autograd functions: none is used here.
+    cells = [cell(seed=5, hidden=(14,), posterior="delta")]
+    step = TrainingStep(made(cells), cells)
+    with pytest.raises(NotFaster, match="numbers are not those"):
+        compile_gradients(step, torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3))
 
 
-def test_a_compiler_that_fails_without_a_word_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(*_: object, **__: object) -> NoReturn:
-        raise AssertionError
-
-    monkeypatch.setattr(torch._inductor, "compile", silent)
-    run = trained(cell(seed=5), compiled=True)
-    assert run.training.note == "the training step was not compiled: AssertionError: "
-
-
-@pytest.mark.parametrize("spoilt", [0, -1])
-def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, spoilt: int) -> None:
-    """A weight or a term of the loss that comes out a percent off."""
-
-    def wrong(graph: torch.fx.GraphModule, *_: object, **__: object) -> object:
-        def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
-            before = tensors[0].clone()
-            (numbers,) = graph(*tensors)
-            if spoilt == 0:
-                tensors[0].add_(tensors[0] - before, alpha=0.01)
-                return [numbers]
-            return [numbers * 1.01]
-
-        return run
-
-    monkeypatch.setattr(torch._inductor, "compile", wrong)
-    cells = [cell(seed=5)]
-    vae, x, noise = made(cells), torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
-    before = {name: value.clone() for name, value in vae.state_dict().items()}
-    optimizer = PackOptimizer(vae, cells)
-    with pytest.raises(NotCompiled, match="not those of the same operations"):
-        compiled_step(vae, cells, torch.ones(1), optimizer, x, noise)
-    for name, value in vae.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert optimizer.steps == 0
+def test_what_branches_on_data_is_neither_compiled_nor_captured() -> None:
+    recorder = Recorder()
+    for axes in ({"sigma": "optimal"}, {"posterior": "full"}):
+        run = trained(cell(epochs=2, **axes), compiled=True, capture=recorder)
+        assert run.training.compile_seconds == 0
+        assert run.training.note is None
+        assert run.training.step_kind == "eager"
+    assert recorder.recorded == 0
 
 
-def step_of(
-    cells: list[Cell], x: torch.Tensor, noise: torch.Tensor, *, compiled: bool, on_gpu: bool = False
-) -> tuple[VAE, PackOptimizer, Step]:
-    """A new pack with its step, the eager one or a compiled one; ``on_gpu``: as it is there."""
-    vae, weights = made(cells), torch.ones(len(cells))
-    optimizer = PackOptimizer(vae, cells)
-    if not compiled:
-        return vae, optimizer, functools.partial(eager_step, vae, cells, weights, optimizer)
-    if on_gpu:
-        optimizer._numbers = None
-    return vae, optimizer, compiled_step(vae, cells, weights, optimizer, x, noise)
+@functools.cache
+def pixels_of_a_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
 
 
-def test_a_traced_step_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights are arguments: what is traced once holds for weights that training moved."""
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_, **__: graph)
-    cells = [cell(seed=5, posterior="delta", architecture="linear")]
-    x, noise = torch.rand(1, 7, 20), torch.randn(1, 1, 7, 3)
-    outcomes = []
-    for compiled in (False, True):
-        vae, _, step = step_of(cells, x, noise, compiled=compiled)
+class Recorder:
+    """Replays by running the step again, and counts; it may fail, or break what it replays."""
+
+    def __init__(self, fails: bool = False, after: Callable[[], None] = lambda: None) -> None:
+        self.recorded = self.replayed = 0
+        self._fails, self._after = fails, after
+
+    def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
+        self.recorded += 1
+        if self._fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        def replay() -> None:
+            self.replayed += 1
+            run()
+            self._after()
+
+        return replay
+
+
+@pytest.mark.parametrize("axes", [BERNOULLI, {"sigma": "learned"}, {"posterior": "delta"}], ids=str)
+def test_captured_steps_train_as_eager_ones(axes: dict[str, object]) -> None:
+    cells = [cell(seed=seed, learning_rate_schedule="cosine", **axes) for seed in (5, 6)]
+    recorder = Recorder()
+    captured = trained(*cells, capture=recorder)
+    assert_equal(trained(*cells), captured, [0, 1])
+    assert captured.training.note is None
+    assert captured.training.step_kind == "captured"
+    # Five epochs of three full batches and a short one; the first three steps are eager.
+    assert (recorder.recorded, recorder.replayed) == (1, 12)
+
+
+def test_a_capture_that_fails_changes_nothing_but_the_note() -> None:
+    cells = [cell(seed=seed, **BERNOULLI) for seed in (5, 6)]
+    recorder = Recorder(fails=True)
+    run = trained(*cells, capture=recorder)
+    assert_equal(trained(*cells), run, [0, 1])
+    assert recorder.recorded == 1
+    assert "not captured as a CUDA graph: operation not permitted" in str(run.training.note)
+    assert run.training.step_kind == "eager"
+
+
+@pytest.mark.parametrize("by", [1e-2, float("nan")])
+@pytest.mark.parametrize("prior_scale", [1.0, 1e-25], ids=["both fine", "one diverged"])
+def test_a_replay_that_gives_other_numbers_is_not_used(by: float, prior_scale: float) -> None:
+    """Also beside a member that diverged, whose numbers are equal to none."""
+    cells = [cell(seed=5), cell(seed=6, prior_scale=prior_scale)]
+    vae, pixels = made(cells), pixels_of(cells[0])
+
+    def spoil() -> None:
         with torch.no_grad():
-            for parameter in vae.parameters():
-                parameter.mul_(1.5)
-        outcomes.append([*(step(x, noise) for _ in range(3)), *vae.state_dict().values()])
-    for one, other in zip(*outcomes, strict=True):
-        torch.testing.assert_close(one, other)
-    # A point has no KL, and its encoder's spread is never asked.
-    assert outcomes[1][0][2] == 0
+            vae.get_parameter("decoder.layers.0.weight")[0, 0, 0] += by
+
+    sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
+    recorder = Recorder(after=spoil)
+    run = Run(vae, train(vae, cells, pixels, sources, capture=recorder))
+    assert recorder.replayed == 1
+    assert "other numbers" in str(run.training.note)
+    assert_equal(trained(*cells), run, [0])
+    assert (run.training.divergence[1] is None) == (prior_scale == 1)
 
 
-def test_the_step_that_counts_for_itself_trains_as_the_eager_one() -> None:
-    """What is compiled on a GPU: it raises the count of steps and works out the strides."""
-    cells = [cell(seed=seed, learning_rate=rate) for seed, rate in ((5, 1e-3), (6, 4e-3))]
-    x, noise = torch.rand(2, 7, 20), torch.randn(2, 1, 7, 3)
-    outcomes = []
-    for compiled in (False, True):
-        vae, optimizer, step = step_of(cells, x, noise, compiled=compiled, on_gpu=True)
-        for factor in (1.0, 0.5, 0.25):
-            optimizer.set_factor(factor)
-            step(x, noise)
-        assert optimizer.steps == 3
-        outcomes.append(list(vae.state_dict().values()))
-    for one, other in zip(*outcomes, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+def test_a_captured_step_keeps_its_gradients() -> None:
+    """A short batch between two replays must not leave its own in their place."""
+    cells = [cell(seed=5)]
+    step = TrainingStep(made(cells), cells)
+    x, noise = pixels_of_a_batch()
+    step(x, noise)
+    captured, _ = captured_step(step, x, noise, lambda run: run)
+    captured(x, noise)
+    norm = step.gradient_norm(0)
+    step(100 * x[:, :3], noise[:, :, :3])
+    assert step.gradient_norm(0) > 2 * norm
+    captured(x, noise)
+    assert step.gradient_norm(0) == pytest.approx(norm, rel=0.2)
 
 
-def test_a_diverging_member_of_a_compiled_pack_does_not_touch_the_others() -> None:
-    wild = [PACK[0].model_copy(update={"learning_rate": 1e30}), PACK[1]]
-    before, after = trained(*PACK, compiled=False), trained(*wild, compiled=True)
-    divergence = after.training.divergence
-    assert divergence[0] is not None
-    assert divergence[0].step == 2
-    assert divergence[0].gradient_norm is None
-    assert divergence[1] is None
-    for name, value in before.weights(1).items():
-        torch.testing.assert_close(after.weights(1)[name], value, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def test_compiling_is_for_long_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trained(cell()).training.note is None
-    monkeypatch.setattr(torch._inductor, "compile", unable)
-    monkeypatch.setattr(module, "_FEWEST_STEPS", {"cpu": 20})
-    # 5 epochs of 4 batches; a fitted scale writes to the model in each step, which stays eager.
-    assert trained(cell()).training.note is not None
-    assert trained(cell(sigma="optimal")).training.note is None
-    assert trained(cell(epochs=4)).training.note is None
-
-
-@pytest.mark.parametrize("size", [4, 400])
-def test_small_products_are_traced_as_sums_and_large_ones_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, size: int
+@pytest.mark.cuda
+@pytest.mark.skipif(
+    absent_device("cuda") is not None, reason=f"needs a GPU: {absent_device('cuda')}"
+)
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [{}, {}],
+        [{"architecture": "linear"}],
+        [{"objective": "iwae", "importance_samples": 3}],
+    ],
+    ids=str,
+)
+def test_a_cuda_graph_trains_as_the_step_itself_does(
+    axes: list[dict[str, object]], compiled: bool
 ) -> None:
-    """What is compiled on a GPU, which has the same numbers."""
-    monkeypatch.setattr(module, "_SMALL_PRODUCT", 5 * 30 * 4)
-    generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(5, 30, generator=generator), torch.randn(30, size, generator=generator)
-    bias = torch.randn(size, generator=generator)
-
-    def products(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(bias, a, b) * torch.mm(a, b)
-
-    graph = make_fx(products, decomposition_table=module._AS_SUMS)(bias, a, b)
-    targets = {node.target for node in graph.graph.nodes if node.op == "call_function"}
-    assert (torch.ops.aten.mm.default in targets) == (size == 400)
-    assert (torch.ops.aten.addmm.default in targets) == (size == 400)
-    torch.testing.assert_close(graph(bias, a, b), products(bias, a, b), rtol=1e-5, atol=1e-4)
+    cells = [cell(seed=5 + i, device="cuda", **BERNOULLI, **own) for i, own in enumerate(axes)]
+    runs = []
+    captures: list[Capture | None] = [None, Recorder(fails=True)]
+    for capture in captures:
+        vae = made(cells).to("cuda")
+        pixels = TrainingPixels(images(), LEVELS, "dynamic", False, device="cuda")
+        sources = [
+            Generators(
+                generator(c.seed, 1),
+                *(torch.Generator("cuda").manual_seed(10 * c.seed + i) for i in (2, 3)),
+            )
+            for c in cells
+        ]
+        compile_it = compiled and capture is None
+        runs.append(
+            Run(vae, train(vae, cells, pixels, sources, compiled=compile_it, capture=capture))
+        )
+    assert runs[0].training.note is None
+    assert "captured" in runs[0].training.step_kind
+    for name, value in runs[1].vae.state_dict().items():
+        torch.testing.assert_close(runs[0].vae.state_dict()[name], value, rtol=1e-3, atol=1e-5)

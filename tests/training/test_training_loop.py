@@ -1,6 +1,7 @@
 """The loop's books: epochs, short batches, divergence, precision."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from tiny_runs import (
 )
 from torch import nn
 
+from vaebench.grid.cell import Cell
 from vaebench.model.objective import draw
-from vaebench.training.loop import Generators, train
+from vaebench.training.loop import Generators, Training, train
 
 
 def factory(
@@ -111,14 +113,33 @@ def test_a_wild_learning_rate_diverges_after_one_step_with_its_last_loss() -> No
     assert math.isfinite(divergence.loss)
 
 
-def test_the_books_of_a_member_that_diverges_are_those_it_has_alone() -> None:
-    wild, tame = cell(learning_rate=1e30, sigma="learned"), cell(sigma="learned")
-    assert tame.epochs > 1
-    together = run(wild, tame).training
-    assert_close_series(together.series[0], run(wild).training.series[0])
-    assert [len(each["train_loss"]) for each in together.series] == [1, tame.epochs]
-    (loss,) = together.series[0]["train_loss"]
-    assert loss is not None
+def test_the_series_of_a_member_that_diverges_are_those_it_has_alone() -> None:
+    def broken(*cells: Cell) -> Training:
+        """The first member's weights are broken at the end of step 6."""
+        vae, replays = made(cells), iter(range(100))
+
+        def capture(step: Callable[[], None]) -> Callable[[], None]:
+            def replay() -> None:
+                step()
+                if next(replays) == 1:
+                    vae.get_parameter("decoder.layers.0.weight").data[0] = math.nan
+
+            return replay
+
+        sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
+        return train(vae, cells, pixels_of(cells[0]), sources, capture=capture)
+
+    cells = cell(seed=1, sigma="learned"), cell(seed=2, sigma="learned")
+    together, alone = broken(*cells), broken(cells[0])
+    assert_close_series(together.series[0], alone.series[0])
+    assert_close_series(together.series[1], run(cells[1]).training.series[0])
+    assert [len(each["train_loss"]) for each in together.series] == [2, cells[1].epochs]
+    divergence = together.divergence[0]
+    assert divergence is not None
+    assert divergence.step == 7
+    assert divergence.loss is not None
+    assert divergence.gradient_norm is None
+    assert together.divergence[1] is None
 
 
 def test_a_model_that_the_last_step_breaks_has_diverged() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebench.model.posterior import Diagonal, Full, Posterior
 from vaebench.model.vae import VAE
-from vaebench.training.step import StepTerms, learning_rate_factor, second_weights, training_loss
+from vaebench.training.step import StepTerms, learning_rate_factor, penalty_weights, training_loss
 from vaebench.truth.ppca import LinearVAE
 
 PIXELS = math.prod(SHAPE)
@@ -25,8 +25,8 @@ def batch(members: int, images: int = 6, draws: int = 4, latent_dim: int = 3) ->
 
 
 def terms_of(vae: VAE, x: Tensor, noise: Tensor) -> StepTerms:
-    weights = second_weights(vae.cells, x.device).to(x.dtype)
-    return training_loss(vae, vae.cells, weights, x, noise)
+    weights = penalty_weights(vae.cells, x.device).to(x.dtype)
+    return training_loss(vae, weights, x, noise)
 
 
 def linear_truth() -> LinearVAE:

@@ -8,9 +8,10 @@ written once.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Literal, cast
 
@@ -35,10 +36,10 @@ __all__ = [
     "Value",
     "broken_rules",
     "cell_id",
-    "codes_may_be_padded",
     "default_hidden",
     "default_sigma",
     "is_own_data",
+    "program_key",
 ]
 
 NUMERICS_VERSION = {"diagonal": 2, "full": 3, "delta": 2}
@@ -511,13 +512,34 @@ def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
     return f"{_slug(cell)}-{digest}"
 
 
-def codes_may_be_padded(cell: Cell) -> bool:
-    """Whether codes that are always zero may stand beside a cell's own and change nothing.
+_program_fields = attrgetter(
+    "dataset",
+    "channels",
+    "binarization",
+    "dequantize",
+    "architecture",
+    "hidden",
+    "activation",
+    "latent_dim",
+    "likelihood",
+    "pixel_clip",
+    "objective",
+    "importance_samples",
+    "posterior",
+    "batch_size",
+    "device",
+    "precision",
+)
 
-    With zero weights and zero noise such a code is the prior itself: no divergence, no gradient.
-    A prior of another scale has one; so has the importance-weighted bound, through log q(z|x).
+
+def program_key(cell: Cell) -> Hashable:
+    """Return what decides about the operations of a training step and their shapes.
+
+    Cells of equal keys differ in numbers only: seed, beta, sparsity, prior scale, the value of a
+    fixed sigma, and everything outside of the loss, as the learning rate and the epochs.
     """
-    return cell.posterior != "full" and cell.prior_scale == 1 and cell.objective == "elbo"
+    sigma = "fixed" if isinstance(cell.sigma, float | int) else cell.sigma
+    return (sigma, *_program_fields(cell))
 
 
 def _slug(cell: Cell) -> str:

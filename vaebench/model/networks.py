@@ -136,7 +136,8 @@ class _Linear(nn.Module):
             # The same product by the faster route: squeezing is a view in both directions.
             flat = F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))
             return _activated(flat.unsqueeze(0), activation)
-        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        compiling = torch.compiler.is_compiling()
+        if x.device.type == "cpu" and not (compiling or torch.is_autocast_enabled("cpu")):
             relu = activation == "relu"
             affine = _MemberwiseAffine.apply(x, self.weight, self.bias, relu)  # type: ignore[no-untyped-call]  # as torch's stub has it
             return cast(Tensor, affine) if relu else _activated(affine, activation)

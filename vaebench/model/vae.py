@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.grid.cell import Cell, codes_may_be_padded
+from vaebench.grid.cell import Cell
 from vaebench.model.likelihoods import SCALE_FLOOR, Likelihood, family
 from vaebench.model.networks import Sizes, build_networks
 from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
@@ -43,11 +43,6 @@ def _raw_of(scale: float) -> float:
 class VAE(nn.Module):
     """A pack of VAEs that share all shapes and differ in weights, seeds and numbers.
 
-    Latent sizes may differ where `codes_may_be_padded`: the codes of all members are then as wide
-    as the widest, and a narrower member's weights to and
-    from the others are zero. With zeros in their noise these codes are zero, have no divergence
-    and pass on no gradient, so they stay what they are.
-
     Args:
         cells: the designs, one a member of the pack; they share architecture, likelihood,
             posterior and kind of sigma.
@@ -55,9 +50,6 @@ class VAE(nn.Module):
         levels: number of grey levels of the data the likelihood sees; None for real-valued data.
         generators: one a member, for the initial weights.
         initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel.
-
-    Raises:
-        ValueError: latent sizes that may not differ do.
     """
 
     prior_scale: Tensor
@@ -74,7 +66,7 @@ class VAE(nn.Module):
         super().__init__()
         design = cells[0]
         self.cells = tuple(cells)
-        self.latent_dim = max(cell.latent_dim for cell in cells)
+        self.latent_dim = design.latent_dim
         self.image_shape = image_shape
         self.sigma_kind = sigma_kind(design)
         self._family, self._posterior = family(design.likelihood), design.posterior
@@ -86,7 +78,6 @@ class VAE(nn.Module):
             self._family.facts.numbers_per_pixel(levels) + (self.sigma_kind == "predicted"),
         )
         self.decoder_width = sizes.decoder_width
-        starts = [generator.get_state() for generator in generators]
         self.encoder, self.decoder = build_networks(
             design.architecture,
             sizes,
@@ -98,36 +89,6 @@ class VAE(nn.Module):
         prior_scales = torch.tensor([cell.prior_scale for cell in cells])
         self.register_buffer("prior_scale", prior_scales.view(-1, 1, 1))
         self._make_scale(cells, sizes.pixels, initial_scale)
-        if any(cell.latent_dim < self.latent_dim for cell in cells):
-            for generator, start in zip(generators, starts, strict=True):
-                generator.set_state(start)
-            self._take_weights_of_narrower_codes(generators)
-
-    def _take_weights_of_narrower_codes(self, generators: Sequence[torch.Generator]) -> None:
-        """Each member's weights as it has them alone, and zeros for the codes it lacks."""
-        if not all(codes_may_be_padded(cell) for cell in self.cells):
-            raise ValueError(
-                "cells of several latent sizes share a pack only with a diagonal or delta "
-                "posterior, a prior of scale 1 and the elbo as objective"
-            )
-        for index, (cell, generator) in enumerate(zip(self.cells, generators, strict=True)):
-            alone = VAE((cell,), self.image_shape, self.levels, (generator,), self.initial_scale)
-            stacks = dict(self.named_parameters())
-            for name, value in alone.named_parameters():
-                with torch.no_grad():
-                    stacks[name][index].zero_()
-                    stacks[name][index][self._places(value[0], stacks[name][index])] = value[0]
-
-    def _places(self, narrow: Tensor, wide: Tensor) -> tuple[Tensor, ...]:
-        """Where a member's own weights lie in its part of a stack: an index for each dimension."""
-        places = []
-        for axis, (size, whole) in enumerate(zip(narrow.shape, wide.shape, strict=True)):
-            place = torch.arange(size)
-            if size < whole and whole == 2 * self.latent_dim:
-                # Means of all codes first, then their log-variances.
-                place += (place >= size // 2) * ((whole - size) // 2)
-            places.append(place.view(-1, *[1] * (narrow.dim() - axis - 1)))
-        return tuple(places)
 
     def _make_scale(self, cells: Sequence[Cell], pixels: int, initial_scale: float) -> None:
         """The numbers behind sigma: a buffer if fixed or optimal, a parameter if learned."""
@@ -154,11 +115,7 @@ class VAE(nn.Module):
             (torch.Generator(),),
             self.initial_scale,
         )
-        own = single.state_dict()
-        for name, value in self.state_dict().items():
-            alike = own[name].shape[1:] == value.shape[1:]
-            places = (...,) if alike else self._places(own[name][0], value[index])
-            own[name] = value[index][places].unsqueeze(0)
+        own = {name: value[index : index + 1] for name, value in self.state_dict().items()}
         single.load_state_dict(own)
         return single.to(self.prior_scale.device, self.prior_scale.dtype).eval()
 

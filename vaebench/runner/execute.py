@@ -161,6 +161,7 @@ def execute(
         prepared.pixels,
         sources,
         report,
+        compiled=task.compiled,
         checkpoint=checkpoint,
         stop=stop,
         after_epoch=after_epoch,

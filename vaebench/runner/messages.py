@@ -55,6 +55,7 @@ class Task:
         keep_weights: whether the trained weights are sent back.
         checkpoints: a folder for trainings that are on their way.
         trained: what the one cell is evaluated from, instead of being trained.
+        compiled: whether the training step is compiled.
     """
 
     cells: tuple[Cell, ...]
@@ -65,6 +66,7 @@ class Task:
     checkpoints: Path | None = None
     shared: tuple[tuple[Cell, str], ...] = ()
     trained: Trained | None = None
+    compiled: bool = False
 
     def all_cells(self) -> list[tuple[Cell, str]]:
         """Every cell that gets a record, with its identity."""

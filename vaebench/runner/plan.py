@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
 from vaebench.errors import GridError, Problem
-from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id, codes_may_be_padded
+from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id, program_key
 from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
@@ -32,10 +33,11 @@ _REDONE = frozenset({"damaged", "edited", "unreadable", "arrays"})
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell and its identity."""
+    """A cell, its identity, and the number of its training steps."""
 
     cell: Cell
     cell_id: str
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Plan:
     """The cells of a run.
 
     Attributes:
-        todo: cells that have no usable record yet.
+        cells: all of them.
+        todo: those that have no usable record yet.
         finished: identities with a record that stands, and their states.
         newer: identities whose record a newer vaebench wrote: left alone.
         repeated: cells that stand there twice, as `available` beside a device's own name.
     """
 
+    cells: tuple[Planned, ...]
     todo: tuple[Planned, ...]
     finished: Mapping[str, str]
     newer: tuple[str, ...]
@@ -95,27 +99,29 @@ def make_plan(
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
     known: dict[tuple[str, int], SetFacts] = {}
+    cells: dict[str, Planned] = {}
     todo, finished, newer, repeated = [], {}, [], 0
-    seen: set[str] = set()
     for cell in expanded(grid.cells, devices):
         source = (cell.dataset, cell.channels)
         if source not in known:
             known[source] = facts_of(cell.dataset, channels=cell.channels)
-        name = cell_id(cell, known[source].checksum)
+        facts = known[source]
+        name = cell_id(cell, facts.checksum)
         # `available` may stand for a device that is named too, and two paths for the same data.
-        if name in seen:
+        if name in cells:
             repeated += 1
             continue
-        seen.add(name)
+        batches = math.ceil((cell.train_size or _rest(cell, facts)) / cell.batch_size)
+        cells[name] = Planned(cell, name, batches * cell.epochs)
         state = states.get(name)
         if state == "newer":
             newer.append(name)
         elif state is None or state in _REDONE or _again(state, retry_failed):
-            todo.append(Planned(cell, name))
+            todo.append(cells[name])
         else:
             finished[name] = state
     _require_room(todo, known)
-    return Plan(tuple(todo), finished, tuple(newer), repeated)
+    return Plan(tuple(cells.values()), tuple(todo), finished, tuple(newer), repeated)
 
 
 def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFacts]) -> None:
@@ -132,8 +138,13 @@ def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFa
         raise GridError(problems)
 
 
+def _rest(cell: Cell, facts: SetFacts) -> int:
+    """Training images that are left after the validation split."""
+    return facts.train_images - (0 if facts.brings_valid else cell.valid_size)
+
+
 def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
-    rest = facts.train_images - (0 if facts.brings_valid else cell.valid_size)
+    rest = _rest(cell, facts)
     if (cell.train_size or 1) > rest:
         wanted = f"train_size and valid_size ask for more than the {facts.train_images:,} images"
         yield Problem("train_size", f"{wanted} of {cell.dataset} to train on")
@@ -272,21 +283,23 @@ def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
     ) + (": give fewer with --jobs" if each <= there else "")
 
 
-_VARIES_IN_A_PACK = frozenset(
-    {"seed", "beta", "learning_rate", "weight_decay", "prior_scale", "sparsity"}
-)
+_VARIES_IN_A_PACK = {"seed", "beta", "prior_scale", "sparsity"}
 _PACKED_STEP_MOST = 6e6
 _LARGEST_PACK = {False: 6, True: 64}
 """On a CPU and on a GPU."""
 
+_STEPS_WORTH_COMPILING = {"cpu": 10_000, "cuda": 300_000}
+"""Compiling takes about ten seconds in each worker. On a CPU that saves a millisecond per step. On
+a GPU, where steps are captured anyhow, it may save a tenth of that, which is not measured yet."""
+
 
 def packs(todo: Iterable[Planned], largest: int | None = None) -> list[tuple[Planned, ...]]:
-    """Cells that may be trained as one program, in packs, dearest first.
+    """Group cells that are trained as one program into packs, the most expensive first.
 
-    The members of a pack share every shape and differ in seeds and numbers. Packing shares the
-    cost of starting an operation, so only small steps gain: on a CPU those whose weights times
-    batch stay below a few million. On a GPU all do, and latent sizes up to the same power of two
-    go together. A pack holds ``largest`` at most, by default 6 on a CPU and 64 on a GPU.
+    The members of a pack share everything but seed, beta, prior scale, sparsity and the value of
+    a fixed sigma. A pack shares the cost of starting an operation, so only small steps gain: on a
+    CPU those whose weights times batch stay below a few million, on a GPU all. A pack holds
+    ``largest`` cells at most, by default 6 on a CPU and 64 on a GPU.
     """
     groups: dict[object, list[Planned]] = {}
     for planned in todo:
@@ -300,6 +313,28 @@ def packs(todo: Iterable[Planned], largest: int | None = None) -> list[tuple[Pla
     return sorted(made, key=lambda pack: -sum(estimate(each.cell).seconds for each in pack))
 
 
+def programs_worth_compiling(
+    cells: Iterable[Planned], largest: int | None = None
+) -> frozenset[Hashable]:
+    """Return the keys (`program_key`) of the programs whose steps repay their compilation.
+
+    Args:
+        cells: all cells of the grid, also those that have a record: a run that is continued takes
+            the same decision as one without interruption.
+        largest: as in `packs`.
+    """
+    steps: Counter[tuple[Hashable, str]] = Counter()
+    for pack in packs(cells, largest):
+        first = pack[0]
+        device = first.cell.device.partition(":")[0]
+        steps[program_key(first.cell), device] += first.steps
+    return frozenset(
+        key
+        for (key, device), count in steps.items()
+        if count >= _STEPS_WORTH_COMPILING.get(device, math.inf)
+    )
+
+
 def _on_gpu(cell: Cell) -> bool:
     return cell.device.startswith("cuda")
 
@@ -307,15 +342,13 @@ def _on_gpu(cell: Cell) -> bool:
 def _pack_key(cell: Cell) -> object:
     known = DATASETS.get(cell.dataset)
     shape = known.shape if known else (1, 1000, 1000)
-    outputs = LIKELIHOODS[cell.likelihood].numbers_per_pixel(known.levels if known else None)
-    _, uses = _sizes(cell, shape, outputs)
+    levels = known.levels or 1 if known and cell.likelihood == "categorical" else 1
+    _, uses = _sizes(cell, shape, levels)
     step = uses * cell.batch_size * cell.importance_samples
     small = step <= _PACKED_STEP_MOST and cell.precision == "float32"
     if cell.architecture not in ("mlp", "linear") or not (small or _on_gpu(cell)):
         return cell
-    fields = cell.model_dump(exclude=set(_VARIES_IN_A_PACK))
-    if _on_gpu(cell) and codes_may_be_padded(cell):
-        fields["latent_dim"] = f"up to {2 ** (cell.latent_dim - 1).bit_length()}"
+    fields = cell.model_dump(exclude=_VARIES_IN_A_PACK)
     if isinstance(fields["sigma"], float):
         fields["sigma"] = float
     return tuple(fields.items())

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from vaebench.data.acquire import require
 from vaebench.errors import StorageError, UsageError
+from vaebench.grid.cell import program_key
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord
 from vaebench.records.store import Damage, Store
@@ -25,12 +26,12 @@ from vaebench.runner.engines.base import Engine, EngineName
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import (
     Plan,
-    Planned,
     estimate,
     estimates,
     lack_of_memory,
     make_plan,
     packs,
+    programs_worth_compiling,
     shared_trainings,
 )
 from vaebench.runner.pool import Pool, Running
@@ -156,7 +157,7 @@ def run_grid(
                 tasks = (
                     tasks_again(plan.todo, store, base, echo)
                     if evaluate_again
-                    else _tasks(plan.todo, base, kept, largest_pack)
+                    else _tasks(plan, base, kept, largest_pack)
                 )
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
@@ -261,16 +262,16 @@ def _stopped_by(number: int) -> str:
     return f"stopped by {signal.Signals(number).name}"
 
 
-def _tasks(
-    todo: Sequence[Planned], base: Task, kept: Collection[str], largest_pack: int | None
-) -> list[Task]:
+def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | None) -> list[Task]:
     """The dearest packs first: a long one that starts last is waited for by all."""
-    trained = shared_trainings(todo)
+    trained = shared_trainings(plan.todo)
+    compiled = programs_worth_compiling(shared_trainings(plan.cells), largest_pack)
     tasks = [
         replace(
             base,
             cells=tuple(each.cell for each in pack),
             cell_ids=tuple(each.cell_id for each in pack),
+            compiled=program_key(pack[0].cell) in compiled,
             shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
         )
         for pack in packs(trained, largest_pack)

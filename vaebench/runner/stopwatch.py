@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +18,7 @@ from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.system.processes import serve_the_parent
-from vaebench.training.batches import steps_of_a_block
 from vaebench.training.loop import Training, train
-from vaebench.training.replay import blocks_before_replay
 
 __all__ = ["send_places", "send_timing", "time_step"]
 
@@ -30,7 +27,8 @@ _IMAGES = 16_384
 
 _WARM_UP_STEPS = 8
 _SETTLING_STEPS = 5
-"""Steps at the start of the timed call that are not counted: its optimiser starts anew."""
+"""Steps at the start of the timed call that are not counted: its optimiser starts anew, and on a
+GPU a step is captured only after a few."""
 
 
 def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
@@ -77,14 +75,13 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
     """
     _first_use(step)
     images = _made_up_images(max(step.batch_size, _IMAGES))
-    settling = _settling_steps(step)
-    warm_up = _Work(step, images, max(_WARM_UP_STEPS, settling + 1))
+    warm_up = _Work(step, images, _WARM_UP_STEPS)
     memory = PeakMemory(step.device)
     vae = _model(step)
     first = warm_up.done_by(vae)
     peak = memory.peak()
     steps = bound.steps_of(min(first.step_seconds[1:]))
-    work = _Work(step, images, settling + steps)
+    work = _Work(step, images, _SETTLING_STEPS + steps)
     wall, own = time.perf_counter(), time.thread_time()
     timed = work.done_by(vae)
     wall, own = time.perf_counter() - wall, time.thread_time() - own
@@ -102,30 +99,10 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
     )
 
 
-def _together(step: TimedStep) -> int:
-    """Steps that are taken as one block: on a GPU it is recorded and replayed."""
-    if not step.device.startswith("cuda"):
-        return 1
-    block = steps_of_a_block(step.cells()[0], math.prod(IMAGE_SHAPE))
-    return min(block, max(1, _IMAGES // step.batch_size))
-
-
-def _settling_steps(step: TimedStep) -> int:
-    """Steps before the timed ones, on a GPU all blocks before the first that is replayed alone."""
-    together = _together(step)
-    return max(_SETTLING_STEPS, together * blocks_before_replay(together))
-
-
 def _epochs(step: TimedStep, images: int, steps: int) -> tuple[int, int]:
-    """In how many epochs of how many of the images at least so many steps are taken.
-
-    An epoch is a whole number of blocks, so that none is of another size than those before it.
-    """
-    at_hand = images // step.batch_size
-    together = min(_together(step), at_hand)
-    blocks = -(-steps // together)
-    epochs = -(-blocks // (at_hand // together))
-    return epochs, -(-blocks // epochs) * together * step.batch_size
+    """In how many epochs of how many of the images at least so many steps are taken."""
+    epochs = -(-steps // (images // step.batch_size))
+    return epochs, -(-steps // epochs) * step.batch_size
 
 
 class _Work:
@@ -142,8 +119,7 @@ class _Work:
     def done_by(self, vae: VAE) -> Training:
         """Train; raises ArithmeticError where a member's loss is not finite."""
         sources = [training_generators(cell) for cell in self._cells]
-        # Never compiled, however many steps are timed: another program has another time.
-        training = train(vae, self._cells, self._pixels, sources, compiled=False)
+        training = train(vae, self._cells, self._pixels, sources)
         if any(training.divergence):
             raise ArithmeticError("the loss was not finite")
         return training

@@ -1,4 +1,1 @@
-"""One loop, one step, for a pack of cells; writes nothing.
-
-``step.py`` is the loss and one update, ``loop.py`` goes over the data and keeps the books.
-"""
+"""The training of a pack of cells: one step, one loop; it writes nothing but its checkpoint."""

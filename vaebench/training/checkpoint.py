@@ -22,6 +22,8 @@ from vaebench.records.files import Files, storing, write_whole
 __all__ = ["Checkpoint", "Saved"]
 
 _BOOKS = "books"
+_FORMAT = "2"
+"""Raised when the names or the meaning of what is saved change."""
 _DIGEST_BYTES = 64
 
 
@@ -101,6 +103,7 @@ class Checkpoint:
         """What must be the same for a training to be taken up."""
         return {
             "identity": self.identity,
+            "format": _FORMAT,
             "torch": torch.__version__,
             "vaebench": importlib.metadata.version("vaebench"),
         }

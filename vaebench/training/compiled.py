@@ -1,191 +1,215 @@
-"""A training step compiled as a whole: loss, gradient and update as one program.
+"""Faster ways to run the same training step: `torch.compile` and CUDA graphs.
 
-Compiling takes some seconds a design and makes the step of a small VAE three times as fast, of one
-of MNIST's size 1.7 times; `worth_compiling` says from how many steps on that is repaid. Results
-differ by rounding only, which is checked before a compiled step is used.
+On a CPU the loss and its gradient are compiled as one program; the update stays torch's Adam. On a
+GPU the whole step is captured as a CUDA graph, since its many small kernels take less time than
+their launches. Both differ from the eager step by rounding only, which is checked before use.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value
 
-from vaebench.grid.cell import Cell
+from vaebench.grid.cell import program_key
 from vaebench.model.vae import VAE
-from vaebench.training.optimizer import AdamState, PackOptimizer
-from vaebench.training.products import use_own_products
-from vaebench.training.step import Step, StepTerms, training_loss
+from vaebench.training.step import Gradients, TrainingStep, training_loss
 
-__all__ = ["TOLERANCE", "NotCompiled", "compiled_step", "worth_compiling"]
+__all__ = ["Capture", "NotFaster", "captured_step", "compile_gradients", "cuda_graph"]
 
-_FEWEST_STEPS = {"cpu": 5_000, "cuda": 300_000}
-"""On a CPU milliseconds are saved a step, and some seconds are spent on a design's first compiling.
-On a GPU, where steps are replayed anyhow, a tenth of a millisecond may be saved: an estimate, not
-measured yet."""
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
+"""The largest relative difference from the eager step, in the Euclidean norm of each tensor.
 
-_OPTIONS = {
-    "cpu": {
-        "compile_threads": 1,
-        # Python between the operations costs a small step a tenth.
-        "cpp_wrapper": True,
-    },
-    "cuda": {
-        "compile_threads": 1,
-        # What does not depend on each other in one launch: all updates of the weights, say.
-        "combo_kernels": True,
-        # An activation is the end of its product, not worked out anew for each that reads it.
-        "realize_reads_threshold": 1,
-        "realize_acc_reads_threshold": 64,
-        "realize_opcount_threshold": 1000,
-    },
-}
-
-_SMALL_PRODUCT = 2**23
-"""Multiplications up to which a product on a GPU costs its launch and little else."""
-
-
-TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
-"""How far a compiled or replayed step may be from the one as it is, as a share of what moves.
-
-A number of bfloat16 is rounded by up to 0.004 of itself, and a sum in another order may round so.
+bfloat16 rounds a number by up to 0.004 of itself, and another order of summation may round so.
 """
 
-
-class NotCompiled(Exception):
-    """A step could not be compiled here, or its numbers were not those of the eager one."""
-
-
-def worth_compiling(steps: int, device_type: str) -> bool:
-    """Whether so many steps of training repay compiling on ``cpu``, ``cuda`` or another type."""
-    return steps >= _FEWEST_STEPS.get(device_type, math.inf)
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+"""Records what a function launches, without running it, and returns what replays it."""
 
 
-def compiled_step(
-    vae: VAE,
-    cells: Sequence[Cell],
-    weights: Tensor,
-    optimizer: PackOptimizer,
-    x: Tensor,
-    noise: Tensor,
-) -> Step:
-    """The training step as one program for batches of the shapes of ``x`` and ``noise``.
+class NotFaster(Exception):
+    """A step cannot be compiled or captured here, or its numbers are not those of eager steps."""
 
-    The operations of one step on this batch are written down and compiled together. Weights and
-    Adam's moments are arguments that it updates; everything else of the model is constant.
+
+class _Loss(nn.Module):
+    """The loss as a module, so that `functional_call` can exchange its parameters and buffers."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, penalties: Tensor, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        terms = training_loss(self.vae, penalties, x, noise)
+        return terms.loss.sum(), terms.stacked()
+
+
+_Program = Callable[..., tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
+_programs: dict[Hashable, _Program] = {}
+"""The last program that this process compiled: the next cell of the design needs no other."""
+
+
+def _program(vae: VAE) -> _Program:
+    """Return the compiled gradient and value of the loss for packs of these shapes."""
+    cells = vae.cells
+    # `initial_scale` is a constant of the model that depends on the data.
+    key = (program_key(cells[0]), len(cells), vae.image_shape, vae.levels, vae.initial_scale)
+    if key not in _programs:
+        loss = _Loss(vae)
+
+        def value(
+            parameters: dict[str, Tensor], buffers: dict[str, Tensor], *batch: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return functional_call(loss, {**parameters, **buffers}, batch)  # type: ignore[no-any-return]  # of _Loss
+
+        # The compiler gives up on a function after a number of versions, unless it is reset.
+        torch.compiler.reset()
+        _programs.clear()
+        options: dict[str, str | int | bool | Callable[..., object]] = {"compile_threads": 1}
+        if vae.prior_scale.device.type == "cpu":
+            options["cpp_wrapper"] = True
+        _programs[key] = torch.compile(
+            grad_and_value(value, has_aux=True), fullgraph=True, dynamic=False, options=options
+        )
+    return _programs[key]
+
+
+def compile_gradients(step: TrainingStep, x: Tensor, noise: Tensor) -> Gradients:
+    """Compile the loss and its gradient for batches of the shapes of ``x`` and ``noise``.
+
+    Returns:
+        A replacement of `TrainingStep.gradients`.
 
     Raises:
-        NotCompiled: there is no compiler, it can't do this design, or the numbers differ.
+        NotFaster: there is no compiler, it cannot do this design, or the numbers differ.
     """
-    traced = _Traced(vae, cells, weights, optimizer)
-    device_type = x.device.type
+    names = {f"vae.{name}": p.detach() for name, p in step.parameters.items()}
+    buffers = {f"vae.{name}": buffer for name, buffer in step.vae.named_buffers()}
+
+    def gradients(x: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found, (_, numbers) = program(names, buffers, step.penalties, x, noise)
+        return numbers, list(found.values())
+
     try:
-        # Two seconds to import, which only a long training repays.
-        from torch import _inductor
-        from torch._guards import TracingContext, tracing
-        from torch._subclasses import FakeTensorMode
-        from torch.fx.experimental.proxy_tensor import make_fx
-        from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-        arguments = [*_trial(optimizer), x, noise]
-        sums = {} if device_type == "cpu" else _AS_SUMS
-        graph = make_fx(traced.step, decomposition_table=sums)(*arguments)
-        if device_type == "cpu":
-            use_own_products(graph.graph, x, len(arguments) - 2, optimizer)
-        for node in graph.graph.nodes:
-            node.meta.clear()  # what tracing noted of shapes; the compiler finds them anew
-        # The compiler looks into its cache only where a context says that no shape varies.
-        with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-            program: Callable[..., Sequence[Tensor]] = _inductor.compile(
-                graph, [*_trial(optimizer), x, noise], options=_OPTIONS[device_type]
-            )
-        outcome = _outcome(program, _trial(optimizer), x, noise)
-    except Exception as error:  # whatever a compiler stumbles over, training goes on without it
+        program = _program(step.vae)
+        with warnings.catch_warnings():
+            # The compiler uses what torch itself has deprecated.
+            warnings.simplefilter("ignore")
+            numbers, found = gradients(x, noise)
+    except Exception as error:  # whatever stops a compiler, training goes on without it
         first_line = str(error).partition("\n")[0]
-        raise NotCompiled(f"{type(error).__name__}: {first_line}") from error
-    expected = _outcome(traced.step, _trial(optimizer), x, noise)
-    tolerance = TOLERANCE[cells[0].precision]
-    for ours, theirs in zip(outcome, expected, strict=True):
-        if not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-5:
-            raise NotCompiled("its numbers are not those of the same operations one by one")
-    state = optimizer.state.tensors()
-
-    def step(x: Tensor, noise: Tensor) -> Tensor:
-        (numbers,) = program(*state, *optimizer.next_pace(), x, noise)
-        return numbers
-
-    return step
+        raise NotFaster(f"not compiled: {type(error).__name__}: {first_line}") from error
+    expected, eager = step.gradients(x, noise)
+    zeros = [
+        torch.zeros_like(ours) if g is None else g for ours, g in zip(found, eager, strict=True)
+    ]
+    if not _agree([numbers, *found], [expected, *zeros], step.vae.cells[0].precision):
+        raise NotFaster("not compiled: the numbers are not those of the eager step")
+    return gradients
 
 
-def _product(a: Tensor, b: Tensor) -> Any:
-    """A small matrix product as a sum, which a compiler melts together with what is around it.
+def _agree(ours: Sequence[Tensor], theirs: Sequence[Tensor], precision: str) -> bool:
+    """Return whether tensors are equal up to rounding; a diverged member's numbers are left out."""
+    if any(not a.isfinite().equal(b.isfinite()) for a, b in zip(ours, theirs, strict=True)):
+        return False
+    pairs = [
+        (a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)) for a, b in zip(ours, theirs, strict=True)
+    ]
+    # What is zero but for rounding is compared on the scale of the rest.
+    total = float(nn.utils.get_total_norm([b for _, b in pairs]))
+    return all(
+        float((a - b).norm()) <= _TOLERANCE[precision] * (float(b.norm()) + 1e-2 * total)
+        for a, b in pairs
+    )
 
-    `benchmarks/README.md` has how many launches that leaves. A larger product is left as it is.
+
+_capture_failure: list[str] = []
+"""Why a capture of this process failed: torch's allocator is not reliable after one, so that no
+other is tried (pytorch issues 180395 and 190348)."""
+
+
+def cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
+    """Capture ``run`` as a CUDA graph and return its replay.
+
+    Raises:
+        RuntimeError: it does what a graph cannot hold, such as waiting for the device, or an
+            earlier capture in this process failed.
     """
-    if len(a) * b.numel() > _SMALL_PRODUCT:
-        return NotImplemented
-    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+    if _capture_failure:
+        raise RuntimeError(f"an earlier capture failed: {_capture_failure[0]}")
+    graph = torch.cuda.CUDAGraph()
+    before = torch.cuda.current_stream()
+    try:
+        # torch's default stream for captures is one for all devices.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # so in torch
+        with torch.cuda.graph(graph, stream=stream):
+            run()
+    except RuntimeError as error:
+        cause: BaseException = error
+        while cause.__context__ is not None:  # the end of a capture fails for what failed in it
+            cause = cause.__context__
+        _capture_failure.append(str(cause).partition("\n")[0])
+        raise RuntimeError(_capture_failure[0]) from error
+    finally:
+        torch.cuda.set_stream(before)  # a capture that fails leaves another one
+    return graph.replay
 
 
-def _product_and_bias(bias: Tensor, a: Tensor, b: Tensor) -> Any:
-    product = _product(a, b)
-    return product if product is NotImplemented else bias + product
+def captured_step(
+    step: TrainingStep, x: Tensor, noise: Tensor, capture: Capture
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """Take one step on a batch and capture it for batches of the same shape.
 
+    The first replay is compared with an eager step from the same weights. Call it after some eager
+    steps: libraries allocate memory at their first calls, which a capture may not contain.
 
-_AS_SUMS: dict[OpOverload[..., Any], Callable[..., Any]] = {
-    torch.ops.aten.mm.default: _product,
-    torch.ops.aten.addmm.default: _product_and_bias,
-}
+    Returns:
+        The captured step, and the numbers of this one. The captured step overwrites its result at
+        the next call.
 
-
-class _Traced(nn.Module):
-    """A step as a function of the state and the batch, tensors in and tensors out."""
-
-    def __init__(
-        self, vae: VAE, cells: Sequence[Cell], weights: Tensor, optimizer: PackOptimizer
-    ) -> None:
-        super().__init__()
-        self.vae, self._cells, self._weights, self._optimizer = vae, cells, weights, optimizer
-        self._names = [f"vae.{name}" for name, p in vae.named_parameters() if p.requires_grad]
-
-    def forward(self, x: Tensor, noise: Tensor) -> StepTerms:
-        return training_loss(self.vae, self._cells, self._weights, x, noise)
-
-    def step(self, *tensors: Tensor) -> list[Tensor]:
-        """State, pace, pixels and noise to the stacked terms; updates the state."""
-        *given, x, noise = tensors
-        count = len(self._optimizer.state.tensors())
-        adam, pace = AdamState.of(given[:count]), given[count:]
-        weights = [weight.detach().requires_grad_() for weight in adam.weights]
-        terms = functional_call(self, dict(zip(self._names, weights, strict=True)), (x, noise))
-        gradients = torch.autograd.grad(terms.loss.sum(), weights, allow_unused=True)
-        with torch.no_grad():
-            strides = self._optimizer.traced_strides(pace)
-            self._optimizer.traced_update(adam, gradients, strides)
-        return [terms.stacked()]
-
-
-def _trial(optimizer: PackOptimizer) -> list[Tensor]:
-    """A copy of the state with a second moment of one, an update smooth in the gradient; a pace.
-
-    From the zeros of the start Adam moves a weight by the sign of its gradient, which rounding may
-    turn where the gradient is all but zero.
+    Raises:
+        NotFaster: the step cannot be captured, or the numbers differ. The weights and the state
+            of the optimizer are then as they were.
     """
-    state = optimizer.state
-    copies = [[t.clone() for t in part] for part in (state.weights, state.first_moments)]
-    second = [torch.ones_like(t) for t in state.second_moments]
-    return [*copies[0], *copies[1], *second, *optimizer.trial_pace()]
+    before = [tensor.clone() for tensor in step.state()]
+    expected = [step(x, noise), *_moves(step, before)]
+    held_x, held_noise, held_numbers = x.clone(), noise.clone(), torch.empty_like(expected[0])
+
+    gradients: list[Tensor | None] = []
+
+    def run() -> None:
+        held_numbers.copy_(step(held_x, held_noise))
+        gradients[:] = [parameter.grad for parameter in step.parameters.values()]
+
+    def replayed(x: Tensor, noise: Tensor) -> Tensor:
+        held_x.copy_(x)
+        held_noise.copy_(noise)
+        replay()
+        # An eager step on a short batch may have come in between.
+        for parameter, gradient in zip(step.parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
+        return held_numbers
+
+    _restore(step, before)
+    try:
+        replay = capture(run)
+        numbers = replayed(x, noise)
+    except RuntimeError as error:
+        _restore(step, before)
+        raise NotFaster(f"not captured as a CUDA graph: {error}") from error
+    if not _agree([numbers, *_moves(step, before)], expected, step.vae.cells[0].precision):
+        _restore(step, before)
+        raise NotFaster("not captured as a CUDA graph: the first replay gave other numbers")
+    return replayed, numbers
 
 
-def _outcome(
-    program: Callable[..., Sequence[Tensor]], state: Sequence[Tensor], x: Tensor, noise: Tensor
-) -> list[Tensor]:
-    """What a step gives, and how it moves each tensor of a state."""
-    before = [tensor.clone() for tensor in state]
-    numbers = program(*state, x, noise)
-    return [*numbers, *(after - then for after, then in zip(state, before, strict=True))]
+def _moves(step: TrainingStep, before: Sequence[Tensor]) -> list[Tensor]:
+    return [now - then for now, then in zip(step.state(), before, strict=True)]
+
+
+@torch.no_grad()
+def _restore(step: TrainingStep, before: Sequence[Tensor]) -> None:
+    for tensor, copy in zip(step.state(), before, strict=True):
+        tensor.copy_(copy)

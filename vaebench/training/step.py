@@ -1,4 +1,4 @@
-"""The training step: the loss of a pack, its gradient by torch's autograd, and the update."""
+"""One training step: the loss of a pack, its gradients by autograd, and the update by Adam."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.grid.cell import Cell
-from vaebench.model.objective import Draw, draw, importance_weighted_bound
+from vaebench.model.objective import draw, importance_weighted_bound
 from vaebench.model.vae import VAE
-from vaebench.training.optimizer import PackOptimizer
 
 __all__ = [
-    "Step",
+    "Gradients",
     "StepTerms",
-    "eager_step",
+    "TrainingStep",
     "learning_rate_factor",
-    "second_weights",
+    "make_optimizer",
+    "penalty_weights",
     "training_loss",
 ]
 
+_SCALE_RATE = 10.0
+"""A learned scale is a few numbers on a log axis: it moves ten times as fast as the weights."""
+
 _BURDA_STAGES = 8
+
+Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]
+"""Pixels ``(P, B, D)`` and noise ``(P, S, B, Z)`` to `StepTerms.stacked` and one gradient for each
+trained parameter; None for a parameter that the loss does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +43,151 @@ class StepTerms:
     kl: Tensor | None
 
     def stacked(self) -> Tensor:
-        """The three as one tensor ``(3, P)`` without their history; zeros where there is no KL."""
+        """Return the three terms as one detached tensor ``(3, P)``; zeros if there is no KL."""
         kl = torch.zeros_like(self.loss) if self.kl is None else self.kl
         return torch.stack((self.loss, self.reconstruction_error, kl)).detach()
 
 
-Step = Callable[[Tensor, Tensor], Tensor]
-"""Pixels ``(P, B, D)`` and noise ``(P, S, B, Z)`` to `StepTerms.stacked`; updates the weights."""
+class TrainingStep:
+    """The update of a pack's weights on one batch.
+
+    Args:
+        vae: the pack; its parameters are updated in place.
+        cells: one for each member; all but seed, beta, sparsity, prior scale and sigma are shared.
+
+    Attributes:
+        parameters: the trained parameters by name.
+        optimizer: holds the state of the update.
+        compiled: a compiled function that replaces `gradients` for full batches, or None.
+
+    Raises:
+        ValueError: the cells differ in what one optimizer has for all.
+    """
+
+    def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
+        shared = {(cell.learning_rate, cell.weight_decay) for cell in cells}
+        if len(shared) > 1:
+            raise ValueError(
+                "the cells of a pack share learning_rate and weight_decay: train cells that "
+                f"differ in them separately; got {sorted(shared)}"
+            )
+        self.vae = vae
+        self.batch_size = cells[0].batch_size
+        self.penalties = penalty_weights(cells, vae.prior_scale.device)
+        self.parameters = {name: p for name, p in vae.named_parameters() if p.requires_grad}
+        self.optimizer = make_optimizer(vae, cells[0])
+        self.compiled: Gradients | None = None
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Update the weights on pixels ``(P, B, D)`` with noise ``(P, S, B, Z)``.
+
+        Returns:
+            `StepTerms.stacked` before the update, ``(3, P)``.
+        """
+        full = x.shape[1] == self.batch_size
+        compute = self.compiled if self.compiled is not None and full else self.gradients
+        numbers, gradients = compute(x, noise)
+        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
+            parameter.grad = _laid_out_as(parameter, gradient)
+        self.optimizer.step()
+        return numbers
+
+    def gradients(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """Compute loss and gradients eagerly; see `Gradients`."""
+        terms = training_loss(self.vae, self.penalties, x, noise)
+        parameters = list(self.parameters.values())
+        return terms.stacked(), torch.autograd.grad(terms.loss.sum(), parameters, allow_unused=True)
+
+    def set_rate_factor(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` times its initial value."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+
+    def state(self) -> list[Tensor]:
+        """Return every tensor that a step changes in place, except the buffers of the model."""
+        states = [self.optimizer.state[p] for p in self.parameters.values()]
+        tensors = [value for state in states for value in state.values()]
+        return [*(p.detach() for p in self.parameters.values()), *tensors]
+
+    def gradient_norm(self, member: int) -> float:
+        """Return the Euclidean norm of one member's last gradient."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        # The parameters of a user's own network have no pack dimension.
+        own = [g[member] for g in gradients] if len(self.vae.cells) > 1 else gradients
+        return float(nn.utils.get_total_norm(own))
+
+    def is_finite(self, member: int) -> bool:
+        """Return whether all weights of one member are finite."""
+        weights = [p.detach() for p in self.parameters.values()]
+        own = [w[member] for w in weights] if len(self.vae.cells) > 1 else weights
+        return all(bool(weight.isfinite().all()) for weight in own)
 
 
-def eager_step(
-    vae: VAE,
-    cells: Sequence[Cell],
-    weights: Tensor,
-    optimizer: PackOptimizer,
-    x: Tensor,
-    noise: Tensor,
-) -> Tensor:
-    """One update operation by operation, by torch's autograd: a `Step` of `x` and `noise`."""
-    terms = training_loss(vae, cells, weights, x, noise)
-    gradients = torch.autograd.grad(terms.loss.sum(), optimizer.weights, allow_unused=True)
-    optimizer.step(gradients)
-    return terms.stacked()
+def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Adam:
+    """Return Adam (Kingma and Ba 2015) with torch's default constants over the stacked weights.
+
+    Weight decay is coupled (added to the gradient) and excludes biases and scales. On a GPU the
+    learning rate is a tensor, which a captured step reads again at each replay.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in vae.named_parameters():
+        if parameter.requires_grad:
+            rate = design.learning_rate * (_SCALE_RATE if name.endswith("raw_scale") else 1.0)
+            decays = not name.endswith(("bias", "raw_scale", "spread"))
+            key = (rate, design.weight_decay if decays else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    device = vae.prior_scale.device
+    return torch.optim.Adam(
+        [
+            {
+                "params": parameters,
+                "lr": torch.tensor(rate, device=device) if device.type == "cuda" else rate,
+                "weight_decay": decay,
+            }
+            for (rate, decay), parameters in groups.items()
+        ],
+        fused=True,
+        capturable=device.type == "cuda",
+    )
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Return the gradient in the memory layout of the parameter, which fused Adam relies on."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> StepTerms:
+    """Compute the loss of each member of a pack: the one place where beta appears.
+
+    ``elbo``: reconstruction error + beta KL. ``iwae``: minus the importance-weighted bound over
+    the S draws. With a delta posterior: reconstruction error + sparsity times the L1 norm of the
+    code (the tutorial's sparse autoencoder, with L1 for the L0 that has no gradient).
+    With bfloat16 the networks are autocast; their outputs, and all that follows, are float32.
+
+    Args:
+        vae: the pack; its first cell says the objective, the posterior and the precision.
+        penalties: the result of `penalty_weights`, ``(P,)``.
+        x: pixels ``(P, B, D)``.
+        noise: standard normal numbers ``(P, S, B, Z)``.
+    """
+    design = vae.cells[0]
+    with _precision(design.precision, x.device.type):
+        drawn = draw(vae, x, noise, fit_scale=True)
+    reconstruction_error = drawn.reconstruction_error().mean(-1)
+    if design.posterior == "delta":
+        size = drawn.posterior.mean.abs().sum(-1).mean(-1)
+        return StepTerms(reconstruction_error + penalties * size, reconstruction_error, None)
+    kl = drawn.kl().mean(-1)
+    if design.objective == "iwae":
+        bound = importance_weighted_bound(drawn.log_weights()).mean(-1)
+        return StepTerms(-bound, reconstruction_error, kl)
+    return StepTerms(reconstruction_error + penalties * kl, reconstruction_error, kl)
 
 
 def _precision(precision: str, device: str) -> AbstractContextManager[object]:
@@ -66,51 +196,17 @@ def _precision(precision: str, device: str) -> AbstractContextManager[object]:
     )
 
 
-def training_loss(
-    vae: VAE, cells: Sequence[Cell], weights: Tensor, x: Tensor, noise: Tensor
-) -> StepTerms:
-    """The loss of each member on its batch ``x (P, B, D)``: the one place where beta appears.
+def penalty_weights(cells: Sequence[Cell], device: torch.device) -> Tensor:
+    """Return the factor of the loss's second term for each member, ``(P,)`` on the device.
 
-    ``weights (P,)`` are what `second_weights` gives: the betas, or a delta posterior's sparsities.
-    ``elbo``: reconstruction error + beta KL. ``iwae``: minus the importance-weighted bound over
-    the S draws. With a delta posterior: reconstruction error + sparsity times the L1 norm of the
-    code (the tutorial's sparse autoencoder, with L1 for the L0 that has no gradient).
-    With bfloat16 the networks are autocast; what they give is float32 again, and so is the rest.
-    """
-    design = cells[0]
-    with _precision(design.precision, x.device.type):
-        drawn = draw(vae, x, noise, fit_scale=True)
-    reconstruction_error = drawn.reconstruction_error().mean(-1)
-    if design.posterior == "delta":
-        return StepTerms(
-            _sparse_loss(drawn, cells, weights, reconstruction_error), reconstruction_error, None
-        )
-    kl = drawn.kl().mean(-1)
-    if design.objective == "iwae":
-        bound = importance_weighted_bound(drawn.log_weights()).mean(-1)
-        return StepTerms(-bound, reconstruction_error, kl)
-    return StepTerms(reconstruction_error + weights * kl, reconstruction_error, kl)
-
-
-def _sparse_loss(
-    drawn: Draw, cells: Sequence[Cell], sparsities: Tensor, reconstruction_error: Tensor
-) -> Tensor:
-    if not any(cell.sparsity for cell in cells):
-        return reconstruction_error
-    return reconstruction_error + sparsities * drawn.posterior.mean.abs().sum(-1).mean(-1)
-
-
-def second_weights(cells: Sequence[Cell], device: torch.device) -> Tensor:
-    """What the loss's second term is multiplied by, a number a member, ``(P,)`` on the device.
-
-    A step that is replayed can't bring numbers from the host, so they are there beforehand.
+    It is beta, or the sparsity of a delta posterior.
     """
     numbers = [cell.sparsity if cell.posterior == "delta" else cell.beta for cell in cells]
     return torch.tensor(numbers, device=device)
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
-    """What the learning rate is multiplied by when ``progress`` (0 to 1) of training is done.
+    """Return the factor of the learning rate when ``progress`` (0 to 1) of training is done.
 
     ``iwae`` is the staircase of Burda et al. 2016: stage i = 0 ... 7 lasts 3^i parts of the time
     at 10^(-i/7).
