@@ -14,7 +14,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,6 +105,8 @@ class Results:
         arrays: reads a cell's arrays; empty where there are none.
         damaged: the files that are no whole records, and arrays that are not their record's.
         unused: a line for each of these with the file's path.
+        unread: cell -> a line, for arrays that `arrays` could not read although their checksum
+            is right; filled while they are read.
     """
 
     frame: pd.DataFrame
@@ -112,6 +114,7 @@ class Results:
     arrays: Callable[[str], Arrays]
     damaged: tuple[Damaged, ...] = ()
     unused: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def _support(cell: Cell) -> str:
@@ -337,14 +340,15 @@ def tell_networks_apart(*frames: pd.DataFrame) -> None:
             frame.loc[row, "architecture"] = version
 
 
-def _reader(homes: Mapping[str, Store]) -> Callable[[str], Arrays]:
-    """Reads a cell's arrays once; damaged ones count as absent (`Results.damaged` has them)."""
+def _reader(homes: Mapping[str, Store], unread: dict[str, str]) -> Callable[[str], Arrays]:
+    """Reads a cell's arrays once; those that cannot be read count as absent and are noted."""
 
     @functools.cache
     def read(cell: str) -> Arrays:
         try:
             return homes[cell].arrays(cell)
-        except (RecordError, RecordMissing, StorageError):
+        except (RecordError, RecordMissing, StorageError) as error:
+            unread[cell] = f"{homes[cell].root / 'cells' / cell / 'arrays.npz'}: {error}"
             return {}
 
     return read
@@ -388,7 +392,9 @@ def read_results(paths: Sequence[Path]) -> Results:
     damaged = tuple(
         Damaged(each.name, f"{each.kind}: {each.reason}", each.kind == "newer") for each in damages
     )
-    return Results(frame, series, _reader(homes), damaged, tuple(map(str, damages)))
+    unread: dict[str, str] = {}
+    lines = tuple(map(str, damages))
+    return Results(frame, series, _reader(homes, unread), damaged, lines, unread)
 
 
 def require_folder(root: Path) -> None:

@@ -46,8 +46,9 @@ def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
         yield f"  and {plan.repeated} duplicates, which are run once"
     if plan.finished:
         yield f"  and {len(plan.finished)} that already have a record"
-    for name in plan.newer:
-        yield f"  {name}: its record was written by a newer vaebench and is left alone"
+    for name, kind in plan.left_alone.items():
+        why = "cannot be read" if kind == "unreadable" else "was written by a newer vaebench"
+        yield f"  {name}: its record {why} and is left alone"
     for name in plan.data_sets():
         try:
             locate(name, ask.data_dir)
@@ -61,10 +62,10 @@ def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
     # As in a run, so that cells that it would train again do not count as done.
-    states, _, _ = surveyed(store) if store.root.exists() else ({}, [], set())
-    for name in store.without_weights() if ask.keep_weights else []:
-        states.pop(name, None)
-    return make_plan(grid, states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed)
+    found = surveyed(store, ask.keep_weights)
+    return make_plan(
+        grid, found.states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed
+    )
 
 
 def _cost(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """The arrays beside a record: named numpy arrays as the bytes of an `.npz`, without pickle."""
 
 import io
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +19,22 @@ Arrays = Mapping[str, NDArray[Any]]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MOST_BYTES = 1 << 30
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, OverflowError, MemoryError)
+_DIMENSIONS: dict[str, tuple[int, ...]] = {
+    "tsne": (2,),
+    "tsne_labels": (1,),
+    "kl_per_dimension": (1,),
+    "code_spectrum": (1,),
+    "step_ms": (1,),
+    "iw_curve": (1,),
+    "iw_curve_k": (1,),
+    "originals": (3, 4),
+    "reconstructions": (3, 4),
+    "prior_samples": (3, 4),
+    "interpolations": (4, 5),
+    "traversal": (4, 5),
+}
+"""Numbers of dimensions that figures rely on; images may have a last one for colours."""
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -39,17 +57,39 @@ def unpack(packed: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of an `.npz`, by name.
 
     Raises:
-        ArraysDamaged: it is no whole `.npz`, unpacks to more than 1 GiB, or holds objects.
+        ArraysDamaged: it is no whole `.npz`, unpacks to more than 1 GiB, holds objects, or a
+            known array in it has an impossible shape.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
-        if unpacked_bytes > _MOST_BYTES:
-            raise ArraysDamaged(f"arrays unpack to at most 1 GiB; these want {unpacked_bytes:,}")
+            if unpacked_bytes > _MOST_BYTES:
+                raise ArraysDamaged(f"arrays unpack to at most 1 GiB, not {unpacked_bytes:,} bytes")
+            for entry in archive.infolist():
+                _check_header(archive, entry)
         with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, KeyError, NotImplementedError, *_BROKEN) as error:
         raise ArraysDamaged(f"arrays are a whole .npz of plain numbers: {error}") from error
+    for name in arrays.keys() & _DIMENSIONS.keys():
+        shape = arrays[name].shape
+        labelled = arrays.get("tsne_labels", arrays[name])
+        is_map = name != "tsne" or shape == (len(labelled), 2)
+        if len(shape) not in _DIMENSIONS[name] or 0 in shape or not is_map:
+            raise ArraysDamaged(f"the array {name!r} has the impossible shape {shape}")
+    return arrays
+
+
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header claims another size than it has; numpy would allocate that."""
+    with archive.open(entry) as file:
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(file)]
+        shape, _, dtype = read(file)
+        if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+            raise ArraysDamaged(f"{entry.filename} claims the shape {shape}, which does not fit")
 
 
 def _npy(name: str, array: NDArray[Any]) -> bytes:

@@ -1,12 +1,13 @@
-"""Every operation on files that a store does, in one place, and the error that names them.
+"""Every file operation of a store, in one place, and the error that names the file.
 
-A store asks a `Files` for each step, so that a test can let any single one of them fail.
+A store calls a `Files` for each step, so that a test can make any one of them fail.
 """
 
 import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,10 +17,11 @@ from vaebench.errors import StorageError
 __all__ = ["Files", "storing", "write_whole"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_BYTES = 1 << 34
 
 
 class Files:
-    """The operations of the operating system that a store stands on, one method each."""
+    """The operations of the operating system that a store uses, one method each."""
 
     def make_folder(self, path: Path) -> None:
         """Make a folder and those above it, unless it is there."""
@@ -56,9 +58,21 @@ class Files:
         """Remove a file, unless there is none."""
         path.unlink(missing_ok=True)
 
-    def read(self, path: Path) -> bytes:
-        """Return a file's bytes."""
-        return path.read_bytes()
+    def read(self, path: Path, most: int = _MOST_BYTES) -> bytes:
+        """Return the bytes of a regular file; a pipe or a device could block, or never end.
+
+        Raises:
+            OSError: it cannot be read, is not a regular file (EINVAL), or is larger than `most`
+                bytes (EFBIG).
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(path))
+            if found.st_size > most:
+                raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
+            return file.read()
 
     def sync_folder(self, folder: Path) -> None:
         """Wait until the folder's names are on the disk."""
@@ -72,12 +86,31 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def links(self, folder: Path) -> list[str]:
+        """Return the names of the symbolic links in a folder; none where there is no folder."""
+        try:
+            with os.scandir(folder) as entries:
+                return [entry.name for entry in entries if entry.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def open_folder(self, path: Path) -> int:
+        """Open a folder, to lock it."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def is_open_at(self, descriptor: int, path: Path) -> bool:
+        """Whether what is open is still what the path names."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), path.stat())
+        except FileNotFoundError:
+            return False
+
     def open_lock(self, path: Path) -> int:
-        """Open the file that carries the lock, made if it is not there."""
+        """Open the lock file, made if it is not there."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
     def lock(self, descriptor: int, wait: bool) -> None:
-        """Take the lock, which the system frees when its holder ends, however it ends.
+        """Take the lock; the system releases it when its holder ends, however it ends.
 
         Raises:
             BlockingIOError: another process holds it, and `wait` is false.
@@ -85,7 +118,7 @@ class Files:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
     def mark(self, descriptor: int, content: bytes) -> None:
-        """Make the content all that stands in an open file."""
+        """Replace the content of an open file."""
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, content, 0)
 
@@ -112,7 +145,7 @@ def write_whole(files: Files, path: Path, content: bytes) -> None:
 
 @contextmanager
 def storing(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError within into a StorageError that says what was tried, where, and why not."""
+    """Turn an OSError inside into a StorageError with the action, the path and the cause."""
     try:
         yield
     except StorageError:
@@ -123,7 +156,8 @@ def storing(action: str, path: Path) -> Iterator[None]:
 
 def _refused(action: str, path: Path, error: OSError) -> StorageError:
     number = error.errno or errno.EIO
-    told = f"cannot {action}: {os.strerror(number)} ({errno.errorcode.get(number, number)})"
+    why = error.strerror or os.strerror(number)
+    told = f"cannot {action}: {why} ({errno.errorcode.get(number, number)})"
     if number in _FULL:
         told += f", {_free_bytes(path):,} bytes are free; free some space and run it again"
     return StorageError(number, told, str(error.filename or path))

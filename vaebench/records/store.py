@@ -1,19 +1,23 @@
 """One results folder: whole records or none, one writer at a time, damage set aside by name.
 
 cells/<cell_id>/record.json, arrays.npz     what a cell measured
-cells/<cell_id>/weights.safetensors         what it learned, where that was to be kept
+cells/<cell_id>/weights.safetensors         its trained weights, if they are kept
 facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timing
-.checkpoints/                               trainings in the middle; gone with the cell's record
-.incoming/                                  files on their way; swept by the next writer
+.checkpoints/                               unfinished trainings; removed with the cell's record
+.incoming/                                  files being written; swept by the next writer
 .quarantine/                                damaged files, each with its reason
-.lock                                       carries the system's lock while someone writes
+.lock                                       names the writer
+
+A writer holds the system's lock on the folder itself and on `.lock`. The folder may be a symbolic
+link; inside it no link is followed for writing or deleting.
 """
 
+import errno
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -45,8 +49,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 _WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
-# A reader that meets a writer between record and arrays looks again; one look is the rule.
+# A reader that meets a writer between record and arrays looks again; one look is usual.
 _LOOKS = 5
+_MOST_RECORD_BYTES = 10_000_000
+_ROOMS = ("cells", "facts")
+# File systems that cannot lock a folder, as NFS.
+_NO_FOLDER_LOCK = (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.EISDIR)
 
 
 def folder_of(named: Path | str | None, default: Path) -> Path:
@@ -83,47 +91,54 @@ class Store:
     def __init__(self, root: Path | str, files: Files | None = None) -> None:
         self.root = Path(root)
         self._files = Files() if files is None else files
-        self._lock: int | None = None
+        self._held: tuple[tuple[int, Path], ...] = ()
 
     @contextmanager
     def writing(self, wait: bool = False) -> Iterator["Store"]:
-        """Hold the folder as its only writer, made if it is not there.
+        """Hold the folder as its only writer; it is made if it does not exist.
 
-        What a killed writer left on its way is finished or removed first. A process that holds
-        the folder must start workers by spawn, not fork: a forked child would share the lock.
+        What a killed writer left unfinished is completed or removed first. Workers must be started
+        by spawn, not fork: a forked child would share the lock.
 
         Raises:
             StoreBusy: another process holds it, and `wait` is false.
-            StorageError: the folder can't be made or written.
+            StorageError: the folder cannot be made or written, or holds a symbolic link where a
+                file or folder of the store belongs.
         """
-        descriptor = self._take_lock(wait)
-        self._lock = descriptor
-        try:
-            with storing("prepare the results folder", self.root):
-                self._files.make_folder(self._incoming)
-                self._sweep()
-            yield self
-        finally:
-            self._lock = None
-            with suppress(OSError):
-                self._files.mark(descriptor, b"")
-            os.close(descriptor)
+        with ExitStack() as locks:
+            with storing("open the results folder for writing", self.root):
+                self._held = self._take_locks(wait, locks)
+            lock, _ = self._held[-1]
+            try:
+                with storing("prepare the results folder", self.root):
+                    self._refuse_links()
+                    self._files.make_folder(self._incoming)
+                    self._sweep()
+                yield self
+            finally:
+                self._held = ()
+                with suppress(OSError):
+                    self._files.mark(lock, b"")
 
     def write(
         self, record: AnyRecord, arrays: Arrays | None = None, weights: bytes | None = None
     ) -> AnyRecord:
         """Write a record and its arrays, whole or not at all; return it as it was written.
 
-        `arrays` and `weights` (the bytes of a safetensors file) get their checksums into the
-        record. Without any, a record that already names some keeps those in the folder; one that
-        names none ends up without.
+        The record gets the checksums of `arrays` and `weights` (the bytes of a safetensors file).
+        Without any, a record that already names some keeps those in the folder; one that names
+        none ends up without.
 
         Raises:
-            StorageError: the system refused; the record before this one, if any, still stands,
-                or this one does.
+            StorageError: the system refused, or a record is there that cannot be read; the record
+                before this one, if any, is unchanged, or this one is complete.
+            NewerSchema: a record of a newer vaebench is there; it is not replaced.
             ValueError: the name is no safe folder name, or the record is not finite numbers.
         """
         self._must_hold()
+        # What cannot be read is not absent, and may be a good record.
+        with suppress(RecordMissing, RecordDamaged, RecordEdited):
+            self._read(_room(record), record.record_id)
         folder = self._folder(_room(record), record.record_id)
         packed = pack(arrays) if arrays else None
         if packed is not None:
@@ -132,6 +147,8 @@ class Store:
             record = record.model_copy(update={"weights_sha256": _sha256(weights)})
         text = to_text(record)
         with storing("write the record", folder):
+            if len(text) > _MOST_RECORD_BYTES:
+                raise OSError(errno.EFBIG, f"more than {_MOST_RECORD_BYTES:,} bytes")
             if weights is not None:
                 self._place_weights(folder, weights)
             self._place(folder, text, packed)
@@ -216,41 +233,26 @@ class Store:
 
     @staticmethod
     def has_weights_beside(damage: Damage) -> bool:
-        """Whether weights were kept with what is damaged; who makes it anew keeps them again."""
+        """Whether weights were kept with what is damaged; then they are kept again."""
         return damage.path.with_name(_WEIGHTS).exists()
 
-    def without_weights(self) -> list[str]:
-        """Return the cells that are done and whose weights can't be used, or were not kept."""
-        done = (
-            each
-            for each in self.iter_records()
-            if isinstance(each, CellRecord) and each.status.state == "done"
-        )
-        return [each.cell_id for each in done if self._lack_of_weights(each) is not None]
+    def inspect(self, weights: bool = False) -> Iterator[CellRecord | FactRecord | Damage]:
+        """Yield every record, cells before facts, and all damage, that of arrays included.
 
-    def inspect(self) -> Iterator[CellRecord | FactRecord | Damage]:
-        """Yield every record, cells before facts, and everything that is damaged, arrays included.
-
-        One pass over the files. A record whose arrays are damaged comes before that damage.
+        One pass over the files. The damage of a record's arrays, or of its weights if `weights`
+        is true, follows the record.
         """
         for room, found in (("cells", self.iter_records()), ("facts", self.iter_facts())):
             for each in found:
                 yield each
-                damage = None if isinstance(each, Damage) else self._array_damage(room, each)
-                if damage is not None:
-                    yield damage
+                if not isinstance(each, Damage):
+                    yield from self._array_damage(room, each)
+                    if weights and isinstance(each, CellRecord) and each.weights_sha256 is not None:
+                        yield from self._weights_damage(each)
 
     def check(self) -> list[Damage]:
         """Return all that is damaged in the folder, arrays and weights too; changes nothing."""
-        found = []
-        for each in self.inspect():
-            if isinstance(each, Damage):
-                found.append(each)
-            elif isinstance(each, CellRecord) and each.weights_sha256 is not None:
-                lack = self._lack_of_weights(each)
-                path = self.root / "cells" / each.cell_id / _WEIGHTS
-                found += [] if lack is None else [Damage(path, each.cell_id, "weights", lack)]
-        return found
+        return [each for each in self.inspect(weights=True) if isinstance(each, Damage)]
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Move a file of this store into `.quarantine/`, its reason beside it; return its place.
@@ -284,7 +286,7 @@ class Store:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder for trainings in the middle; each file's name begins with a cell's."""
+        """The folder of unfinished trainings; the name of each file begins with a cell's id."""
         return self.root / ".checkpoints"
 
     def forget_checkpoints(self, cell_ids: Iterable[str]) -> None:
@@ -305,28 +307,53 @@ class Store:
 
     def _must_be_inside(self, path: Path) -> None:
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"a store touches only what is under {self.root}; got {path}")
+            told = f"a store touches only what is under {self.root}"
+            raise StorageError(errno.ELOOP, told, str(path))
 
     def _must_hold(self) -> None:
-        if self._lock is None:
+        if not self._held:
             raise RuntimeError("a store is changed by its one writer: use `with store.writing():`")
+        descriptor, path = self._held[0]
+        with storing("check the lock", path):
+            if not self._files.is_open_at(descriptor, path):
+                told = "what this process locked was replaced, so another one may write there"
+                raise StorageError(errno.ESTALE, told, str(path))
 
-    def _take_lock(self, wait: bool) -> int:
-        path = self.root / ".lock"
-        with storing("open the results folder for writing", path):
-            self._files.make_folder(self.root)
-            descriptor = self._files.open_lock(path)
+    def _take_locks(self, wait: bool, locks: ExitStack) -> tuple[tuple[int, Path], ...]:
+        """Lock the folder itself, which holds also if `.lock` is removed, and then `.lock`.
+
+        Returns what is locked; the first is what must stay in its place.
+        """
+        self._files.make_folder(self.root)
+        folder, path = self._files.open_folder(self.root), self.root / ".lock"
+        locks.callback(os.close, folder)
+        held = [(folder, self.root)]
+        try:
             try:
-                self._files.lock(descriptor, wait)
-                self._files.mark(descriptor, str(os.getpid()).encode())
-            except BlockingIOError as error:
-                holder = _holder(descriptor)
-                os.close(descriptor)
-                raise StoreBusy(self.root, holder) from error
-            except BaseException:
-                os.close(descriptor)
-                raise
-        return descriptor
+                self._files.lock(folder, wait)
+            except OSError as error:
+                if error.errno not in _NO_FOLDER_LOCK:
+                    raise
+                held.clear()
+            lock = self._files.open_lock(path)
+            locks.callback(os.close, lock)
+            self._files.lock(lock, wait)
+        except BlockingIOError as error:
+            raise StoreBusy(self.root, _holder(path)) from error
+        self._files.mark(lock, str(os.getpid()).encode())
+        return (*held, (lock, path))
+
+    def _refuse_links(self) -> None:
+        own = {*_ROOMS, ".incoming", ".quarantine", ".checkpoints", ".lock"}
+        found = [self.root / name for name in self._files.links(self.root) if name in own]
+        for room in _ROOMS:
+            found += [self.root / room / name for name in self._files.links(self.root / room)]
+        if found:
+            told = (
+                "a store follows no symbolic link inside it; put the folder itself in its place, "
+                "or link the whole store"
+            )
+            raise StorageError(errno.ELOOP, told, str(found[0]))
 
     def _pending(self, folder: Path, suffix: str) -> Path:
         return self._incoming / f"{folder.parent.name}-{folder.name}.{suffix}"
@@ -344,7 +371,7 @@ class Store:
             raise
 
     def _place(self, folder: Path, text: bytes, packed: bytes | None) -> None:
-        """Bring everything onto the disk, then let one rename make it the record."""
+        """Write everything to the disk, then make it the record by one rename."""
         pending, new = self._pending(folder, "npz"), self._pending(folder, "json")
         try:
             if packed is not None:
@@ -359,21 +386,25 @@ class Store:
             raise
 
     def _settle_arrays(self, folder: Path, packed: bytes | None, keep: bool) -> None:
-        """Give the arrays their place; until then readers find them on their way."""
+        """Move the arrays to their place; until then readers find them in `.incoming`."""
         if packed is not None:
             self._files.replace(self._pending(folder, "npz"), folder / "arrays.npz")
         elif not keep:
             self._files.remove(folder / "arrays.npz")
 
     def _sweep(self) -> None:
-        """Finish what a killed writer had made sure of, and remove the rest."""
+        """Complete what a killed writer had written to the disk, and remove the rest."""
+        if self.checkpoints.is_dir():
+            for name in self._files.names(self.checkpoints):
+                if name.endswith(".new"):
+                    self._files.remove(self.checkpoints / name)
         for name in self._files.names(self._incoming):
             path = self._incoming / name
             arrays_of = _PENDING.fullmatch(name)
             if arrays_of is None:
                 self._files.remove(path)
                 continue
-            # Arrays of a record that can't be read just now wait for the next writer.
+            # Arrays of a record that cannot be read now wait for the next writer.
             with suppress(StorageError):
                 self._finish(path, *arrays_of.groups())
 
@@ -401,7 +432,7 @@ class Store:
         path = self.root.joinpath(room, _checked_name(name), "record.json")
         with storing("read the record", path):
             try:
-                text = self._files.read(path)
+                text = self._files.read(path, _MOST_RECORD_BYTES)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise RecordMissing(f"no record {name!r} in {self.root / room}") from error
         record = from_text(text)
@@ -419,13 +450,23 @@ class Store:
                 path = self.root / room / name / "record.json"
                 yield Damage(path, name, _damage_kind(error), str(error))
 
-    def _array_damage(self, room: str, record: CellRecord | FactRecord) -> Damage | None:
+    def _array_damage(self, room: str, record: CellRecord | FactRecord) -> Iterator[Damage]:
+        path = self.root / room / record.record_id / "arrays.npz"
         try:
             self._packed(room, record)
-        except (RecordError, RecordMissing, StorageError) as error:
-            path = self.root / room / record.record_id / "arrays.npz"
-            return Damage(path, record.record_id, "arrays", str(error))
-        return None
+        except StorageError as error:
+            yield Damage(path, record.record_id, "unreadable", str(error))
+        except (RecordError, RecordMissing) as error:
+            yield Damage(path, record.record_id, "arrays", str(error))
+
+    def _weights_damage(self, record: CellRecord) -> Iterator[Damage]:
+        path = self.root / "cells" / record.cell_id / _WEIGHTS
+        try:
+            self._weights(record)
+        except StorageError as error:
+            yield Damage(path, record.cell_id, "unreadable", str(error))
+        except WeightsMissing as error:
+            yield Damage(path, record.cell_id, "weights", str(error))
 
     def _weights(self, record: CellRecord) -> bytes:
         again = "`vaebench run --keep-weights` trains it again and keeps them"
@@ -436,13 +477,6 @@ class Store:
         if found is None or _sha256(found) != record.weights_sha256:
             raise WeightsMissing(f"{path} is missing or not what the record names: {again}")
         return found
-
-    def _lack_of_weights(self, record: CellRecord) -> str | None:
-        try:
-            self._weights(record)
-        except (WeightsMissing, StorageError) as error:
-            return str(error)
-        return None
 
     def _packed(self, room: str, record: CellRecord | FactRecord) -> bytes | None:
         """Return the bytes of the arrays that the record names, wherever they are just now."""
@@ -458,7 +492,7 @@ class Store:
             record = self._read(room, record.record_id)
         raise ArraysDamaged(
             f"{folder / 'arrays.npz'} is missing or not what the record names; "
-            "the next `vaebench run` makes it anew"
+            "the next `vaebench run` trains the cell again"
         )
 
     def _array_places(self, folder: Path) -> Iterator[Path]:
@@ -504,8 +538,12 @@ def _damage_kind(error: RecordError | StorageError) -> DamageKind:
     return "edited" if isinstance(error, RecordEdited) else "damaged"
 
 
-def _holder(descriptor: int) -> int | None:
-    told = os.pread(descriptor, 32, 0).strip()
+def _holder(path: Path) -> int | None:
+    """The process that a lock file names, if it names one."""
+    try:
+        told = Files().read(path, most=100).strip()
+    except OSError:
+        return None
     return int(told) if told.isdigit() else None
 
 

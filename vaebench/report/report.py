@@ -94,7 +94,9 @@ def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None
             _write(results, timings, folder)
     finally:
         gc.unfreeze()
-    return Report(target / "index.html", (*results.unused, *timings.unused))
+    known = {each.name for each in results.damaged}
+    unread = [line for cell, line in results.unread.items() if cell not in known]
+    return Report(target / "index.html", (*results.unused, *unread, *timings.unused))
 
 
 def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport:
@@ -125,7 +127,9 @@ def _write(results: Results, timings: Timings, folder: Path) -> None:
         sections = [_section(spec, content, folder) for spec in SECTIONS]
     shown_sections = tuple(each for each in sections if each.pictures or each.tables)
     speeds = (*crossovers(timings.frame), *precisions(timings.frame))
-    damaged = (*results.damaged, *timings.damaged)
+    known = {each.name for each in results.damaged}
+    unread = [Damaged(c, line, False) for c, line in results.unread.items() if c not in known]
+    damaged = (*results.damaged, *unread, *timings.damaged)
     if frame.empty:
         page = Page(
             title="Training steps, timed",

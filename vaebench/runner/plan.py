@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _RETRIED = frozenset({"unavailable", "interrupted"})
-_REDONE = frozenset({"damaged", "edited", "unreadable", "arrays"})
+_REDONE = frozenset({"damaged", "edited", "arrays", "weights"})
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,15 @@ class Plan:
         cells: all of them.
         todo: those that have no usable record yet.
         finished: identities with a record that stands, and their states.
-        newer: identities whose record a newer vaebench wrote: left alone.
+        left_alone: identities whose record cannot be read, or was written by a newer vaebench,
+            and which of the two: ``unreadable`` or ``newer``.
         repeated: cells that stand there twice, as `available` beside a device's own name.
     """
 
     cells: tuple[Planned, ...]
     todo: tuple[Planned, ...]
     finished: Mapping[str, str]
-    newer: tuple[str, ...]
+    left_alone: Mapping[str, str]
     repeated: int = 0
 
     def data_sets(self) -> list[str]:
@@ -100,7 +101,7 @@ def make_plan(
     """
     known: dict[tuple[str, int], SetFacts] = {}
     cells: dict[str, Planned] = {}
-    todo, finished, newer, repeated = [], {}, [], 0
+    todo, finished, left_alone, repeated = [], {}, {}, 0
     for cell in expanded(grid.cells, devices):
         source = (cell.dataset, cell.channels)
         if source not in known:
@@ -114,14 +115,14 @@ def make_plan(
         batches = math.ceil((cell.train_size or _rest(cell, facts)) / cell.batch_size)
         cells[name] = Planned(cell, name, batches * cell.epochs)
         state = states.get(name)
-        if state == "newer":
-            newer.append(name)
+        if state in ("newer", "unreadable"):
+            left_alone[name] = state
         elif state is None or state in _REDONE or _again(state, retry_failed):
             todo.append(cells[name])
         else:
             finished[name] = state
     _require_room(todo, known)
-    return Plan(tuple(cells.values()), tuple(todo), finished, tuple(newer), repeated)
+    return Plan(tuple(cells.values()), tuple(todo), finished, left_alone, repeated)
 
 
 def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFacts]) -> None:

@@ -119,12 +119,7 @@ def run_grid(
         StorageError: the folder can't be made or written.
         DataMissing, DataInvalid: a data set can't be had.
     """
-    if not isinstance(time_limit, int | float) or not time_limit > 0:
-        raise UsageError(f"time_limit must be above 0 seconds; got {time_limit!r}")
-    for name, number in (("jobs", jobs), ("largest_pack", largest_pack)):
-        whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if number is not None and not (whole and number >= 1):
-            raise UsageError(f"{name} must be 1 or more, a whole number; got {number!r}")
+    _check_options(time_limit, jobs=jobs, largest_pack=largest_pack)
     if evaluate_again and not store.root.exists():
         raise UsageError(f"there is no store {store.root} with weights to evaluate again")
     begin = time.monotonic()
@@ -134,16 +129,20 @@ def run_grid(
             # Data that can't be had are told before a folder is made.
             _require_data(make_plan(grid, {}, devices), data_dir)
         with store.writing(wait=wait):
-            states, damages, kept = surveyed(store)
-            standing = frozenset(name for name, state in states.items() if state in _STANDING)
-            for name in store.without_weights() if keep_weights else []:
-                states.pop(name, None)
-            aside = store.set_aside(damages)
+            found = surveyed(store, keep_weights)
+            aside = store.set_aside(found.damages)
             for damage in aside:
                 echo(f"set aside in .quarantine: {damage}")
-            known = {} if evaluate_again else states
+            known = found.states
+            if evaluate_again:
+                kept_out = ("newer", "unreadable")
+                known = {name: state for name, state in known.items() if state in kept_out}
             plan = make_plan(grid, known, devices, retry_failed=retry_failed)
             _require_data(plan, data_dir)
+            todo = {planned.cell_id for planned in plan.todo}
+            for damage in found.damages:
+                if damage.kind in ("arrays", "weights") and damage.name in todo:
+                    echo(f"made again: {damage}")
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
                 base = Task(
@@ -157,19 +156,30 @@ def run_grid(
                 tasks = (
                     tasks_again(plan.todo, store, base, echo)
                     if evaluate_again
-                    else _tasks(plan, base, kept, largest_pack)
+                    else _tasks(plan, base, found.with_weights, largest_pack)
                 )
                 workers = _workers(machines, jobs, plan, echo)
                 pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
-                _train_all(tasks, store, pool, summary, echo, standing)
-    # Arrays of a cell that stands are damaged still where it could not be trained again.
+                _train_all(tasks, store, pool, summary, echo, found.standing)
+    # Arrays of a finished cell are still damaged if it could not be trained again.
     mended = {
-        name for name, state in summary.trained.items() if state == "done" or name not in standing
+        name
+        for name, state in summary.trained.items()
+        if state == "done" or name not in found.standing
     }
-    left = [each for each in damages if each not in aside and each.name not in mended]
+    left = [each for each in found.damages if each not in aside and each.name not in mended]
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
     return summary
+
+
+def _check_options(time_limit: float, **counts: int | None) -> None:
+    if not isinstance(time_limit, int | float) or not time_limit > 0:
+        raise UsageError(f"time_limit must be above 0 seconds; got {time_limit!r}")
+    for name, number in counts.items():
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= 1):
+            raise UsageError(f"{name} must be 1 or more, a whole number; got {number!r}")
 
 
 def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
@@ -193,27 +203,45 @@ def _require_data(plan: Plan, data_dir: Path | None) -> None:
         require(name, data_dir)
 
 
-def surveyed(store: Store) -> tuple[dict[str, str], list[Damage], set[str]]:
-    """The state of every cell's record, all that is damaged, and the cells with weights.
+@dataclass
+class Survey:
+    """What a store holds before a run.
 
-    In one pass over the files.
+    Attributes:
+        states: cell -> the state of its record, or the kind of its damage.
+        damages: all that is damaged or cannot be read.
+        with_weights: cells whose weights were kept; a cell that is trained again keeps them.
+        standing: cells with a finished record; a failure does not replace it.
     """
-    states: dict[str, str] = {}
-    kept: set[str] = set()
-    damages: list[Damage] = []
-    for each in store.inspect():
+
+    states: dict[str, str] = field(default_factory=dict)
+    damages: list[Damage] = field(default_factory=list)
+    with_weights: set[str] = field(default_factory=set)
+    standing: set[str] = field(default_factory=set)
+
+
+def surveyed(store: Store, keep_weights: bool = False) -> Survey:
+    """Survey a store in one pass over its files.
+
+    With ``keep_weights`` a finished cell without weights has no state, so that it is trained again.
+    """
+    survey = Survey()
+    for each in store.inspect(weights=keep_weights):
         if isinstance(each, Damage):
-            damages.append(each)
+            survey.damages.append(each)
             if each.path.is_relative_to(store.root / "cells"):
-                # In the place of its record's own state, where only its arrays are damaged.
-                states[each.name] = each.kind
+                survey.states[each.name] = each.kind
                 if store.has_weights_beside(each):
-                    kept.add(each.name)
+                    survey.with_weights.add(each.name)
         elif isinstance(each, CellRecord):
-            states[each.cell_id] = each.status.state
+            name, done = each.cell_id, each.status.state == "done"
+            if done:
+                survey.standing.add(name)
             if each.weights_sha256 is not None:
-                kept.add(each.cell_id)
-    return states, damages, kept
+                survey.with_weights.add(name)
+            if not (keep_weights and done and each.weights_sha256 is None):
+                survey.states[name] = each.status.state
+    return survey
 
 
 def devices_of(grid: Grid, engine: Engine) -> list[str]:
@@ -284,10 +312,6 @@ def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | No
         for task in tasks
     ]
 
-
-_STANDING = ("done", "arrays")
-"""States of a record that no failure replaces: a cell that is done may be trained again, for its
-weights or for arrays that were damaged."""
 
 _GOES_ON = ("interrupted", "timeout")
 """States after which a cell may be trained on from its checkpoint."""
