@@ -8,7 +8,7 @@ import pytest
 
 from vaebench.auditing import audit_options, audit_reductions, hidden_sigmas
 from vaebench.auditing.words import KL_REDUCTIONS, RECONSTRUCTIONS
-from vaebench.errors import AuditError
+from vaebench.errors import AuditError, UsageError
 
 # What peers' losses amount to, derived by hand: sigma^2 = b / (2 a) for L = a SSE + b KL.
 PUBLISHED = [
@@ -183,7 +183,7 @@ class TestOptions:
         ],
     )
     def test_incomplete_options(self, options: dict[str, object], message: str) -> None:
-        with pytest.raises(AuditError, match=message):
+        with pytest.raises(UsageError, match=message):
             audit_options(**options)
 
 

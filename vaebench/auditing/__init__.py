@@ -5,7 +5,7 @@ Importing this needs no torch; probing a Python function does. (The package is n
 """
 
 from vaebench.auditing.form import Audit
-from vaebench.auditing.options import audit_options, load_loss
+from vaebench.auditing.options import audit_options
 from vaebench.auditing.peers import HiddenSigma, hidden_sigmas
 from vaebench.auditing.probe import audit
 from vaebench.auditing.words import KL_REDUCTIONS, RECONSTRUCTIONS, audit_reductions
@@ -19,5 +19,4 @@ __all__ = [
     "audit_options",
     "audit_reductions",
     "hidden_sigmas",
-    "load_loss",
 ]

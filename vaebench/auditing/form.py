@@ -1,10 +1,10 @@
-"""The common form of a VAE loss, and the sentence that it earns.
+"""The common form of a VAE loss, and the verdict that follows from it.
 
-Every loss read here is brought to one form, per image and averaged over the batch:
+Every loss is brought to one form, per image and averaged over the batch:
 
     loss = recon_weight * R + kl_weight * KL + constant
 
-with R the sum over pixels of a squared error, an absolute error or a cross-entropy. For a squared
+where R is the sum over pixels of a squared error, an absolute error or a -log p(x|z). For a squared
 error, dividing by ``kl_weight`` gives SSE / (2 sigma^2) + KL with sigma^2 = kl_weight /
 (2 recon_weight): the negative ELBO of a Gaussian decoder with that sigma (Doersch, arXiv
 1606.05908, section 2.4), less its constant D/2 log(2 pi sigma^2). For an absolute error the scale
@@ -17,20 +17,24 @@ from dataclasses import dataclass
 
 __all__ = ["Audit", "Form", "Sizes", "judge", "normaliser"]
 
-FAMILY_NAMES = {
-    "gaussian": "Gaussian",
-    "laplace": "Laplace",
-    "bernoulli": "Bernoulli",
-    "continuous_bernoulli": "continuous Bernoulli",
+DECODERS = {
+    "gaussian": "Gaussian decoder",
+    "laplace": "Laplace decoder",
+    "bernoulli": "Bernoulli decoder",
+    "continuous_bernoulli": "continuous Bernoulli decoder",
+    "logistic": "logistic decoder",
+    "student_t": "Student t decoder (5 degrees of freedom)",
+    "predicted": "Gaussian decoder with a predicted variance",
 }
-SCALE_FAMILIES = ("gaussian", "laplace")
-# A loss may hold an epsilon or compute in float32: weights closer than this are the same weight.
+FREE_SCALE = ("gaussian", "laplace")
+"""Families whose scale is set by the weights: R does not depend on it."""
 RELATIVE_TOLERANCE = 1e-4
+"""Weights closer than this are equal: a loss may hold an epsilon or compute in float32."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Where a loss was looked at: pixels of an image, latent dimensions, images in a batch."""
+    """The sizes that a loss was probed at: pixels per image, latent dimensions, images."""
 
     pixels: int
     latents: int
@@ -41,9 +45,16 @@ class Sizes:
 class Form:
     """A loss at one size: ``recon_weight * R + kl_weight * KL + constant``, a mean over the batch.
 
-    ``family`` is a key of ``FAMILY_NAMES``; ``fault`` is empty, or a clause that says why the loss
-    is not of this form at all (then the weights that could not be read are None). ``constant`` is
-    the loss where R and KL are zero; KL is to N(0, prior_scale^2 I).
+    Attributes:
+        sizes: the sizes.
+        family: a key of `DECODERS`, None if the reconstruction term is not recognised.
+        recon_weight, kl_weight: None where they could not be determined.
+        constant: the loss where R and KL are zero.
+        prior_scale: the KL is to N(0, prior_scale^2 I).
+        own_scale: the scale inside R, for a family not in `FREE_SCALE` that has one.
+        fault: a clause that says why the loss cannot be an ELBO; empty if it can.
+        unknown: a clause that says what was not recognised; empty if everything was.
+        pixel_width: the width of the range of pixels that the loss sees.
     """
 
     sizes: Sizes
@@ -52,7 +63,10 @@ class Form:
     kl_weight: float | None
     constant: float = 0.0
     prior_scale: float = 1.0
+    own_scale: float | None = None
     fault: str = ""
+    unknown: str = ""
+    pixel_width: float = 1.0
 
     @property
     def beta(self) -> float | None:
@@ -65,22 +79,35 @@ class Form:
     @property
     def sigma(self) -> float | None:
         """Scale of the decoder whose ELBO this is; None for a family without a scale."""
-        if self.beta is None or self.beta < 0 or self.family not in SCALE_FAMILIES:
+        if self.family not in FREE_SCALE:
+            return self.own_scale
+        if self.beta is None or self.beta < 0:
             return None
         return math.sqrt(self.beta) if self.family == "gaussian" else self.beta
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a loss is, as a decoder: its scale, its beta and how far it is from an ELBO.
+    """What a loss is as the objective of a decoder: its scale, its beta, and its verdict.
 
-    ``sigma`` is in units of the pixel (a Laplace decoder's scale for an absolute error; None where
-    there is none). ``beta_at_unit_sigma`` is the weight of the KL if one insists on sigma = 1 (for
-    a cross-entropy, which has no scale, the weight of the KL). ``depends_on_*`` says whether these
-    move with the batch size, the latent dimension or the number of pixels; None is "not told".
-    ``missing_constant`` is in nats per image: what must be added to get the negative ELBO.
-    ``is_elbo`` is true when the number printed is a negative ELBO in nats, per image or summed
-    over the batch, up to that constant.
+    Attributes:
+        family: the family of p(x|z); None if it is not recognised.
+        sigma: in units of the pixel that the loss sees; the scale of the family where that is not
+            a Gaussian, None where there is none.
+        beta_at_unit_sigma: the weight of the KL if sigma is taken to be 1; for a family whose
+            scale is not set by the weights, the weight of the KL.
+        kl_sign_ok: whether the KL is minimised.
+        kl_reduction, recon_reduction: how each term is reduced, in words.
+        depends_on_batch, depends_on_latent, depends_on_image: whether the balance of the two
+            terms changes with the batch size, the latent dimension, the number of pixels; None if
+            unknown.
+        missing_constant: nats per image to add to get the negative ELBO.
+        is_elbo: whether the loss is a negative ELBO in nats, per image or summed over the batch,
+            up to that constant; None if the loss is not recognised.
+        scale: per image or not, mean or sum over the batch.
+        verdict: the answer in one sentence.
+        notes: further observations.
+        probed: the range of residuals at which the loss was called; empty for a described loss.
     """
 
     family: str | None
@@ -93,19 +120,19 @@ class Audit:
     depends_on_latent: bool | None
     depends_on_image: bool | None
     missing_constant: float | None
-    is_elbo: bool
+    is_elbo: bool | None
     scale: str
     verdict: str
     notes: tuple[str, ...] = ()
+    probed: str = ""
 
     def text(self) -> str:
-        """The audit for a terminal: a line a field, then the verdict and the notes."""
+        """Return the audit for a terminal: a line per field, then the verdict and the notes."""
         shown = {name: _show(getattr(self, name)) for name in _LABELS}
         if self.sigma is not None:
             shown["sigma"] = _figures(self.sigma)
-        rows = [(_LABELS[name], value) for name, value in shown.items()]
-        width = max(len(label) for label, _ in rows)
-        lines = [f"{label:<{width}}  {value}" for label, value in rows]
+        width = max(map(len, _LABELS.values()))
+        lines = [f"{_LABELS[name]:<{width}}  {value}" for name, value in shown.items() if value]
         return "\n".join([*lines, "", self.verdict, *(f"- {note}" for note in self.notes)])
 
 
@@ -113,43 +140,41 @@ _LABELS = {
     "family": "decoder",
     "sigma": "effective sigma",
     "beta_at_unit_sigma": "beta at unit sigma",
-    "kl_sign_ok": "sign of the KL right",
+    "kl_sign_ok": "KL has the right sign",
     "kl_reduction": "KL",
     "recon_reduction": "reconstruction",
-    "depends_on_batch": "moves with batch size",
-    "depends_on_latent": "moves with latent dimension",
-    "depends_on_image": "moves with image size",
+    "depends_on_batch": "depends on batch size",
+    "depends_on_latent": "depends on latent dimension",
+    "depends_on_image": "depends on image size",
     "missing_constant": "missing constant, nats/image",
     "is_elbo": "is a negative ELBO",
     "scale": "scale",
+    "probed": "residuals probed",
 }
 
 
 def _show(value: object) -> str:
     if value is None:
-        return "not told"
+        return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return _number(value) if isinstance(value, float) else str(value)
 
 
 def _number(value: float) -> str:
-    """Six figures, and no more digits than that: 720.448, 0.00025, 1.23935."""
+    """Return up to six figures: 720.448, 0.00025, 1.23935."""
     return f"{value:.6g}"
 
 
-_SPELT_OUT = 1e6
-
-
 def _figures(sigma: float) -> str:
-    """Three figures (1.24, 78.4, 0.0443), or three decimals where these are exact (1.000)."""
-    if sigma < _SPELT_OUT and math.isclose(sigma, round(sigma, 3), rel_tol=1e-7):
+    """Return three figures (1.24, 78.4, 0.0443), or three decimals where they are exact (1.000)."""
+    if sigma < 1e6 and math.isclose(sigma, round(sigma, 3), rel_tol=1e-7):
         return f"{sigma:.3f}"
     return f"{sigma:#.3g}".rstrip(".")
 
 
 def normaliser(family: str, scale: float | None, pixels: int) -> float:
-    """-log p(x|z) of a perfect reconstruction, nats per image: the constant usually dropped."""
+    """Return -log p(x|z) of a perfect reconstruction in nats per image, often left out."""
     if family == "gaussian" and scale:
         return 0.5 * pixels * math.log(2 * math.pi * scale**2)
     if family == "laplace" and scale:
@@ -163,20 +188,26 @@ def _close(value: float, other: float, slack: float = 0.0) -> bool:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What follows from a form and its doubles, before any sentence is written."""
+    """A form, the same loss at doubled sizes, and what follows from them."""
 
     form: Form
     doubled: Mapping[str, Form | None]
 
     def moves(self, size: str) -> bool | None:
-        """Whether the balance of reconstruction and KL changes when ``size`` is doubled."""
+        """Return whether the balance of reconstruction and KL changes when ``size`` doubles."""
         other = self.doubled.get(size)
-        if other is None or other.fault or other.beta is None or self.form.beta is None:
+        if (
+            other is None
+            or other.fault
+            or other.unknown
+            or other.beta is None
+            or self.form.beta is None
+        ):
             return None
         return not _close(other.beta, self.form.beta)
 
     def growth(self, weight: str, size: str) -> float | None:
-        """The factor by which a weight grows when ``size`` doubles."""
+        """Return the factor by which a weight grows when ``size`` doubles."""
         other = self.doubled.get(size)
         now = getattr(self.form, weight)
         then = getattr(other, weight) if other is not None else None
@@ -184,13 +215,13 @@ class _Reading:
 
     @property
     def is_bound(self) -> bool:
-        """Whether some multiple of the loss is the ELBO of one model, constants aside."""
+        """Whether some multiple of the loss is the ELBO of one model, apart from constants."""
         form = self.form
-        return not form.fault and bool(form.kl_weight) and not self.moves("batch")
+        return not (form.fault or form.unknown) and bool(form.kl_weight) and not self.moves("batch")
 
     @property
     def per_image(self) -> float:
-        """The loss is this many times the per-image bound, once the batch is accounted for."""
+        """The weight of the KL per image, without the sum over the batch."""
         weight = self.form.kl_weight or 0.0
         return weight / self.form.sizes.batch if self.summed_over_batch else weight
 
@@ -211,17 +242,16 @@ class _Reading:
 
     @property
     def declared_sigma(self) -> float | None:
-        """The sigma whose normaliser the loss carries, if it carries one."""
+        """The sigma whose normaliser the loss contains, if it contains one."""
         family, weight = self.form.family, self.form.recon_weight
-        if family not in SCALE_FAMILIES or not weight or weight < 0:
+        if family not in FREE_SCALE or not weight or weight < 0:
             return None
         weight = weight / self.unit
         sigma = math.sqrt(0.5 / weight) if family == "gaussian" else 1 / weight
-        held = self.form.constant / self.unit
-        # It may be 0: at a sigma of 1/sqrt(2 pi), or a Laplace scale of a half, none is missing.
-        known = normaliser(family, sigma, self.form.sizes.pixels)
-        carries = _close(held - self.prior_constant, known, 1e-9)
-        return sigma if carries else None
+        held = self.form.constant / self.unit - self.prior_constant
+        # The normaliser is 0 at a sigma of 1/sqrt(2 pi) and at a Laplace scale of 1/2.
+        contained = _close(held, normaliser(family, sigma, self.form.sizes.pixels), 1e-9)
+        return sigma if contained else None
 
     @property
     def unit(self) -> float:
@@ -229,15 +259,15 @@ class _Reading:
 
     @property
     def prior_constant(self) -> float:
-        """KL(N(0, I) || N(0, prior_scale^2 I)), which the constant was read at."""
+        """KL(N(0, I) || N(0, prior_scale^2 I)), at which the constant was read."""
         scale = self.form.prior_scale
         return self.form.sizes.latents * (math.log(scale) + 0.5 / scale**2 - 0.5)
 
     @property
     def missing_constant(self) -> float | None:
-        """What is to be added to the loss, per image, to have the negative ELBO; nats."""
+        """Nats per image to add to the loss to get the negative ELBO."""
         form = self.form
-        if not self.is_bound or not form.kl_weight or form.family not in FAMILY_NAMES:
+        if not self.is_bound or not form.kl_weight or form.family not in DECODERS:
             return None
         if self.declared_sigma is not None:
             return 0.0
@@ -247,10 +277,10 @@ class _Reading:
 
 
 def _reduction(reading: _Reading, weight: str, own: str, inside: str) -> str:
-    """In words how a term is reduced over its own dimensions and over the batch."""
+    """Return in words how a term is reduced over its own dimensions and over the batch."""
     value = getattr(reading.form, weight)
     if not value:
-        return "not told" if value is None else "absent"
+        return "unknown" if value is None else "absent"
     over = {1.0: f"sum over {inside}", 0.5: f"mean over {inside}"}
     batch = {1.0: "mean over the batch", 2.0: "sum over the batch", 0.5: "divided by the batch too"}
     words = [
@@ -264,7 +294,7 @@ def _reduction(reading: _Reading, weight: str, own: str, inside: str) -> str:
 
 def _nearest(words: Mapping[float, str], growth: float | None, place: str) -> str:
     if growth is None:
-        return f"not told {place}"
+        return f"unknown {place}"
     for factor, word in words.items():
         if _close(growth, factor):
             return word
@@ -277,17 +307,24 @@ def judge(
     *,
     kl_sign_ok: bool | None = True,
     notes: tuple[str, ...] = (),
+    probed: str = "",
 ) -> Audit:
-    """The audit of a loss from its form and its form at doubled ``batch``, ``latent``, ``image``.
+    """Return the audit of a loss from its form and its forms at doubled sizes.
 
-    A missing double (the loss refused that size) leaves "not told" in the answer.
+    Args:
+        form: the loss at one size.
+        doubled: the form at twice the ``batch``, ``latent`` and ``image``; None if unknown.
+        kl_sign_ok: whether the KL is minimised.
+        notes: observations to add.
+        probed: the range of residuals at which the loss was called.
     """
     reading = _Reading(form, doubled)
     is_elbo, verdict = _verdict(reading)
+    clear = not (form.fault or form.unknown)
     return Audit(
         family=form.family,
-        sigma=None if form.fault else form.sigma,
-        beta_at_unit_sigma=None if form.fault else form.beta,
+        sigma=form.sigma if clear else None,
+        beta_at_unit_sigma=form.beta if clear else None,
         kl_sign_ok=kl_sign_ok,
         kl_reduction=_reduction(reading, "kl_weight", "latent", "latents"),
         recon_reduction=_reduction(reading, "recon_weight", "image", "pixels"),
@@ -296,16 +333,19 @@ def judge(
         depends_on_image=reading.moves("image"),
         missing_constant=reading.missing_constant,
         is_elbo=is_elbo,
-        scale=reading.scale if reading.is_bound else "not an ELBO on any scale",
+        scale=reading.scale if reading.is_bound else "unknown" if is_elbo is None else "no ELBO",
         verdict=verdict,
         notes=(*_notes(reading), *notes),
+        probed=probed,
     )
 
 
-def _verdict(reading: _Reading) -> tuple[bool, str]:
+def _verdict(reading: _Reading) -> tuple[bool | None, str]:
     form = reading.form
     if form.fault:
         return False, f"This is not an ELBO: {form.fault}."
+    if form.unknown:
+        return None, f"Not recognised: {form.unknown}."
     if not form.kl_weight:
         return False, (
             "This is not an ELBO: the KL does not enter. It trains a plain autoencoder, "
@@ -316,73 +356,53 @@ def _verdict(reading: _Reading) -> tuple[bool, str]:
             f"This is not the ELBO of one model: at batch size {form.sizes.batch} it trains "
             f"{_decoder(reading)}, at any other batch size another one."
         )
-    if form.family in SCALE_FAMILIES:
-        return _scale_verdict(reading)
-    return _unscaled_verdict(reading)
-
-
-def _decoder(reading: _Reading) -> str:
-    form = reading.form
-    name = FAMILY_NAMES[form.family or ""]
-    if form.sigma is None:
-        return f"a {name} decoder with beta = {_number(form.beta or 0.0)}"
-    word = "sigma" if form.family == "gaussian" else "scale"
-    return f"a {name} decoder with {word} = {_figures(form.sigma)}"
-
-
-def _scale_verdict(reading: _Reading) -> tuple[bool, str]:
-    form, declared = reading.form, reading.declared_sigma
-    is_elbo = _close(reading.per_image, 1.0)
-    if is_elbo:
-        return True, (
-            f"This is the negative ELBO of {_decoder(reading)}, {reading.scale}; "
-            f"{_constants(reading)}."
+    if form.family not in FREE_SCALE and not _close(form.beta or 0.0, 1.0):
+        return False, (
+            f"This is not an ELBO: against the -log p(x|z) of {_decoder(reading, beta=False)}, "
+            f"whose scale cannot absorb it, the KL is weighted by {_number(form.beta or 0.0)} "
+            f"(a beta-VAE objective)."
         )
-    if declared is not None:
+    if _close(reading.per_image, 1.0):
+        where = " for pixels that are 0 or 1" if form.family == "bernoulli" else ""
+        return True, (
+            f"This is the negative ELBO of {_decoder(reading, beta=False)}{where}, "
+            f"{reading.scale}; {_constants(reading)}."
+        )
+    if reading.declared_sigma is not None:
         return False, (
             f"This is not an ELBO but a beta-VAE objective: -log p(x|z) of sigma = "
-            f"{_figures(declared)} with every constant, and a KL weighted by "
+            f"{_figures(reading.declared_sigma)} with every constant, and a KL weighted by "
             f"{_number(reading.per_image)}. It has the same minimum as the ELBO of "
             f"{_decoder(reading)}."
         )
     return False, (
         f"This is not an ELBO in nats, but {_number(reading.per_image)} times the negative ELBO "
-        f"of {_decoder(reading)}, {reading.scale.partition(', ')[2]}: the same minimum, another "
-        f"number. Divided by {_number(form.kl_weight or 0.0)}, {_constants(reading)}."
-    )
-
-
-def _unscaled_verdict(reading: _Reading) -> tuple[bool, str]:
-    form = reading.form
-    beta = form.beta or 0.0
-    name = FAMILY_NAMES[form.family or ""]
-    if not _close(beta, 1.0):
-        return False, (
-            f"This is not an ELBO: against the {name} -log p(x|z), which has no sigma to absorb "
-            f"it, the KL is weighted by {_number(beta)} (a beta-VAE objective)."
-        )
-    if not _close(reading.per_image, 1.0):
-        return False, (
-            f"This is not an ELBO in nats, but {_number(reading.per_image)} times the negative "
-            f"ELBO of a {name} decoder: the same minimum, another number."
-        )
-    where = " for pixels that are 0 or 1" if form.family == "bernoulli" else ""
-    return True, (
-        f"This is the negative ELBO of a {name} decoder{where}, {reading.scale}; "
+        f"of {_decoder(reading, beta=False)}, {reading.scale.partition(', ')[2]}: it has the same "
+        f"minimum but another value. Divided by {_number(form.kl_weight or 0.0)}, "
         f"{_constants(reading)}."
     )
+
+
+def _decoder(reading: _Reading, *, beta: bool = True) -> str:
+    """Return the decoder with its scale or, for a family without a scale, with its beta."""
+    form = reading.form
+    name = f"a {DECODERS[form.family or '']}"
+    if form.sigma is not None:
+        word = "sigma" if form.family == "gaussian" else "scale"
+        return f"{name} with {word} = {_figures(form.sigma)}"
+    return f"{name} with beta = {_number(form.beta or 0.0)}" if beta else name
 
 
 def _constants(reading: _Reading) -> str:
     missing = reading.missing_constant
     if not missing:
-        return "every constant is there"
+        return "every constant is included"
     form = reading.form
     latents = form.sizes.latents
     held = form.constant / (form.kl_weight or 1.0) - reading.prior_constant
     without_minus_one = missing + latents / 2
     if abs(without_minus_one) < 1e-5 * latents:
-        return f"the KL's -1 a latent is left out, which makes it {latents / 2:g} nats too large"
+        return f"the KL lacks its -1 per latent, which makes it {latents / 2:g} nats too large"
     if abs(held) < 1e-5 * max(1.0, abs(missing)):
         return f"the constant {_number(missing)} nats is left out"
     return f"its constants are off by {_number(missing)} nats (to be added)"
@@ -390,34 +410,32 @@ def _constants(reading: _Reading) -> str:
 
 def _notes(reading: _Reading) -> Iterator[str]:
     form = reading.form
-    word = "beta" if form.family not in SCALE_FAMILIES else "sigma"
+    word = "sigma" if form.family in FREE_SCALE else "beta"
     places = {"batch": "batch size", "latent": "latent dimension", "image": "number of pixels"}
     for size, place in places.items():
-        if reading.moves(size):
-            other = reading.doubled[size]
-            yield _movement(form, other, word, place) if other is not None else ""
-    if form.family == "gaussian" and not form.fault and (form.sigma or 0.0) > 0.5:
+        other = reading.doubled.get(size)
+        if other is not None and reading.moves(size):
+            # Both with the same number of digits, also where three decimals are exact.
+            here, there = (
+                _number(each.beta or 0.0) if word == "beta" else f"{each.sigma:#.3g}".rstrip(".")
+                for each in (form, other)
+            )
+            yield f"The {word} depends on the {place}: {here} here, {there} at twice the {place}."
+    width = form.pixel_width
+    if form.sigma is not None and not form.fault and width != 1.0:
+        yield (
+            f"Its pixels have a range of {_number(width)}: for pixels in [0, 1] the scale is "
+            f"{_figures(form.sigma / width)}."
+        )
+    if form.family == "gaussian" and not form.fault and (form.sigma or 0.0) > 0.5 * width:
         yield (
             "Pixels in [0, 1] have a standard deviation of at most 0.5: "
             "a larger sigma explains images as noise, and latents collapse."
         )
     if form.family == "bernoulli":
         yield (
-            "On grey pixels a cross-entropy is not a likelihood: what it lacks is the continuous "
-            "Bernoulli's normaliser, which moves with the decoder's output."
+            "On grey pixels a cross-entropy is not a likelihood: it lacks the normaliser of the "
+            "continuous Bernoulli, which depends on the decoder's output."
         )
     if not _close(form.prior_scale, 1.0):
         yield f"The KL is to a prior N(0, s^2 I) with s = {_number(form.prior_scale)}."
-
-
-def _movement(form: Form, other: Form, word: str, place: str) -> str:
-    def value(which: Form) -> str:
-        if word == "beta":
-            return _number(which.beta or 0.0)
-        # Both with as many digits, whether three decimals happen to be exact or not.
-        return f"{which.sigma or 0.0:#.3g}".rstrip(".")
-
-    return (
-        f"The {word} moves with the {place}: {value(form)} here, {value(other)} at twice the "
-        f"{place}."
-    )

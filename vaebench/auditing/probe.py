@@ -1,16 +1,17 @@
-"""Auditing a loss by calling it: its weights are read off its values at designed points.
+"""Audit a loss by calling it: its weights are determined from its values at designed points.
 
 The loss is evaluated in float64 at images, decodings and posteriors chosen so that every known
 form of a reconstruction term and of a KL gives different numbers; the weights come from a
-least-squares fit that has to be exact. Nothing is differentiated and nothing is trained.
+least-squares fit that must be exact. Nothing is trained.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,14 +22,30 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Loss", "audit"]
+__all__ = ["DEFAULT_ORDER", "ROLES", "Loss", "Order", "audit"]
 
-Loss: TypeAlias = "Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]"
+Loss: TypeAlias = "Callable[..., Tensor]"
+Order: TypeAlias = "Sequence[str | float]"
 
-# Misfit allowed, relative to the spread of the loss over the points: float64, and below.
+DEFAULT_ORDER = ("x", "recon", "mu", "logvar")
+ROLES = {
+    "x": "x data target targets input inputs image images img original batch_x",
+    "recon": "recon recons recon_x x_recon recon_batch reconstruction reconstructed decoded x_hat "
+    "xhat x_rec rec_x output outputs out y y_pred pred prediction x_out",
+    "recon_logvar": "recon_logvar x_logvar logvar_x recon_log_var x_log_var",
+    "mu": "mu mean z_mean z_mu mu_z means",
+    "logvar": "logvar log_var lv log_variance z_logvar z_log_var logvar_z log_var_z",
+    "std": "std sigma stddev sd z_std z_sigma",
+    "logstd": "logstd log_std log_sigma logsigma z_log_std",
+    "var": "var variance sigma2 z_var",
+}
+"""The argument of a loss, by its role, and usual names of it."""
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
+
+# Largest misfit relative to the spread of the loss over the points, in float64 and float32.
 MISFIT_DOUBLE = 1e-4
 MISFIT_SINGLE = 5e-3
-# A logarithm of a squared error usually holds an epsilon that bends it by this much.
+# The logarithm of a squared error usually holds an epsilon, which changes it by this much.
 MISFIT_LOGARITHM = 1e-2
 
 
@@ -48,23 +65,26 @@ class _Shapes:
 
 @dataclass(frozen=True)
 class _Point:
-    """One set of arguments: ``(batch, *shape)`` each, latents ``(batch, latents)``."""
+    """Values of the arguments: ``(batch, *shape)`` each, latents ``(batch, latents)``.
+
+    Pixels are in [0, 1]; ``spread`` is the log-variance of the decoder, shaped like ``decoded``.
+    """
 
     x: Tensor
     decoded: Tensor
     mu: Tensor
     logvar: Tensor
-
-    def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.x, self.decoded, self.mu, self.logvar
+    spread: Tensor
 
 
 @dataclass
 class _Probe:
-    """The loss, how to call it, and what was noticed while calling."""
+    """A loss, how it is called, and what was noticed while calling it."""
 
     loss: Loss
     dtype: torch.dtype
+    order: tuple[str | float, ...]
+    pixel_range: tuple[float, float]
     notes: list[str] = field(default_factory=list)
     single: bool = False
 
@@ -72,64 +92,84 @@ class _Probe:
     def misfit(self) -> float:
         return MISFIT_SINGLE if self.single else MISFIT_DOUBLE
 
+    @property
+    def width(self) -> float:
+        return self.pixel_range[1] - self.pixel_range[0]
+
     def __call__(self, point: _Point, seed: int = 0) -> float:
-        """The loss at ``point`` with torch's generator at ``seed``; raises `AuditError`."""
-        return self._number(self.tensor(point, seed)[0])
+        """Return the loss at a point, with torch's generator at ``seed``."""
+        number = _number(self.tensor(point, seed)[0])
+        self.single = self.single or number[1]
+        return number[0]
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Return pixels in [0, 1] in the range that the loss expects."""
+        return self.pixel_range[0] + self.width * pixels
 
     def tensor(self, point: _Point, seed: int = 0) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The loss, the leaves of its arguments, and the arguments as the loss left them."""
+        """Return the loss, the leaves of its arguments, and the arguments after the call."""
         import torch
 
-        leaves = [v.to(self.dtype).clone().requires_grad_() for v in point.values()]
-        leaves[0].requires_grad_(False)
-        arguments = [leaf.clone() for leaf in leaves]
+        values: dict[str, Callable[[], Tensor]] = {
+            "x": lambda: self.seen(point.x),
+            "recon": lambda: self.seen(point.decoded),
+            "recon_logvar": lambda: point.spread + 2 * math.log(self.width),
+            "mu": lambda: point.mu,
+            "logvar": lambda: point.logvar,
+            "logstd": lambda: point.logvar / 2,
+            "std": lambda: (point.logvar / 2).exp(),
+            "var": lambda: point.logvar.exp(),
+        }
+        roles = [role for role in self.order if isinstance(role, str)]
+        leaves = [
+            values[role]().to(self.dtype).clone().requires_grad_(role != "x") for role in roles
+        ]
+        tensors = [leaf.clone() for leaf in leaves]
+        left = iter(tensors)
+        arguments = [next(left) if isinstance(role, str) else role for role in self.order]
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(seed)
             try:
                 result = self.loss(*arguments)
             except (Exception, SystemExit) as error:
-                shapes = ", ".join(str(tuple(v.shape)) for v in arguments)
+                lines = str(error).strip().splitlines()
+                why = lines[0].rstrip(".") if lines else "no message"
+                shapes = ", ".join(str(tuple(each.shape)) for each in tensors)
                 raise AuditError(
-                    f"The loss raised {type(error).__name__} for x, decoded, mu, logvar of shapes "
-                    f"{shapes}: {_first_line(error)}. Check these shapes against what it expects."
+                    f"The loss raised {type(error).__name__} for {', '.join(roles)} of shapes "
+                    f"{shapes}: {why}. Check the shapes, and the order of its arguments (order)."
                 ) from error
-        return result, leaves, arguments
-
-    def _number(self, result: object) -> float:
-        import torch
-
-        if not isinstance(result, torch.Tensor):
-            raise AuditError(_not_a_tensor(result))
-        if result.numel() != 1:
-            raise AuditError(
-                f"The loss must return one number; it returned a tensor of shape "
-                f"{tuple(result.shape)}. Sum or average it."
-            )
-        if result.is_complex():
-            raise AuditError("The loss must return a real number; it returned a complex one.")
-        number = float(result.detach())
-        if not math.isfinite(number):
-            raise AuditError(
-                f"The loss is {number} at an ordinary point (x and decoded inside [0.05, 0.95], "
-                "|mu| and |logvar| at most 3). If it expects a variance or a standard deviation as "
-                "its fourth argument, hand it exp(logvar) or exp(logvar / 2)."
-            )
-        self.single = self.single or result.dtype != torch.float64
-        return number
+        return result, leaves, tensors
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else "no message"
+def _number(result: object) -> tuple[float, bool]:
+    """Return the value of a loss, and whether its precision is below float64."""
+    import torch
 
-
-def _not_a_tensor(result: object) -> str:
-    hint = "Return the tensor that is minimised."
-    if isinstance(result, dict):
-        hint = f"Return one of its entries ({', '.join(map(str, result))})."
-    elif isinstance(result, (tuple, list)):
-        hint = "Return the one that is minimised."
-    return f"The loss must return a scalar tensor; it returned a {type(result).__name__}. {hint}"
+    if not isinstance(result, torch.Tensor):
+        hint = "Return the tensor that is minimised."
+        if isinstance(result, dict):
+            hint = f"Return one of its entries ({', '.join(map(str, result))})."
+        elif isinstance(result, (tuple, list)):
+            hint = "Return the one that is minimised."
+        kind = type(result).__name__
+        raise AuditError(f"The loss must return a scalar tensor; it returned a {kind}. {hint}")
+    if result.numel() != 1:
+        raise AuditError(
+            f"The loss must return one number; it returned a tensor of shape "
+            f"{tuple(result.shape)}. Sum or average it."
+        )
+    if result.is_complex():
+        raise AuditError("The loss must return a real number; it returned a complex one.")
+    number = float(result.detach())
+    if not math.isfinite(number):
+        raise AuditError(
+            f"The loss is {number} at an ordinary point (pixels inside [0.01, 0.99], |mu| and "
+            "|logvar| at most 3). If it expects a variance or a standard deviation as its fourth "
+            "argument, say so: order = x, recon, mu, std (or var). If it expects other pixels, "
+            "give their range."
+        )
+    return number, result.dtype != torch.float64
 
 
 def audit(
@@ -139,28 +179,48 @@ def audit(
     latent_dim: int,
     batch_size: int = 4,
     decoded_shape: tuple[int, ...] | None = None,
+    order: Order | None = None,
+    pixel_range: tuple[float, float] | None = None,
 ) -> Audit:
-    """The audit of ``loss(x, decoded, mu, logvar) -> scalar tensor``, by probing it.
+    """Return the audit of ``loss(x, decoded, mu, logvar) -> scalar tensor``, by probing it.
 
-    Shapes are those of one image: ``x`` arrives as ``(batch_size, *x_shape)`` in [0, 1],
-    ``decoded`` as ``(batch_size, *decoded_shape)`` (default: as ``x``), ``mu`` and ``logvar`` as
-    ``(batch_size, latent_dim)``. Batch, latents and the last dimension of the image are also
-    doubled, where the loss accepts that. Arguments are copies: a loss may change them.
+    The batch, the latents and the last dimension of the image are also doubled, if the loss
+    accepts that. Arguments are copies: a loss may change them.
 
-    Raises `AuditError` when the loss raises, returns no scalar tensor, is NaN or infinite at
-    ordinary points, or differs between equal calls.
+    Args:
+        loss: the function.
+        x_shape: shape of one image; ``x`` has shape ``(batch_size, *x_shape)``.
+        latent_dim: ``mu`` and ``logvar`` have shape ``(batch_size, latent_dim)``.
+        batch_size: images per call.
+        decoded_shape: shape of one decoding, by default that of an image.
+        order: what the loss takes, one entry per argument: a key of `ROLES` or a number that is
+            passed as it is, such as ``("recon", "x", "mu", "std", 0.5)``. By default the names of
+            the parameters decide; if they are not known, ``("x", "recon", "mu", "logvar")``.
+        pixel_range: lowest and highest value of the pixels that the loss expects, [0, 1] by
+            default; [-1, 1] is tried too.
+
+    Raises:
+        AuditError: the loss raises, returns no scalar tensor, is NaN or infinite at ordinary
+            points, or differs between equal calls.
     """
     if not callable(loss):
         raise AuditError(f"A loss is a function of x, decoded, mu, logvar; got {loss!r}.")
     shapes = _shapes(x_shape, decoded_shape, latent_dim, batch_size)
-    probe = _open(loss, shapes)
-    measured = _measure(probe, shapes)
-    _notice_gradients(probe, shapes)
-    doubled = {size: _try(probe, other) for size, other in _doubles(shapes)}
-    refused = [size for size, form in doubled.items() if form is None]
+    probe, form, sign_ok = _recognise(loss, shapes, order, pixel_range)
+    _note_gradients(probe, shapes)
+    doubled = {size: _try(probe, other_shapes) for size, other_shapes in _doubles(shapes)}
+    refused = [size for size, each in doubled.items() if each is None]
     if refused:
         probe.notes.append(f"The loss refused another size of: {', '.join(refused)}.")
-    return judge(measured.form, doubled, kl_sign_ok=measured.kl_sign_ok, notes=tuple(probe.notes))
+    largest = max(float(_residual(point).abs().max()) for point in _recon_points(shapes))
+    return judge(
+        form,
+        doubled,
+        kl_sign_ok=sign_ok,
+        notes=tuple(dict.fromkeys(probe.notes)),
+        probed=f"up to {largest * probe.width:.2g}, pixels from {probe.pixel_range[0]:g} to "
+        f"{probe.pixel_range[1]:g}",
+    )
 
 
 def _shapes(
@@ -177,9 +237,53 @@ def _shapes(
             )
     if not x_shape or math.prod(x_shape) != math.prod(decoded):
         raise AuditError(
-            f"decoded must hold one number a pixel of x; the shapes are {decoded} and {x_shape}."
+            f"decoded must hold one number a pixel of x; the shapes are {decoded} and {x_shape}. "
+            "For a decoder with two outputs write a function that takes both, and give its order: "
+            "x, recon, recon_logvar, mu, logvar."
         )
     return _Shapes(tuple(x_shape), tuple(decoded), latents, batch)
+
+
+def _checked_range(given: tuple[float, float] | None) -> tuple[float, float]:
+    low, high = given or (0.0, 1.0)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise AuditError(f"A range of pixels is two finite numbers, low < high; got {given}.")
+    return float(low), float(high)
+
+
+def _order_of(loss: Loss, given: Order | None) -> tuple[tuple[str | float, ...], str]:
+    """Return what the loss takes, and a note where its parameter names decided that."""
+    if given is not None:
+        order = tuple(given)
+        unknown = [each for each in order if isinstance(each, str) and each not in ROLES]
+        missing = [role for role in ("x", "recon", "mu") if order.count(role) != 1]
+        if unknown or missing:
+            raise AuditError(
+                f"An order holds x, recon and mu once each, then any of {', '.join(ROLES)} or "
+                f"numbers; got {', '.join(map(str, order))}."
+            )
+        return order, ""
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):
+        return DEFAULT_ORDER, ""
+    names = [
+        each.name
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        and each.default is each.empty
+    ]
+    roles = tuple(_ROLE_OF.get(name.strip("_").lower(), "") for name in names)
+    known = all(roles) and len(set(roles)) == len(roles) and {"x", "recon", "mu"} <= set(roles)
+    if known and len(roles) >= len(DEFAULT_ORDER):
+        note = f"It is called as loss({', '.join(roles)}), by the names of its parameters."
+        return roles, "" if roles == DEFAULT_ORDER else note
+    if len(names) > len(DEFAULT_ORDER):
+        raise AuditError(
+            f"The loss takes {len(names)} arguments ({', '.join(names)}). Give their order, with "
+            f"a number for each further argument: for example x,recon,mu,logvar,1.0."
+        )
+    return DEFAULT_ORDER, ""
 
 
 def _doubles(shapes: _Shapes) -> Iterator[tuple[str, _Shapes]]:
@@ -190,35 +294,32 @@ def _doubles(shapes: _Shapes) -> Iterator[tuple[str, _Shapes]]:
 
 
 def _try(probe: _Probe, shapes: _Shapes) -> Form | None:
-    """The form at other shapes, or None where the loss will not have them."""
+    """Return the form at other shapes, or None if the loss does not accept them."""
     try:
-        return _measure(probe, shapes).form
+        return _measure(probe, shapes)[0]
     except AuditError:
         return None
 
 
-def _open(loss: Loss, shapes: _Shapes) -> _Probe:
-    """A probe in float64, or in float32 for a loss that holds float32 tensors of its own."""
+def _open(
+    loss: Loss, shapes: _Shapes, order: tuple[str | float, ...], pixels: tuple[float, float]
+) -> _Probe:
+    """Return a probe in float64, or in float32 for a loss that holds float32 tensors."""
     import torch
 
     point = _ordinary(shapes)
-    probe = _Probe(loss, torch.float64)
+    probe = _Probe(loss, torch.float64, order, pixels)
     try:
         probe(point)
     except AuditError as error:
         if not isinstance(error.__cause__, RuntimeError):
             raise
-        probe = _Probe(loss, torch.float32, single=True)
+        probe = _Probe(loss, torch.float32, order, pixels, single=True)
         try:
             probe(point)
         except AuditError:
             raise error from error.__cause__
-        probe.notes.append("The loss refuses float64: it was read in float32, to fewer figures.")
-    _notice_randomness(probe, point)
-    return probe
-
-
-def _notice_randomness(probe: _Probe, point: _Point) -> None:
+        probe.notes.append("The loss refuses float64: it was probed in float32, to fewer digits.")
     first, again, reseeded = probe(point), probe(point), probe(point, seed=1)
     if first != again:
         raise AuditError(
@@ -229,14 +330,49 @@ def _notice_randomness(probe: _Probe, point: _Point) -> None:
         probe.notes.append(
             "The loss is random (it draws from torch's generator): this holds for one draw."
         )
+    return probe
 
 
-def _notice_gradients(probe: _Probe, shapes: _Shapes) -> None:
-    """Note arguments changed in place and gradients that do not arrive."""
+def _recognise(
+    loss: Loss, shapes: _Shapes, order: Order | None, pixel_range: tuple[float, float] | None
+) -> tuple[_Probe, Form, bool | None]:
+    """Return the loss with its form, and whether its KL is minimised.
+
+    If its reconstruction is not recognised as it is called at first, the decoding before the image
+    and pixels from -1 to 1 are tried.
+    """
+    chosen, note = _order_of(loss, order)
+    pixels = _checked_range(pixel_range)
+    attempts = [(chosen, pixels, note)]
+    if order is None:
+        swapped = tuple({"x": "recon", "recon": "x"}.get(str(each), each) for each in chosen)
+        called = f"loss({', '.join(map(str, swapped))})"
+        attempts.append((swapped, pixels, f"It is recognised if it is called as {called}."))
+    if pixel_range is None:
+        attempts.append((chosen, (-1.0, 1.0), "It is recognised for pixels from -1 to 1."))
+    first: tuple[_Probe, Form, bool | None] | AuditError | None = None
+    for names, seen, said in attempts:
+        try:
+            probe = _open(loss, shapes, names, seen)
+            form, sign_ok = _measure(probe, shapes)
+        except AuditError as error:
+            first = first or error
+            continue
+        if form.family is not None or form.fault:
+            probe.notes += [said] if said else []
+            return probe, form, sign_ok
+        first = first or (probe, form, sign_ok)
+    if not isinstance(first, tuple):
+        raise first or AuditError("The loss could not be called.")
+    return first
+
+
+def _note_gradients(probe: _Probe, shapes: _Shapes) -> None:
+    """Note arguments changed in place, gradients that do not arrive, and trainable tensors."""
     import torch
 
     result, leaves, arguments = probe.tensor(_ordinary(shapes))
-    names = ("x", "decoded", "mu", "logvar")
+    names = [role for role in probe.order if isinstance(role, str)]
     changed = [
         name
         for name, leaf, left in zip(names, leaves, arguments, strict=True)
@@ -245,19 +381,45 @@ def _notice_gradients(probe: _Probe, shapes: _Shapes) -> None:
     if changed:
         probe.notes.append(f"The loss changes its arguments in place: {', '.join(changed)}.")
     if not result.requires_grad:
-        probe.notes.append("No gradient passes through the loss: it can be read, not trained.")
+        probe.notes.append("No gradient passes through the loss: it cannot be trained.")
         return
-    gradients = torch.autograd.grad(result.sum(), leaves[1:], allow_unused=True)
-    cut = [n for n, g in zip(names[1:], gradients, strict=True) if g is None or not bool(g.any())]
+    for tensor in _trainable(result):
+        if all(tensor is not leaf for leaf in leaves):
+            shape = "a number" if tensor.numel() == 1 else f"of shape {tuple(tensor.shape)}"
+            now = f", now {float(tensor.detach().reshape(-1)[0]):.4g}" * (tensor.numel() == 1)
+            probe.notes.append(
+                f"The loss holds a trainable tensor ({shape}{now}): this audit is for its present "
+                "value, and training changes it."
+            )
+    inputs = [leaf for leaf in leaves if leaf.requires_grad]
+    gradients = torch.autograd.grad(result.sum(), inputs, allow_unused=True)
+    trained = [name for name in names if name != "x"]
+    cut = [n for n, g in zip(trained, gradients, strict=True) if g is None or not bool(g.any())]
     if cut:
         probe.notes.append(f"No gradient reaches {', '.join(cut)}.")
+
+
+def _trainable(result: Tensor) -> list[Tensor]:
+    """Return the tensors that the graph of a result accumulates gradients into."""
+    found: list[Tensor] = []
+    seen: set[Any] = set()
+    stack: list[Any] = [result.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        stack += [parent for parent, _ in node.next_functions]
+    return found
 
 
 # --- the points -------------------------------------------------------------------------------
 
 
 def _random(shapes: _Shapes, seed: int) -> _Point:
-    """Numbers in [-1, 1] of the shapes of the four arguments."""
+    """Return numbers in [-1, 1] in the shapes of the arguments."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -265,30 +427,29 @@ def _random(shapes: _Shapes, seed: int) -> _Point:
     def draw(*shape: int) -> Tensor:
         return 2 * torch.rand(shapes.batch, *shape, generator=generator, dtype=torch.float64) - 1
 
-    return _Point(
-        draw(*shapes.x), draw(*shapes.decoded), draw(shapes.latents), draw(shapes.latents)
-    )
+    x, decoded = draw(*shapes.x), draw(*shapes.decoded)
+    return _Point(x, decoded, draw(shapes.latents), draw(shapes.latents), draw(*shapes.decoded))
 
 
 def _reference(shapes: _Shapes) -> _Point:
-    """Grey images, decoded almost right; a posterior equal to the standard normal prior."""
+    """Return grey images, decoded almost right; the posterior equals the standard normal prior."""
     import torch
 
     noise = _random(shapes, 0)
     x = 0.5 + 0.25 * noise.x
     decoded = x.reshape(noise.decoded.shape) + 0.05 * noise.decoded
     zero = torch.zeros_like(noise.mu)
-    return _Point(x, decoded, zero, zero.clone())
+    return _Point(x, decoded, zero, zero.clone(), -2 + noise.spread)
 
 
 def _ordinary(shapes: _Shapes) -> _Point:
-    """A point where every term of a loss is away from zero."""
+    """Return a point where every term of a loss is away from zero."""
     noise = _random(shapes, 99)
     return replace(_reference(shapes), mu=2 * noise.mu, logvar=noise.logvar)
 
 
 def _recon_points(shapes: _Shapes) -> Iterator[_Point]:
-    """Images and decodings in [0.05, 0.95]: residuals of many sizes, also in parts of the batch."""
+    """Yield images and decodings with residuals from 0 to 0.98, also in parts of the batch."""
     start = _reference(shapes)
     decoded_shape = start.decoded.shape
     for seed, (contrast, level, size) in enumerate(
@@ -298,7 +459,11 @@ def _recon_points(shapes: _Shapes) -> Iterator[_Point]:
         noise = _random(shapes, seed)
         x = level + contrast * noise.x
         decoded = x.reshape(decoded_shape) + size * noise.decoded
-        yield replace(start, x=x, decoded=decoded)
+        yield replace(start, x=x, decoded=decoded, spread=-2 + noise.spread)
+    for seed, level in ((20, 0.05), (21, 0.05), (22, 0.95)):
+        noise = _random(shapes, seed)
+        x = level + 0.04 * noise.x
+        yield replace(start, x=x, decoded=1 - level + 0.04 * noise.decoded)
     for part in _parts(start.decoded):
         decoded = start.decoded.clone()
         flat = decoded.view(shapes.batch, -1)
@@ -307,7 +472,7 @@ def _recon_points(shapes: _Shapes) -> Iterator[_Point]:
 
 
 def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
-    """The first image; the first half, the last half and every other one of the columns."""
+    """Yield the first image; the first half, the last half and every other one of the columns."""
     columns = math.prod(values.shape[1:])
     everything = slice(None)
     yield slice(0, 1), everything
@@ -317,7 +482,7 @@ def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _latent_points(shapes: _Shapes) -> Iterator[_Point]:
-    """Posteriors away from the prior: in mu, in logvar, both ways, also in parts of the batch."""
+    """Yield posteriors away from the prior: in mu, in logvar, in both, in parts of the batch."""
     import torch
 
     start = _reference(shapes)
@@ -339,148 +504,135 @@ def _latent_points(shapes: _Shapes) -> Iterator[_Point]:
 # --- the fits ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Measured:
-    form: Form
-    kl_sign_ok: bool | None
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """``values`` = ``features @ weights``, and how badly."""
-
-    weights: np.ndarray
-    misfit: float
-
-
-def _fit(features: list[list[float]], values: list[float]) -> _Fit:
-    """Least squares; the misfit is the largest one, relative to the spread of the values."""
+def _fit(features: list[list[float]], values: list[float]) -> tuple[list[float], float]:
+    """Return the weights of a least-squares fit, and its largest error relative to the spread."""
     matrix, wanted = np.asarray(features), np.asarray(values)
     size = np.abs(matrix).max(axis=0)
     size[size == 0] = 1.0
     weights = np.linalg.lstsq(matrix / size, wanted, rcond=None)[0] / size
     spread = float(np.ptp(wanted)) or 1.0
-    return _Fit(weights, float(np.abs(matrix @ weights - wanted).max()) / spread)
+    return weights.tolist(), float(np.abs(matrix @ weights - wanted).max()) / spread
 
 
-@dataclass(frozen=True)
-class _Recon:
-    """The reconstruction term: weight of the mean over images, constant, or what is wrong."""
-
-    family: str | None
-    weight: float | None
-    constant: float
-    fault: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class _KL:
-    """The KL term: its weight of the mean over images and the prior's scale, or what is wrong."""
-
-    weight: float | None
-    sign_ok: bool | None
-    prior_scale: float = 1.0
-    fault: str = ""
-
-
-def _measure(probe: _Probe, shapes: _Shapes) -> _Measured:
-    recon, kl = _read_recon(probe, shapes), _read_kl(probe, shapes)
-    fault = "; ".join(filter(None, [kl.fault, recon.fault]))
-    if not fault and not _separable(probe, shapes):
-        fault = "the reconstruction and the latent term are not simply added"
-    if recon.note and recon.note not in probe.notes:
-        probe.notes.append(recon.note)
-    form = Form(
-        shapes.sizes, recon.family, recon.weight, kl.weight, recon.constant, kl.prior_scale, fault
-    )
-    return _Measured(form, kl.sign_ok)
+def _measure(probe: _Probe, shapes: _Shapes) -> tuple[Form, bool | None]:
+    """Return the form of the loss at one size, and whether its KL is minimised."""
+    form, sign_ok = _with_kl(_recon_form(probe, shapes), probe, shapes)
+    if not form.fault and not _separable(probe, shapes):
+        form = replace(form, fault="the reconstruction and the latent term are not simply added")
+    balanced = form.beta is None or math.isclose(form.beta, 1.0, rel_tol=1e-3)
+    if form.own_scale is not None and form.constant and not balanced:
+        # Cauchy and t_5 differ by a weight and a constant: another family may have this shape.
+        shape = f"the shape of a {form.family} with other weights and constants"
+        form = replace(form, family=None, unknown=f"its reconstruction term has {shape}")
+    return form, sign_ok
 
 
 def _separable(probe: _Probe, shapes: _Shapes) -> bool:
-    """Whether the latent term is the same beside another image and decoding."""
-    start = _reference(shapes)
+    """Return whether the latent term is the same for another image and decoding."""
     other = list(_recon_points(shapes))[3]
     noise = _random(shapes, 99)
     rises = [
         probe(replace(point, mu=2 * noise.mu, logvar=noise.logvar)) - probe(point)
-        for point in (start, other)
+        for point in (_reference(shapes), other)
     ]
-    floor = 1e-6 * abs(probe(other)) if probe.single else 1e-12 * abs(probe(other))
+    floor = (1e-6 if probe.single else 1e-12) * abs(probe(other))
     return math.isclose(*rises, rel_tol=probe.misfit, abs_tol=floor)
 
 
-def _read_recon(probe: _Probe, shapes: _Shapes) -> _Recon:
+def _recon_form(probe: _Probe, shapes: _Shapes) -> Form:
+    """Return the form without a KL, from the reconstruction term that fits, if one does."""
     points = list(_recon_points(shapes))
     values = [probe(point) for point in points]
+    form = Form(shapes.sizes, None, None, None, pixel_width=probe.width)
     if np.ptp(values) <= 1e-12 * max(map(abs, values)):
-        return _Recon(None, None, values[0], "the reconstruction does not enter")
-    for template in _TEMPLATES:
-        fit = _fit([[template.error(point), 1.0] for point in points], values)
-        if fit.misfit < max(probe.misfit, template.slack):
-            weight, constant = map(float, fit.weights)
-            fault = template.fault
-            if weight < 0:
-                fault = "the reconstruction error has the wrong sign, so it is maximised"
-            if abs(constant) < probe.misfit * 1e-4 * float(np.ptp(values)):
-                constant = 0.0
-            known = None if template.fault else weight
-            return _Recon(template.family, known, constant, fault, template.note)
-    return _Recon(
-        None,
-        None,
-        0.0,
-        "its reconstruction term is no squared error, absolute error, cross-entropy or continuous "
-        "Bernoulli with one weight for all pixels, so no decoder known here has it as -log p(x|z)",
+        fault = "the reconstruction does not enter"
+        return replace(form, constant=values[0], fault=fault)
+    for template in _templates(probe, points):
+        scale, errors = None, template.errors
+        if template.at_scale is not None:
+            scale = _best_scale(template.at_scale, values)
+            errors = template.at_scale(scale)
+        (weight, constant), misfit = _fit([[error, 1.0] for error in errors], values)
+        # Families with a free scale resemble each other: their fit must be closer.
+        allowed = probe.misfit * (1.0 if scale is None else 1e-2)
+        if misfit >= max(allowed, template.slack):
+            continue
+        floor = probe.misfit * 1e-4 * float(np.ptp(values))
+        if scale is not None:  # a large scale is known less exactly, and so is its normaliser
+            floor = 1e-3 * max(map(abs, values))
+        if abs(constant) < floor:
+            constant = 0.0
+        if template.note:
+            probe.notes.append(template.note)
+        fault = template.fault
+        if weight < 0:
+            fault = "the reconstruction error has the wrong sign, so it is maximised"
+        return replace(
+            form,
+            family=template.family,
+            recon_weight=None if template.fault else weight,
+            constant=constant,
+            own_scale=scale,
+            fault=fault,
+        )
+    known = "a squared error, an absolute error or the -log p(x|z) of a family of vaebench"
+    return replace(
+        form,
+        unknown=f"its reconstruction term is not {known} with one weight for all pixels, at the "
+        f"residuals that were probed. If it expects other pixels, another order of arguments or a "
+        f"second output of the decoder, give pixel_range and order",
     )
 
 
-def _read_kl(probe: _Probe, shapes: _Shapes) -> _KL:
+def _with_kl(form: Form, probe: _Probe, shapes: _Shapes) -> tuple[Form, bool | None]:
+    """Return the form with its KL, and whether the KL is minimised."""
     points = list(_latent_points(shapes))
     start = probe(_reference(shapes))
     rises = [probe(point) - start for point in points]
     if max(map(abs, rises)) <= (1e-7 if probe.single else 1e-13) * abs(start):
-        return _KL(0.0, None)
-    fit = _fit([_kl_features(point) for point in points], rises)
-    if fit.misfit < probe.misfit:
-        return _weigh_kl(*map(float, fit.weights))
-    if _fit([_kl_features(replace(p, logvar=2 * p.logvar)) for p in points], rises).misfit < (
-        probe.misfit
-    ):
-        return _KL(None, None, fault="its KL reads logvar as the log of the standard deviation")
-    return _KL(
-        None,
-        None,
-        fault="its latent term is not built from mu^2, exp(logvar) and logvar with one weight "
-        "each, as the KL to a normal prior is (free bits, a capacity target, a sampled KL and "
-        "MMD look like that)",
+        return replace(form, kl_weight=0.0), None
+    weights, misfit = _fit([_kl_features(point) for point in points], rises)
+    if misfit < probe.misfit:
+        return _weigh_kl(form, weights)
+    halved = [_kl_features(replace(point, logvar=2 * point.logvar)) for point in points]
+    if _fit(halved, rises)[1] < probe.misfit:
+        return _faulty(form, "its KL reads logvar as the log of the standard deviation"), None
+    unknown = (
+        "its latent term is not built from mu^2, exp(logvar) and logvar with one weight each, as "
+        "the KL to a normal prior is (free bits, a capacity target, a sampled KL and MMD have "
+        "this form)"
     )
+    return replace(form, unknown="; ".join(filter(None, [unknown, form.unknown]))), None
+
+
+def _faulty(form: Form, fault: str) -> Form:
+    return replace(form, fault="; ".join(filter(None, [fault, form.fault])))
 
 
 def _kl_features(point: _Point) -> list[float]:
-    """The three parts of KL(N(mu, exp(logvar)) || N(0, I)), less their value at the prior."""
-    variance = point.logvar.exp() - 1
-    parts = (point.mu.square(), variance, -point.logvar)
+    """Return the parts of KL(N(mu, exp(logvar)) || N(0, I)), less their value at the prior."""
+    parts = (point.mu.square(), point.logvar.exp() - 1, -point.logvar)
     return [0.5 * float(part.sum(dim=1).mean()) for part in parts]
 
 
-def _weigh_kl(mu: float, variance: float, log: float) -> _KL:
-    """The KL's weight from the weights of its parts; for a prior of another scale the first two
-    are divided by its variance."""
-    largest = max(abs(mu), abs(variance), abs(log))
-    mu, variance, log = (0.0 if abs(w) < 1e-6 * largest else w for w in (mu, variance, log))
+def _weigh_kl(form: Form, weights: list[float]) -> tuple[Form, bool | None]:
+    """Return the form with the KL's weight, from the weights of its parts.
+
+    For a prior of another scale, the first two parts are divided by the prior's variance.
+    """
+    largest = max(map(abs, weights))
+    mu, variance, log = (0.0 if abs(w) < 1e-6 * largest else w for w in weights)
     if not math.isclose(mu, variance, rel_tol=1e-3) or mu * log <= 0:
-        signs_ok = min(mu, variance, log) >= 0
-        return _KL(
-            None,
-            signs_ok,
-            fault="its latent term weighs mu^2/2, exp(logvar)/2 and -logvar/2 by "
-            f"{mu:.4g}, {variance:.4g} and {log:.4g}, where a KL has one weight for all three",
+        fault = (
+            "its latent term weighs mu^2/2, exp(logvar)/2 and -logvar/2 by "
+            f"{mu:.4g}, {variance:.4g} and {log:.4g}, where a KL has one weight for all three"
         )
+        return _faulty(form, fault), min(mu, variance, log) >= 0
+    form = replace(form, kl_weight=log)
     if log < 0:
-        return _KL(log, False, fault="the KL has the wrong sign, so it is maximised")
+        return _faulty(form, "the KL has the wrong sign, so it is maximised"), False
     scale = 1.0 if math.isclose(mu, log, rel_tol=1e-3) else math.sqrt(log / mu)
-    return _KL(log, True, prior_scale=scale)
+    return replace(form, prior_scale=scale), True
 
 
 # --- the reconstruction terms that are known -------------------------------------------------
@@ -488,77 +640,82 @@ def _weigh_kl(mu: float, variance: float, log: float) -> _KL:
 
 @dataclass(frozen=True)
 class _Template:
-    """A reconstruction term: ``error`` of a point, sum over pixels and mean over images."""
+    """A reconstruction term: its errors at every point, sums over pixels and means over images.
 
-    family: str | None
-    error: Callable[[_Point], float]
+    A family whose scale does not act as a weight has its errors as a function of the scale.
+    """
+
+    family: str
+    errors: list[float]
     note: str = ""
     fault: str = ""
     slack: float = 0.0
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(dim=1)
+    at_scale: Callable[[float], list[float]] | None = None
 
 
 def _residual(point: _Point) -> Tensor:
     return point.x.flatten(1) - point.decoded.flatten(1)
 
 
-def _squashed(point: _Point) -> _Point:
-    return replace(point, decoded=point.decoded.sigmoid())
+def _total(values: list[Tensor]) -> list[float]:
+    """Return sums over pixels, means over images."""
+    return [float(value.sum(dim=1).mean()) for value in values]
 
 
-def _sse(point: _Point) -> float:
-    return float(_per_image(_residual(point).square()).mean())
+def _best_scale(at_scale: Callable[[float], list[float]], values: list[float]) -> float:
+    """Return the scale at which the errors of a family fit the values best."""
+    from scipy.optimize import minimize_scalar
+
+    def misfit(log_scale: float) -> float:
+        return _fit([[error, 1.0] for error in at_scale(math.exp(log_scale))], values)[1]
+
+    grid = np.linspace(math.log(1e-3), math.log(10), 36)
+    best = int(np.argmin([misfit(each) for each in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    found = minimize_scalar(misfit, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
+    return math.exp(found.x)
 
 
-def _absolute(point: _Point) -> float:
-    return float(_per_image(_residual(point).abs()).mean())
+def _templates(probe: _Probe, points: list[_Point]) -> Iterator[_Template]:
+    """Yield the known reconstruction terms, the simplest first."""
+    from vaebench.model.likelihoods import family
 
+    images = [point.x.flatten(1) for point in points]
+    residuals = [probe.width * _residual(point) for point in points]
+    seen = [probe.seen(point.decoded.flatten(1)) for point in points]
+    squashed = [x - each.sigmoid() for x, each in zip(images, seen, strict=True)]
 
-def _cross_entropy(point: _Point) -> float:
-    x, p = point.x.flatten(1), point.decoded.flatten(1)
-    return float(_per_image(-x * p.log() - (1 - x) * (1 - p).log()).mean())
+    def nll(name: str, targets: list[Tensor], *parameters: list[Tensor]) -> list[float]:
+        make: Any = family(name)
+        rows = zip(targets, zip(*parameters, strict=True), strict=True)
+        return [-float(make(*of).log_prob(target).mean()) for target, of in rows]
 
+    centred = [0 * residual for residual in residuals]
+    if "recon_logvar" in probe.order:
+        scales = [probe.width * (point.spread.flatten(1) / 2).exp() for point in points]
+        yield _Template("predicted", nll("gaussian", residuals, centred, scales))
+    yield _Template("gaussian", _total([r.square() for r in residuals]))
+    yield _Template("laplace", _total([r.abs() for r in residuals]))
+    logits = "It takes the decoder's output as logits (a sigmoid is inside the loss)."
+    odds = [point.decoded.flatten(1).logit() for point in points]
+    for name in ("bernoulli", "continuous_bernoulli"):
+        yield _Template(name, nll(name, images, odds))
+        yield _Template(name, nll(name, images, seen), note=logits)
+    yield _Template("gaussian", _total([r.square() for r in squashed]), note=logits)
+    yield _Template("laplace", _total([r.abs() for r in squashed]), note=logits)
+    for name in ("logistic", "student_t"):
 
-def _continuous_bernoulli(point: _Point) -> float:
-    """Cross-entropy less log C, C = 2 atanh(1 - 2 p)/(1 - 2 p) (Loaiza-Ganem & Cunningham 2019)."""
-    import torch
+        def at_scale(scale: float, name: str = name) -> list[float]:
+            return nll(name, residuals, centred, [each + scale for each in centred])
 
-    away = 1 - 2 * point.decoded.flatten(1)
-    safe = torch.where(away.abs() < 1e-3, 1e-3, away)
-    log_c = torch.where(
-        away.abs() < 1e-3, math.log(2) + away.square() / 3, (2 * safe.atanh() / safe).log()
+        yield _Template(name, [], at_scale=at_scale)
+    fault = (
+        "sigma is fitted to the same {} that is scored (the reconstruction term is the logarithm "
+        "of the squared error), so no decoder is fixed and the number bounds no log p(x) of new "
+        "images"
     )
-    return _cross_entropy(point) - float(_per_image(log_c).mean())
-
-
-def _log_sse_per_image(point: _Point) -> float:
-    return float(_per_image(_residual(point).square()).log().mean())
-
-
-def _log_sse(point: _Point) -> float:
-    return math.log(_sse(point))
-
-
-_LOGITS = "It takes the decoder's output as logits (a sigmoid is inside the loss)."
-_FITTED = (
-    "sigma is fitted to the very {} being scored (the reconstruction term is the logarithm of "
-    "their squared error), so no decoder is fixed and the number bounds no log p(x) of new images"
-)
-
-_TEMPLATES = (
-    _Template("gaussian", _sse),
-    _Template("laplace", _absolute),
-    _Template("bernoulli", _cross_entropy),
-    _Template("bernoulli", lambda p: _cross_entropy(_squashed(p)), note=_LOGITS),
-    _Template("continuous_bernoulli", _continuous_bernoulli),
-    _Template("continuous_bernoulli", lambda p: _continuous_bernoulli(_squashed(p)), note=_LOGITS),
-    _Template("gaussian", lambda p: _sse(_squashed(p)), note=_LOGITS),
-    _Template("laplace", lambda p: _absolute(_squashed(p)), note=_LOGITS),
-    _Template(
-        "gaussian", _log_sse_per_image, fault=_FITTED.format("image"), slack=MISFIT_LOGARITHM
-    ),
-    _Template("gaussian", _log_sse, fault=_FITTED.format("batch"), slack=MISFIT_LOGARITHM),
-)
+    sums = [residual.square().sum(dim=1) for residual in residuals]
+    logs = {"image": [float(each.log().mean()) for each in sums],
+            "batch": [math.log(float(each.mean())) for each in sums]}  # fmt: skip
+    for of, errors in logs.items():
+        yield _Template("gaussian", errors, fault=fault.format(of), slack=MISFIT_LOGARITHM)

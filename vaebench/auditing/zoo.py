@@ -257,12 +257,22 @@ SPECIMENS: tuple[Specimen, ...] = (
 
 
 def zoo(
-    names: Sequence[str] | None = None, *, seed: int = 0, subject: Subject | None = None
+    names: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    subject: Subject | None = None,
+    echo: Callable[[str], None] = lambda _: None,
 ) -> list[ZooCase]:
-    """Run the specimens (all, or those named) and return their cases in the zoo's order.
+    """Run the specimens, all or those named, and return their cases in the order of the zoo.
 
-    Trains the models on the digits (a few seconds on a CPU) unless a ``subject`` is given.
-    Raises `AuditError` for an unknown name.
+    Args:
+        names: which specimens.
+        seed: of the models, which are trained on the digits in a few seconds.
+        subject: models that are trained already.
+        echo: prints a line of progress.
+
+    Raises:
+        AuditError: there is no specimen of this name.
     """
     known = {specimen.name: specimen for specimen in SPECIMENS}
     unknown = [name for name in names or () if name not in known]
@@ -271,8 +281,14 @@ def zoo(
             f"No specimen is called {', '.join(unknown)}. There are: {', '.join(known)}."
         )
     chosen = [specimen for name, specimen in known.items() if names is None or name in names]
-    shown = subject or Subject(seed)
-    return [specimen.run(shown) for specimen in chosen]
+    if subject is None:
+        echo("training two small VAEs on the digits ...")
+        subject = Subject(seed)
+    cases = []
+    for place, specimen in enumerate(chosen, 1):
+        echo(f"[{place}/{len(chosen)}] {specimen.name}")
+        cases.append(specimen.run(subject))
+    return cases
 
 
 def zoo_text(cases: Sequence[ZooCase]) -> str:

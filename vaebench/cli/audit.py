@@ -22,8 +22,21 @@ __all__ = ["audit"]
 @click.option("--latent", type=int, help="Latent dimensions.")
 @click.option("--batch", type=int, help="Images per batch.")
 @click.option("--sigma", type=float, help="The sigma of a gaussian-nll.")
-@click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, decoded, mu, logvar).")
+@click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, recon, mu, logvar).")
 @click.option("--x-shape", metavar="C,H,W", help="Shape of one image, for --loss.")
+@click.option(
+    "--order",
+    metavar="NAME,...",
+    help="What the loss takes: x, recon, recon_logvar, mu, logvar, std, var, logstd or a number.",
+)
+@click.option(
+    "--range",
+    "pixel_range",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Range of the pixels that the loss expects [default: 0 1].",
+)
 @click.option("--zoo", is_flag=True, help="Run each classic error and print its effect in nats.")
 @click.option("--peers", is_flag=True, help="Print the hidden sigma of well-known code bases.")
 def audit(zoo: bool, peers: bool, x_shape: str | None, **words: Any) -> None:
@@ -36,13 +49,13 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: Any) -> None:
     for alone in ("--zoo", "--peers"):
         _refuse_with(given, alone, given)
     _refuse_with(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
-    _refuse_with(given, "--recon", ("--x-shape",))
+    _refuse_with(given, "--recon", ("--x-shape", "--order", "--range"))
     _refuse_with(given, "--x-shape", ("--pixels",))
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text
 
-        say(zoo_text(run_zoo()))
+        say(zoo_text(run_zoo(echo=lambda text: say(text, err=True))))
     elif peers:
         from vaebench.auditing.peers import hidden_sigmas
 
