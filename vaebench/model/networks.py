@@ -1,11 +1,10 @@
 """The networks: ``mlp``, ``conv``, ``linear``, ``tutorial`` and a user's own, for a pack of cells.
 
-An encoder maps pixels ``(P, N, D)`` to the numbers that make q(z|x), ``(P, N, width)``; a decoder
-maps codes ``(P, N, Z)`` to the numbers that make p(x|z), ``(P, N, D * outputs_per_pixel)``, those
-of one pixel side by side.
-Weights are stacked, ``(P, out, in)``, and each member of the pack is drawn from its own generator,
-so that a cell starts from the same weights alone and in a pack. Initial values are PyTorch's own,
-uniform within 1/sqrt(fan_in), or ``sparse``, those of the tutorial.
+An encoder maps pixels ``(P, N, D)`` to the parameters of q(z|x), ``(P, N, width)``. A decoder maps
+codes ``(P, N, Z)`` to the parameters of p(x|z), ``(P, N, D * outputs_per_pixel)``; those of one
+pixel are next to each other. Weights are stacked, ``(P, out, in)``, and each member of the pack is
+drawn from its own generator, so that a cell starts from the same weights alone and in a pack. The
+initial values are PyTorch's own, uniform within 1/sqrt(fan_in), or those of the tutorial.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the two networks have to fit.
+    """The sizes that the two networks must have.
 
     Attributes:
         image_shape: (C, H, W); ``D = C * H * W``.
         latent_dim: ``Z``.
-        posterior_width: numbers per image that make q(z|x).
-        outputs_per_pixel: numbers per pixel that make p(x|z).
+        posterior_width: numbers of q(z|x) for each image.
+        outputs_per_pixel: numbers of p(x|z) for each pixel.
     """
 
     image_shape: tuple[int, int, int]
@@ -133,7 +132,7 @@ class _Linear(nn.Module):
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         if x.shape[0] == 1:
-            # The same product by the faster route: squeezing is a view in both directions.
+            # The same product, faster: squeezing is a view in both directions.
             flat = F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))
             return _activated(flat.unsqueeze(0), activation)
         compiling = torch.compiler.is_compiling()
@@ -291,7 +290,7 @@ class _ConvDecoder(nn.Module):
             maps = self._activation(convolution(maps))
         maps = last(maps)
         _, height, width = self._shape
-        # Sizes that are no multiple of the stride lose their remainder on the way down.
+        # Halving drops the remainder of a size that is not a multiple of the stride.
         maps = F.pad(maps, (0, width - maps.shape[-1], 0, height - maps.shape[-2]), "replicate")
         return self._by_pixel(maps.reshape(codes, members, -1, height, width))
 
@@ -303,7 +302,7 @@ class _ConvDecoder(nn.Module):
 
 
 class _Single(nn.Module):
-    """A user's network, which knows nothing of packs: ``(N, ...)`` to ``(N, ...)``."""
+    """A user's network, which has no pack dimension: ``(N, ...)`` to ``(N, ...)``."""
 
     def __init__(
         self, network: nn.Module, name: str, shape_in: tuple[int, ...], width: int

@@ -1,4 +1,4 @@
-"""q(z|x): the approximate posterior, its samples and its divergence from the prior.
+"""The approximate posterior q(z|x), its samples and its divergence from the prior.
 
 The prior is N(0, scale^2 I): ``prior_scale`` is a standard deviation. Shapes: ``mean`` is
 ``(P, B, Z)``, samples are ``(P, S, B, Z)``, divergences ``(P, B)`` in nats per image;
@@ -42,8 +42,8 @@ def _standard_log_prob(noise: Tensor) -> Tensor:
 class _KlToPrior(torch.autograd.Function):
     """Per-dimension KL(N(mean, variance) || N(0, prior_scale^2)), nats; Kingma and Welling 2014, B.
 
-    Written with expm1, so that a posterior close to the prior keeps all its digits; in one node,
-    since a code is so small that each operation on it costs its call and little else.
+    It uses expm1, so that a posterior close to the prior keeps all its digits. It is one node of
+    the graph because codes are small: the time is that of the calls, not of the arithmetic.
     """
 
     @staticmethod
@@ -84,10 +84,10 @@ class Diagonal:
         return torch.addcmul(self.mean.unsqueeze(1), scale.unsqueeze(1), noise)
 
     def log_prob(self, noise: Tensor) -> Tensor:
-        """Log q(z|x) of the codes that `rsample` makes of this noise, in nats, ``(P, S, B)``.
+        """Log q(z|x) of the codes that `rsample` returns for this noise, in nats, ``(P, S, B)``.
 
-        Not of the codes themselves: rounded to their own digits, they may lie many narrow
-        deviations from where they were drawn.
+        It is computed from the noise, not from the codes: rounding can move a code by many standard
+        deviations of a narrow posterior.
         """
         return _standard_log_prob(noise) - 0.5 * self.log_variance.sum(-1).unsqueeze(1)
 
@@ -96,13 +96,13 @@ class Diagonal:
         return self.kl_per_dimension(prior_scale).sum(-1)
 
     def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
-        """The same for each latent dimension, ``(P, B, Z)``; they add up to the total."""
+        """KL of each latent dimension, ``(P, B, Z)``; the sum is the total."""
         return _kl_to_prior(self.mean, self.log_variance, prior_scale)
 
 
 @dataclass(frozen=True)
 class Full:
-    """N(mean, L L') with the Cholesky factor L: ``log_diagonal (P, B, Z)``, and what is below it.
+    """N(mean, L L') with the Cholesky factor L: ``log_diagonal (P, B, Z)`` and the part below it.
 
     ``below`` is ``(P, B, Z, Z)``, zero on and above the diagonal.
     """
@@ -126,10 +126,10 @@ class Full:
         return self.mean.unsqueeze(1) + (self.factor.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, noise: Tensor) -> Tensor:
-        """Log q(z|x) of the codes that `rsample` makes of this noise, in nats, ``(P, S, B)``.
+        """Log q(z|x) of the codes that `rsample` returns for this noise, in nats, ``(P, S, B)``.
 
-        To get the noise back from rounded codes means to divide by L, whose condition number
-        grows beyond 1e8 in training: the outcome may be off by any number of nats.
+        Recovering the noise from rounded codes would need a division by L, whose condition number
+        exceeds 1e8 in training, so that the result could be wrong by any number of nats.
         """
         return _standard_log_prob(noise) - self.log_diagonal.sum(-1).unsqueeze(1)
 
@@ -142,7 +142,7 @@ class Full:
         return 0.5 * (trace + square - size) + size * scale.log() - self.log_diagonal.sum(-1)
 
     def kl_per_dimension(self, prior_scale: Tensor) -> Tensor:
-        """KL of each marginal, ``(P, B, Z)``; they do not add up to the total."""
+        """KL of each marginal, ``(P, B, Z)``; the sum is not the total."""
         return _kl_to_prior(self.mean, self.variance.log(), prior_scale)
 
 

@@ -1,7 +1,7 @@
-"""Images drawn from the model itself: z from the prior, then x from p(x|z), noise included.
+"""Images drawn from a model: z from the prior, then x from p(x|z), with its noise.
 
-The code that an image was made from is an exact draw from that image's posterior p(z|x), which is
-what reverse annealing starts from (Grosse, Ancha and Roy 2016, arXiv 1606.02275, section 3).
+The code of such an image is an exact draw from the posterior p(z|x) of that image. Reverse
+annealing starts from it (Grosse, Ancha and Roy 2016, arXiv 1606.02275, section 3).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["simulate"]
 
 @torch.no_grad()
 def simulate(vae: VAE, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images of a pack of one and the codes they were made from: ``(count, D)``, ``(count, Z)``.
+    """Draw images from a pack of one, with their codes: ``(count, D)``, ``(count, Z)``.
 
     In the model's own dtype, on the CPU. Source: ancestral sampling.
 

@@ -1,4 +1,4 @@
-"""What no model of a data set can pass: exact bounds in nats per image."""
+"""Exact bounds in nats per image that no model of a data set can exceed."""
 
 import math
 from collections import Counter
@@ -38,8 +38,8 @@ def bce_ceiling(train_pixels: ArrayLike, pixels: ArrayLike, clip: float = 1e-7) 
     """Binary cross-entropy on `pixels` (N, D) of the best decoder that ignores z.
 
     That decoder returns the mean of the training pixels, (M, D), kept in [clip, 1 - clip]. A
-    trained VAE above it is worse than no VAE at all. With clip 0 it is infinite where a pixel that
-    is constant 0 or 1 in training is not so in `pixels`, as two pixels of MNIST's test images are.
+    trained VAE above it is worse than no VAE at all. With clip 0 it is infinite if a pixel that is
+    constant 0 or 1 in training has another value in `pixels`; MNIST's test images have two.
 
     Source: the maximum-likelihood Bernoulli mean is the sample mean (Bishop 2006, Sec. 2.1);
     the loss is linear in the targets, so that only their mean matters.
@@ -131,7 +131,7 @@ def _unit_pixels(pixels: ArrayLike, dimension: int | None = None) -> NDArray[Any
     array = as_images(pixels, dimension)
     if np.min(array) < 0 or np.max(array) > 1:
         raise ValueError(
-            f"pixels must lie in [0, 1], got {np.min(array)} to {np.max(array)}; "
+            f"pixels must be in [0, 1], got {np.min(array)} to {np.max(array)}; "
             "divide grey levels by their highest"
         )
     return array

@@ -87,14 +87,14 @@ class Mixture:
         Raises ArithmeticError if that does not settle.
         """
         z = np.asarray(z, np.float64)
-        # Where every component's own quantile lies: the mixture's is between its extremes.
+        # The quantile of the mixture is between the smallest and the largest of its components.
         quantiles = np.asarray(self.means) + np.asarray(self.scales) * z[..., None]
         low, high = quantiles.min(axis=-1), quantiles.max(axis=-1)
         x = 0.5 * (low + high)
         for _ in range(_ITERATIONS):
             error = self.to_normal(x) - z
             low, high = np.where(error < 0, x, low), np.where(error > 0, x, high)
-            # Between components far apart the slope underflows; bisection goes on from there.
+            # Between components far apart the slope underflows; bisection continues.
             with np.errstate(all="ignore"):
                 newton = x - error / self.slope(x)
             previous, x = x, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
@@ -128,7 +128,7 @@ def posterior_kl_at(truth: Mixture, sigma: float, x: ArrayLike) -> Floats:
     1/2 [(g' sigma)^2 + E((x - f(z)) / sigma)^2 - 1] + log P_sigma(x) - log P_gt(x);
     the expectation is taken by the trapezoid rule.
 
-    Source: Doersch 2016, Appendix A, for Q and f; the form is worked out here.
+    Source: Doersch 2016, Appendix A, for Q and f; the rest is the derivation above.
 
     Raises ValueError for a sigma that is not positive and finite.
     """

@@ -1,4 +1,4 @@
-"""The linear VAE, of which everything is known: probabilistic PCA (pPCA).
+"""Closed forms of the linear VAE: probabilistic PCA (pPCA).
 
 Decoder N(x | W z + mu, sigma^2 I), prior N(0, I), encoder N(z | V (x - mu), diag(v)). A prior
 N(0, lambda^2 I) is the same model with lambda W for W.
@@ -6,7 +6,8 @@ N(0, lambda^2 I) is the same model with lambda W for W.
 Sources: Tipping & Bishop 1999, "Probabilistic principal component analysis", J. R. Statist. Soc. B
 61, Sec. 3 and Appendix A (likelihood, its maxima, the exact posterior); Lucas et al. 2019, "Don't
 blame the ELBO!", arXiv 1911.02469, Sec. 3 and 4 (the linear VAE, its encoder, its collapse).
-D pixels, k latent dimensions, eigenvalues lambda_1 >= ... of the data's covariance; nats an image.
+The data have D pixels, the model k latent dimensions; lambda_1 >= ... are the eigenvalues of the
+covariance of the data. All bounds and divergences are in nats per image.
 """
 
 import math
@@ -347,7 +348,7 @@ class LinearVAE:
 
     @property
     def rotation_gap(self) -> float:
-        """What the best diagonal encoder of this decoder loses on every image, in nats.
+        """ELBO that the best diagonal encoder of this decoder loses on every image, in nats.
 
         1/2 (log det diag M - log det M), M = W'W + sigma^2 I: 0 if the columns of W are
         orthogonal.
