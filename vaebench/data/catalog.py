@@ -1,6 +1,6 @@
 """The data sets known by name, where their files are looked for, and what identifies a set.
 
-Nothing here needs torch: a plan, a listing or a cell's identity costs no heavy import.
+Nothing here imports torch, so that a plan, a listing or a cell's identity is fast.
 """
 
 import difflib
@@ -14,9 +14,11 @@ from typing import Literal
 
 from vaebench.data.idx import IdxFile
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
-from vaebench.data.user_sets import read_folder, read_npz
-from vaebench.errors import DataMissing, UsageError
-from vaebench.grid.choices import DATASETS
+from vaebench.data.image_folder import read_folder
+from vaebench.data.own_data import ArraySplits, Reading
+from vaebench.data.own_files import TABLES, explain_unusable, read_npz, read_table
+from vaebench.errors import DataInvalid, DataMissing, UsageError
+from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 
 __all__ = [
     "DIGITS_SHA256",
@@ -31,6 +33,7 @@ __all__ = [
     "locate",
     "places",
     "present",
+    "read_own",
     "remedy",
     "storage_folder",
 ]
@@ -201,59 +204,101 @@ def _lack(folder: Path, facts: FileSet) -> str:
     return f"without {', '.join(absent)}"
 
 
-def kind_of(dataset: str) -> Literal["packaged", "npz", "folder"]:
-    """Whether `dataset` is a packaged set's name, an .npz file or a folder of images.
+def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", "folder"]:
+    """Return how a data set is stored: by its name, or by the file or folder at its path.
 
     Raises:
-        DataMissing: it is none of them.
+        DataMissing: there is no such name, file or folder.
+        DataInvalid: the file or folder exists but has a format that is not read.
     """
     if dataset in DATASETS:
         return "packaged"
-    path = Path(dataset)
+    if dataset.startswith(TORCHVISION_PREFIX):
+        return "torchvision"
+    path = Path(dataset).expanduser()
     try:
+        unusable = path.exists() and not (path.suffix in (".npz", *TABLES) and path.is_file())
+        why = explain_unusable(path) if unusable else None
+        if why is not None:
+            raise DataInvalid(why)
         if path.is_dir():
             return "folder"
-        if path.suffix == ".npz" and path.is_file():
-            return "npz"
+        if path.is_file():
+            return "npz" if path.suffix == ".npz" else "table"
     except OSError as error:
         raise DataMissing(f"{dataset} can't be reached: {error.strerror}") from error
     near = difflib.get_close_matches(dataset, DATASETS, n=1)
     meant = f" Was {near[0]} meant?" if near else ""
     raise DataMissing(
-        f"a data set is one of {', '.join(DATASETS)}, or the path of an .npz file or of an image "
-        f"folder; there is no {dataset!r}.{meant}"
+        f"a data set is one of {', '.join(DATASETS)}, torchvision:NAME, or the path of an .npz, .csv "
+        f"or .parquet file or of an image folder; there is no {dataset!r}.{meant}"
     )
+
+
+def read_own(dataset: str, data_dir: Path | None, reading: Reading) -> ArraySplits:
+    """Read a data set that is not packaged.
+
+    Raises:
+        DataMissing: it is not there.
+        DataInvalid: it cannot be used; the text says why.
+    """
+    kind, path = kind_of(dataset), Path(dataset).expanduser()
+    if kind == "torchvision":
+        from vaebench.data.torchvision_sets import read_torchvision
+
+        return read_torchvision(dataset, data_dir, reading)
+    if kind == "folder":
+        return read_folder(path, reading)
+    return read_npz(path, reading) if kind == "npz" else read_table(path, reading)
 
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a plan needs of a data set: the checksum of its content and the sizes of its splits.
+    """What a plan has to know about a data set.
 
-    `train_images` counts those that a validation split may still be taken from, which one that
-    brings its own has not: `brings_valid`.
+    Attributes:
+        checksum: of the content.
+        shape: (C, H, W).
+        kind: images, real or counts.
+        levels: number of grey levels, None if it is not images.
+        train_images: number of images from which a validation split can still be taken.
+        test_images: number of test images.
+        brings_valid: whether the data set has its own validation split.
     """
 
     checksum: str
+    shape: tuple[int, int, int]
+    kind: Literal["images", "real", "counts"]
+    levels: int | None
     train_images: int
     test_images: int
     brings_valid: bool = False
 
 
-def facts_of(dataset: str, *, channels: int = 1) -> SetFacts:
-    """The facts of a data set; a user's own is read and checked as a whole.
+def facts_of(
+    dataset: str, reading: Reading | None = None, data_dir: Path | None = None
+) -> SetFacts:
+    """Return the facts of a data set; one that is not packaged is read and checked as a whole.
 
     Raises:
         DataMissing: there is no such set.
-        DataInvalid: an .npz or image folder is not what it must be.
+        DataInvalid: the data cannot be used.
     """
-    kind = kind_of(dataset)
-    if kind == "packaged":
-        known = DATASETS[dataset]
-        return SetFacts(fingerprint(dataset), known.train_images, known.test_images)
-    path = Path(dataset)
-    own = read_npz(path) if kind == "npz" else read_folder(path, channels)
-    sizes = len(own.train.images), len(own.test.images)
-    return SetFacts(own.checksum, *sizes, brings_valid=own.valid is not None)
+    known = DATASETS.get(dataset)
+    if known is not None:
+        kind: Literal["images", "real"] = "real" if known.levels is None else "images"
+        sizes = known.train_images, known.test_images
+        return SetFacts(fingerprint(dataset), known.shape, kind, known.levels, *sizes)
+    own = read_own(dataset, data_dir, reading or Reading())
+    return SetFacts(
+        own.checksum,
+        own.train.images.shape[1:],
+        own.kind,
+        own.levels,
+        len(own.train.images),
+        len(own.test.images),
+        brings_valid=own.valid is not None,
+    )
 
 
 def remedy(dataset: str) -> str:
@@ -265,9 +310,9 @@ def remedy(dataset: str) -> str:
 
 
 def fingerprint(dataset: str) -> str:
-    """What identifies a packaged set in a cell's identity: a SHA-256, 64 hex digits.
+    """Return the SHA-256 that identifies a packaged set in a cell's identity, 64 hex digits.
 
-    Pinned: its files need not be there (`load` holds them to it).
+    It is pinned: the files need not be there; `load` compares them with it.
 
     Raises:
         KeyError: there is no such set.

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebench.data.catalog import DIGITS_SHA256, fingerprint, kind_of, locate, remedy
+from vaebench.data.catalog import DIGITS_SHA256, fingerprint, locate, read_own, remedy
 from vaebench.data.idx import read_idx
 from vaebench.data.linear_gaussian import linear_gaussian_draw
-from vaebench.data.user_sets import ArraySplit, ArraySplits, read_folder, read_npz
+from vaebench.data.own_data import ArraySplit, ArraySplits, Kind, Reading
 from vaebench.errors import DataInvalid
 
 __all__ = ["SOURCES", "ImageData", "Split", "load"]
@@ -53,7 +53,9 @@ class ImageData:
         train, valid, test: disjoint splits; `valid` may be empty.
         levels: the number of grey levels L, or None for real-valued pixels.
         checksum: of the whole set; of a packaged one `vaebench.data.catalog.fingerprint`.
-        note: what a reader of results has to be told of how it was read, if anything.
+        note: what a reader of the results has to know about how the data were read.
+        kind: images, real or counts; for the last two pixels are numbers in the data's own unit.
+        columns: the names of the numbers of a vector, where the source has names.
     """
 
     name: str
@@ -63,6 +65,8 @@ class ImageData:
     levels: int | None
     checksum: str
     note: str | None = None
+    kind: Kind = "images"
+    columns: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,34 +81,36 @@ def load(
     train_size: int | None = None,
     valid_size: int = 0,
     test_size: int | None = None,
-    *,
-    channels: int = 1,
+    reading: Reading | None = None,
 ) -> ImageData:
     """Load a data set by name, or a user's own by its path.
 
     Args:
-        dataset: a packaged set's name, or the path of an .npz file or an image folder.
+        dataset: a name, or the path of a file or image folder.
         data_dir: where files are looked for first.
         train_size: images to train on, a fixed subset; all that `valid_size` leaves by default.
-        valid_size: images taken off the tail of the training set, of a user's own data after they
-            are shuffled in a fixed order; of a set that brings its own validation split, the size
-            of the subset of that (0: all of it).
+        valid_size: number of images at the end of the training set that become the validation set;
+            a user's own data are shuffled in a fixed order before. If the data set has its own
+            validation split, the number of its images that are used (0: all).
         test_size: images to test on, a fixed subset; all by default.
-        channels: of an image folder, 1 (grey) or 3.
+        reading: how data of the user's own are read.
 
     Raises:
-        DataMissing: the data are nowhere; the text says where they were looked for.
-        DataInvalid: they are not what they should be; the text says which file or sample.
+        DataMissing: the data were not found; the text says where they were looked for.
+        DataInvalid: the data cannot be used; the text names the file or the sample.
         ValueError: a size is more than there is, or less than 2.
     """
-    arrays = _read(dataset, data_dir, channels)
+    if dataset in SOURCES:
+        arrays = SOURCES[dataset](dataset, data_dir)
+    else:
+        arrays = read_own(dataset, data_dir, reading or Reading())
     if arrays.valid is None:
         if valid_size and dataset not in SOURCES:
-            # A user's files may be in class order: their tail would be classes of its own.
+            # A user's files may be in class order, and their tail would then hold a few classes only.
             arrays = replace(arrays, train=_shuffled(arrays.train))
         arrays = _with_tail_as_valid(arrays, valid_size)
         valid_size = len(arrays.valid.images) if arrays.valid else 0
-    valid = arrays.valid or _part(arrays.train, slice(0, 0))
+    valid = arrays.valid or arrays.train.rows(slice(0, 0))
     return ImageData(
         name=dataset if dataset in SOURCES else Path(dataset).name,
         train=_split(arrays.train, train_size, "train_size"),
@@ -113,16 +119,9 @@ def load(
         levels=arrays.levels,
         checksum=arrays.checksum,
         note=arrays.note,
+        kind=arrays.kind,
+        columns=arrays.columns,
     )
-
-
-def _read(dataset: str, data_dir: Path | None, channels: int) -> ArraySplits:
-    kind = kind_of(dataset)
-    if kind == "npz":
-        return read_npz(Path(dataset))
-    if kind == "folder":
-        return read_folder(Path(dataset), channels)
-    return SOURCES[dataset](dataset, data_dir)
 
 
 def _with_tail_as_valid(arrays: ArraySplits, size: int) -> ArraySplits:
@@ -135,18 +134,14 @@ def _with_tail_as_valid(arrays: ArraySplits, size: int) -> ArraySplits:
         )
     return replace(
         arrays,
-        train=_part(arrays.train, slice(0, rest)),
-        valid=_part(arrays.train, slice(rest, None)),
+        train=arrays.train.rows(slice(0, rest)),
+        valid=arrays.train.rows(slice(rest, None)),
     )
 
 
 def _shuffled(split: ArraySplit) -> ArraySplit:
-    """In the one fixed order of so many images."""
-    return _part(split, np.random.default_rng(_ORDER_SEED).permutation(len(split.images)))
-
-
-def _part(split: ArraySplit, rows: slice | NDArray[np.int64]) -> ArraySplit:
-    return ArraySplit(split.images[rows], None if split.labels is None else split.labels[rows])
+    """Return the split in a fixed random order."""
+    return split.rows(np.random.default_rng(_ORDER_SEED).permutation(len(split.images)))
 
 
 def _split(arrays: ArraySplit, size: int | None, setting: str) -> Split:
@@ -154,7 +149,7 @@ def _split(arrays: ArraySplit, size: int | None, setting: str) -> Split:
     count = len(arrays.images)
     if size is not None and not _SMALLEST_SPLIT <= size <= count:
         raise ValueError(
-            f"{setting} must lie between {_SMALLEST_SPLIT} and the {count:,} images there are; "
+            f"{setting} must be between {_SMALLEST_SPLIT} and the {count:,} images there are; "
             f"got {size}"
         )
     rows = np.random.default_rng(_ORDER_SEED).permutation(count)[:size]
@@ -203,7 +198,8 @@ def _digits(dataset: str, _: Path | None) -> ArraySplits:
 
 def _linear_gaussian(dataset: str, _: Path | None) -> ArraySplits:
     train, test = linear_gaussian_draw()
-    return ArraySplits(ArraySplit(train), ArraySplit(test), None, fingerprint(dataset))
+    checksum = fingerprint(dataset)
+    return ArraySplits(ArraySplit(train), ArraySplit(test), None, checksum, kind="real")
 
 
 SOURCES: Mapping[str, Callable[[str, Path | None], ArraySplits]] = MappingProxyType(

@@ -21,6 +21,7 @@ __all__ = [
     "PRECISIONS",
     "SCHEDULES",
     "SIGMA_KINDS",
+    "TORCHVISION_PREFIX",
     "Choice",
     "DatasetChoice",
     "LikelihoodChoice",
@@ -106,6 +107,9 @@ _Entry = TypeVar("_Entry", bound=_Named)
 def _registry(*entries: _Entry) -> Mapping[str, _Entry]:
     return {entry.name: entry for entry in entries}
 
+
+TORCHVISION_PREFIX = "torchvision:"
+"""How the name of a data set of torchvision begins."""
 
 _FAMILIES = "vaebench.model.likelihoods"
 

@@ -1,0 +1,342 @@
+"""A user's own arrays: what they mean, how they are converted, and what is refused.
+
+Every message names the source, the array and, where one example is at fault, its index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.errors import DataInvalid
+from vaebench.grid.cell import Cell
+
+__all__ = [
+    "ARRAY_NAMES",
+    "MAX_BYTES",
+    "SPLITS",
+    "ArraySplit",
+    "ArraySplits",
+    "Kind",
+    "Reading",
+    "from_arrays",
+]
+
+Array = NDArray[Any]
+Kind = Literal["images", "real", "counts"]
+
+MAX_BYTES = 8 * 2**30
+"""Larger data are refused, because they are held in memory."""
+
+SPLITS = ("train", "valid", "test")
+ARRAY_NAMES = (*SPLITS, *(f"{split}_labels" for split in SPLITS), "levels")
+_LARGEST_COUNT = 2**24
+"""Larger integers are not exact in float32."""
+_SPLIT_SEED = 577_215
+_TEST_SHARE = 5
+"""One of so many examples goes to the test split of data that have none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a user's own data are read; the fields are axes of a cell with these names.
+
+    Attributes:
+        kind: ``images``, ``real``, ``counts``, or ``auto``: real for floats N x D, else images.
+        channels: of an image folder, 1 (grey) or 3.
+        layout: ``channels_last`` or ``channels_first``.
+        range: lowest and highest value of float images; empty for other data.
+        shape: (H, W) or (C, H, W) of images that are stored as rows; empty for other data.
+        resize: (H, W) of an image folder's images; empty to leave them as they are.
+        crop: whether to crop the centre of each image to the aspect ratio of ``resize``.
+    """
+
+    kind: str = "auto"
+    channels: int = 1
+    layout: str = "channels_last"
+    range: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
+    resize: tuple[int, ...] = ()
+    crop: bool = False
+
+    @classmethod
+    def of(cls, cell: Cell) -> Self:
+        """Return the reading that a cell asks for."""
+        return cls(**{name: getattr(cell, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """One split.
+
+    Attributes:
+        images: ``(N, C, H, W)``; uint8 grey levels of images, else float32. A vector of D numbers
+            is an image of shape (1, 1, D).
+        labels: ``(N,)`` int64, or None.
+    """
+
+    images: Array
+    labels: NDArray[np.int64] | None = None
+
+    def rows(self, index: slice | NDArray[np.int64]) -> ArraySplit:
+        """Return some of the examples."""
+        return ArraySplit(self.images[index], None if self.labels is None else self.labels[index])
+
+
+@dataclass(frozen=True)
+class ArraySplits:
+    """A whole data set in its original order.
+
+    Attributes:
+        levels: number of grey levels; None for real-valued data and counts.
+        checksum: of the content.
+        note: what a reader of the results has to know about how the data were read.
+        columns: the names of the numbers of a vector, where the source has names.
+    """
+
+    train: ArraySplit
+    test: ArraySplit
+    levels: int | None
+    checksum: str
+    valid: ArraySplit | None = None
+    note: str | None = None
+    kind: Kind = "images"
+    columns: tuple[str, ...] = ()
+
+
+def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> ArraySplits:
+    """Convert and check arrays with the names of `ARRAY_NAMES`; only ``train`` must be there.
+
+    Without ``test``, a fifth of the examples is held out, by a fixed seed. Without ``levels`` there
+    are 256 grey levels, or 2 where the images hold two distinct values.
+
+    Args:
+        source: for messages: a path or "data".
+        arrays: see `Reading` for their shapes.
+        reading: how to interpret them.
+
+    Raises:
+        DataInvalid: an array or an example is not as it must be.
+    """
+    if "train" not in arrays:
+        held = ", ".join(arrays) or "nothing"
+        raise DataInvalid(f"{source} must hold an array 'train'; it holds {held}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise DataInvalid(f"{source}: {name!r} must hold numbers; it is {array.dtype}")
+    kind = _kind(arrays["train"], reading)
+    splits = {
+        name: ArraySplit(
+            _converted(f"{source}: {name!r}", arrays[name], kind, reading),
+            _labels(source, name, arrays),
+        )
+        for name in SPLITS
+        if name in arrays
+    }
+    note = None
+    if "test" not in splits:
+        splits |= _split_by_seed(source, splits["train"])
+        note = (
+            f"the data have no test split: {len(splits['test'].images):,} of "
+            f"{len(arrays['train']):,} examples were held out, by a fixed seed"
+        )
+    digest = _digest(arrays)
+    levels = None
+    if kind == "images":
+        levels = _declared_levels(source, arrays.get("levels"))
+        if levels is None:
+            levels, splits, changed = _found_levels(splits)
+            if changed:  # The images are not those of the file, so their identity is another one.
+                digest = hashlib.sha256(f"{digest} two levels".encode()).hexdigest()
+    _check(source, splits, levels)
+    train, test, valid = splits["train"], splits["test"], splits.get("valid")
+    return ArraySplits(train, test, levels, digest, valid, note, kind)
+
+
+def _kind(train: Array, reading: Reading) -> Kind:
+    if reading.kind != "auto":
+        return cast(Kind, reading.kind)
+    is_real = train.dtype.kind == "f" and train.ndim == 2 and not reading.range
+    return "real" if is_real else "images"
+
+
+def _converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
+    """Return the examples as ``(N, C, H, W)``."""
+    if array.ndim < 2 or 0 in array.shape[1:]:
+        raise DataInvalid(f"{where} has shape {array.shape}; give N x D, N x H x W or N x H x W x C")
+    if kind == "images":
+        array = _grey_levels(where, array, reading)
+    elif kind == "counts":
+        array = _counts(where, array)
+    else:
+        finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if not finite.all():
+            raise DataInvalid(f"{where}: sample {np.flatnonzero(~finite)[0]} is not finite")
+        array = array.astype(np.float32)
+    return _four_dimensional(where, array, reading)
+
+
+def _grey_levels(where: str, array: Array, reading: Reading) -> NDArray[np.uint8]:
+    """Return grey levels from integers 0 ... 255, bools, or floats with a declared range."""
+    if array.dtype.kind == "f":
+        return _levels_of_floats(where, array, reading)
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if low < 0 or high > 255:
+        raise DataInvalid(
+            f"{where} holds integers from {low} to {high}; grey levels are 0 ... 255. For counts "
+            'set kind = "counts", for measurements kind = "real"'
+        )
+    return array.astype(np.uint8)
+
+
+def _levels_of_floats(where: str, array: Array, reading: Reading) -> NDArray[np.uint8]:
+    if not reading.range:
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        first = "" if finite.all() else f", and sample {np.flatnonzero(~finite)[0]} is not finite"
+        raise DataInvalid(
+            f"{where} is {array.dtype}{first}; for images declare the range of the values, such as "
+            'range = [0, 1], for measurements set kind = "real"'
+        )
+    low, high = reading.range
+    scaled = (array.astype(np.float64) - low) / (high - low) * 255
+    levels = np.round(scaled)
+    wrong = ~(np.abs(scaled - levels) <= 0.01) | (levels < 0) | (levels > 255)
+    at_fault = wrong.reshape(len(array), -1).any(axis=1)
+    if at_fault.any():
+        sample = int(np.flatnonzero(at_fault)[0])
+        value = array[sample].reshape(-1)[wrong[sample].reshape(-1)][0]
+        raise DataInvalid(
+            f"{where}: sample {sample} holds {value:g}, which is not one of the 256 grey levels "
+            f"between {low:g} and {high:g}; correct range, or set kind = real"
+        )
+    return levels.astype(np.uint8)
+
+
+def _counts(where: str, array: Array) -> NDArray[np.float32]:
+    if array.dtype.kind not in "iu":
+        raise DataInvalid(f"{where} is {array.dtype}; counts are integers: convert with astype(int)")
+    if array.size and (array.min() < 0 or array.max() > _LARGEST_COUNT):
+        raise DataInvalid(
+            f"{where} holds integers from {array.min()} to {array.max()}; counts are "
+            f"0 ... {_LARGEST_COUNT:,}"
+        )
+    return array.astype(np.float32)
+
+
+def _four_dimensional(where: str, array: Array, reading: Reading) -> Array:
+    if reading.shape:
+        shape = (1, *reading.shape)[-3:]
+        if array.ndim != 2 or array.shape[1] != np.prod(shape):
+            raise DataInvalid(
+                f"{where} has shape {array.shape}; shape = {list(reading.shape)} needs rows of "
+                f"{np.prod(shape)} numbers"
+            )
+        return array.reshape(-1, *shape)
+    if array.ndim < 4:
+        return array.reshape(len(array), 1, *(1, *array.shape[1:])[-2:])
+    channels = array.shape[1 if reading.layout == "channels_first" else 3]
+    if array.ndim > 4 or channels not in (1, 3):
+        other = {"channels_last": 1, "channels_first": 3}[reading.layout]
+        hint = "; set the other layout" if array.ndim == 4 and array.shape[other] in (1, 3) else ""
+        raise DataInvalid(
+            f"{where} has shape {array.shape}; with layout = {reading.layout!r} images have 1 or 3 "
+            f"channels{hint}"
+        )
+    return array if reading.layout == "channels_first" else array.transpose(0, 3, 1, 2)
+
+
+def _labels(source: str, split: str, arrays: Mapping[str, Array]) -> NDArray[np.int64] | None:
+    labels = arrays.get(f"{split}_labels")
+    if labels is None:
+        return None
+    count = arrays[split].shape[:1]
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.dtype.kind not in "iu" or flat.shape != count:
+        raise DataInvalid(
+            f"{source}: '{split}_labels' must be one integer for each example, shape {count}; it is "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    return flat.astype(np.int64)
+
+
+def _split_by_seed(source: str, whole: ArraySplit) -> dict[str, ArraySplit]:
+    count = len(whole.images)
+    held_out = max(2, count // _TEST_SHARE)
+    if count - held_out < 2:
+        raise DataInvalid(f"{source}: a data set needs at least 4 examples; it has {count}")
+    order = np.random.default_rng(_SPLIT_SEED).permutation(count)
+    return {
+        "train": whole.rows(np.sort(order[held_out:])),
+        "test": whole.rows(np.sort(order[:held_out])),
+    }
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _declared_levels(source: str, given: Array | None) -> int | None:
+    if given is None:
+        return None
+    if given.size != 1 or given.dtype.kind not in "iu":
+        raise DataInvalid(
+            f"{source}: 'levels' must be one integer; it is {given.dtype}{given.shape}"
+        )
+    levels = int(given.reshape(())[()])
+    if not 2 <= levels <= 256:
+        raise DataInvalid(f"{source}: 'levels' must be between 2 and 256; it is {levels}")
+    return levels
+
+
+def _found_levels(splits: dict[str, ArraySplit]) -> tuple[int, dict[str, ArraySplit], bool]:
+    """Return the number of levels; images of two distinct values become images of 0 and 1.
+
+    The last item says whether values were changed.
+    """
+    seen = np.zeros(256, dtype=bool)
+    for split in splits.values():
+        seen |= np.bincount(split.images.reshape(-1), minlength=256) > 0
+    values = np.flatnonzero(seen)
+    if len(values) > 2 or not len(values):
+        return 256, splits, False
+    if values[-1] <= 1:
+        return 2, splits, False
+    mapped = {
+        name: replace(split, images=(split.images == values[-1]).astype(np.uint8))
+        for name, split in splits.items()
+    }
+    return 2, mapped, True
+
+
+def _check(source: str, splits: Mapping[str, ArraySplit], levels: int | None) -> None:
+    shape = splits["train"].images.shape[1:]
+    for name, split in splits.items():
+        images = split.images
+        if images.shape[1:] != shape:
+            raise DataInvalid(
+                f"{source}: all splits must have images of one shape (C, H, W); those of 'train' "
+                f"are {shape}, those of {name!r} {images.shape[1:]}"
+            )
+        if len(images) < 2:
+            raise DataInvalid(
+                f"{source}: a split needs at least 2 images; {name!r} has {len(images)}"
+            )
+        if levels is not None and images.max() >= levels:
+            top = images.reshape(len(images), -1).max(axis=1)
+            sample = int(np.flatnonzero(top >= levels)[0])
+            raise DataInvalid(
+                f"{source}: with {levels} levels a pixel is 0 ... {levels - 1}; sample {sample} of "
+                f"{name!r} holds {top[sample]}"
+            )
+        if (images == images[0]).all():
+            raise DataInvalid(f"{source}: {name!r} is constant: every sample equals sample 0")

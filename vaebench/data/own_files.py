@@ -1,0 +1,194 @@
+"""A user's own data in one file: an .npz archive, a .csv or .parquet table."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.data import own_data
+from vaebench.data.own_data import ARRAY_NAMES, SPLITS, ArraySplits, Reading, from_arrays
+from vaebench.errors import DataInvalid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TABLES", "explain_unusable", "read_npz", "read_table"]
+
+TABLES = (".csv", ".parquet")
+
+_ALIASES = {name: name for name in ARRAY_NAMES} | {
+    # MedMNIST
+    "train_images": "train",
+    "val_images": "valid",
+    "test_images": "test",
+    "val_labels": "valid_labels",
+    # Keras
+    "x_train": "train",
+    "y_train": "train_labels",
+    "x_val": "valid",
+    "y_val": "valid_labels",
+    "x_test": "test",
+    "y_test": "test_labels",
+    # dSprites
+    "imgs": "train",
+}
+_SKIPPED = ("latents_values", "latents_classes", "latents_names", "metadata")
+"""Arrays of dSprites that are not read; one of them holds objects."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What zipfile and numpy raise for damaged or encrypted files, for headers that announce more data
+# than there are, and (ValueError) for arrays of objects, which are never unpickled.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_npz(path: Path, reading: Reading) -> ArraySplits:
+    """Read the arrays of an .npz file; the names of MedMNIST, Keras and dSprites are known.
+
+    Raises:
+        DataInvalid: the file, an array or an example is not as it must be.
+    """
+    try:
+        _check_members(path)
+        with np.load(path, allow_pickle=False) as archive:
+            names = [name for name in archive.files if name not in _SKIPPED]
+            unknown = [name for name in names if name not in _ALIASES]
+            if unknown:
+                raise DataInvalid(
+                    f"{path} holds {unknown[0]!r}; the arrays of a data set are "
+                    f"{', '.join(ARRAY_NAMES)} (or the names of MedMNIST, Keras or dSprites)"
+                )
+            arrays = {_ALIASES[name]: archive[name] for name in sorted(names)}
+    except _UNREADABLE as error:
+        raise DataInvalid(f"{path} cannot be read as an .npz file: {error}") from error
+    return from_arrays(str(path), arrays, reading)
+
+
+def _check_members(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type not in _COMPRESSIONS for member in members):
+        raise DataInvalid(f"{path} must be written by numpy.savez or numpy.savez_compressed")
+    size = sum(member.file_size for member in members)
+    if size > own_data.MAX_BYTES:
+        raise DataInvalid(
+            f"{path} unpacks to {size:,} bytes; at most {own_data.MAX_BYTES:,} are read into memory"
+        )
+
+
+def read_table(path: Path, reading: Reading) -> ArraySplits:
+    """Read a .csv or .parquet table: one example in each row, one number in each column.
+
+    A column ``split`` may name the split of each row (train, valid, test), a column ``label`` its
+    class. The values are real unless ``kind`` says otherwise.
+
+    Raises:
+        DataInvalid: the table cannot be read, or holds something other than numbers.
+    """
+    content, table = _table(path)
+    split = table.pop("split") if "split" in table else None
+    labels = table.pop("label") if "label" in table else None
+    columns = tuple(map(str, table.columns))
+    values = _numbers(path, table)
+    codes = None if labels is None else np.unique(labels.astype(str), return_inverse=True)[1]
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in SPLITS if split is not None else ("train",):
+        rows = np.ones(len(values), bool) if split is None else (split == name).to_numpy()
+        if rows.any():
+            arrays[name] = values[rows]
+            if codes is not None:
+                arrays[f"{name}_labels"] = codes[rows]
+    if split is not None and not split.isin(SPLITS).all():
+        other = split[~split.isin(SPLITS)].iloc[0]
+        raise DataInvalid(f"{path}: the column 'split' holds {other!r}; use {', '.join(SPLITS)}")
+    if reading.kind == "auto":
+        reading = replace(reading, kind="real")
+    found = from_arrays(str(path), arrays, reading)
+    return replace(found, checksum=hashlib.sha256(content).hexdigest(), columns=columns)
+
+
+def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
+    import io
+
+    import pandas as pd
+
+    try:
+        content = path.read_bytes()
+        read = pd.read_csv if path.suffix.lower() == ".csv" else pd.read_parquet
+        return content, read(io.BytesIO(content))
+    except ImportError as error:
+        raise DataInvalid(
+            f"{path} needs pyarrow: pip install 'vaebench[parquet]', or save the table as .csv"
+        ) from error
+    except Exception as error:  # noqa: BLE001 -- parsers raise many types for damaged files
+        raise DataInvalid(f"{path} cannot be read as a table: {error}") from error
+
+
+def _numbers(path: Path, table: pd.DataFrame) -> NDArray[Any]:
+    for name in table.columns:
+        column = table[name]
+        if column.dtype.kind not in "biuf":
+            raise DataInvalid(
+                f"{path}: column {name!r} holds {column.dtype}, not numbers; drop it, encode it as "
+                "numbers, or call it 'label'"
+            )
+        if column.isna().any():
+            row = int(np.flatnonzero(column.isna())[0])
+            raise DataInvalid(
+                f"{path}: column {name!r} has no value in row {row}; drop such rows or fill them"
+            )
+    if table.shape[1] == 0:
+        raise DataInvalid(f"{path} has no column of numbers")
+    return np.asarray(table.to_numpy())
+
+
+_CONVERSIONS = {
+    ".npy": "np.savez('data.npz', train=np.load({path!r}))",
+    ".mat": "np.savez('data.npz', train=scipy.io.loadmat({path!r})['NAME OF THE ARRAY'])",
+    ".pt": "np.savez('data.npz', train=torch.load({path!r}, weights_only=True).numpy())",
+    ".pth": "np.savez('data.npz', train=torch.load({path!r}, weights_only=True).numpy())",
+    ".amat": "np.savez('data.npz', train=np.loadtxt({path!r}))",
+    ".txt": "np.savez('data.npz', train=np.loadtxt({path!r}))",
+    ".tsv": "pd.read_table({path!r}).to_csv('data.csv', index=False)",
+    ".xlsx": "pd.read_excel({path!r}).to_csv('data.csv', index=False)",
+    ".h5": "np.savez('data.npz', train=h5py.File({path!r})['NAME OF THE ARRAY'][:])",
+    ".hdf5": "np.savez('data.npz', train=h5py.File({path!r})['NAME OF THE ARRAY'][:])",
+    ".zip": "shutil.unpack_archive({path!r}, 'data')",
+    ".gz": "shutil.unpack_archive({path!r}, 'data')",
+    ".tar": "shutil.unpack_archive({path!r}, 'data')",
+    ".tgz": "shutil.unpack_archive({path!r}, 'data')",
+}
+"""One line of Python that converts a file of each type."""
+
+
+def explain_unusable(path: Path) -> str | None:
+    """Return why an existing file or folder cannot be used and how to convert it, or None."""
+    if path.is_dir():
+        if any(path.glob("data_batch_*")):
+            return (
+                f'{path} holds the files of CIFAR10: set dataset = "torchvision:CIFAR10" and '
+                f"--data-dir {path.parent}"
+            )
+        if any(path.glob("*.parquet")):
+            line = f"pd.read_parquet({str(path)!r}).to_parquet('data.parquet')"
+            return f"{path} is a folder of tables; make them one file: {line}"
+        return None
+    line = _CONVERSIONS.get(path.suffix.lower())
+    accepted = "accepted are .npz, .csv and .parquet files, and folders of images"
+    if line is None:
+        return f"{path} has a format that is not read; {accepted}"
+    return f"{path} has a format that is not read; convert it in Python: {line.format(path=str(path))}"
