@@ -153,12 +153,22 @@ OTHER = {
     "pixel_clip": 0.1,
     "sparsity": 0.5,
     "tsne_points": 5,
+    "kind": "real",
+    "layout": "channels_first",
+    "range": (0.0, 1.0),
+    "shape": (2, 3),
+    "standardize": False,
+    "resize": (4, 4),
+    "crop": True,
 }
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_every_field_is_part_of_the_id(axis: str) -> None:
+    own = {"dataset": "./own.npz"}
     context = {"pixel_clip": {"likelihood": "bernoulli"}, "sparsity": {"posterior": "delta"}}
+    context |= dict.fromkeys(("kind", "layout", "range", "shape", "standardize", "resize"), own)
+    context["crop"] = {**own, "resize": (4, 4)}
     fields: dict[str, object] = {"likelihood": "gaussian"} | context.get(axis, {})
     other = fields | {axis: OTHER[axis] if axis in OTHER else (AXES[axis].default or 0) + 3}
     ids = {cell_id(Cell(**each), CHECKSUM)[-12:] for each in (fields, other)}

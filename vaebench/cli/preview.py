@@ -62,9 +62,9 @@ def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
 
 def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
     # As in a run, so that cells that it would train again do not count as done.
-    found = surveyed(store, ask.keep_weights)
+    found, devices = surveyed(store, ask.keep_weights), devices_of(grid, ask.engine)
     return make_plan(
-        grid, found.states, devices_of(grid, ask.engine), retry_failed=ask.retry_failed
+        grid, found.states, devices, retry_failed=ask.retry_failed, data_dir=ask.data_dir
     )
 
 

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from vaebench.data.idx import IdxFile
-from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
 from vaebench.data.image_folder import read_folder
+from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
 from vaebench.data.own_data import ArraySplits, Reading
 from vaebench.data.own_files import TABLES, explain_unusable, read_npz, read_table
 from vaebench.errors import DataInvalid, DataMissing, UsageError
@@ -230,8 +230,8 @@ def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", 
     near = difflib.get_close_matches(dataset, DATASETS, n=1)
     meant = f" Was {near[0]} meant?" if near else ""
     raise DataMissing(
-        f"a data set is one of {', '.join(DATASETS)}, torchvision:NAME, or the path of an .npz, .csv "
-        f"or .parquet file or of an image folder; there is no {dataset!r}.{meant}"
+        f"a data set is one of {', '.join(DATASETS)}, torchvision:NAME, or the path of an .npz, "
+        f".csv or .parquet file or of an image folder; there is no {dataset!r}.{meant}"
     )
 
 

@@ -127,7 +127,8 @@ def _labels(path: Path, files: Mapping[str, Sequence[Path]]) -> dict[str, NDArra
 def _check_total(path: Path, total: int) -> None:
     if total > own_data.MAX_BYTES:
         raise DataInvalid(
-            f"{path} unpacks to {total:,} bytes; at most {own_data.MAX_BYTES:,} are read into memory"
+            f"{path} unpacks to {total:,} bytes; at most {own_data.MAX_BYTES:,} are read "
+            "into memory"
         )
 
 

@@ -168,7 +168,9 @@ def _kind(train: Array, reading: Reading) -> Kind:
 def _converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
     """Return the examples as ``(N, C, H, W)``."""
     if array.ndim < 2 or 0 in array.shape[1:]:
-        raise DataInvalid(f"{where} has shape {array.shape}; give N x D, N x H x W or N x H x W x C")
+        raise DataInvalid(
+            f"{where} has shape {array.shape}; give N x D, N x H x W or N x H x W x C"
+        )
     if kind == "images":
         array = _grey_levels(where, array, reading)
     elif kind == "counts":
@@ -212,14 +214,16 @@ def _levels_of_floats(where: str, array: Array, reading: Reading) -> NDArray[np.
         value = array[sample].reshape(-1)[wrong[sample].reshape(-1)][0]
         raise DataInvalid(
             f"{where}: sample {sample} holds {value:g}, which is not one of the 256 grey levels "
-            f"between {low:g} and {high:g}; correct range, or set kind = real"
+            f"between {low:g} and {high:g}; correct range, or set kind = 'real'"
         )
     return levels.astype(np.uint8)
 
 
 def _counts(where: str, array: Array) -> NDArray[np.float32]:
     if array.dtype.kind not in "iu":
-        raise DataInvalid(f"{where} is {array.dtype}; counts are integers: convert with astype(int)")
+        raise DataInvalid(
+            f"{where} is {array.dtype}; counts are integers: convert with astype(int)"
+        )
     if array.size and (array.min() < 0 or array.max() > _LARGEST_COUNT):
         raise DataInvalid(
             f"{where} holds integers from {array.min()} to {array.max()}; counts are "
@@ -258,8 +262,8 @@ def _labels(source: str, split: str, arrays: Mapping[str, Array]) -> NDArray[np.
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.dtype.kind not in "iu" or flat.shape != count:
         raise DataInvalid(
-            f"{source}: '{split}_labels' must be one integer for each example, shape {count}; it is "
-            f"{labels.dtype} of shape {labels.shape}"
+            f"{source}: '{split}_labels' must be one integer for each example, shape {count}; it "
+            f"is {labels.dtype} of shape {labels.shape}"
         )
     return flat.astype(np.int64)
 

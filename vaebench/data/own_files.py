@@ -134,7 +134,7 @@ def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
         raise DataInvalid(
             f"{path} needs pyarrow: pip install 'vaebench[parquet]', or save the table as .csv"
         ) from error
-    except Exception as error:  # noqa: BLE001 -- parsers raise many types for damaged files
+    except Exception as error:
         raise DataInvalid(f"{path} cannot be read as a table: {error}") from error
 
 
@@ -187,8 +187,9 @@ def explain_unusable(path: Path) -> str | None:
             line = f"pd.read_parquet({str(path)!r}).to_parquet('data.parquet')"
             return f"{path} is a folder of tables; make them one file: {line}"
         return None
-    line = _CONVERSIONS.get(path.suffix.lower())
+    conversion = _CONVERSIONS.get(path.suffix.lower())
     accepted = "accepted are .npz, .csv and .parquet files, and folders of images"
-    if line is None:
+    if conversion is None:
         return f"{path} has a format that is not read; {accepted}"
-    return f"{path} has a format that is not read; convert it in Python: {line.format(path=str(path))}"
+    line = conversion.format(path=str(path))
+    return f"{path} has a format that is not read; convert it in Python: {line}"

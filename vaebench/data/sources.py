@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.data.catalog import DIGITS_SHA256, fingerprint, locate, read_own, remedy
@@ -106,7 +105,7 @@ def load(
         arrays = read_own(dataset, data_dir, reading or Reading())
     if arrays.valid is None:
         if valid_size and dataset not in SOURCES:
-            # A user's files may be in class order, and their tail would then hold a few classes only.
+            # A user's files may be in class order: their tail would hold a few classes only.
             arrays = replace(arrays, train=_shuffled(arrays.train))
         arrays = _with_tail_as_valid(arrays, valid_size)
         valid_size = len(arrays.valid.images) if arrays.valid else 0

@@ -1,4 +1,4 @@
-"""Data sets of `torchvision.datasets`, read by torchvision from its own files: ``torchvision:NAME``.
+"""Data sets of `torchvision.datasets`, named ``torchvision:NAME`` and read by torchvision.
 
 torchvision compares pickled files (CIFAR) and .mat files (SVHN) with its checksums before it reads
 them; the other sets here hold IDX files, plain binary files or no files at all.
@@ -45,7 +45,7 @@ def _check_name(dataset: str) -> str:
     name = dataset.removeprefix(TORCHVISION_PREFIX)
     if name not in TORCHVISION_SETS:
         raise DataMissing(
-            f"torchvision data sets that can be used are {', '.join(TORCHVISION_SETS)}; got {name!r}"
+            f"the data sets of torchvision are {', '.join(TORCHVISION_SETS)}; got {name!r}"
         )
     return name
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from vaebench.grid import choices
 from vaebench.grid.user_code import source_digest
-from vaebench.grid.values import Check, Flag, Name, Real, Sizes, Whole, shown
+from vaebench.grid.values import Check, Flag, Interval, Name, Real, Sizes, Whole, shown
 
 __all__ = [
     "AXES",
@@ -60,18 +60,22 @@ EVALUATION_SETTINGS = (
 )
 """Axes that say how a trained model is evaluated and that training does not depend on."""
 
-Value = bool | int | float | str | tuple[int, ...] | None
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | None
 """What an axis can hold."""
 
-# A data set that is no name of ours is a path: it ends in .npz or shows a separator. A control
-# character is in no path that anybody means.
-_PATH = r"(?=[^\x00-\x1f\x7f]+$)(?:.*\.npz|.*[/\\].*|[.~].*)"
+# A data set without a known name is a path if it has a file's ending or a separator, and no control
+# character.
+_PATH = r"torchvision:\w+|(?=[^\x00-\x1f\x7f]+$)(?:.*\.[A-Za-z]\w{1,6}|.*[/\\].*|[.~].*)"
 _FACTORY = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 _CUDA = r"cuda:(?:0|[1-9]\d{0,2})"
 _MANY = 10**9
 _DEFAULT_HIDDEN = {"conv": (32, 64), "tutorial": (1000, 500, 250)}
 
-_DATASET = Name(choices.DATASETS, _PATH, "the path of an .npz or of an image folder (./photos)")
+_DATASET = Name(
+    choices.DATASETS,
+    _PATH,
+    "torchvision:NAME, the path of an .npz, .csv or .parquet file or of an image folder (./photos)",
+)
 _ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
 _DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")
 
@@ -197,6 +201,27 @@ class Cell(BaseModel):
     test_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
         None, description="number of test images used, a fixed subset"
     )
+    kind: Annotated[str, BeforeValidator(Name(choices.KINDS))] = Field(
+        "auto", description="what the numbers of own data are"
+    )
+    layout: Annotated[str, BeforeValidator(Name(choices.LAYOUTS))] = Field(
+        "channels_last", description="order of the dimensions of own images in colour"
+    )
+    range: Annotated[tuple[float, ...], BeforeValidator(Interval())] = Field(
+        (), description="lowest and highest value of own images that are floats"
+    )
+    shape: Annotated[tuple[int, ...], BeforeValidator(Sizes(longest=3))] = Field(
+        (), description="height and width of own images that are stored as rows"
+    )
+    standardize: Annotated[bool, BeforeValidator(Flag())] = Field(
+        True, description="model own real-valued data by their standardised columns"
+    )
+    resize: Annotated[tuple[int, ...], BeforeValidator(Sizes(longest=2))] = Field(
+        (), description="height and width to which the images of a folder are resized"
+    )
+    crop: Annotated[bool, BeforeValidator(Flag())] = Field(
+        False, description="crop the centre of an image to the aspect ratio of resize"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -245,8 +270,8 @@ def default_hidden(architecture: object) -> Value:
 
 
 def is_own_data(dataset: str) -> bool:
-    """Whether a data set is a user's path and not one of the names in `DATASETS`."""
-    return dataset not in choices.DATASETS
+    """Whether a data set is a user's path, not a name of ours or of torchvision."""
+    return dataset not in choices.DATASETS and not dataset.startswith(choices.TORCHVISION_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -357,6 +382,16 @@ DEPENDENCES = (
         1,
         "a delta posterior has one point only",
     ),
+    *(
+        Dependence(
+            axis,
+            "dataset",
+            lambda value: value not in choices.DATASETS,
+            Cell.model_fields[axis].default,
+            "packaged data sets are read in one way only",
+        )
+        for axis in ("kind", "layout", "range", "shape", "standardize", "resize", "crop")
+    ),
 )
 """No axis that others depend on depends on one itself."""
 
@@ -415,6 +450,35 @@ RULES = (
         ),
         "real-valued data need a density on the real line: "
         + ", ".join(name for name, each in choices.LIKELIHOODS.items() if each.support == "real"),
+    ),
+    Rule(
+        ("likelihood", "kind"),
+        lambda likelihood, kind: (
+            (choices.LIKELIHOODS[likelihood].support == "counts") == (kind == "counts")
+            and (kind != "real" or choices.LIKELIHOODS[likelihood].support == "real")
+        ),
+        'kind = "counts" and a likelihood of counts need each other, kind = "real" needs a density '
+        "on the real line",
+    ),
+    Rule(
+        ("binarization", "kind"),
+        lambda binarization, kind: binarization == "none" or kind in ("auto", "images"),
+        "only images are binarised: set binarization to none",
+    ),
+    Rule(
+        ("dequantize", "kind"),
+        lambda dequantize, kind: not dequantize or kind in ("auto", "images"),
+        "only images are dequantised: set dequantize to false",
+    ),
+    Rule(
+        ("shape",),
+        lambda shape: len(shape) != 1,
+        "the shape of an image is [height, width] or [channels, height, width]",
+    ),
+    Rule(
+        ("resize", "crop"),
+        lambda resize, crop: len(resize) == 2 or (not resize and not crop),
+        "resize is [height, width], and crop needs it",
     ),
     Rule(
         ("binarization", "dataset"),

@@ -15,6 +15,8 @@ __all__ = [
     "DATASETS",
     "DEVICES",
     "INITIALIZATIONS",
+    "KINDS",
+    "LAYOUTS",
     "LIKELIHOODS",
     "OBJECTIVES",
     "POSTERIORS",
@@ -44,7 +46,8 @@ class LikelihoodChoice:
         name: the value of the axis ``likelihood``.
         summary: one line for ``vaebench list likelihoods``.
         kind: a density over pixel values or a probability mass.
-        support: where the family lives: {0, 1}, [0, 1], the real line, or the levels of the data.
+        support: where the family lives: {0, 1}, [0, 1], the real line, the levels of the data, or
+            the whole numbers from 0 upwards.
         implementation: ``module:class`` of the `vaebench.model.likelihoods.Likelihood`.
         log_peak: log-density at the mode with scale 1, in nats, where the family has a scale.
         has_mean_parameter: whether the family takes a ``pixel_clip``.
@@ -55,7 +58,7 @@ class LikelihoodChoice:
     name: str
     summary: str
     kind: Literal["density", "mass"]
-    support: Literal["binary", "unit", "real", "levels"]
+    support: Literal["binary", "unit", "real", "levels", "counts"]
     implementation: str
     log_peak: float | None = None
     has_mean_parameter: bool = False
@@ -231,6 +234,18 @@ SIGMA_KINDS = _registry(
     Choice("optimal", "the scale of highest likelihood given the residuals"),
     Choice("per_pixel", "a learned vector, one scale a pixel"),
     Choice("predicted", "the decoder's second output, one scale a pixel and image"),
+)
+
+KINDS = _registry(
+    Choice("auto", "real for float arrays N x D and for tables, else images"),
+    Choice("images", "grey levels, or floats with a declared range"),
+    Choice("real", "measurements in a unit of their own"),
+    Choice("counts", "whole numbers from 0 upwards"),
+)
+
+LAYOUTS = _registry(
+    Choice("channels_last", "N x H x W x C"),
+    Choice("channels_first", "N x C x H x W"),
 )
 
 POSTERIORS = _registry(

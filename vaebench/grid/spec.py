@@ -257,7 +257,7 @@ class _Reader:
         base = {}
         for axis, raw in self.known(table, "base."):
             path = f"base.{axis}"
-            if isinstance(raw, list) and axis != "hidden":
+            if isinstance(raw, list) and not isinstance(AXES[axis].default, tuple):
                 self.report(path, f"[base] takes one value; a list belongs under [axes]: {axis}")
                 base[axis] = _Given(path, {})
             else:

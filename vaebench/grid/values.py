@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Protocol, TypeGuard, cast, runtime_checkable
 
-__all__ = ["Check", "Flag", "Name", "Real", "Sizes", "Whole", "closest", "plain", "shown"]
+__all__ = [
+    "Check",
+    "Flag",
+    "Interval",
+    "Name",
+    "Real",
+    "Sizes",
+    "Whole",
+    "closest",
+    "plain",
+    "shown",
+]
 
 _SHOWN = 60
 # High enough that "gpu" does not suggest "cpu".
@@ -203,6 +214,26 @@ class Sizes:
             if not _is_whole(size) or not 1 <= size <= self.high:
                 raise _refusal(self.text, value)
         return cast(tuple[int, ...], sizes)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A list of a lowest and a highest number, or an empty list."""
+
+    text: str = "a list of the lowest and the highest value, like [0, 1]; left out: none"
+
+    def __call__(self, value: object) -> tuple[float, ...]:
+        """Return the two numbers as a tuple; raise ValueError for anything else."""
+        value = plain(value)
+        if not isinstance(value, (list, tuple)) or len(value) not in (0, 2):
+            raise _refusal(self.text, value)
+        numbers = tuple(plain(each) for each in value)
+        if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
+            raise _refusal(self.text, value)
+        ends = tuple(float(each) for each in cast(tuple[float, ...], numbers))
+        if ends and not (ends[0] < ends[1] and all(map(math.isfinite, ends))):
+            raise _refusal(self.text, value)
+        return ends
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaebench.data.own_data import Reading
 from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
 from vaebench.data.sources import ImageData, Split, load
 from vaebench.evaluation.evaluate import Evaluation, evaluate
@@ -52,9 +53,12 @@ class _Prepared:
 
 @lru_cache(maxsize=2)
 def _loaded(
-    dataset: str, data_dir: Path | None, sizes: tuple[int | None, int, int | None], channels: int
+    dataset: str,
+    data_dir: Path | None,
+    sizes: tuple[int | None, int, int | None],
+    reading: Reading,
 ) -> ImageData:
-    return load(dataset, data_dir, *sizes, channels=channels)
+    return load(dataset, data_dir, *sizes, reading=reading)
 
 
 @lru_cache(maxsize=2)
@@ -62,12 +66,12 @@ def _prepared(
     dataset: str,
     data_dir: Path | None,
     sizes: tuple[int | None, int, int | None],
-    channels: int,
+    reading: Reading,
     binarization: str,
     dequantize: bool,
     device: str,
 ) -> _Prepared:
-    data = _loaded(dataset, data_dir, sizes, channels)
+    data = _loaded(dataset, data_dir, sizes, reading)
     levels = data.levels
     pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
     train_split = _split(data.train, levels, binarization, dequantize)
@@ -93,7 +97,7 @@ def _prepared_for(cell: Cell, data_dir: Path | None) -> _Prepared:
         cell.dataset,
         data_dir,
         sizes,
-        cell.channels,
+        Reading.of(cell),
         cell.binarization,
         cell.dequantize,
         cell.device,

@@ -8,8 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
+from vaebench.data.own_data import Reading
 from vaebench.errors import GridError, Problem
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id, program_key
 from vaebench.grid.choices import DATASETS, LIKELIHOODS
@@ -90,6 +92,7 @@ def make_plan(
     devices: Iterable[str] = ("cpu",),
     *,
     retry_failed: bool = False,
+    data_dir: Path | None = None,
 ) -> Plan:
     """Match the cells of a grid with the states of a store's records, by identity.
 
@@ -99,14 +102,17 @@ def make_plan(
         DataMissing, DataInvalid: a data set of the user's own can't be had.
         GridError: a cell asks for more images than there are, or for a network that isn't there.
     """
-    known: dict[tuple[str, int], SetFacts] = {}
+    known: dict[_Source, SetFacts] = {}
     cells: dict[str, Planned] = {}
     todo, finished, left_alone, repeated = [], {}, {}, 0
     for cell in expanded(grid.cells, devices):
-        source = (cell.dataset, cell.channels)
+        source = _source(cell)
         if source not in known:
-            known[source] = facts_of(cell.dataset, channels=cell.channels)
+            known[source] = facts_of(*source, data_dir)
         facts = known[source]
+        if facts.levels == 2:
+            # Binarising images of two levels changes nothing, so these cells are one.
+            cell = cell.model_copy(update={"binarization": "none"})
         name = cell_id(cell, facts.checksum)
         # `available` may stand for a device that is named too, and two paths for the same data.
         if name in cells:
@@ -125,11 +131,19 @@ def make_plan(
     return Plan(tuple(cells.values()), tuple(todo), finished, left_alone, repeated)
 
 
-def _require_room(todo: Sequence[Planned], known: Mapping[tuple[str, int], SetFacts]) -> None:
+_Source = tuple[str, Reading | None]
+
+
+def _source(cell: Cell) -> _Source:
+    """Return what the content of a cell's data depends on."""
+    return cell.dataset, None if cell.dataset in DATASETS else Reading.of(cell)
+
+
+def _require_room(todo: Sequence[Planned], known: Mapping[_Source, SetFacts]) -> None:
     """Refuse sizes that a data set has not, and networks that nobody can find, all at once."""
     problems: dict[Problem, None] = {}
     for cell in (planned.cell for planned in todo):
-        facts = known[cell.dataset, cell.channels]
+        facts = known[_source(cell)]
         problems |= dict.fromkeys(_problems(cell, facts))
     for name in dict.fromkeys(planned.cell.architecture for planned in todo):
         lack = lack_of_function(name) if ":" in name else None
@@ -145,6 +159,28 @@ def _rest(cell: Cell, facts: SetFacts) -> int:
 
 
 def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
+    yield from _size_problems(cell, facts)
+    support = LIKELIHOODS[cell.likelihood].support
+    if facts.kind == "counts" and support != "counts":
+        yield Problem("likelihood", f"{cell.dataset} holds counts; choose a likelihood of counts")
+    if facts.kind == "real" and support != "real":
+        families = ", ".join(name for name, each in LIKELIHOODS.items() if each.support == "real")
+        needed = f"{cell.dataset} holds real values, which need a density on the real line"
+        yield Problem("likelihood", f"{needed}: {families}; got {cell.likelihood}")
+    if facts.kind != "images" and (cell.dequantize or cell.binarization != "none"):
+        axis = "dequantize" if cell.dequantize else "binarization"
+        yield Problem(axis, f"{cell.dataset} holds no images; leave {axis} at its default")
+    height, width = facts.shape[1:]
+    most = int(math.log2(min(height, width)))
+    if cell.architecture == "conv" and len(cell.hidden) > most:
+        yield Problem(
+            "hidden",
+            f"{len(cell.hidden)} convolutions halve a {height}x{width} image to nothing: give at "
+            f"most {most} channels" + ("" if most else ", or use another architecture"),
+        )
+
+
+def _size_problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
     rest = _rest(cell, facts)
     if (cell.train_size or 1) > rest:
         wanted = f"train_size and valid_size ask for more than the {facts.train_images:,} images"

@@ -127,7 +127,7 @@ def run_grid(
         devices = devices_of(grid, machines)
         if not store.root.exists():
             # Data that can't be had are told before a folder is made.
-            _require_data(make_plan(grid, {}, devices), data_dir)
+            _require_data(make_plan(grid, {}, devices, data_dir=data_dir), data_dir)
         with store.writing(wait=wait):
             found = surveyed(store, keep_weights)
             aside = store.set_aside(found.damages)
@@ -137,7 +137,7 @@ def run_grid(
             if evaluate_again:
                 kept_out = ("newer", "unreadable")
                 known = {name: state for name, state in known.items() if state in kept_out}
-            plan = make_plan(grid, known, devices, retry_failed=retry_failed)
+            plan = make_plan(grid, known, devices, retry_failed=retry_failed, data_dir=data_dir)
             _require_data(plan, data_dir)
             todo = {planned.cell_id for planned in plan.todo}
             for damage in found.damages:
