@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
-from vaebench.cli.listing import lines_of
+from vaebench.cli.listing import list_
 from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
 from vaebench.grid.spec import Grid
 from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
@@ -64,7 +65,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_listed_and_validated() -> None:
-    (line,) = (line for line in lines_of("likelihoods") if line.startswith("sech"))
+    listed = CliRunner().invoke(list_, ["likelihoods"]).output
+    (line,) = (line for line in listed.splitlines() if line.startswith("sech"))
     assert "density, has a sigma" in line
     grid = Grid.from_dict(
         {"name": "g", "axes": {"likelihood": ["sech", "bernoulli"], "sigma": [0.1, 0.2]}}
