@@ -1,5 +1,8 @@
 """Figures show the numbers they are given, with units, and only what may be compared."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,7 +89,7 @@ def test_what_the_records_lack_is_not_drawn(frame: pd.DataFrame) -> None:
     )
     assert figures.loss_curves(groups(frame, "elbo"), {}) is None
     assert figures.kl_per_dimension(groups(frame, "elbo"), {}) is None
-    assert pictures.reconstructions(frame, lambda _: {}) is None
+    assert pictures.image_figure(pictures.KINDS["samples"], frame, lambda _: {}) is None
 
 
 def test_an_open_marker_says_that_a_seed_is_missing() -> None:
@@ -362,22 +365,17 @@ def test_an_image_grid_holds_the_images_themselves() -> None:
     assert (pictures.mosaic(colour) == sheet).all()
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        pictures.reconstructions,
-        pictures.prior_samples,
-        pictures.interpolations,
-        pictures.traversals,
-        pictures.tsne_maps,
-    ],
-)
+@pytest.mark.parametrize("name", list(pictures.KINDS))
 def test_pictures_name_their_latent_sizes(
-    frame: pd.DataFrame, made: list[CellRecord], draw: object
+    frame: pd.DataFrame, made: list[CellRecord], name: str
 ) -> None:
     kept = {each.cell_id: arrays(each.cell) for each in made}
-    assert callable(draw)
-    figure = draw(frame, kept.__getitem__)
+    figure = (
+        pictures.tsne_maps(frame, kept.__getitem__)
+        if name == "tsne"
+        else pictures.image_figure(pictures.KINDS[name], frame, kept.__getitem__)
+    )
+    assert figure is not None
     words = " ".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")))
     assert all(f"z {size}" in words for size in (2, 4, 16))
 
@@ -387,12 +385,47 @@ def test_designs_of_one_latent_size_stand_side_by_side() -> None:
     records = [record(cell) for cell in cells(designs, sizes=[8])]
     kept = {each.cell_id: arrays(each.cell) for each in records}
     frame = frame_of(records)
-    (block,) = pictures.blocks(frame, kept.__getitem__, "tsne", designs=2, sizes=5, alone=9)
+    kind = pictures.Kind("tsne", designs=2, sizes=5, alone=9)
+    (block,) = pictures.blocks(frame, kept.__getitem__, kind)
     assert block.label == "z 8"
     assert block.names == ("σ 0.1", "σ 0.3", "σ optimal")
-    (few,) = pictures.blocks(frame, kept.__getitem__, "tsne", designs=2, sizes=5, alone=2)
-    assert few.names == ("σ 0.1", "σ optimal")
+    best = frame.groupby("sigma")["elbo"].mean().idxmax()
+    (few,) = pictures.blocks(frame, kept.__getitem__, replace(kind, alone=2))
+    assert f"σ {best}" in few.names
+    assert len(few.names) == 2
     assert figures.kl_by_design(frame, {c: of["kl_per_dimension"] for c, of in kept.items()})
+
+
+def test_the_best_design_of_each_likelihood_is_among_the_images() -> None:
+    """Evenly spread sizes and designs alone could leave out the ones that matter most."""
+    sweep = {"likelihood": "bernoulli", "binarization": "static"}
+    designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 13)]
+    records = [record(c) for c in cells([sweep], sizes=[1, 2, 4, 8, 16, 32, 64], seeds=1)]
+    records += [record(cell) for cell in cells(designs, sizes=[8], seeds=1)]
+    frame = frame_of(records)
+    kept = {each.cell_id: arrays(each.cell) for each in records}
+    kind = pictures.Kind("tsne", designs=1, sizes=3, alone=3)
+    for best_size, best_sigma in ((8, 0.04), (2, 0.11)):
+        best = (frame["latent_dim"] == best_size) & (frame["likelihood"] == "bernoulli")
+        best |= frame["sigma"] == best_sigma
+        first, second = pictures.blocks(frame.assign(elbo=best * 1.0), kept.__getitem__, kind)
+        assert f"z {best_size}" in first.names
+        assert len(first.names) == 3
+        assert f"gaussian, σ {best_sigma}" in second.names or f"σ {best_sigma}" in second.names
+        assert len(second.names) == 3
+
+
+def test_gaps_between_panels_are_equal(frame: pd.DataFrame, made: list[CellRecord]) -> None:
+    kept = {each.cell_id: arrays(each.cell) for each in made}
+    figure = pictures.image_figure(pictures.KINDS["samples"], frame, kept.__getitem__)
+    assert figure is not None
+    boxes = [axes.get_position() for axes in figure.get_axes()]
+    rows = {round(box.y0, 6) for box in boxes}
+    assert len(rows) == 2
+    for row in rows:
+        own = sorted((box for box in boxes if round(box.y0, 6) == row), key=lambda box: box.x0)
+        gaps = [right.x0 - left.x1 for left, right in itertools.pairwise(own)]
+        assert gaps == pytest.approx([gaps[0]] * len(gaps))
 
 
 def test_maps_show_accuracy_and_trust_over_each(

@@ -1,9 +1,11 @@
 """The report as a whole: a pure function of the records, self-contained, safe, never half-made."""
 
+import base64
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,7 +74,8 @@ def page(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_from_data_is_markup(page: Path) -> None:
     nodes = parsed(page)
-    assert "script" not in {tag for tag, _ in nodes.found}
+    scripts = [attrs.get("type") for tag, attrs in nodes.found if tag == "script"]
+    assert scripts == ["application/json", None, None, None, None]
     attributes = [(name, value) for _, attrs in nodes.found for name, value in attrs.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert not [
@@ -103,7 +106,22 @@ def test_the_policy_allows_its_own_style_only(page: Path) -> None:
     ]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy
-    assert " style=" not in page.read_text(encoding="utf-8")
+    assert "http" not in policy
+    text = page.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    hashes = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    allowed = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes]
+    assert f"script-src {' '.join(allowed)};" in policy
+
+
+def test_the_data_of_the_charts_cannot_end_their_script(page: Path) -> None:
+    """A name of evil intent is data for the scripts, never markup."""
+    text = page.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert "<" not in data
+    charts = json.loads(data)["charts"]
+    assert all(chart["rows"] for chart in charts.values())
+    assert {"elbo", "elbo_low"} <= set(next(iter(charts.values()))["rows"][0])
 
 
 def test_losses_and_damage_are_told(page: Path, store: Path) -> None:

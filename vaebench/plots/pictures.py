@@ -1,8 +1,8 @@
 """Figures of images and of codes: t-SNE maps, reconstructions, samples, interpolations.
 
-Each takes rows of one data set and the arrays that their records keep. Where there are more designs
-or latent sizes than fit on a page, those designs that cover most latent sizes are shown, of equals
-and of sizes those that are evenly spread; the seed shown is the lowest that was finished.
+Each takes rows of one data set and the arrays that their records keep. If there are more designs or
+latent sizes than fit on a page, the best one of each likelihood is shown, then those designs that
+cover the most latent sizes, evenly spread. The seed shown is the lowest one that finished.
 """
 
 import textwrap
@@ -21,83 +21,158 @@ from numpy.typing import NDArray
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
 from vaebench.plots.figures import evenly, headed, split, widest
-from vaebench.plots.palette import colours
 from vaebench.plots.style import INK, WIDTH
 
-__all__ = ["interpolations", "prior_samples", "reconstructions", "traversals", "tsne_maps"]
+__all__ = [
+    "KINDS",
+    "Block",
+    "Kind",
+    "Shown",
+    "blocks",
+    "image_figure",
+    "label_colours",
+    "mosaic",
+    "strips",
+    "tsne_maps",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 ReadArrays = Callable[[str], Arrays]
 Image = NDArray[np.uint8]
 
-_SHOWN: Final = ("cell_id", "knn_accuracy", "tsne_trustworthiness")
-_LABEL_SIZE: Final = 8.0
-_GAP: Final = 1
-_PAPER: Final = 255
+
+@dataclass(frozen=True)
+class Kind:
+    """Which array of a record a figure shows, and of how many cells.
+
+    Attributes:
+        array: the name of the array.
+        designs: at most so many designs with several latent sizes.
+        sizes: at most so many latent sizes of each of them.
+        alone: at most so many designs with one latent size.
+        strips: each cell is a strip of images with a label to its left, else a square panel.
+    """
+
+    array: str
+    designs: int
+    sizes: int
+    alone: int
+    strips: bool = False
+
+    def images(self, arrays: Arrays) -> NDArray[np.uint8]:
+        """The images of a cell in rows and columns, (rows, columns, H, W[, 3])."""
+        kept = arrays[self.array]
+        if self.array == "reconstructions":
+            return kept[np.newaxis]
+        if self.array == "prior_samples":
+            side = int(np.sqrt(len(kept)))
+            return kept[: side * side].reshape(side, side, *kept.shape[1:])
+        return kept[:2] if self.array == "interpolations" else kept
+
+
+KINDS: Final = {
+    "reconstructions": Kind("reconstructions", designs=6, sizes=6, alone=10, strips=True),
+    "samples": Kind("prior_samples", designs=4, sizes=5, alone=10),
+    "interpolations": Kind("interpolations", designs=4, sizes=5, alone=5, strips=True),
+    "traversals": Kind("traversal", designs=2, sizes=4, alone=4),
+    "tsne": Kind("tsne", designs=3, sizes=5, alone=5),
+}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One cell that is shown: its latent size, what is said over its map, and its arrays."""
+    """One cell that is shown: its latent size, its accuracy and trust, and its arrays."""
 
     size: int
     knn_accuracy: float
     tsne_trustworthiness: float
     arrays: Arrays
 
+    @property
+    def note(self) -> str:
+        """What is said over its map."""
+        shares = {"kNN": self.knn_accuracy, "trust": self.tsne_trustworthiness}
+        if "tsne_labels" not in self.arrays:
+            del shares["kNN"]
+        texts = (
+            f"{name} {share:.2f}" if np.isfinite(share) else f"{name} n/a"
+            for name, share in shares.items()
+        )
+        return ", ".join(texts)
+
 
 @dataclass(frozen=True)
 class Block:
-    """Cells that stand together: the latent sizes of one design, or designs of one size each."""
+    """Cells that are shown together: the sizes of one design, or designs of one size each."""
 
     label: str
     names: tuple[str, ...]
     cells: tuple[Shown, ...]
 
 
-def _cells(rows: pd.DataFrame, arrays: ReadArrays, needs: str, sizes: int) -> tuple[Shown, ...]:
-    found = []
-    for size, same in split(rows, ["latent_dim"]):
-        for cell, accuracy, trust in same.sort_values("seed")[list(_SHOWN)].to_numpy().tolist():
-            kept = arrays(str(cell))
-            if needs in kept:
-                found.append(Shown(int(size[0]), accuracy, trust, kept))
+def _spread(count: int, most: int, wanted: Sequence[int]) -> list[int]:
+    """At most `most` places of `count`, evenly spread, with the wanted ones among them."""
+    kept = evenly(count, most)
+    for place in dict.fromkeys(wanted):
+        others = [each for each in kept if each not in wanted]
+        if place not in kept and others:
+            kept[kept.index(min(others, key=lambda each: abs(each - place)))] = place
+    return sorted(kept)
+
+
+def _best(parts: Sequence[pd.DataFrame]) -> list[int]:
+    """The places of the parts with the highest mean ELBO, one per likelihood and kind of score."""
+    best: dict[tuple[Any, ...], tuple[float, int]] = {}
+    for place, rows in enumerate(parts):
+        first = rows.iloc[0]
+        key = (first["likelihood"], first["data_support"], first["comparable"])
+        score = float(rows["elbo"].mean())
+        if np.isfinite(score) and (key not in best or score > best[key][0]):
+            best[key] = (score, place)
+    return [place for _, place in best.values()]
+
+
+def _cells(rows: pd.DataFrame, arrays: ReadArrays, kind: Kind, sizes: int) -> tuple[Shown, ...]:
+    found: list[Shown] = []
+    scores = []
+    for (size,), same in split(rows, ["latent_dim"]):
+        for row in same.sort_values("seed").to_dict("records"):
+            kept = arrays(row["cell_id"])
+            if kind.array in kept:
+                shares = row["knn_accuracy"], row["tsne_trustworthiness"]
+                found.append(Shown(int(size), *shares, kept))
+                scores.append(same["elbo"].mean())
                 break
-    return tuple(found[i] for i in evenly(len(found), sizes))
+    best = [int(np.nanargmax(scores))] if np.isfinite(scores).any() else []
+    return tuple(found[i] for i in _spread(len(found), sizes, best))
 
 
-def blocks(
-    frame: pd.DataFrame, arrays: ReadArrays, needs: str, designs: int, sizes: int, alone: int
-) -> list[Block]:
-    """The cells to show, those that have the array `needs`.
+def blocks(frame: pd.DataFrame, arrays: ReadArrays, kind: Kind) -> list[Block]:
+    """The cells to show, of those whose records have the array.
 
     Args:
         frame: rows of one data set.
         arrays: reads the arrays of a cell.
-        needs: the name of the array that is shown.
-        designs: blocks at most of designs with several latent sizes.
-        sizes: latent sizes at most in such a block, evenly spread.
-        alone: designs at most of one latent size each; those of one data support make a block.
+        kind: what is shown. Designs with one latent size form a block for each data support.
     """
-    done = frame.loc[frame["status"] == "done", [*AXIS_COLUMNS, "data_support", *_SHOWN]]
+    columns = ["data_support", "comparable", "elbo", "knn_accuracy", "tsne_trustworthiness"]
+    done = frame.loc[frame["status"] == "done", ["cell_id", *AXIS_COLUMNS, *columns]]
     axes_names = varying(done, without=["latent_dim"])
     parts = split(done, axes_names) if len(done) else []
-    sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], designs)
-    made = []
+    sweeps = widest([each for each in parts if each[1]["latent_dim"].nunique() > 1], kind.designs)
     labels = drawable_names(design_labels(axes_names, [key for key, _ in sweeps]), 44)
+    made = []
     for label, (_, rows) in zip(labels, sweeps, strict=True):
-        cells = _cells(rows, arrays, needs, sizes)
-        names = tuple(f"z {cell.size:,}" for cell in cells)
-        made.append(Block(label, names, cells))
+        cells = _cells(rows, arrays, kind, kind.sizes)
+        made.append(Block(label, tuple(f"z {cell.size:,}" for cell in cells), cells))
     single = [rows for _, rows in parts if rows["latent_dim"].nunique() == 1]
-    kept = [single[i] for i in evenly(len(single), alone)]
-    beside = [key for key, _ in sweeps]
-    made += _alone(kept, axes_names, beside, arrays, needs)
+    kept = [single[i] for i in _spread(len(single), kind.alone, _best(single))]
+    made += _alone(kept, axes_names, [key for key, _ in sweeps], arrays, kind)
     return [block for block in made if block.cells]
 
 
 def _wrapped(label: str) -> str:
-    """A name in lines that end between its parts, so that a number stays beside its word."""
+    """A name in lines that end between its parts, so that a number stays with its word."""
     parts = label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
     lines = textwrap.fill(parts, 28, break_long_words=False)
     return lines.replace("\N{NO-BREAK SPACE}", " ")
@@ -106,11 +181,11 @@ def _wrapped(label: str) -> str:
 def _alone(
     single: Sequence[pd.DataFrame],
     axes_names: Sequence[str],
-    beside: Sequence[tuple[Any, ...]],
+    others: Sequence[tuple[Any, ...]],
     arrays: ReadArrays,
-    needs: str,
+    kind: Kind,
 ) -> list[Block]:
-    """Blocks of designs of one latent size, named so that one is told from those `beside`."""
+    """Blocks of designs with one latent size; a lone design is named as among the `others`."""
     if not single:
         return []
     made = []
@@ -118,265 +193,184 @@ def _alone(
         own = varying(rows)
         designs = split(rows, own or axes_names)
         keys = [key for key, _ in designs]
-        # One by itself is named as among the others on the page.
         labels = (
-            design_labels(own, keys) if own else design_labels(axes_names, [*beside, *keys])[-1:]
+            design_labels(own, keys) if own else design_labels(axes_names, [*others, *keys])[-1:]
         )
         named = [
             (_wrapped(label), cell)
             for label, (_, same) in zip(drawable_names(labels, 70), designs, strict=True)
-            for cell in _cells(same, arrays, needs, 1)
+            for cell in _cells(same, arrays, kind, 1)
         ]
         sizes = {cell.size for _, cell in named}
         label = f"z {min(sizes):,}" if len(sizes) == 1 else "one latent size each"
-        names = tuple(name for name, _ in named)
-        made.append(Block(label, names, tuple(cell for _, cell in named)))
+        made.append(
+            Block(label, tuple(name for name, _ in named), tuple(cell for _, cell in named))
+        )
     return made
 
 
 def mosaic(images: NDArray[Any]) -> Image:
     """Images (rows, columns, H, W[, 3]) side by side with a gap of one pixel, as (h, w, 3)."""
     rgb = images if images.ndim == 5 else np.repeat(images[..., None], 3, axis=-1)
-    rows, columns, height, width, _ = rgb.shape
-    step_y, step_x = height + _GAP, width + _GAP
-    sheet = np.full((rows * step_y - _GAP, columns * step_x - _GAP, 3), _PAPER, dtype=np.uint8)
-    for r in range(rows):
-        for c in range(columns):
-            sheet[r * step_y : r * step_y + height, c * step_x : c * step_x + width] = rgb[r, c]
-    return sheet
+    # A white pixel below and to the right of each image, without those at the edge.
+    padded = np.pad(rgb, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
+    rows, columns, height, width, _ = padded.shape
+    sheet = padded.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    return sheet[:-1, :-1].astype(np.uint8)
+
+
+def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches from the upper left corner."""
+    wide, tall = figure.get_size_inches()
+    place = (left / wide, 1 - (top + height) / tall, width / wide, height / tall)
+    axes: Axes = figure.add_axes(place)
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    return axes
 
 
 def _show(axes: Axes, sheet: Image) -> None:
-    # "none" embeds the pixels themselves in SVG and PDF; other filters would blow them up.
-    axes.imshow(sheet, interpolation="none")
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[])
+    # "none" embeds the pixels themselves in SVG and PDF; other filters would enlarge them.
+    axes.imshow(sheet, interpolation="none", aspect="auto")
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A mosaic with a label for every few of its rows, (h, w, 3)."""
-
-    title: str
-    image: Image
-    labels: tuple[str, ...]
-    step: float
-
-    @property
-    def ratio(self) -> float:
-        """Height over width."""
-        return float(self.image.shape[0] / self.image.shape[1])
-
-    @property
-    def margin(self) -> float:
-        """About the width of the labels in inches."""
-        return 0.3 + 0.075 * max(len(line) for text in self.labels for line in text.split("\n"))
+_TITLE: Final = 0.42
+"""Inches of a figure's title, and of the name of a block."""
+_GAP: Final = 0.16
 
 
-_LINE: Final = 1.25
-"""Height of a line of text over the size of its letters."""
-
-
-def _draw_sheet(axes: Axes, sheet: Sheet, inches: float) -> None:
-    """Draw it ``inches`` wide or so, the labels no larger than their rows have room for."""
-    _show(axes, sheet.image)
-    lines = max(label.count("\n") + 1 for label in sheet.labels)
-    room = inches * sheet.step / sheet.image.shape[1]
-    axes.tick_params(axis="y", labelsize=min(_LABEL_SIZE, 72 * room / (_LINE * lines)))
-    places = [sheet.step * (i + 0.5) - 1 for i in range(len(sheet.labels))]
-    axes.set_yticks(places, sheet.labels)
-    axes.tick_params(axis="y", length=0, colors=INK)
-    axes.set_title(sheet.title)
-    axes.set_anchor("NW")
-
-
-def _sheets(shown: Sequence[Sheet], title: str) -> Figure | None:
-    """Mosaics two abreast, the tall ones first."""
+def image_figure(
+    kind: Kind, frame: pd.DataFrame, arrays: ReadArrays, title: str = ""
+) -> Figure | None:
+    """Images that the records keep, one strip or panel per latent size or design."""
+    shown = blocks(frame, arrays, kind)
     if not shown:
         return None
-    sheets = sorted(shown, key=lambda sheet: -sheet.ratio)
-    columns = min(2, len(sheets))
-    width = (WIDTH if columns == 2 else 0.62 * WIDTH) / columns
-    rows = [sheets[i : i + columns] for i in range(0, len(sheets), columns)]
-    # The layout makes all images equally wide, whatever room their labels take.
-    margins = [max(one.margin for one in sheets[i::columns]) for i in range(columns)]
-    wide = width - sum(margins) / columns
-    heights = [0.45 + max(wide * one.ratio for one in row) for row in rows]
-    figure = Figure(figsize=(width * columns, 0.35 + sum(heights)), layout="constrained")
-    grid = {"height_ratios": heights}
-    panels = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=grid).ravel()
-    for axes, sheet in zip(panels, sheets, strict=False):
-        _draw_sheet(axes, sheet, wide)
-    for axes in panels[len(sheets) :]:
-        axes.remove()
+    if kind.strips:
+        return _strips(shown, kind, title)
+
+    def draw(axes: Axes, cell: Shown) -> None:
+        _show(axes, mosaic(kind.images(cell.arrays)))
+
+    return _panels(shown, draw, title, most=4 if kind.array == "traversal" else 5)
+
+
+def strips(block: Block, kind: Kind) -> list[tuple[str, Image]]:
+    """The strips of a block with their names; above reconstructions the data themselves."""
+    found = [
+        (name, kind.images(cell.arrays))
+        for name, cell in zip(block.names, block.cells, strict=True)
+    ]
+    if kind.array == "reconstructions" and "originals" in block.cells[0].arrays:
+        found.insert(0, ("data", block.cells[0].arrays["originals"][np.newaxis]))
+    count = min(images.shape[1] for _, images in found)
+    return [(name, mosaic(images[:, :count])) for name, images in found]
+
+
+def _strips(shown: Sequence[Block], kind: Kind, title: str) -> Figure:
+    """Strips of images in two columns of blocks, each with its name to the left."""
+    columns = min(2, len(shown))
+    made = [strips(block, kind) for block in shown]
+    longest = max(len(line) for of in made for name, _ in of for line in name.split("\n"))
+    margin = 0.15 + 0.062 * longest
+    wide = WIDTH / 2 - margin - _GAP
+    tall = [[wide * sheet.shape[0] / sheet.shape[1] + 0.04 for _, sheet in of] for of in made]
+    heights = [
+        max(sum(each) for each in tall[i : i + columns]) + _TITLE
+        for i in range(0, len(made), columns)
+    ]
+    figure = Figure(figsize=(columns * WIDTH / 2, _TITLE + sum(heights)))
+    for place, (block, of) in enumerate(zip(shown, made, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = column * WIDTH / 2 + margin, _TITLE + sum(heights[:row])
+        _write(figure, left, top, block.label)
+        top += 0.24
+        for (name, sheet), height in zip(of, tall[place], strict=True):
+            axes = _panel(figure, left, top, wide, height - 0.04)
+            _show(axes, sheet)
+            lines = name.count("\n") + 1
+            size = min(8.0, 58 * height / lines)
+            axes.text(
+                -0.01, 0.5, name, transform=axes.transAxes, ha="right", va="center", size=size
+            )
+            top += height
     headed(figure, title)
     return figure
 
 
-def _reconstruction_sheet(block: Block) -> Sheet:
-    first = block.cells[0].arrays
-    rows = [first["originals"]] if "originals" in first else []
-    labels = ["data"] * len(rows) + list(block.names)
-    rows += [cell.arrays["reconstructions"] for cell in block.cells]
-    count = min(map(len, rows))
-    image = mosaic(np.stack([row[:count] for row in rows]))
-    return Sheet(block.label, image, tuple(labels), rows[0].shape[1] + _GAP)
+def _write(figure: Figure, left: float, top: float, text: str) -> None:
+    wide, tall = figure.get_size_inches()
+    figure.text(left / wide, 1 - (top + 0.06) / tall, text, va="top", size=9.5, weight="bold")
 
 
-def reconstructions(
-    frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 6
-) -> Figure | None:
-    """Test images and their reconstructions, a row a latent size, a block a design."""
-    shown = blocks(frame, arrays, "reconstructions", designs, sizes=6, alone=10)
-    return _sheets([_reconstruction_sheet(block) for block in shown], title)
+Draw = Callable[[Axes, Shown], None]
 
 
-def _interpolation_sheet(block: Block) -> Sheet:
-    kept = [cell.arrays["interpolations"][:2] for cell in block.cells]
-    step = len(kept[0]) * (kept[0].shape[2] + _GAP)
-    return Sheet(block.label, mosaic(np.concatenate(kept)), block.names, step)
-
-
-def interpolations(
-    frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 4
-) -> Figure | None:
-    """Straight lines between two codes, decoded: two pairs of images a latent size."""
-    shown = blocks(frame, arrays, "interpolations", designs, sizes=5, alone=5)
-    return _sheets([_interpolation_sheet(block) for block in shown], title)
-
-
-Draw = Callable[[Axes, Shown, str], None]
-
-
-def _rows(shown: Sequence[Block], most: int) -> list[Block]:
-    """Blocks of at most `most` cells; a design with few of the sizes is left out."""
-    widest_block = min(most, max(len(block.cells) for block in shown))
-    kept = [block for block in shown if 2 * min(len(block.cells), most) >= widest_block]
-    return [
-        Block(
-            block.label if start == 0 else "",
-            block.names[start : start + most],
-            block.cells[start : start + most],
-        )
-        for block in kept
+def _panels(
+    shown: Sequence[Block],
+    draw: Draw,
+    title: str,
+    most: int = 5,
+    below: float = 0.0,
+    noted: bool = False,
+) -> Figure:
+    """Square panels with equal gaps, at most `most` per row; `below` inches stay free."""
+    rows = [
+        (block.label if start == 0 else "", block.names[start : start + most], cells)
+        for block in shown
         for start in range(0, len(block.cells), most)
+        for cells in (block.cells[start : start + most],)
     ]
-
-
-def _table(
-    shown: Sequence[Block], draw: Draw, title: str, most: int = 5, extra: float = 0.0
-) -> Figure | None:
-    """A grid of square panels, a block a row or several rows of at most `most`."""
-    if not shown:
-        return None
-    blocks_shown = _rows(shown, most)
-    columns = max(len(block.cells) for block in blocks_shown)
-    side = min(WIDTH / columns, 2.4)
-    lines = [max(name.count("\n") for name in block.names) for block in blocks_shown]
-    heights = [side + 0.45 + 0.15 * more for more in lines]
-    size = (max(side * columns, 4.0), 0.5 + sum(heights) + extra)
-    figure = Figure(figsize=size, layout="constrained")
-    rows = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
-    for row, block in zip(rows, blocks_shown, strict=True):
-        if block.label:
-            row.suptitle(block.label, x=0.01, ha="left", fontsize=9.5)
-        panels = row.subplots(1, columns, squeeze=False)[0]
-        for axes, cell, name in zip(panels, block.cells, block.names, strict=False):
-            draw(axes, cell, name)
-        for axes in panels[len(block.cells) :]:
-            axes.remove()
+    columns = max(len(cells) for _, _, cells in rows)
+    side = min((WIDTH - _GAP * (columns + 1)) / columns, 2.4)
+    heads = [0.19 + 0.14 * (max(n.count("\n") for n in names) + noted) for _, names, _ in rows]
+    names_of_blocks = [0.26 if label else 0.0 for label, _, _ in rows]
+    inches = _TITLE + sum(heads) + sum(names_of_blocks) + len(rows) * (side + _GAP) + below
+    figure = Figure(figsize=(max(4.0, columns * (side + _GAP) + _GAP), inches))
+    top = _TITLE
+    for (label, names, cells), head, room in zip(rows, heads, names_of_blocks, strict=True):
+        _write(figure, _GAP, top, label)
+        top += room + head
+        for place, (name, cell) in enumerate(zip(names, cells, strict=True)):
+            axes = _panel(figure, _GAP + place * (side + _GAP), top, side, side)
+            draw(axes, cell)
+            text = f"{name}\n{cell.note}".lstrip() if noted else name
+            axes.set_title(text, fontweight="normal", loc="center", fontsize=8, y=1.0, pad=3)
+        top += side + _GAP
     headed(figure, title)
     return figure
 
 
-def _name_panel(axes: Axes, name: str) -> None:
-    axes.set_title(name, fontweight="normal", loc="center", fontsize=8)
+def label_colours(shown: Sequence[Block]) -> dict[int, tuple[float, float, float]]:
+    """A colour for each label of some blocks; not those of designs, which mean something else."""
+    kept = [c.arrays["tsne_labels"] for b in shown for c in b.cells if "tsne_labels" in c.arrays]
+    labels = ordered(int(label) for label in np.unique(np.concatenate(kept))) if kept else []
+    palette = sns.color_palette("husl", len(labels))
+    return dict(zip(map(int, labels), palette, strict=True))  # type: ignore[arg-type]
 
 
-def _sample_sheet(axes: Axes, cell: Shown, name: str) -> None:
-    images = cell.arrays["prior_samples"]
-    side = int(np.sqrt(len(images)))
-    _show(axes, mosaic(images[: side * side].reshape(side, side, *images.shape[1:])))
-    _name_panel(axes, name)
+def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figure | None:
+    """t-SNE of the codes, coloured by label; kNN accuracy and trustworthiness above each map."""
+    shown = blocks(frame, arrays, KINDS["tsne"])
+    if not shown:
+        return None
+    colours = label_colours(shown)
 
+    def draw(axes: Axes, cell: Shown) -> None:
+        points, labels = cell.arrays["tsne"], cell.arrays.get("tsne_labels")
+        shade = [INK] * len(points) if labels is None else [colours[int(each)] for each in labels]
+        axes.scatter(points[:, 0], points[:, 1], c=shade, s=7, linewidths=0, rasterized=True)
+        axes.set(aspect="equal", adjustable="datalim")
 
-def prior_samples(
-    frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 4
-) -> Figure | None:
-    """Decoded draws from the prior, a square of images a latent size or design."""
-    shown = blocks(frame, arrays, "prior_samples", designs, sizes=5, alone=10)
-    return _table(shown, _sample_sheet, title)
-
-
-def _traversal_sheet(axes: Axes, cell: Shown, name: str) -> None:
-    _show(axes, mosaic(cell.arrays["traversal"]))
-    _name_panel(axes, name)
-
-
-def traversals(
-    frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 2
-) -> Figure | None:
-    """A walk over the two latent dimensions of highest KL, all others at zero."""
-    shown = blocks(frame, arrays, "traversal", designs, sizes=4, alone=4)
-    return _table(shown, _traversal_sheet, title, most=4)
-
-
-def _share(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) and np.isfinite(value) else "n/a"
-
-
-_LABEL_INCHES = 0.65
-"""The room of a label and its mark in a legend."""
-
-
-def tsne_maps(
-    frame: pd.DataFrame, arrays: ReadArrays, title: str = "", designs: int = 3
-) -> Figure | None:
-    """t-SNE of the codes, coloured by label; kNN accuracy and trustworthiness over each map."""
-    shown = blocks(frame, arrays, "tsne", designs, sizes=5, alone=5)
-    labels = _labels(shown)
-    many = len(labels) > 10
-    palette = sns.color_palette("husl", len(labels)) if many else colours(len(labels))
-    colour = dict(zip(labels, palette, strict=True))
-
-    def draw(axes: Axes, cell: Shown, name: str) -> None:
-        _map(axes, cell, name, colour)
-
-    figure = _table(shown, draw, title, extra=0.4 if labels else 0.0)
-    if figure is not None and labels and not many:
+    legend = 0 < len(colours) <= 10
+    figure = _panels(shown, draw, title, below=0.45 if legend else 0.0, noted=True)
+    if legend:
         handles = [
-            Line2D([], [], color=c, marker="o", lw=0, label=str(label))
-            for label, c in colour.items()
+            Line2D([], [], color=colour, marker="o", lw=0, label=str(label))
+            for label, colour in colours.items()
         ]
-        fitting = max(1, min(len(handles), int(figure.get_figwidth() / _LABEL_INCHES)))
-        figure.legend(handles=handles, loc="outside lower center", ncols=fitting, title="label")
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / 0.65)))
+        figure.legend(handles=handles, loc="lower center", ncols=columns, title="label")
     return figure
-
-
-def _labels(shown: Sequence[Block]) -> list[Any]:
-    kept = [
-        c.arrays["tsne_labels"] for block in shown for c in block.cells if "tsne_labels" in c.arrays
-    ]
-    return ordered(int(label) for label in np.unique(np.concatenate(kept))) if kept else []
-
-
-def _map(axes: Axes, cell: Shown, name: str, colour: Mapping[Any, Any]) -> None:
-    points = cell.arrays["tsne"]
-    labels = cell.arrays.get("tsne_labels")
-    shade = [INK] * len(points) if labels is None else [colour[int(label)] for label in labels]
-    axes.scatter(points[:, 0], points[:, 1], c=shade, s=7, linewidths=0, rasterized=True)
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.set_adjustable("datalim")
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-    trust = f"trust {_share(cell.tsne_trustworthiness)}"
-    told = trust if labels is None else f"kNN {_share(cell.knn_accuracy)}, {trust}"
-    axes.set_title(
-        f"{name}\n{told}".lstrip(),
-        fontweight="normal",
-        loc="center",
-        fontsize=8,
-    )

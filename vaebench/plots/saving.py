@@ -20,7 +20,7 @@ def save_png(figure: Figure, path: Path) -> None:
     figure.dpi = _DPI
     canvas.draw()
     pixels = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
-    few = pixels.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = pixels.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(path, format="PNG", optimize=True)
 
 

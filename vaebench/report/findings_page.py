@@ -1,61 +1,105 @@
-"""The page of re-tested findings: verdicts with their numbers, figures and the latent story.
+"""The page of re-tested findings: verdicts with their numbers, and the story of latent sizes.
 
-Everything on it is made anew from records; text is only ever a value of the template.
+Everything on it follows from records; text is only ever a value of the template.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from vaebench.analysis.comparability import groups
-from vaebench.analysis.frame import outdated_notes
-from vaebench.analysis.labels import drawable
+from vaebench.analysis.frame import Results, outdated_notes
 from vaebench.analysis.summary import number
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import Assessed, Counts
 from vaebench.findings.latent import LATENT
 from vaebench.findings.ledger import ledger
 from vaebench.findings.story import latent_rows, latent_story
-from vaebench.findings.verdict import Margin, Statistic
-from vaebench.plots import figures, pictures, plane_figures
-from vaebench.plots.figures import Drawn
+from vaebench.findings.verdict import VERDICTS, Margin, Statistic
 from vaebench.plots.keys import Keys
-from vaebench.plots.palette import colours
-from vaebench.plots.saving import save_png
-from vaebench.plots.style import FADED, WIDTH, drawing
+from vaebench.plots.style import drawing
+from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
 from vaebench.report.page import Picture, render
+from vaebench.report.sections import SECTIONS, Content
 from vaebench.system.disk import naming
 
 __all__ = ["measured_text", "write_findings_page"]
 
-_SHOWN_SIZES = (2, 8, 100, 10_000)
-_COLOUR = {
-    "reproduced": 2,
-    "shown at this budget": 2,
-    "contradicted": 3,
-    "not shown at this budget": 3,
+_SHOWN_SIZES: Final = (2, 8, 100, 1000, 10_000)
+"""The maps and samples are of the recorded sizes nearest to these."""
+_STORY: Final = (
+    "elbo-by-latent-dim",
+    "codes-by-latent-dim",
+    "rate-distortion",
+    "kl-per-dimension",
+    "tsne",
+    "samples",
+)
+_OF_CELLS: Final = ("tsne", "samples")
+_KINDS: Final = {
+    "reproduced": "good",
+    "shown at this budget": "good",
+    "contradicted": "bad",
+    "not shown at this budget": "bad",
 }
-_FAMILY_TITLES = {
+_FAMILY_TITLES: Final = {
     "latent-dim": "The size of the latent space",
     "sigma": "Sigma",
     "likelihood": "Likelihoods and bounds",
     "iwae": "Importance-weighted bounds",
     "samples": "Samples and codes",
     "collapse": "Latents that are not used",
-    "linear": "The linear VAE, of which everything is known",
+    "linear": "The linear VAE, which has exact answers",
     "theory": "Mathematics of the tutorial",
 }
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One finding as the page shows it, all text."""
+class Strip:
+    """An interval against its margin on a line of 0 to 100.
+
+    Attributes:
+        inside: where the claim holds.
+        interval: the ends of the 95 % interval; None without an interval.
+        value: the measured number.
+        low, high: the numbers at 0 and 100.
+    """
+
+    inside: tuple[float, float]
+    interval: tuple[float, float] | None
+    value: float
+    low: str
+    high: str
+
+    @classmethod
+    def of(cls, statistic: Statistic | None, margin: Margin | None) -> "Strip | None":
+        """The strip of a finding; None if nothing was measured."""
+        if statistic is None or margin is None or not math.isfinite(statistic.value):
+            return None
+        ends = [statistic.value, statistic.low, statistic.high, margin.low, margin.high]
+        finite = [end for end in ends if math.isfinite(end)]
+        low, high = min(finite), max(finite)
+        room = 0.12 * (high - low) or 0.5 * abs(high) or 1.0
+        low, high = low - room, high + room
+
+        def place(value: float) -> float:
+            return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+        known = math.isfinite(statistic.low) and math.isfinite(statistic.high)
+        interval = (place(statistic.low), place(statistic.high)) if known else None
+        texts = (number(end, (high - low) / 10) for end in (low, high))
+        inside = (place(margin.low), place(margin.high))
+        return cls(inside, interval, place(statistic.value), *texts)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One finding as the page shows it; all texts but its strip."""
 
     name: str
     claim: str
@@ -65,22 +109,47 @@ class _Row:
     n: str
     margin: str
     verdict: str
+    kind: str
     reason: str
     truncation: str
     setting: str
     definition: str
+    strip: Strip | None
+
+    @classmethod
+    def of(cls, each: Assessed) -> "Claim":
+        """The texts of a finding and its verdict."""
+        finding, statistic, margin = each.finding, each.statistic, each.margin
+        entry = ledger().get(finding.name)
+        limit = "-" if margin is None else margin.text()
+        return cls(
+            name=finding.name,
+            claim=finding.claim,
+            source=finding.source,
+            measure=finding.measure,
+            measured=measured_text(statistic),
+            n="-" if statistic is None else str(statistic.n),
+            margin=limit if statistic is None else f"{limit} {statistic.unit}",
+            verdict=each.judgement.verdict,
+            kind=_KINDS.get(each.judgement.verdict, "open"),
+            reason=each.judgement.reason,
+            truncation=each.truncation,
+            setting=finding.setting.text,
+            definition="" if entry is None else entry.text(),
+            strip=Strip.of(statistic, margin),
+        )
 
 
 @dataclass(frozen=True)
-class _Section:
+class _Family:
     key: str
     title: str
-    rows: tuple[_Row, ...]
+    claims: tuple[Claim, ...]
     pictures: tuple[Picture, ...]
 
 
 def measured_text(statistic: Statistic | None) -> str:
-    """The number with its interval and unit, with no more figures than the interval supports.
+    """Return the number with its interval and unit, to the figures that the interval supports.
 
     >>> measured_text(Statistic(1.234, 1.1, 1.4, 3, "nats"))
     '1.23 [1.10, 1.40] nats'
@@ -96,170 +165,21 @@ def measured_text(statistic: Statistic | None) -> str:
     return f"{text} {statistic.unit}"
 
 
-def _row(each: Assessed) -> _Row:
-    finding, statistic = each.finding, each.statistic
-    return _Row(
-        name=finding.name,
-        claim=finding.claim,
-        source=finding.source,
-        measure=finding.measure,
-        measured=measured_text(statistic),
-        n="-" if statistic is None else str(statistic.n),
-        margin=_margin_text(each),
-        verdict=each.judgement.verdict,
-        reason=each.judgement.reason,
-        truncation=each.truncation,
-        setting=finding.setting.text,
-        definition=entry.text() if (entry := ledger().get(finding.name)) else "",
-    )
-
-
-def _margin_text(each: Assessed) -> str:
-    if each.margin is None:
-        return "-"
-    return each.margin.text() + ("" if each.statistic is None else f" {each.statistic.unit}")
-
-
-@dataclass(frozen=True)
-class _Album:
-    """Saves the pictures of a page in a folder, from where the page takes them in."""
-
-    folder: Path
-    keys: Keys
-
-    def picture(self, drawn: Figure | Drawn, name: str, title: str, caption: str) -> Picture:
-        path = Path(mkdtemp(dir=self.folder)) / f"{name}.png"
-        of = drawn if isinstance(drawn, Drawn) else Drawn(drawn)
-        save_png(of.figure, path)
-        return Picture(name, title, caption + of.left_out, path)
-
-
-def _span(statistic: Statistic, margin: Margin) -> tuple[float, float]:
-    """Ends of an axis that shows the interval and the margin, where they are of one size."""
-    shown = [statistic.value, statistic.low, statistic.high, margin.low, margin.high]
-    finite = [value for value in shown if math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    room = 0.15 * (high - low) or 0.5 * abs(high) or 1.0
-    return low - room, high + room
-
-
-def _colour(each: Assessed) -> tuple[float, float, float] | str:
-    """Green or red for a verdict that decides, grey for one that does not."""
-    place = _COLOUR.get(each.judgement.verdict)
-    return FADED if place is None else colours(4)[place]
-
-
-def _strips(rows: Sequence[Assessed]) -> Figure | None:
-    """A strip a finding: the interval as a bar, the margin where the claim holds shaded."""
-    shown = [each for each in rows if each.statistic is not None and each.margin is not None]
-    if not shown:
-        return None
-    figure = Figure(figsize=(WIDTH, 0.5 + 0.52 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 1, squeeze=False).ravel()
-    for axes, each in zip(panels, shown, strict=True):
-        statistic, margin = each.statistic, each.margin
-        if statistic is None or margin is None:
-            continue
-        low, high = _span(statistic, margin)
-        inside = max(low, margin.low), min(high, margin.high)
-        axes.axvspan(*inside, color="#dcebdc", lw=0)
-        colour = _colour(each)
-        if math.isfinite(statistic.low) and math.isfinite(statistic.high):
-            axes.plot([statistic.low, statistic.high], [0, 0], color=colour, lw=3)
-        axes.plot([statistic.value], [0], marker="o", color=colour)
-        axes.set(xlim=(low, high), ylim=(-1, 1), yticks=[])
-        axes.grid(visible=False)
-        axes.tick_params(axis="x", labelsize=6.5, pad=1)
-        name = f"{each.finding.name}\n{each.judgement.verdict}"
-        axes.set_ylabel(
-            drawable(name.replace("\n", " · "), 70), rotation=0, ha="right", va="center"
-        )
-        axes.spines["left"].set_color(FADED)
-        axes.text(1.01, 0.5, statistic.unit, transform=axes.transAxes, va="center", size=7)
-    return figure
-
-
-def _family_pictures(album: _Album, family: str, rows: Sequence[Assessed]) -> Iterator[Picture]:
-    figure = _strips(rows)
-    if figure is not None:
-        title = _FAMILY_TITLES.get(family, family)
-        figures.headed(figure, f"Measured against margins: {title}")
-        yield album.picture(
-            figure,
-            f"verdicts-{family}",
-            f"Measured against margins: {family}",
-            "A dot and a bar are what was measured and its 95 % interval, each strip in its own "
-            "unit; the claim holds in the shaded part.",
-        )
-
-
-def _nearest(sizes: Sequence[int]) -> list[int]:
-    """The recorded sizes nearest, by ratio, to 2, 8, 100 and 10,000."""
-    found = [min(sizes, key=lambda size: abs(math.log(size / wanted))) for wanted in _SHOWN_SIZES]
-    return sorted(set(found))
-
-
-def _latent_pictures(album: _Album, evidence: Evidence, frame: pd.DataFrame) -> Iterator[Picture]:
-    """The curve, rate and distortion, active units, KL by dimension, maps and samples."""
+def _latent_pictures(evidence: Evidence, frame: pd.DataFrame, folder: Path) -> list[Picture]:
+    """Curves, rate and distortion, KL by dimension, maps and samples of the latent sizes."""
     if frame.empty:
-        return
-    curve = ["elbo", "kl", "reconstruction_error"]
-    for metrics, name in (
-        (curve, "latent-curve"),
-        (["active_units", "knn_accuracy"], "latent-units"),
-    ):
-        for figure in figures.against(frame, "latent_dim", metrics, "Latent dimension", album.keys):
-            caption = "Means over seeds with 95 % Student t intervals, a line a training budget."
-            yield album.picture(figure, name, "Latent dimension", caption)
-    rows = frame[frame["epochs"] == frame["epochs"].max()]
-    plane = plane_figures.rate_distortion(rows, "Rate and distortion, longest training", album.keys)
-    if plane is not None:
-        yield album.picture(plane, "latent-plane", "Rate and distortion", "A point a latent size.")
-    kept = rows[[size in _nearest(list(rows["latent_dim"])) for size in rows["latent_dim"]]]
-    yield from _latent_images(album, evidence, kept)
-
-
-def _latent_images(album: _Album, evidence: Evidence, rows: pd.DataFrame) -> Iterator[Picture]:
-    arrays = {str(cell): evidence.arrays(str(cell)) for cell in rows["cell_id"]}
-    curves = {c: of["kl_per_dimension"] for c, of in arrays.items() if "kl_per_dimension" in of}
-    made = (
-        (
-            figures.kl_per_dimension(
-                groups(rows, "elbo"), curves, "Where the KL goes", keys=album.keys
-            ),
-            "latent-kl",
-            "Where the KL goes",
-            "Latent dimensions sorted by their KL.",
-        ),
-        (
-            pictures.tsne_maps(rows, evidence.arrays, "t-SNE of the codes"),
-            "latent-tsne",
-            "t-SNE of the codes",
-            "Posterior means of test images, coloured by label.",
-        ),
-        (
-            pictures.prior_samples(rows, evidence.arrays, "Samples"),
-            "latent-samples",
-            "Samples",
-            "Means of p(x|z) for codes drawn from the prior.",
-        ),
-    )
-    for figure, name, title, caption in made:
-        if figure is not None:
-            yield album.picture(figure, name, title, caption)
-
-
-def _sections(
-    album: _Album, rows: Sequence[Assessed], evidence: Evidence, latent: pd.DataFrame
-) -> list[_Section]:
-    made = []
-    for family in dict.fromkeys(each.finding.family for each in rows):
-        own = [each for each in rows if each.finding.family == family]
-        shown = list(_family_pictures(album, family, own))
-        if family == LATENT[0].family:
-            shown = [*_latent_pictures(album, evidence, latent), *shown]
-        title = _FAMILY_TITLES.get(family, family)
-        made.append(_Section(family, title, tuple(map(_row, own)), tuple(shown)))
+        return []
+    sizes = sorted(set(frame["latent_dim"]))
+    nearest = {min(sizes, key=lambda size: abs(math.log(size / near))) for near in _SHOWN_SIZES}
+    longest = frame[frame["epochs"] == frame["epochs"].max()]
+    kept = longest[longest["latent_dim"].isin(nearest)]
+    specs = {spec.name: spec for section in SECTIONS for spec in section.figures}
+    made: list[Picture] = []
+    for name in _STORY:
+        rows = kept if name in _OF_CELLS else frame
+        results = Results(rows, evidence.series, evidence.arrays)
+        content = Content(rows, results, pd.DataFrame(), Keys(frame["latent_dim"]))
+        made += draw(specs[name], content, folder)
     return made
 
 
@@ -271,25 +191,38 @@ def _used(rows: Sequence[Assessed], evidence: Evidence) -> pd.DataFrame:
 def write_findings_page(
     rows: Sequence[Assessed], evidence: Evidence, folder: Path, title: str = "Findings re-tested"
 ) -> Path:
-    """Write `findings.html` into a folder, made if it is not there; return its path.
+    """Write `findings.html` into a folder, which is made if needed, and return its path.
 
-    Raises OSError where the page cannot be written; an older one is then left as it was.
+    Raises:
+        OSError: the page cannot be written; an older one stays as it was.
     """
     budget = rows[0].budget if rows else "quick"
     about_latents = any(each.finding.family == LATENT[0].family for each in rows)
     latent = latent_rows(evidence, budget) if about_latents else pd.DataFrame()
-    told = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
-    keys = Keys(() if latent.empty else latent["latent_dim"])
+    sweep = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
+    used = _used(rows, evidence)
     with drawing(), TemporaryDirectory() as aside:
-        album = _Album(Path(aside), keys)
+        families = []
+        for key in dict.fromkeys(each.finding.family for each in rows):
+            claims = tuple(Claim.of(each) for each in rows if each.finding.family == key)
+            about = key == LATENT[0].family
+            pictures = _latent_pictures(evidence, latent, Path(aside)) if about else []
+            families.append(_Family(key, _FAMILY_TITLES.get(key, key), claims, tuple(pictures)))
+        verdicts = [each.judgement.verdict for each in rows]
         text = render(
             "findings.html.j2",
+            [picture for family in families for picture in family.pictures],
             title=title,
             lead=f"Published claims, tested with the {budget} budget. {Counts.of(rows).text()}.",
-            notes=outdated_notes(_used(rows, evidence)),
-            facts=facts(_used(rows, evidence)),
-            story=latent_story(told, rows) if about_latents else (),
-            sections=_sections(album, rows, evidence, latent),
+            notes=outdated_notes(used),
+            facts=facts(used),
+            story=latent_story(sweep, rows) if about_latents else (),
+            families=families,
+            verdicts=[
+                (verdict, _KINDS.get(verdict, "open"), verdicts.count(verdict))
+                for verdict in VERDICTS
+                if verdict in verdicts
+            ],
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "findings.html"

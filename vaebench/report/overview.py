@@ -13,7 +13,6 @@ from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.frame import NOT_MEASURED, without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import (
-    design_label,
     is_missing,
     ordered,
     plain,
@@ -132,7 +131,7 @@ def _design_table(
         numeric=(*(axis == "latent_dim" for axis in axes), True, *(True for _ in metrics)),
         notes=footnotes.notes(),
         values=pd.DataFrame(values),
-        keys=tuple(design_label(axes, key) for key, _ in parts),
+        keys=tuple(frame["design"].iloc[rows[0]] for _, rows in parts),
     )
 
 
@@ -419,7 +418,7 @@ def code_tables(frame: pd.DataFrame) -> list[Table]:
             rows=tuple(texts),
             numeric=(*(axis == "latent_dim" for axis in axes), *(True,) * 4),
             values=pd.DataFrame(values),
-            keys=tuple(design_label(axes, key) for key, _ in parts),
+            keys=tuple(group.frame["design"].iloc[rows[0]] for _, rows in parts),
         )
         made.append(table)
     return made

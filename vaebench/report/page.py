@@ -6,47 +6,84 @@ allows embedded images, the page's own style sheet and its own scripts, each by 
 
 import base64
 import hashlib
+import json
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jinja2
-from markupsafe import Markup
-from PIL import Image
+import PIL.Image
+from markupsafe import Markup, escape
 
 from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain
 from vaebench.records.metrics import METRICS
+from vaebench.report.interactive import Chart
+from vaebench.report.panels import PanelBlock
 from vaebench.report.tables import Table
 
 __all__ = ["Page", "Picture", "Section", "html", "phrase", "render"]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its file name without an ending, its words, and its PNG."""
+class Image:
+    """A PNG file that the page embeds."""
 
-    name: str
-    title: str
-    caption: str
-    png: Path
+    path: Path
 
     @property
     def source(self) -> Markup:
         """The image as a data address; the file is read when the page is rendered."""
-        data = base64.b64encode(self.png.read_bytes()).decode("ascii")
+        data = base64.b64encode(self.path.read_bytes()).decode("ascii")
         return Markup("data:image/png;base64,") + data
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in CSS pixels: the file has two pixels for each."""
-        with Image.open(self.png) as image:
+        with PIL.Image.open(self.path) as image:
             return image.width // 2, image.height // 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: static images, and the chart that replaces them in a browser.
+
+    Attributes:
+        key: its id on the page.
+        title: what it shows, on which data.
+        caption: how to read it.
+        static: what is only true of the static images, '' if nothing.
+        images: the static figure; a figure with many designs has several.
+        chart: the interactive chart, if there is one.
+        blocks: panels that replace the static images, if there are any.
+    """
+
+    key: str
+    title: str
+    caption: str
+    static: str
+    images: tuple[Image, ...]
+    chart: Chart | None = None
+    blocks: Sequence[PanelBlock] = ()
+
+    @property
+    def charts(self) -> dict[str, Chart]:
+        """Its charts with their keys on the page."""
+        panels = [panel for block in self.blocks for panel in block.panels]
+        found = {f"{self.key}-{i}": panel.chart for i, panel in enumerate(panels)}
+        return {key: of for key, of in ({self.key: self.chart} | found).items() if of is not None}
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, for readers who cannot see it."""
+        if self.chart is not None:
+            return f"{self.title}. {self.chart.description}"
+        return f"{self.title}. {self.caption}"
 
 
 @dataclass(frozen=True)
@@ -72,12 +109,21 @@ class Page:
     damaged: tuple[Damaged, ...] = ()
     notes: tuple[str, ...] = ()
     has_cells: bool = True
+    names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def _typeset(text: str) -> str:
     """Use minus signs, and keep a number and its interval on one line."""
     signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
     return signed.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+
+
+def _interval(text: str) -> Markup:
+    """A number with its interval below it, which keeps wide tables narrow."""
+    value, sign, half = _typeset(text).partition("\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    if not sign:
+        return escape(value)
+    return Markup("{} <small>± {}</small>").format(value, half)
 
 
 def _one_line(value: Any) -> Any:
@@ -98,16 +144,17 @@ def _environment() -> jinja2.Environment:
         finalize=_one_line,
     )
     environment.filters["typeset"] = _typeset
+    environment.filters["interval"] = _interval
     return environment
 
 
 def _file(name: str) -> str:
-    return (resources.files("vaebench.report") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("vaebench.report") / name).read_text(encoding="utf-8")
 
 
 @cache
 def _captions() -> dict[str, Any]:
-    return tomllib.loads(_file("captions.toml"))
+    return tomllib.loads(_file("templates/captions.toml"))
 
 
 def phrase(kind: str, key: str, part: str, facts: Mapping[str, Any]) -> str:
@@ -116,12 +163,13 @@ def phrase(kind: str, key: str, part: str, facts: Mapping[str, Any]) -> str:
     Args:
         kind: 'section' or 'figure'.
         key: the section's or figure's name.
-        part: 'title', 'intro' or 'caption'.
+        part: 'title', 'intro', 'caption', or 'static' for what is only true of a static figure.
         facts: the variables that the text may use.
     """
     plain_text = jinja2.Environment(autoescape=False)  # noqa: S701 - the page escapes it
     seeds = plain_text.from_string(_captions()["phrase"]["seeds"]).render(facts)
-    return plain_text.from_string(_captions()[kind][key][part]).render(facts, seeds=seeds)
+    text = _captions()[kind][key].get(part, "")
+    return plain_text.from_string(text).render(facts, seeds=seeds)
 
 
 def _hash(text: str) -> str:
@@ -129,16 +177,39 @@ def _hash(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def render(template: str, **values: Any) -> str:
-    """Render one of our templates as a whole page; every text among `values` is escaped."""
-    style = _file("report.css")
+_SCRIPTS: Final = (
+    "vendor/vega.min.js",
+    "vendor/vega-lite.min.js",
+    "vendor/vega-interpreter.js",
+    "templates/page.js",
+)
+
+
+def render(template: str, pictures: Sequence[Picture], **values: Any) -> str:
+    """Render one of our templates as a whole page; every text among `values` is escaped.
+
+    Args:
+        template: the file name in `templates`.
+        pictures: the pictures of the page; if none has a chart, the scripts that draw charts are
+            left out.
+        values: the variables of the template.
+    """
+    charts = {key: chart for each in pictures for key, chart in each.charts.items()}
+    style = _file("templates/report.css")
+    scripts = [_file(name) for name in (_SCRIPTS if charts else _SCRIPTS[-1:])]
+    shown = {key: vars(chart) for key, chart in charts.items()}
+    data = json.dumps({"charts": shown}, ensure_ascii=False, separators=(",", ":"))
     return (
         _environment()
         .get_template(template)
         .render(
             **values,
-            style=Markup(style),  # noqa: S704 - our own file
+            style=Markup(style),  # noqa: S704 - our own files, here and below
             style_hash=Markup(_hash(style)),  # noqa: S704
+            scripts=[Markup(script) for script in scripts],  # noqa: S704
+            script_hashes=Markup(" ".join(map(_hash, scripts))),  # noqa: S704
+            # In a script element, only "<" could end the data.
+            data=Markup(data.replace("<", "\\u003c")),  # noqa: S704
             version=metadata.version("vaebench"),
         )
     )
@@ -146,4 +217,5 @@ def render(template: str, **values: Any) -> str:
 
 def html(page: Page) -> str:
     """Return the whole page as text; the same content gives the same text."""
-    return render("report.html.j2", **vars(page), metrics=tuple(METRICS.values()))
+    pictures = [picture for section in page.sections for picture in section.pictures]
+    return render("report.html.j2", pictures, **vars(page), metrics=tuple(METRICS.values()))

@@ -4,13 +4,14 @@ A report depends on the records alone: the same records give the same bytes.
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
+from vaebench.analysis.columns import heading
 from vaebench.analysis.comparability import Group
 from vaebench.analysis.frame import (
     Damaged,
@@ -20,7 +21,7 @@ from vaebench.analysis.frame import (
     require_folder,
     without_superseded,
 )
-from vaebench.analysis.labels import ordered, plain, shown, varying
+from vaebench.analysis.labels import ordered, plain, reading_order, shown, varying
 from vaebench.analysis.timing import (
     Timings,
     counted,
@@ -30,17 +31,16 @@ from vaebench.analysis.timing import (
     read_timings,
 )
 from vaebench.errors import NothingToReport, OnlyDamaged
-from vaebench.plots.figures import Drawn
 from vaebench.plots.keys import Keys
-from vaebench.plots.saving import save_png
 from vaebench.plots.style import drawing
 from vaebench.records.store import Store
+from vaebench.report.drawing import draw
 from vaebench.report.facts import counted as counted_cells
 from vaebench.report.facts import facts
 from vaebench.report.narrative import sentences
-from vaebench.report.overview import once, shared_settings
-from vaebench.report.page import Page, Picture, Section, html, phrase
-from vaebench.report.sections import SECTIONS, Content, FigureSpec, SectionSpec, caption_facts
+from vaebench.report.overview import once
+from vaebench.report.page import Page, Section, html, phrase
+from vaebench.report.sections import SECTIONS, Content, SectionSpec, caption_facts
 from vaebench.report.tables import Table, csv_text, flat, latex, markdown, shortened
 from vaebench.report.target import check_target, default_target, replacing
 from vaebench.system.disk import naming
@@ -150,6 +150,7 @@ def _write(results: Results, timings: Timings, folder: Path) -> None:
             sections=shown_sections,
             damaged=damaged,
             notes=_notes(results.frame, current, frame),
+            names=content.designs.names,
         )
     _write_text(folder / "index.html", html(page))
 
@@ -160,8 +161,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _title(frame: pd.DataFrame) -> str:
     """The data sets, and what varies between the designs: 'digits: likelihood, sigma'."""
-    axes = [axis.replace("_", " ") for axis in varying(frame, without=["dataset", "device"])]
-    about = ", ".join(axes[:4]) + (", …" if len(axes) > 4 else "")
+    axes = sorted(varying(frame, without=["dataset", "device"]), key=reading_order)
+    about = ", ".join(heading(axis) for axis in axes[:4]) + (", …" if len(axes) > 4 else "")
     names = ", ".join(plain(shown(name), 40) for name in ordered(frame["dataset"])[:4])
     return f"{names}: {about}" if about else names
 
@@ -170,7 +171,7 @@ def _section(spec: SectionSpec, content: Content, folder: Path) -> Section:
     group = Group("", "", content.timings if content.frame.empty else content.frame)
     known = caption_facts(group)
     pictures = [
-        picture for figure in spec.figures for picture in _pictures(figure, content, folder)
+        picture for figure in spec.figures for picture in draw(figure, content, folder / "figures")
     ]
     tables = []
     for table in spec.tables(content):
@@ -190,26 +191,6 @@ def _write_table(table: Table, folder: Path) -> None:
     _write_text(folder / f"{table.name}.md", markdown(table))
     _write_text(folder / f"{table.name}.tex", latex(table))
     _write_text(folder / f"{table.name}.csv", csv_text(flat(table.numbers)))
-
-
-def _pictures(spec: FigureSpec, content: Content, folder: Path) -> Iterator[Picture]:
-    """Draw and save the figures of each group, numbered if a group has several."""
-    for group in content.groups(spec.over):
-        known = caption_facts(group)
-        title = phrase("figure", spec.name, "title", known)
-        title = f"{title}: {group.label}" if group.label else title
-        caption = phrase("figure", spec.name, "caption", known)
-        if spec.over not in ("all", "timings"):
-            caption = " ".join((caption, *shared_settings(group.frame)))
-        for number, each in enumerate(spec.draw(content, group, title), 1):
-            if each is None:
-                continue
-            drawn = each if isinstance(each, Drawn) else Drawn(each)
-            parts = (spec.name, group.slug, str(number) if number > 1 else "")
-            name = "-".join(part for part in parts if part)
-            path = folder / "figures" / f"{name}.png"
-            save_png(drawn.figure, path)
-            yield Picture(name, title, caption + drawn.left_out, path)
 
 
 def _notes(frame: pd.DataFrame, current: pd.DataFrame, used: pd.DataFrame) -> tuple[str, ...]:

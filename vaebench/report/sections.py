@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -19,6 +20,7 @@ from vaebench.plots import cost_figures, figures, pictures, plane_figures
 from vaebench.plots.figures import Drawn
 from vaebench.plots.keys import Keys
 from vaebench.plots.timing_figures import timing_figure
+from vaebench.report.interactive import Chart, Designs, curves, ranking, scatter
 from vaebench.report.overview import (
     code_tables,
     cost_tables,
@@ -29,6 +31,7 @@ from vaebench.report.overview import (
     unfinished,
     warnings_table,
 )
+from vaebench.report.panels import PanelBlock, image_panels, map_panels
 from vaebench.report.tables import Table
 from vaebench.report.timings import timing_table
 
@@ -50,6 +53,11 @@ class Content:
     results: Results
     timings: pd.DataFrame
     keys: Keys = field(default_factory=Keys)
+
+    @cached_property
+    def designs(self) -> Designs:
+        """The designs with their names and colours on the page."""
+        return Designs(self.frame, Keys())
 
     @cached_property
     def timed(self) -> pd.DataFrame:
@@ -76,16 +84,14 @@ class Content:
         """The groups of rows that have a figure each.
 
         Args:
-            over: the metric that must be comparable within a group; 'all' for a single group of
-                all rows, 'timings' for one group per machine that timed training steps.
+            over: the metric that must be comparable within a group, or 'timings' for one group per
+                machine that timed training steps.
         """
         if over == "timings":
             machines = enumerate(benches(self.timings), 1)
             return [Group(bench.label, str(place), bench.frame) for place, bench in machines]
         if self.frame.empty:
             return ()
-        if over == "all":
-            return [Group("", "", self.frame)]
         if over == "elbo":
             return self.nats
         if over == "bits_per_dim":
@@ -96,16 +102,22 @@ class Content:
 
 
 Draw = Callable[[Content, Group, str], Sequence[Figure | Drawn | None]]
+MakeChart = Callable[[Content, Group], Chart | None]
 Tables = Callable[[Content], Sequence[Table | None]]
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure of each comparable group; `name` is that of its files and of its caption."""
+    """A figure of each comparable group, and the chart that takes its place in a browser.
+
+    `name` is that of its files and of its caption.
+    """
 
     name: str
     draw: Draw
     over: str = "elbo"
+    chart: MakeChart | None = None
+    panels: Callable[[Content, Group], Sequence[PanelBlock]] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,24 +163,66 @@ def _against(x: str, *metrics: str) -> Draw:
     )
 
 
-def _pictures(draw: Callable[..., Figure | None]) -> Draw:
-    return lambda content, group, title: [draw(group.frame, content.results.arrays, title)]
+def _images(name: str) -> FigureSpec:
+    kind = pictures.KINDS[name]
+    return FigureSpec(
+        name,
+        lambda content, group, title: [
+            pictures.image_figure(kind, group.frame, content.results.arrays, title)
+        ],
+        "knn_accuracy",
+        panels=lambda content, group: image_panels(kind, group.frame, content.results.arrays),
+    )
 
 
 def _plane(content: Content, group: Group, title: str) -> Sequence[Figure | None]:
     return [plane_figures.rate_distortion(group.frame, title, content.keys)]
 
 
-def _kl_per_dimension(content: Content, _: Group, title: str) -> Sequence[Drawn | None]:
-    return [figures.kl_per_dimension(content.nats, content.curves, title, keys=content.keys)]
+def _kl(content: Content, group: Group, title: str) -> Sequence[Drawn | None]:
+    """Designs with several latent sizes, then those with one."""
+    return [
+        figures.kl_per_dimension([group], content.curves, title, keys=content.keys),
+        figures.kl_by_design(group.frame, content.curves, title, keys=content.keys),
+    ]
 
 
-def _kl_by_design(content: Content, group: Group, title: str) -> Sequence[Drawn | None]:
-    return [figures.kl_by_design(group.frame, content.curves, title, keys=content.keys)]
+def _training(content: Content, group: Group, title: str) -> Sequence[Drawn | None]:
+    return [figures.loss_curves([group], content.results.series, title, keys=content.keys)]
 
 
-def _training(content: Content, _: Group, title: str) -> Sequence[Drawn | None]:
-    return [figures.loss_curves(content.nats, content.results.series, title, keys=content.keys)]
+def _chart(x: str, ys: Sequence[str], xs: Sequence[str] = ()) -> MakeChart:
+    return lambda content, group: scatter(content.designs, group, x, ys, xs)
+
+
+def _kl_curves(content: Content, group: Group) -> Chart | None:
+    """The KL of each latent dimension, sorted, as a mean over seeds."""
+    found = {}
+    for design, rows in group.frame.groupby("design", sort=False):
+        kl = [np.sort(content.curves[c])[::-1] for c in rows["cell_id"] if c in content.curves]
+        if kl:
+            mean = np.maximum(np.mean(kl, axis=0), 1e-4)
+            found[str(design)] = list(enumerate(mean.tolist(), 1))
+    titles = "rank of the latent dimension", "KL [nats/image]"
+    return curves(content.designs, found, titles, log=True, bottom=1e-4)
+
+
+def _training_curves(content: Content, group: Group) -> Chart | None:
+    """The training ELBO by epoch, as a mean over the seeds that finished."""
+    done = group.frame[group.frame["status"] == "done"]
+    found = {}
+    for design, rows in done.groupby("design", sort=False):
+        each = [content.results.series[cell].get("train_elbo", ()) for cell in rows["cell_id"]]
+        known = [np.array(values, np.float64) for values in each if len(values) > 1]
+        if known and len({len(values) for values in known}) == 1:
+            found[str(design)] = list(enumerate(np.mean(known, axis=0).tolist(), 1))
+    if not found:
+        return None
+    every = np.array([y for points in found.values() for _, y in points])
+    low = float(np.nanquantile(every, 0.05))
+    score = "ELBO" if is_bound(group.frame) else "score"
+    titles = "epoch", f"training {score} [nats/image]"
+    return curves(content.designs, found, titles, log=False, bottom=low)
 
 
 def _timing_tables(content: Content) -> Sequence[Table]:
@@ -183,10 +237,24 @@ def _hidden_sigma(content: Content) -> Sequence[Table]:
 
 _BOUND: Final = ("elbo", "kl", "reconstruction_error")
 _CODES: Final = ("active_units", "knn_accuracy", "mse")
+_COSTS: Final = ("samples_per_second", "step_ms_median", "peak_memory_mib")
+_ALSO: Final = ("elbo", "bits_per_dim", "iw_bound", *_CODES)
 
 SECTIONS: Final = (
-    SectionSpec("latent", (FigureSpec("elbo-by-latent-dim", _against("latent_dim", *_BOUND)),)),
-    SectionSpec("sigma", (FigureSpec("elbo-by-sigma", _against("sigma", *_BOUND)),)),
+    SectionSpec(
+        "latent",
+        (
+            FigureSpec(
+                "elbo-by-latent-dim",
+                _against("latent_dim", *_BOUND),
+                chart=_chart("z", _BOUND),
+            ),
+        ),
+    ),
+    SectionSpec(
+        "sigma",
+        (FigureSpec("elbo-by-sigma", _against("sigma", *_BOUND), chart=_chart("sigma", _BOUND)),),
+    ),
     SectionSpec("hidden-sigma", tables=_hidden_sigma),
     SectionSpec(
         "likelihood",
@@ -195,32 +263,55 @@ SECTIONS: Final = (
                 "bits-ranking",
                 lambda _, group, title: [figures.bits_ranking(group.frame, title)],
                 "bits_per_dim",
+                lambda content, group: ranking(content.designs, group, "bits_per_dim"),
             ),
             FigureSpec(
-                "bits-by-latent-dim", _against("latent_dim", "bits_per_dim"), "bits_per_dim"
+                "bits-by-latent-dim",
+                _against("latent_dim", "bits_per_dim"),
+                "bits_per_dim",
+                _chart("z", ["bits_per_dim"]),
             ),
         ),
     ),
-    SectionSpec("rate-distortion", (FigureSpec("rate-distortion", _plane),)),
+    SectionSpec(
+        "rate-distortion",
+        (
+            FigureSpec(
+                "rate-distortion",
+                _plane,
+                chart=_chart(
+                    "kl",
+                    ("reconstruction_error", "kl", *_ALSO),
+                    ("kl", "reconstruction_error", *_ALSO),
+                ),
+            ),
+        ),
+    ),
     SectionSpec(
         "codes",
         (
-            FigureSpec("codes-by-latent-dim", _against("latent_dim", *_CODES), "mse"),
-            FigureSpec("kl-per-dimension", _kl_per_dimension, "all"),
-            FigureSpec("kl-by-design", _kl_by_design),
-            FigureSpec("tsne", _pictures(pictures.tsne_maps), "knn_accuracy"),
+            FigureSpec(
+                "codes-by-latent-dim",
+                _against("latent_dim", *_CODES),
+                "mse",
+                _chart("z", _CODES),
+            ),
+            FigureSpec("kl-per-dimension", _kl, chart=_kl_curves),
+            FigureSpec(
+                "tsne",
+                lambda content, group, title: [
+                    pictures.tsne_maps(group.frame, content.results.arrays, title)
+                ],
+                "knn_accuracy",
+                panels=lambda content, group: map_panels(group.frame, content.results.arrays),
+            ),
         ),
     ),
     SectionSpec(
         "images",
-        (
-            FigureSpec("reconstructions", _pictures(pictures.reconstructions), "knn_accuracy"),
-            FigureSpec("samples", _pictures(pictures.prior_samples), "knn_accuracy"),
-            FigureSpec("interpolations", _pictures(pictures.interpolations), "knn_accuracy"),
-            FigureSpec("traversals", _pictures(pictures.traversals), "knn_accuracy"),
-        ),
+        tuple(map(_images, ("reconstructions", "samples", "interpolations", "traversals"))),
     ),
-    SectionSpec("training", (FigureSpec("training", _training, "all"),)),
+    SectionSpec("training", (FigureSpec("training", _training, chart=_training_curves),)),
     SectionSpec(
         "cost",
         (
@@ -228,6 +319,7 @@ SECTIONS: Final = (
                 "cost",
                 lambda content, group, title: [cost_figures.cost(group.frame, title, content.keys)],
                 "train_seconds",
+                _chart("z", _COSTS),
             ),
             FigureSpec(
                 "cost-by-design",

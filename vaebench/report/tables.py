@@ -31,7 +31,7 @@ class Table:
         numeric: which columns hold numbers and are right-aligned.
         notes: footnotes, in the order of their marks.
         values: the same numbers in full precision; None if the rows hold all there is.
-        keys: the design of each row; empty if rows are not designs.
+        keys: the entry of the column `design` for each row; empty if rows are not designs.
     """
 
     name: str

@@ -1,0 +1,402 @@
+"""The interactive charts of a page: Vega-Lite specifications, and the data that they share.
+
+Every chart of designs is drawn from rows with the same fields, so that the page can exchange the
+axes, hide families and highlight a design in all charts at once (`templates/page.js`). Its scripts
+set the parameters `selected`, `hidden`, `xlo`, `xhi`, `ylo` and `yhi`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex, to_rgb
+
+from vaebench.analysis.columns import axis_label, heading, unit
+from vaebench.analysis.comparability import Group, is_bound, is_timing
+from vaebench.analysis.labels import (
+    design_label,
+    ordered,
+    plain,
+    reading_order,
+    value_text,
+    varying,
+)
+from vaebench.analysis.summary import design_summaries, number
+from vaebench.plots.figures import evenly, split_places
+from vaebench.plots.keys import Keys
+
+__all__ = ["VISIBLE", "Chart", "Designs", "curves", "finished", "ranking", "scatter"]
+
+_MOST_DESIGNS: Final = 300
+_MOST_POINTS: Final = 40
+"""Points of a curve."""
+_METRICS: Final = (
+    "elbo",
+    "kl",
+    "reconstruction_error",
+    "bits_per_dim",
+    "iw_bound",
+    "mse",
+    "active_units",
+    "knn_accuracy",
+    "mutual_information",
+    "sigma_fitted",
+    "samples_per_second",
+    "step_ms_median",
+    "peak_memory_mib",
+)
+_SHAPES: Final = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "triangle-down",
+    "cross",
+    "triangle-left",
+    "triangle-right",
+)
+VISIBLE: Final = "indexof(hidden, datum.family) < 0"
+_FOCUS: Final = "selected == null || datum.design == selected || datum.family == selected"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart on the page.
+
+    Attributes:
+        spec: a Vega-Lite specification without data.
+        rows: its data.
+        description: what it shows, for readers who cannot see it.
+        axes: for a channel ('x' or 'y') the fields that a reader can choose, with title and label;
+            the first one is shown.
+        families: the families in its legend: name, colour and shape.
+        sheets: images of its points side by side, shown when the pointer is over a point.
+    """
+
+    spec: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    description: str
+    axes: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    families: Sequence[tuple[str, str, str]] = ()
+    sheets: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Designs:
+    """The designs of a report, with the names and colours that they have on the whole page.
+
+    A family is a design without its latent size. Its name gives likelihood, sigma and everything
+    that varies in the report, so that one name always means the same design.
+
+    Args:
+        frame: one row per design and seed.
+        keys: the colours and markers of the report.
+    """
+
+    frame: pd.DataFrame
+    keys: Keys
+
+    @cached_property
+    def _axes(self) -> list[str]:
+        named = dict.fromkeys(["likelihood", "sigma", *varying(self.frame, ["latent_dim"])])
+        axes = [axis for axis in named if self.frame[axis].notna().any()]
+        return sorted(axes, key=reading_order)
+
+    @cached_property
+    def names(self) -> dict[str, tuple[str, str]]:
+        """For each entry of the column `design` the names of the design and of its family."""
+        if self.frame.empty:
+            return {}
+        rows = self.frame.drop_duplicates("design")
+        found = {}
+        for design, size, *values in zip(
+            rows["design"], rows["latent_dim"], *(rows[axis] for axis in self._axes), strict=True
+        ):
+            family = plain(design_label(self._axes, values), 80)
+            found[str(design)] = (f"{family}, z {size:,}", family)
+        return found
+
+    def rows(self, group: Group) -> list[dict[str, Any]]:
+        """One row per design of a group: its names, its size, and its metrics with intervals."""
+        frame = group.frame
+        metrics = [m for m in _METRICS if m in frame and frame[m].notna().any()]
+        if frame["machine"].nunique() != 1:
+            metrics = [metric for metric in metrics if not is_timing(metric)]
+        if not metrics:
+            return []
+        parts = split_places(frame, ["design"])
+        parts = [parts[place] for place in evenly(len(parts), _MOST_DESIGNS)]
+        found = []
+        summaries = design_summaries(frame, [rows for _, rows in parts], metrics)
+        for ((design,), rows), summary in zip(parts, summaries, strict=True):
+            first = frame.iloc[rows[0]]
+            name, family = self.names[str(design)]
+            row = {"design": name, "family": family, "z": int(first["latent_dim"])}
+            row |= {"sigma": value_text(first["sigma"]), "seeds": len(rows)}
+            for metric in metrics:
+                ends = {"": "mean", "_low": "low", "_high": "high"}
+                row |= {f"{metric}{end}": _short(summary[metric][of]) for end, of in ends.items()}
+            found.append(row)
+        return sorted(found, key=lambda row: (row["family"], row["z"]))
+
+    def legend(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+        """The families of some rows with their colours and shapes."""
+        names = list(dict.fromkeys(family for _, family in self.names.values()))
+        book = dict(zip(names, self.keys.designs(names), strict=True))
+        present = dict.fromkeys(str(row["family"]) for row in rows)
+        return [
+            (name, to_hex(book[name].colour), _SHAPES[names.index(name) % len(_SHAPES)])
+            for name in present
+        ]
+
+
+def _short(value: float) -> float | None:
+    """Five significant digits, which keep a page small; None for a missing value."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _scales(families: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    names = [name for name, _, _ in families]
+    colours = alt.Scale(domain=names, range=[colour for _, colour, _ in families])
+    shapes = alt.Scale(domain=names, range=[shape for _, _, shape in families])
+    return {
+        "color": alt.Color("family:N", scale=colours, legend=None),
+        "shape": alt.Shape("family:N", scale=shapes, legend=None),
+    }
+
+
+def _title(metric: str, bound: bool = True) -> str:
+    return "latent dimension" if metric == "z" else axis_label(metric, bound)
+
+
+def _tooltips(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[alt.Tooltip]:
+    names = [alt.Tooltip("design:N", title="design"), alt.Tooltip("seeds:Q", title="seeds")]
+    known = [m for m in metrics if any(row.get(m) is not None for row in rows)]
+    return names + [
+        alt.Tooltip(f"{metric}:Q", title=f"{heading(metric)} [{unit(metric)}]", format=",.5~g")
+        for metric in known
+    ]
+
+
+def finished(chart: Any, height: int) -> dict[str, Any]:
+    """Return the specification with its parameters and size, without data."""
+    limits = [alt.param(name=name, value=0) for name in ("xlo", "xhi", "ylo", "yhi")]
+    choice = [alt.param(name="selected", value=None), alt.param(name="hidden", value=[])]
+    made = chart.add_params(*choice, *limits).properties(width="container", height=height)
+    spec: dict[str, Any] = made.to_dict(validate=False)
+    spec.pop("config", None)
+    return spec
+
+
+def _limits(channel: str, **more: Any) -> alt.Scale:
+    ends = {f"domain{end}": alt.ExprRef(f"{channel}{of}") for end, of in _ENDS}
+    return alt.Scale(nice=False, **{"zero": False, **ends, **more})
+
+
+_ENDS: Final = (("Min", "lo"), ("Max", "hi"))
+
+
+def scatter(
+    designs: Designs, group: Group, x: str, ys: Sequence[str], xs: Sequence[str] = ()
+) -> Chart | None:
+    """A point per design with its interval, and a line through the latent sizes of a family.
+
+    Args:
+        designs: the names and colours.
+        group: comparable rows.
+        x: 'z' for the latent dimension, 'sigma', or a metric.
+        ys: metrics that the vertical axis can show, the first one at the start.
+        xs: metrics that the horizontal axis can show; only `x` if empty.
+    """
+    rows = designs.rows(group)
+    if x == "sigma":
+        rows = [row for row in rows if row["sigma"] != "-"]
+    known = [m for m in _METRICS if any(row.get(m) is not None for row in rows)]
+    ys = [m for m in ys if m in known]
+    swept = len({row["z"] for row in rows}) if x == "z" else len(rows)
+    if not ys or swept < 2:
+        return None
+    families = designs.legend(rows)
+    bound, y = is_bound(group.frame), ys[0]
+    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
+    vertical: dict[str, Any] = {"scale": _limits("y"), "title": _title(y, bound)}
+    vertical["axis"] = alt.Axis(tickCount=7)
+    if x == "sigma":
+        order = [value_text(value) for value in ordered(group.frame["sigma"].dropna())]
+        horizontal = alt.X(
+            "sigma:N",
+            sort=order,
+            title="σ, scale of the likelihood [pixel]",
+            axis=alt.Axis(labelAngle=0),
+        )
+    elif x == "z":
+        scale = _limits("x", type="log", base=2, zero=alt.Undefined)
+        horizontal = alt.X(
+            "z:Q", scale=scale, title=_title("z"), axis=alt.Axis(format=",d", tickCount=8)
+        )
+    else:
+        horizontal = alt.X(
+            f"{x}:Q", scale=_limits("x"), title=_title(x, bound), axis=alt.Axis(tickCount=9)
+        )
+    focus = alt.condition(_FOCUS, alt.value(1.0), alt.value(0.12))
+    colour = _scales(families)
+    points = base.mark_point(filled=True, size=70, clip=True, cursor="pointer").encode(
+        x=horizontal,
+        y=alt.Y(f"{y}:Q", **vertical),
+        opacity=focus,
+        tooltip=_tooltips(rows, known),
+        **colour,
+    )
+    bars = base.mark_rule(clip=True).encode(
+        x=horizontal,
+        y=alt.Y(f"{y}_low:Q", **vertical),
+        y2=f"{y}_high:Q",
+        color=colour["color"],
+        opacity=focus,
+    )
+    layers = [bars, points]
+    if x != "sigma":
+        line = base.mark_line(strokeWidth=1.2, clip=True).encode(
+            x=horizontal,
+            y=alt.Y(f"{y}:Q", **vertical),
+            color=colour["color"],
+            detail="family:N",
+            order=alt.Order("z:Q"),
+            opacity=alt.condition(_FOCUS, alt.value(0.55), alt.value(0.08)),
+        )
+        layers.insert(0, line)
+    axes = {"y": _options(ys, bound)}
+    if x != "sigma":
+        axes["x"] = _options([m for m in xs if m in known] or [x], bound)
+    spec = finished(alt.layer(*layers), 340)
+    return Chart(spec, rows, _described(rows, y), axes, families)
+
+
+def _options(metrics: Sequence[str], bound: bool = True) -> list[dict[str, str]]:
+    """The fields that a channel can show."""
+    return [
+        {"field": m, "title": _title(m, bound), "label": _title(m, bound).partition(" [")[0]}
+        for m in metrics
+    ]
+
+
+def _described(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """What the rows show in a metric, in one sentence."""
+    known = [row for row in rows if row.get(metric) is not None]
+    low, high = (pick(known, key=lambda row: row[metric]) for pick in (min, max))
+    ends = (f"{number(row[metric])} ({row['design']})" for row in (low, high))
+    return f"{heading(metric)} of {len(known)} designs, from {' to '.join(ends)}."
+
+
+def ranking(designs: Designs, group: Group, metric: str, most: int = 40) -> Chart | None:
+    """The designs of a group with their intervals, lowest value of the metric first."""
+    rows = [row for row in designs.rows(group) if row.get(metric) is not None]
+    rows = sorted(rows, key=lambda row: (row[metric], row["design"]))[:most]
+    if len(rows) < 2:
+        return None
+    families = designs.legend(rows)
+    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
+    order = [row["design"] for row in rows]
+    names = alt.Y("design:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
+    scale, title = _limits("x"), f"{axis_label(metric)}, lower is better"
+    focus = alt.condition(_FOCUS, alt.value(1.0), alt.value(0.12))
+    colour = _scales(families)
+    points = base.mark_point(filled=True, size=60, clip=True, cursor="pointer").encode(
+        x=alt.X(f"{metric}:Q", scale=scale, title=title),
+        y=names,
+        opacity=focus,
+        tooltip=_tooltips(rows, _METRICS),
+        **colour,
+    )
+    bars = base.mark_rule(clip=True).encode(
+        x=alt.X(f"{metric}_low:Q", scale=scale, title=title),
+        x2=f"{metric}_high:Q",
+        y=names,
+        opacity=focus,
+        color=colour["color"],
+    )
+    spec = finished(alt.layer(bars, points), 24 * len(rows))
+    return Chart(spec, rows, _described(rows, metric), {"x": _options([metric])}, families)
+
+
+def curves(
+    designs: Designs,
+    found: Mapping[str, Sequence[tuple[float, float]]],
+    titles: tuple[str, str],
+    log: bool,
+    bottom: float | None = None,
+) -> Chart | None:
+    """One curve per design, labelled at its end with the latent size.
+
+    Args:
+        designs: the names and colours.
+        found: for an entry of the column `design` the points of its curve.
+        titles: of the horizontal and of the vertical axis.
+        log: use logarithmic axes.
+        bottom: the lowest value that is shown.
+    """
+    rows: list[dict[str, Any]] = []
+    for place in evenly(len(found), 60):
+        design, points = list(found.items())[place]
+        name, family = designs.names[design]
+        known = [(x, y) for x, y in points if math.isfinite(y)]
+        places = sorted({round(i) - 1 for i in np.geomspace(1, len(known), _MOST_POINTS)})
+        for i in places if known else ():
+            x, y = known[i]
+            row = {"design": name, "family": family, "x": x, "y": _short(y)}
+            rows.append(row | ({"end": name.rpartition(", ")[2]} if i == places[-1] else {}))
+    if not rows:
+        return None
+    families = designs.legend(rows)
+    several = len({row["end"] for row in rows if "end" in row}) > 1
+    values = [row["y"] for row in rows]
+    low = min(values) if bottom is None else bottom
+    kind = {"type": "log"} if log else {"zero": False}
+    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
+    scale = alt.Scale(nice=False, **kind)
+    horizontal = alt.X("x:Q", title=titles[0], scale=scale, axis=alt.Axis(tickCount=10))
+    pad = 0.0 if log else 0.05 * (max(values) - low)
+    domain = {"domainMin": low, "domainMax": max(values) + pad}
+    vertical = alt.Y("y:Q", title=titles[1], scale=alt.Scale(**domain, **kind))
+    focus = alt.condition(_FOCUS, alt.value(0.9), alt.value(0.08))
+    names = list(dict.fromkeys(row["design"] for row in rows))
+    shades = alt.Scale(domain=names, range=_shades(rows, families))
+    colour = alt.Color("design:N", scale=shades, legend=None)
+    tips = [alt.Tooltip("design:N", title="design")]
+    tips += [alt.Tooltip("x:Q", title=titles[0], format=",.5~g")]
+    tips += [alt.Tooltip("y:Q", title=titles[1], format=",.5~g")]
+    shared = {"x": horizontal, "y": vertical, "color": colour, "opacity": focus}
+    lines = base.mark_line(strokeWidth=1.6, clip=True).encode(detail="design:N", **shared)
+    hit = base.mark_point(filled=True, size=28, clip=True, cursor="pointer").encode(
+        tooltip=tips, **shared
+    )
+    ends = base.transform_filter("isValid(datum.end)").mark_text(align="left", dx=5, fontSize=10)
+    labels = ends.encode(text="end:N", **shared)
+    layers = [lines, hit, labels] if several else [lines, hit]
+    spec = finished(alt.layer(*layers), 340)
+    count = len({row["design"] for row in rows})
+    return Chart(spec, rows, f"{titles[1]} of {count} designs.", {}, families)
+
+
+def _shades(
+    rows: Sequence[Mapping[str, Any]], families: Sequence[tuple[str, str, str]]
+) -> list[str]:
+    """A colour per design: that of its family, the lighter the smaller its latent size."""
+    colours = {name: np.array(to_rgb(colour)) for name, colour, _ in families}
+    members: dict[str, list[str]] = {}
+    for row in rows:
+        of = members.setdefault(row["family"], [])
+        if row["design"] not in of:
+            of.append(row["design"])
+    shades = {}
+    for family, designs in members.items():
+        order = sorted(designs, key=lambda name: int(name.rpartition(" ")[2].replace(",", "")))
+        for share, design in zip(np.linspace(0.6, 0.0, len(order)), order, strict=True):
+            white = share if len(order) > 1 else 0.0
+            shades[design] = to_hex(tuple((1 - white) * colours[family] + white))
+    return [shades[name] for name in dict.fromkeys(row["design"] for row in rows)]
