@@ -92,14 +92,14 @@ def tiny(low):
         return tuple(Cell(**base, binarization="dynamic", seed=s, tsne_points=0) for s in (0, 1))
 
     return Finding(
-        "tiny",
-        "latent-dim",
-        "A claim with <b>markup</b>",
-        "a source",
-        ("T0",),
-        "mean squared error",
-        {"quick": Margin(low=low)},
-        statistic=mean_error,
+        mean_error,
+        name="tiny",
+        family="latent-dim",
+        claim="A claim with <b>markup</b>",
+        source="a source",
+        statements=("T0",),
+        measure="mean squared error",
+        margins={"quick": Margin(low=low)},
         cells=cells,
         least_seeds=2,
         data=lambda _: ("digits",),

@@ -33,7 +33,7 @@ def numbers(cell):
 
 def of(finding, **changes):
     """The evidence of the whole test, with other values of some axes."""
-    cells = finding.cells("full")
+    cells = [cell for cell in finding.cells("full") if cell.epochs == 100]
     changed = tuple(cell.model_copy(update=changes) for cell in cells)
     planted = replace(finding, cells=lambda _: changed, fallbacks=lambda _: ())
     return planted, evidence(planted, numbers, budget="full")

@@ -1,7 +1,6 @@
 """Findings about latents that are not used: known manifolds, deep networks, moments of the code."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -15,13 +14,13 @@ from vaebench.findings.evidence import (
     select,
     values_of,
 )
-from vaebench.findings.finding import Finding, Measured, mathematics, same
-from vaebench.findings.settings import MLP, Budget, Setting, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Measured, Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.ppca import LinearVAE, fit
 
-__all__ = ["COLLAPSE"]
+__all__ = ["METHODS"]
 
 _MANIFOLD = 8
 """Factors of the data set `linear-gaussian` (`vaebench.data.linear_gaussian`)."""
@@ -113,103 +112,17 @@ def _moment_off_linear() -> Measured:
     return Statistic.exact(float(np.max(np.abs(moment - 1))), "distance from 1"), {}
 
 
-_DAI = Setting(
-    "Fashion-MNIST in grey levels, 1 to 10 hidden layers of 512 ReLU units, trained to convergence",
-    data={"dataset": ("fashion-mnist",), "binarization": ("none",)},
-    network={
-        "architecture": ("mlp",),
-        "hidden": tuple((512,) * depth for depth in range(1, 11)),
-        "activation": ("relu",),
-    },
-    iterations=46_900,
-)
-"""Dai et al. 2020 print figures only; 46,900 steps (100 epochs of batch 128) are our choice."""
-
-_DEPTH = "Dai, Wang & Wipf 2020 (figures only; the margin is ours)"
-
-
-def _of_depth(
-    name: str,
-    claim: str,
-    measure: str,
-    margin: Margin,
-    statistic: Callable[[Evidence], Statistic],
-) -> Finding:
-    return Finding(
-        name,
-        "collapse",
-        claim,
-        _DEPTH,
-        ("B24",),
-        measure,
-        same(margin),
-        _DAI,
-        statistic,
-        cells=_depth_cells,
-    )
-
-
-COLLAPSE: tuple[Finding, ...] = (
-    Finding(
-        "active-units-are-the-manifold",
-        "collapse",
-        "The number of active latents is the dimension of the manifold of the data",
-        "reading of Dai & Wipf 2019, Thm. 3; the data set and the margin are ours",
-        ("B17",),
-        f"largest distance over seeds of the active units from {_MANIFOLD}, of 16 latents",
-        same(Margin(high=1.0)),
-        Setting(
-            "data of a known manifold, an MLP with a learned σ, trained to convergence",
-            network={"likelihood": ("gaussian",), "sigma": ("learned",)},
-            published=False,
-        ),
-        _active_off_manifold,
-        cells=_manifold_cells,
-    ),
-    _of_depth(
-        "deep-autoencoder-fails",
-        "With many layers even the autoencoder without a KL term reconstructs badly",
-        "mean squared error of the deepest autoencoder over that of the best depth",
-        Margin(low=1.1),
-        _autoencoder_fails,
-    ),
-    _of_depth(
-        "deep-vae-is-worse",
-        "At every depth the VAE reconstructs worse than its autoencoder twin",
-        "smallest ratio over depths of the squared errors, VAE over autoencoder",
-        Margin(low=1.05),
-        _vae_is_worse,
-    ),
-    _of_depth(
-        "deep-decoders-collapse",
-        "Deeper networks use fewer latents",
-        "active units with one hidden layer minus those of the deepest network",
-        Margin(low=1.0),
-        _deeper_collapses,
-    ),
-    Finding(
-        "moments-add-up",
-        "collapse",
-        "In every latent, used or not, the means of σ² and of μ² add up to 1",
-        "Asperti's variance law; the margin is ours",
-        ("T7",),
-        "largest distance over latents of E[μ² + σ²]/λ² from 1",
-        same(Margin(high=0.1)),
-        MLP,
+METHODS: dict[str, Method] = {
+    "active-units-are-the-manifold": Method(_active_off_manifold, _manifold_cells),
+    "deep-autoencoder-fails": Method(_autoencoder_fails, _depth_cells),
+    "deep-vae-is-worse": Method(_vae_is_worse, _depth_cells),
+    "deep-decoders-collapse": Method(_deeper_collapses, _depth_cells),
+    "moments-add-up": Method(
         _moment_off,
-        cells=lambda budget: cells_of(
+        lambda budget: cells_of(
             budget, likelihood="gaussian", sigma="learned", latent_dim=16, seed=[0, 1, 2]
         ),
     ),
-    mathematics(
-        "moments-add-up-linear",
-        "collapse",
-        "In the optimum of a linear VAE the means of σ² and of μ² add up to 1 in every latent",
-        "Asperti's variance law; exact for the linear VAE, derived here",
-        ("T7",),
-        "largest distance over latents of E[μ² + σ²] from 1, two of eight latents unused",
-        Margin(high=1e-8),
-        _moment_off_linear,
-    ),
-)
-"""The findings of this module."""
+    "moments-add-up-linear": Method(compute=_moment_off_linear),
+}
+"""How each finding of this module is measured."""

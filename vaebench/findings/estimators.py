@@ -16,13 +16,13 @@ from vaebench.findings.evidence import (
     over_seeds_and_images,
     select,
 )
-from vaebench.findings.finding import Finding, Measured, mathematics, same
-from vaebench.findings.settings import IWAE, Budget, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Measured, Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 
-__all__ = ["ESTIMATORS"]
+__all__ = ["METHODS"]
 
 _DESIGNS: tuple[tuple[str, int], ...] = (("elbo", 1), ("elbo", 20), ("iwae", 5), ("iwae", 20))
 
@@ -150,142 +150,24 @@ def _slope(of: int) -> Measured:
     return Statistic.exact(slope, "log per log k"), details
 
 
-_RAINFORTH = "Rainforth et al. 2018, Theorem 1 (asymptotic); the model is ours"
-_FEWER = "k = 20 for 50; fewer importance samples and test images behind the bound"
-
-ESTIMATORS: tuple[Finding, ...] = (
-    Finding(
-        "iwae-ordering",
-        "iwae",
-        "log P(X) rises from the VAE to the IWAE with few samples and on to the one with many",
-        "Burda et al. 2016, Table 1",
-        ("B02", "B03"),
-        "smaller of the two gains in the importance-weighted bound",
-        {"quick": Margin(low=0.01), "full": Margin(low=0.1)},
-        setting=IWAE,
-        statistic=_ordering,
-        cells=lambda budget: _cells(budget, (("elbo", 1), ("iwae", 5), ("iwae", 20))),
-        proxy=_FEWER,
+METHODS: dict[str, Method] = {
+    "iwae-ordering": Method(
+        _ordering, lambda budget: _cells(budget, (("elbo", 1), ("iwae", 5), ("iwae", 20)))
     ),
-    Finding(
-        "vae-gains-little-from-k",
-        "iwae",
-        "Averaging the ELBO over many samples gains a VAE little",
-        "Burda et al. 2016, Table 1",
-        ("B04",),
-        "gain in the importance-weighted bound, k = 20 over k = 1",
-        {"quick": Margin(-0.02, 0.08), "full": Margin(-0.3, 1.0)},  # as the pixels: 64 / 784
-        setting=IWAE,
-        statistic=_vae_gain,
-        cells=lambda budget: _cells(budget, (("elbo", 1), ("elbo", 20))),
-        proxy=_FEWER,
+    "vae-gains-little-from-k": Method(
+        _vae_gain, lambda budget: _cells(budget, (("elbo", 1), ("elbo", 20)))
     ),
-    Finding(
-        "iwae-more-active-units",
-        "iwae",
-        "An IWAE uses more latent dimensions than a VAE",
-        "Burda et al. 2016, Table 1",
-        ("B03",),
-        "active units, IWAE with k = 20 minus VAE",
-        same(Margin(low=0.5)),
-        setting=IWAE,
-        statistic=_more_units,
-        cells=lambda budget: _cells(budget, (("elbo", 1), ("iwae", 20))),
-        untested={
-            "quick": "on 8×8 digits a VAE of 16 latents uses all of them already, so that there "
-            "is nothing to add; the full budget tests it on MNIST"
-        },
-        proxy=_FEWER,
+    "iwae-more-active-units": Method(
+        _more_units, lambda budget: _cells(budget, (("elbo", 1), ("iwae", 20)))
     ),
-    Finding(
-        "iwae-table-vae",
-        "iwae",
-        "A one-layer VAE reaches an NLL of 86.76 on dynamically binarised MNIST",
-        "Burda et al. 2016, Table 1; reproductions 86.35 to 87.78",
-        ("B01",),
-        "NLL of the VAE with k = 1",
-        {"full": Margin(85.6, 89.0)},
-        setting=IWAE,
-        statistic=_table,
-        cells=lambda budget: _cells(budget, (("elbo", 1),)) if budget == "full" else (),
-        least_seeds=1,
-        untested={"quick": "the published value is of MNIST"},
-        proxy="L_1000 on 1,000 test images for L_5000 on all; on digits L_200",
+    "iwae-table-vae": Method(
+        _table, lambda budget: _cells(budget, (("elbo", 1),)) if budget == "full" else ()
     ),
-    Finding(
-        "iwae-whole-schedule",
-        "iwae",
-        "On the paper's whole schedule of 3,280 epochs a one-layer VAE reaches an NLL of 86.76",
-        "Burda et al. 2016, Table 1; reproductions 86.35 to 87.78",
-        ("B01",),
-        "NLL of the VAE with k = 1",
-        {"full": Margin(85.66, 87.86)},
-        setting=IWAE,
-        statistic=_table,
-        cells=_whole_schedule,
-        least_seeds=1,
-        untested={"quick": "the published value is of MNIST"},
-    ),
-    Finding(
-        "iwae-whole-schedule-units",
-        "iwae",
-        "On the paper's whole schedule a one-layer VAE uses 19 of its 50 latent dimensions",
-        "Burda et al. 2016, Table 1",
-        ("B01",),
-        "active units of the VAE with k = 1",
-        {"full": Margin(17, 22)},
-        setting=IWAE,
-        statistic=_table_units,
-        cells=_whole_schedule,
-        least_seeds=1,
-        untested={"quick": "the published value is of MNIST"},
-    ),
-    Finding(
-        "bound-curve-rises",
-        "iwae",
-        "In every trained cell the importance-weighted bound rises with k",
-        "Burda et al. 2016, Thm. 1; a check of the records, by Jensen's inequality",
-        ("T10", "A17"),
-        "smallest step of L_1, L_10, L_100, ... on the same codes",
-        same(Margin(low=0.0, strict=True)),
-        statistic=_curve_rises,
-        cells=lambda budget: _cells(budget, (("elbo", 1),)),
-        identity=True,
-    ),
-    mathematics(
-        "encoder-signal-falls",
-        "iwae",
-        "With more importance samples the signal-to-noise ratio of the encoder's gradient falls as "
-        "1/√k",
-        _RAINFORTH,
-        ("T8",),
-        "slope of the log ratio over log k, k = 4, 16, 64, in a Gaussian model",
-        Margin(-0.6, -0.4),
-        partial(_slope, 0),
-    ),
-    mathematics(
-        "decoder-signal-rises",
-        "iwae",
-        "With more importance samples the signal-to-noise ratio of the decoder's gradient rises as "
-        "√k",
-        _RAINFORTH,
-        ("T8",),
-        "slope of the log ratio over log k, k = 4, 16, 64, in a Gaussian model",
-        Margin(0.4, 0.6),
-        partial(_slope, 1),
-    ),
-    Finding(
-        "posterior-gap-remains",
-        "iwae",
-        "In a trained VAE D[Q‖P(z|X)] does not vanish",
-        "Doersch 2016, Sec. 2.3.1",
-        ("T11", "T5"),
-        "importance-weighted bound minus ELBO",
-        same(Margin(low=0.1)),
-        setting=IWAE,
-        statistic=_gap,
-        cells=lambda budget: _cells(budget, (("elbo", 1),)),
-        proxy="L_1000 on 1,000 test images for L_5000 on all; on digits L_200",
-    ),
-)
-"""The findings of this module."""
+    "iwae-whole-schedule": Method(_table, _whole_schedule),
+    "iwae-whole-schedule-units": Method(_table_units, _whole_schedule),
+    "bound-curve-rises": Method(_curve_rises, lambda budget: _cells(budget, (("elbo", 1),))),
+    "encoder-signal-falls": Method(compute=partial(_slope, 0)),
+    "decoder-signal-rises": Method(compute=partial(_slope, 1)),
+    "posterior-gap-remains": Method(_gap, lambda budget: _cells(budget, (("elbo", 1),))),
+}
+"""How each finding of this module is measured."""

@@ -1,14 +1,16 @@
 """Finding: a published claim as plain data, and how records decide it."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Literal
 
 import pandas as pd
 from pydantic import JsonValue
 
 from vaebench.findings.evidence import Evidence, rows_of, select
-from vaebench.findings.settings import ANY, BUDGETS, Budget, Setting
+from vaebench.findings.settings import BUDGETS, Budget, Setting
 from vaebench.findings.verdict import (
     VERDICTS,
     Judgement,
@@ -20,30 +22,46 @@ from vaebench.findings.verdict import (
 )
 from vaebench.grid.cell import Cell
 
-__all__ = [
-    "Assessed",
-    "Counts",
-    "Finding",
-    "Measured",
-    "assess",
-    "fact_payload",
-    "mathematics",
-    "same",
-]
+__all__ = ["Assessed", "Counts", "Finding", "Measured", "Method", "assess", "fact_payload"]
 
 Measured = tuple[Statistic, Mapping[str, JsonValue]]
 
+_ANY = Setting("any model and data", published=False)
 _EPOCHS_OF_HOURS = 1000
 """A training of more epochs takes hours on a CPU."""
 
 
-def same(margin: Margin) -> dict[Budget, Margin]:
-    """One margin for every budget."""
-    return dict.fromkeys(BUDGETS, margin)
+@dataclass(frozen=True)
+class Method:
+    """How a finding is measured: from cells, or by a computation of its own.
+
+    Attributes:
+        statistic: computes the number from records.
+        cells: the cells to train, by budget.
+        fallbacks: cells of smaller tests, used in this order where the records of `cells` do not
+            suffice; they are read and never trained.
+        compute: for mathematics: the statistic and the numbers behind it.
+        data: data sets whose own numbers (spectrum, entropies) the statistic needs.
+        revision: of `compute`; raised when the computation changes, so that records are renewed.
+
+    Raises:
+        ValueError: there is neither a statistic nor a computation, or both.
+    """
+
+    statistic: Callable[[Evidence], Statistic] | None = None
+    cells: Callable[[Budget], tuple[Cell, ...]] = lambda _: ()
+    fallbacks: Callable[[Budget], tuple[tuple[Cell, ...], ...]] = lambda _: ()
+    compute: Callable[[], Measured] | None = None
+    data: Callable[[Budget], tuple[str, ...]] = lambda _: ()
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.statistic is None) == (self.compute is None):
+            raise ValueError("a finding has either a statistic or a computation")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Method):
     """One published claim with its test.
 
     Attributes:
@@ -54,43 +72,60 @@ class Finding:
         statements: numbers of the tutorial's statements (T...) and of the list of claims.
         measure: the statistic, in one line.
         margins: where the statistic must lie for the claim to hold, by budget.
+        untested: by budget, why there is no test.
         setting: what the claim was made for; records below it cannot reproduce or contradict it.
-        statistic: computes the number from records, for a finding that needs cells.
-        cells: the cells to train, by budget; empty where the budget has no test.
-        fallbacks: cells of smaller tests, used in this order where the records of `cells` do not
-            suffice; they are read and never trained.
-        compute: for mathematics: the statistic and the numbers behind it.
         identity: whether the claim is always true if the code is right: mathematics, or a check of
             the records. Identities are counted apart from claims that could have been false.
         least_seeds: fewer seeds leave the finding inconclusive.
         proxy: what is measured in place of the published quantity; empty if it is the same.
-        untested: by budget, why there is no test.
-        data: data sets whose own numbers (spectrum, entropies) the statistic needs.
-        revision: of `compute`; raised when the computation changes, so that records are renewed.
+        version: counts the changes of the definition, from 1.
+        since: the day from which the definition is as it is.
+        recorded: the digest of the definition that has this version.
+        after_results: whether results of this claim had been seen when the definition changed.
     """
 
-    name: str
-    family: str
-    claim: str
-    source: str
-    statements: tuple[str, ...]
-    measure: str
-    margins: Mapping[Budget, Margin]
-    setting: Setting = ANY
-    statistic: Callable[[Evidence], Statistic] | None = None
-    cells: Callable[[Budget], tuple[Cell, ...]] = lambda _: ()
-    fallbacks: Callable[[Budget], tuple[tuple[Cell, ...], ...]] = lambda _: ()
-    compute: Callable[[], Measured] | None = None
+    name: str = ""
+    family: str = ""
+    claim: str = ""
+    source: str = ""
+    statements: tuple[str, ...] = ()
+    measure: str = ""
+    margins: Mapping[Budget, Margin] = field(default_factory=dict)
+    untested: Mapping[Budget, str] = field(default_factory=dict)
+    setting: Setting = _ANY
     identity: bool = False
     least_seeds: int = 3
     proxy: str = ""
-    untested: Mapping[Budget, str] = field(default_factory=dict)
-    data: Callable[[Budget], tuple[str, ...]] = lambda _: ()
-    revision: int = 1
+    version: int = 1
+    since: date | None = None
+    recorded: str = ""
+    after_results: bool = False
 
-    def __post_init__(self) -> None:
-        if (self.statistic is None) == (self.compute is None):
-            raise ValueError(f"{self.name}: a finding has either a statistic or a computation")
+    @property
+    def definition(self) -> str:
+        """A digest of what decides: measure, margins, setting, least seeds and computation.
+
+        The wording of the claim and of its setting may change without a new version.
+        """
+        setting = self.setting
+        parts = (setting.data, setting.network, setting.optimizer, setting.initialization)
+        decisive = (
+            self.measure,
+            sorted((budget, margin.text()) for budget, margin in self.margins.items()),
+            [sorted((axis, repr(values)) for axis, values in part.items()) for part in parts],
+            setting.iterations,
+            self.least_seeds,
+            self.revision,
+        )
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()[:12]
+
+    @property
+    def history(self) -> str:
+        """Version and date of the definition in words; empty where it has no date."""
+        if self.since is None:
+            return ""
+        seen = ", changed after results were seen" if self.after_results else ""
+        return f"version {self.version} of {self.since.isoformat()}{seen}"
 
     @property
     def kind(self) -> Literal["cells", "mathematics"]:
@@ -120,33 +155,6 @@ class Finding:
             each = "hours each on a CPU"
         count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
         return f"{count} of {' and '.join(images)}, {each}"
-
-
-def mathematics(
-    name: str,
-    family: str,
-    claim: str,
-    source: str,
-    statements: tuple[str, ...],
-    measure: str,
-    margin: Margin,
-    compute: Callable[[], Measured],
-    *,
-    identity: bool = True,
-) -> Finding:
-    """A finding that needs no cell: one margin, no seeds."""
-    return Finding(
-        name,
-        family,
-        claim,
-        source,
-        statements,
-        measure,
-        same(margin),
-        compute=compute,
-        identity=identity,
-        least_seeds=1,
-    )
 
 
 @dataclass(frozen=True)

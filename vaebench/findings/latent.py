@@ -1,13 +1,12 @@
 """Findings about the size of the latent space, the question of the tutorial's Section 4.1.
 
 A loss is always against the best of the sizes from 4 to below 1,000 at the same training budget
-and learning rate. On 8×8 digits 1,000 latents are 16 a pixel, as 10,000 are 13 a pixel of MNIST;
-margins in nats are those of MNIST times the ratio of the pixels, 64 / 784.
+and learning rate. On MNIST a loss of at least 5 nats is "degraded", at most 5 are "still good" or
+a plateau; the smallest effect that counts is 1 nat. On 8×8 digits 1,000 latents are 16 a pixel, as
+10,000 are 13 a pixel of MNIST; margins in nats are those of MNIST times 64 / 784.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,21 +23,17 @@ from vaebench.findings.evidence import (
     selection_columns,
     values_of,
 )
-from vaebench.findings.finding import Finding
+from vaebench.findings.finding import Method
 from vaebench.findings.settings import (
-    IWAE,
-    TUTORIAL_NETWORK,
-    VAE_OF_MNIST,
     Budget,
-    Setting,
     cells_of,
 )
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 
 __all__ = [
-    "LATENT",
+    "METHODS",
     "PLATEAUS",
     "PUBLISHED_NLL",
     "latent_cells",
@@ -50,14 +45,12 @@ __all__ = [
 PLATEAUS: dict[str, tuple[int, ...]] = {"digits": (8, 16, 32), "mnist": (16, 32, 100)}
 """Latent sizes that should be about equally good, by data set."""
 
-DEGRADED = 5.0
-"""Nats on MNIST: a loss of at least this is "degraded", at most this "still good" or a plateau."""
-
-NOTICEABLE = 1.0
-"""Nats on MNIST: the smallest effect that counts as one."""
-
 _SIZES = [1, 2, 3, 4, 8, 16, 32, 64]
 _SHORT, _LONG = 20, 80
+
+
+Tests = Callable[[Budget], tuple[tuple[Cell, ...], ...]]
+"""The cells of a whole test by budget, then those of its smaller tests."""
 
 
 def latent_cells(budget: Budget) -> tuple[Cell, ...]:
@@ -277,249 +270,29 @@ def _off_published(evidence: Evidence) -> Statistic:
     return over_seeds_and_images(worst, errors.max(axis=1), "nats/image")
 
 
-def _nats(low: float | None = None, high: float | None = None) -> dict[Budget, Margin]:
-    """A margin in nats of MNIST with one end, and the same per pixel for digits."""
-
-    def margin(scale: float) -> Margin:
-        return Margin(
-            low=-math.inf if low is None else round(low * scale, 2),
-            high=math.inf if high is None else round(high * scale, 2),
-        )
-
-    return {"quick": margin(64 / 784), "full": margin(1.0)}
-
-
-_SECTION = "Doersch 2016, Sec. 4.1"
-_READING = f"reading of {_SECTION} (“stochastic gradient descent struggles”)"
-_LOOK = "the bound in place of the look of samples"
-_SCALED = f"{_LOOK}; on digits 1,000 latents, 16 a pixel, for 10,000 of MNIST, 13 a pixel"
-_OF_ITS_SIZE: dict[Budget, str] = {"quick": "a network of its size is for MNIST"}
-_EARLY = replace(VAE_OF_MNIST, text="as for a VAE of MNIST, 600 steps (1 epoch)", iterations=600)
-_TWO_RATES = replace(
-    VAE_OF_MNIST,
-    text=f"{VAE_OF_MNIST.text}; learning rates 1e-3 and 3e-4",
-    optimizer={**VAE_OF_MNIST.optimizer, "learning_rate": (1e-3, 3e-4)},
-)
-_DAVIDSON = Setting(
-    "MNIST binarised dynamically, 784-256-128-z, Adam 1e-3, batch 64, KL warm-up of 100 epochs, "
-    "1,000 epochs (938,000 steps) with patience 50, L_500",
-    data=VAE_OF_MNIST.data,
-    network={"architecture": ("mlp",), "hidden": ((256, 128),), "activation": ("relu",)},
-    optimizer={"learning_rate": (1e-3,), "batch_size": (64,)},
-    initialization=VAE_OF_MNIST.initialization,
-    iterations=938_000,
-)
-_UNITS = replace(IWAE, text=f"{IWAE.text}; 32 and 100 latents", network={})
-
-Tests = Callable[[Budget], tuple[tuple[Cell, ...], ...]]
-
-
-def _finding(
-    name: str,
-    claim: str,
-    measure: str,
-    margins: dict[Budget, Margin],
-    statistic: Callable[[Evidence], Statistic],
-    *,
-    source: str = _SECTION,
-    statements: tuple[str, ...] = ("T20", "B11"),
-    setting: Setting = VAE_OF_MNIST,
-    tests: Tests = latent_tests,
-    proxy: str = _LOOK,
-    untested: dict[Budget, str] | None = None,
-) -> Finding:
-    left_out = untested or {}
-
-    def cells(budget: Budget) -> tuple[Cell, ...]:
-        return () if budget in left_out else tests(budget)[0]
-
-    return Finding(
-        name,
-        "latent-dim",
-        claim,
-        source,
-        statements,
-        measure,
-        margins,
-        setting,
-        statistic,
-        cells=cells,
-        fallbacks=lambda budget: tests(budget)[1:],
-        proxy=proxy,
-        untested=left_out,
+def _method(statistic: Callable[[Evidence], Statistic], tests: Tests = latent_tests) -> Method:
+    return Method(
+        statistic, lambda budget: tests(budget)[0], fallbacks=lambda budget: tests(budget)[1:]
     )
 
 
-LATENT: tuple[Finding, ...] = (
-    _finding(
-        "latent-three",
-        "Fewer than 4 latent dimensions are noticeably worse",
-        "ELBO of the best size minus that of 3 latents",
-        _nats(low=DEGRADED),
-        _lost_by(3),
-    ),
-    _finding(
-        "latent-two",
-        "Two latent dimensions are far too few",
-        "ELBO of the best size minus that of 2 latents",
-        _nats(low=2 * DEGRADED),
-        _lost_by(2),
-    ),
-    _finding(
-        "latent-plateau",
-        "Over a broad range the model is insensitive to the number of latents",
-        "range of the ELBO over the plateau (digits 8 to 32, MNIST 16 to 100)",
-        _nats(high=DEGRADED),
-        _spread,
-    ),
-    _finding(
-        "latent-thousand",
-        "With 1,000 latent dimensions results are still good",
-        "ELBO of the best size minus that of 1,000 latents",
-        {"full": Margin(high=DEGRADED)},
-        _lost_by(1000),
-        untested={
-            "quick": "1,000 latents of 8×8 digits are 16 a pixel, the case of 10,000 of MNIST"
-        },
-    ),
-    _finding(
-        "latent-ten-thousand",
-        "With 10,000 latent dimensions results are degraded",
-        "ELBO of the best size minus that of the largest size, longest training",
-        _nats(low=DEGRADED),
-        _lost_by(None),
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-ten-thousand-bound",
-        "With 10,000 latent dimensions the likelihood is degraded too, not only the ELBO",
-        "importance-weighted bound of the best size minus that of the largest size",
-        {"full": Margin(low=DEGRADED)},
-        _lost_by(None, "iw_bound"),
-        untested={"quick": "the cells of digits have no importance-weighted bound"},
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-ten-thousand-early",
-        "With 10,000 latent dimensions results are degraded, after short training too",
-        "ELBO of the best size minus that of the largest size, shortest training",
-        _nats(low=DEGRADED),
-        _lost_by(None),
-        setting=_EARLY,
-        tests=_first_epoch,
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-training-mends",
-        "More epochs win back part of the loss of far too many latents",
-        "loss of the largest size after short training minus that after long training, each "
-        "against the best size at that budget",
-        _nats(low=NOTICEABLE),
-        _mended,
-        source=_READING,
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-lower-rate-mends",
-        "A lower learning rate wins back part of the loss of far too many latents",
-        "loss of the largest size at the usual learning rate minus that at the lower one, each "
-        "against the best size at that rate",
-        _nats(low=NOTICEABLE),
-        _lower_rate,
-        source=_READING,
-        statements=("T20", "T18"),
-        setting=_TWO_RATES,
-        tests=_rate_tests,
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-kl-too-high",
-        "With 10,000 latent dimensions training cannot keep the KL low",
-        "KL of the largest size in units whose posterior mean varies by less than 0.01 λ²",
-        _nats(low=NOTICEABLE),
-        _unused_kl_of_largest,
-        statements=("T20",),
-        proxy=_SCALED,
-    ),
-    _finding(
-        "latent-tutorial-network",
-        "With 10,000 latent dimensions the tutorial's own network is degraded",
-        "ELBO of the best size minus that of 10,000 latents",
-        {"full": Margin(low=DEGRADED)},
-        _lost_by(10_000),
-        setting=TUTORIAL_NETWORK,
-        tests=_tutorial_tests,
-        untested=_OF_ITS_SIZE,
-    ),
-    _finding(
-        "latent-tutorial-network-thousand",
-        "With 1,000 latent dimensions the tutorial's own network is still good",
-        "ELBO of the best size minus that of 1,000 latents",
-        {"full": Margin(high=DEGRADED)},
-        _lost_by(1000),
-        setting=TUTORIAL_NETWORK,
-        tests=_tutorial_tests,
-        untested=_OF_ITS_SIZE,
-    ),
-    _finding(
-        "latent-tutorial-network-kl",
-        "With 10,000 latent dimensions training cannot keep the KL of the tutorial's own network "
-        "low",
-        "KL of 10,000 latents in units whose posterior mean varies by less than 0.01 λ²",
-        {"full": Margin(low=NOTICEABLE)},
-        _unused_kl_of_largest,
-        statements=("T20",),
-        setting=TUTORIAL_NETWORK,
-        tests=_tutorial_tests,
-        proxy="",
-        untested=_OF_ITS_SIZE,
-    ),
-    _finding(
-        "latent-more-is-better",
-        "Up to the plateau every further latent dimension helps",
-        "smallest gain of ELBO from size to size (1, 2, 4, 8; MNIST also 16)",
-        _nats(low=NOTICEABLE),
-        _steps_up,
-        source="Kingma & Welling 2014, Fig. 2",
-        statements=("B12",),
-        proxy="",
-    ),
-    _finding(
-        "latent-no-overfitting",
-        "Superfluous latent dimensions do not overfit",
-        "train-test gap of the ELBO beyond the plateau minus that at its beginning",
-        _nats(high=NOTICEABLE),
-        _overfits,
-        source="Kingma & Welling 2014, Sec. 5 and Fig. 2",
-        statements=("B12",),
-        proxy="",
-    ),
-    _finding(
-        "latent-published-curve",
-        "Over 2 to 40 latents a VAE reaches the published log-likelihoods of MNIST",
-        "largest distance of the NLL from the published one over the five sizes",
-        {"full": Margin(high=2.0)},
-        _off_published,
-        source="Davidson et al. 2018, Table 1 (N-VAE); a reproduction differs by up to 1.8 nats",
-        statements=("T10",),
-        setting=_DAVIDSON,
-        tests=_published_cells,
-        proxy="1,000 test images, no KL warm-up",
-        untested={"quick": "the published values are of MNIST"},
-    ),
-    _finding(
-        "latent-units-saturate",
-        "More latent dimensions do not add active units",
-        "active units at 100 latents minus those at 32",
-        {"full": Margin(-4.0, 4.0)},
-        _new_units,
-        source="Burda et al. 2016, Sec. 5.2",
-        statements=("B08",),
-        setting=_UNITS,
-        proxy="",
-        untested={
-            "quick": "in 80 epochs of digits the weak units have not yet come below the threshold"
-        },
-    ),
-)
-"""The findings of this module."""
+METHODS: dict[str, Method] = {
+    "latent-three": _method(_lost_by(3)),
+    "latent-two": _method(_lost_by(2)),
+    "latent-plateau": _method(_spread),
+    "latent-thousand": _method(_lost_by(1000)),
+    "latent-ten-thousand": _method(_lost_by(None)),
+    "latent-ten-thousand-bound": _method(_lost_by(None, "iw_bound")),
+    "latent-ten-thousand-early": _method(_lost_by(None), _first_epoch),
+    "latent-training-mends": _method(_mended),
+    "latent-lower-rate-mends": _method(_lower_rate, _rate_tests),
+    "latent-kl-too-high": _method(_unused_kl_of_largest),
+    "latent-tutorial-network": _method(_lost_by(10_000), _tutorial_tests),
+    "latent-tutorial-network-thousand": _method(_lost_by(1000), _tutorial_tests),
+    "latent-tutorial-network-kl": _method(_unused_kl_of_largest, _tutorial_tests),
+    "latent-more-is-better": _method(_steps_up),
+    "latent-no-overfitting": _method(_overfits),
+    "latent-published-curve": _method(_off_published, _published_cells),
+    "latent-units-saturate": _method(_new_units),
+}
+"""How each finding of this module is measured."""

@@ -1,7 +1,6 @@
 """Findings about likelihood families, binarisation and what is called an ELBO."""
 
 import math
-from dataclasses import replace
 
 from vaebench.findings.evidence import (
     Evidence,
@@ -15,12 +14,12 @@ from vaebench.findings.evidence import (
     share_of,
     values_of,
 )
-from vaebench.findings.finding import Finding, same
-from vaebench.findings.settings import IWAE, MLP, Budget, Setting, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 
-__all__ = ["LIKELIHOOD_FINDINGS"]
+__all__ = ["METHODS"]
 
 _CLIPS = [1e-2, 1e-4, 1e-6]
 
@@ -135,137 +134,15 @@ def _images(budget: Budget) -> tuple[str, ...]:
     return ("digits",) if budget == "quick" else ("mnist",)
 
 
-_BINARISED = replace(
-    IWAE,
-    text=f"{IWAE.text}; one draw of the pixels against a new one at each visit",
-    data={**IWAE.data, "binarization": ("dynamic", "static")},
-)
-_GREY = Setting(
-    "MNIST in grey levels under a cross-entropy, 784-400-20, Adam 1e-3, batch 128, 10 epochs",
-    data={"dataset": ("mnist",), "binarization": ("none",), "likelihood": ("bernoulli",)},
-    network={"architecture": ("mlp",), "hidden": ((400,),), "latent_dim": (20,)},
-    optimizer={"learning_rate": (1e-3,), "batch_size": (128,)},
-    initialization={"initialization": ("default",)},
-    iterations=4_690,
-)
-"""The VAE example of PyTorch (pytorch/examples)."""
-
-LIKELIHOOD_FINDINGS: tuple[Finding, ...] = (
-    Finding(
-        "clip-is-measured",
-        "likelihood",
-        "On data with exact zeros a continuous Bernoulli's score grows with the clip's smallness",
-        "derived from Loaiza-Ganem & Cunningham 2019",
-        ("A25",),
-        "smallest gain of ELBO from clip 1e-2 to 1e-4 to 1e-6",
-        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
-        setting=MLP,
-        statistic=_clip_matters,
-        cells=_clip_cells,
-    ),
-    Finding(
-        "clip-matters-less-dequantised",
-        "likelihood",
-        "On dequantised data the clip of a continuous Bernoulli matters far less",
-        "derived from Loaiza-Ganem & Cunningham 2019",
-        ("A25",),
-        "size of the gain from clip 1e-2 to 1e-6 on dequantised data, over that on exact zeros",
-        same(Margin(high=0.5)),
-        setting=MLP,
-        statistic=_clip_matters_less,
-        cells=_clip_cells,
-    ),
-    Finding(
-        "fixed-binarisation-costs",
-        "likelihood",
-        "Training on a fixed binarisation costs nats on the same test draw",
-        "Burda et al. 2016, Tables 1 and 3",
-        ("B07",),
-        "ELBO trained on fresh draws minus ELBO trained on one draw",
-        {"quick": Margin(low=0.1), "full": Margin(1.2, 3.0)},
-        setting=_BINARISED,
-        statistic=_fixed_costs,
-        cells=_binarized_cells,
-        proxy="the ELBO in place of L_5000",
-    ),
-    Finding(
-        "fixed-binarisation-overfits",
-        "likelihood",
-        "A fixed binarisation widens the gap between training and test images",
-        "Burda et al. 2016, Table 3 and Sec. 5",
-        ("B07",),
-        "train-test gap of the ELBO on one draw minus that on fresh draws",
-        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
-        setting=_BINARISED,
-        statistic=_fixed_overfits,
-        cells=_binarized_cells,
-        proxy="the ELBO in place of L_5000",
-    ),
-    Finding(
-        "posterior-mean-flatters",
-        "likelihood",
-        "An “ELBO” at the posterior mean is too good",
-        "clab/dynet README against pytorch/examples PR 1416",
-        ("B22",),
-        "reconstruction error with z sampled minus that at the posterior mean",
-        {"quick": Margin(low=0.5), "full": Margin(5.0, 11.0)},
-        setting=_GREY,
-        statistic=_flatters,
-        cells=_grey_cells,
-    ),
-    Finding(
-        "grey-entropy-floor",
-        "likelihood",
-        "No reconstruction error on grey pixels is below their entropy",
-        "Gibbs' inequality",
-        ("T18", "A20"),
-        "smallest distance of a cell's error above the floor",
-        same(Margin(low=0.0)),
-        statistic=_above_floor,
-        cells=_grey_cells,
-        least_seeds=1,
-        data=_images,
-        identity=True,
-    ),
-    Finding(
-        "better-than-blind",
-        "likelihood",
-        "A trained VAE beats the decoder that ignores z",
-        "exact bound of the data",
-        ("T18", "A20"),
-        "smallest distance of a cell's error below the z-blind decoder",
-        {"quick": Margin(low=0.08), "full": Margin(low=1.0)},
-        setting=_GREY,
-        statistic=_below_blind,
-        cells=_grey_cells,
-        least_seeds=1,
-        data=_images,
-    ),
-    Finding(
-        "record-bits-add-up",
-        "likelihood",
-        "Bits for z and bits for X given z are the bits of X: rate and distortion of every cell",
-        "Doersch 2016, Sec. 2.4.2; a check of the records, by algebra",
-        ("T12",),
-        "largest relative distance of the sum from bits per dimension, binarised images",
-        same(Margin(high=1e-4)),
-        statistic=_bits_add_up,
-        cells=_binarized_cells,
-        least_seeds=1,
-        identity=True,
-    ),
-    Finding(
-        "information-below-log-n",
-        "likelihood",
-        "The code cannot tell more of N images apart than log N",
-        "Hoffman & Johnson 2016; Alemi et al. 2018; a check of the records, by algebra",
-        ("A21",),
-        "smallest distance of the mutual information below log N",
-        same(Margin(low=0.0)),
-        statistic=_below_log_count,
-        cells=_binarized_cells,
-        least_seeds=1,
-        identity=True,
-    ),
-)
-"""The findings of this module."""
+METHODS: dict[str, Method] = {
+    "clip-is-measured": Method(_clip_matters, _clip_cells),
+    "clip-matters-less-dequantised": Method(_clip_matters_less, _clip_cells),
+    "fixed-binarisation-costs": Method(_fixed_costs, _binarized_cells),
+    "fixed-binarisation-overfits": Method(_fixed_overfits, _binarized_cells),
+    "posterior-mean-flatters": Method(_flatters, _grey_cells),
+    "grey-entropy-floor": Method(_above_floor, _grey_cells, data=_images),
+    "better-than-blind": Method(_below_blind, _grey_cells, data=_images),
+    "record-bits-add-up": Method(_bits_add_up, _binarized_cells),
+    "information-below-log-n": Method(_below_log_count, _binarized_cells),
+}
+"""How each finding of this module is measured."""

@@ -13,14 +13,14 @@ from vaebench.findings.evidence import (
     data_fact,
     over_seeds,
 )
-from vaebench.findings.finding import Finding, Measured, mathematics, same
-from vaebench.findings.settings import LINEAR_VAE, Budget, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Measured, Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 from vaebench.truth.ppca import LinearVAE, Spectrum, fit
 
-__all__ = ["LINEAR", "LINEAR_SIZES", "recorded_spectrum"]
+__all__ = ["LINEAR_SIZES", "METHODS", "recorded_spectrum"]
 
 
 def _images() -> Floats:
@@ -202,136 +202,25 @@ def _collapses_above(evidence: Evidence) -> Statistic:
     return over_seeds(by_seed(evidence.frame, "kl_train", sigma=sigmas[2]), "nats/image")
 
 
-def _with_cells(
-    name: str,
-    claim: str,
-    source: str,
-    statements: tuple[str, ...],
-    measure: str,
-    margin: Margin,
-    statistic: Callable[[Evidence], Statistic],
-) -> Finding:
-    return Finding(
-        name,
-        "linear",
-        claim,
-        source,
-        statements,
-        measure,
-        same(margin),
-        LINEAR_VAE,
+def _method(statistic: Callable[[Evidence], Statistic]) -> Method:
+    return Method(
         statistic,
-        cells=_linear_cells,
+        _linear_cells,
         data=lambda budget: ("digits",) if budget == "quick" else ("mnist",),
     )
 
 
-LINEAR: tuple[Finding, ...] = (
-    mathematics(
-        "ppca-no-gap",
-        "linear",
-        "At the pPCA optimum the ELBO of a linear VAE is log P(X) itself",
-        "Lucas et al. 2019, Sec. 4; Tipping & Bishop 1999",
-        ("T6", "A06"),
-        "largest gap over 400 images",
-        Margin(high=1e-8),
-        _no_gap,
-    ),
-    mathematics(
-        "rotation-gap",
-        "linear",
-        "Rotating the decoder opens a gap of ½(log det diag M − log det M)",
-        "Lucas et al. 2019, Sec. 4 (formula derived here)",
-        ("T5", "A07"),
-        "distance of the gap from the formula",
-        Margin(high=1e-8),
-        _rotated_gap,
-    ),
-    mathematics(
-        "rotation-costs",
-        "linear",
-        "Rotating the decoder leaves log P(X) as it is and lowers the ELBO",
-        "Lucas et al. 2019, Sec. 4",
-        ("T11", "A07"),
-        "the gap that a random rotation opens",
-        Margin(low=1e-3),
-        _rotation_costs,
-    ),
-    mathematics(
-        "sigma-fixed-point",
-        "linear",
-        "Setting σ² to the mean squared error, again and again, ends at the mean of the discarded "
-        "eigenvalues",
-        "Rybkin et al. 2021, Eq. 5; Tipping & Bishop 1999, Sec. 3.2",
-        ("A08",),
-        "relative difference of the two",
-        Margin(high=1e-6),
-        _sigma_fixed_point,
-    ),
-    mathematics(
-        "envelope",
-        "linear",
-        "Along optima of a β sweep dD/dβ = −β dR/dβ",
-        "Alemi et al. 2018, Sec. 3 (slope −β)",
-        ("A13",),
-        "largest relative difference in the linear model",
-        Margin(high=1e-3),
-        _envelope,
-    ),
-    mathematics(
-        "bound-rises-with-k",
-        "iwae",
-        "The importance-weighted bound rises with k and stays below log P(X)",
-        "Burda et al. 2016, Thm. 1",
-        ("T10", "A17"),
-        "smallest step of L_1, L_5, L_50, L_500, log P(X) in a linear model, in its own error",
-        Margin(low=-2.0),
-        _bound_rises,
-    ),
-    _with_cells(
-        "linear-reaches-ppca",
-        "A trained linear VAE reaches the exact pPCA log-likelihood and never passes it",
-        "Lucas et al. 2019, Sec. 5",
-        ("T6", "A09"),
-        "ELBO on training images minus the exact optimum",
-        Margin(-3.0, 0.3),
-        _reaches_ppca,
-    ),
-    _with_cells(
-        "linear-sigma",
-        "The learned σ of a linear VAE is the pPCA maximum-likelihood σ",
-        "Tipping & Bishop 1999, Sec. 3.2; Rybkin et al. 2021, Eq. 5",
-        ("A08",),
-        "learned σ over the exact one",
-        Margin(0.96, 1.04),
-        _sigma_reached,
-    ),
-    _with_cells(
-        "linear-active-units",
-        "At fixed σ the active units of a linear VAE are the eigenvalues above σ²",
-        "Lucas et al. 2019, Sec. 4",
-        ("A10",),
-        "largest distance over seeds of active units from eigenvalues above σ²/0.99, smallest σ",
-        Margin(high=1.0),
-        _active_count,
-    ),
-    _with_cells(
-        "no-collapse-below",
-        "Below the largest eigenvalue's root σ leaves the code in use",
-        "arXiv 2510.01621, abstract; Lucas et al. 2019",
-        ("T13", "A11"),
-        "KL over the exact KL of the optimum, σ just below the threshold",
-        Margin(0.5, 1.5),
-        _survives_below,
-    ),
-    _with_cells(
-        "collapse-above",
-        "With σ² above the largest eigenvalue of the data every latent dimension collapses",
-        "arXiv 2510.01621, abstract; Lucas et al. 2019",
-        ("T13", "A11"),
-        "KL, σ above the threshold",
-        Margin(high=0.01),
-        _collapses_above,
-    ),
-)
-"""The findings of this module."""
+METHODS: dict[str, Method] = {
+    "ppca-no-gap": Method(compute=_no_gap),
+    "rotation-gap": Method(compute=_rotated_gap),
+    "rotation-costs": Method(compute=_rotation_costs),
+    "sigma-fixed-point": Method(compute=_sigma_fixed_point),
+    "envelope": Method(compute=_envelope),
+    "bound-rises-with-k": Method(compute=_bound_rises),
+    "linear-reaches-ppca": _method(_reaches_ppca),
+    "linear-sigma": _method(_sigma_reached),
+    "linear-active-units": _method(_active_count),
+    "no-collapse-below": _method(_survives_below),
+    "collapse-above": _method(_collapses_above),
+}
+"""How each finding of this module is measured."""

@@ -1,35 +1,91 @@
-"""Every finding by name, and how a user's words choose among them."""
+"""Every finding by name: the claims of `claims.toml` with the methods that measure them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from types import MappingProxyType
+from typing import Any
 
 from vaebench.errors import UnknownFinding
-from vaebench.findings.collapse import COLLAPSE
-from vaebench.findings.estimators import ESTIMATORS
-from vaebench.findings.finding import Finding
-from vaebench.findings.latent import LATENT
-from vaebench.findings.likelihoods import LIKELIHOOD_FINDINGS
-from vaebench.findings.linear import LINEAR
-from vaebench.findings.samples import SAMPLES
-from vaebench.findings.sigma import SIGMA
-from vaebench.findings.theory import THEORY
+from vaebench.findings import (
+    collapse,
+    estimators,
+    latent,
+    likelihoods,
+    linear,
+    samples,
+    sigma,
+    theory,
+)
+from vaebench.findings.finding import Finding, Method
+from vaebench.findings.settings import BUDGETS, PART_NAMES, Setting
+from vaebench.findings.verdict import Margin
 from vaebench.grid.values import closest
 
-__all__ = ["FINDINGS", "families", "finding_lines", "select_findings"]
+__all__ = ["FINDINGS", "changed_definitions", "families", "finding_lines", "select_findings"]
 
-_ALL = (
-    *LATENT,
-    *SIGMA,
-    *LIKELIHOOD_FINDINGS,
-    *ESTIMATORS,
-    *SAMPLES,
-    *COLLAPSE,
-    *LINEAR,
-    *THEORY,
-)
+_METHODS: Mapping[str, Method] = {
+    **latent.METHODS,
+    **sigma.METHODS,
+    **likelihoods.METHODS,
+    **estimators.METHODS,
+    **samples.METHODS,
+    **collapse.METHODS,
+    **linear.METHODS,
+    **theory.METHODS,
+}
 
-FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in _ALL})
+
+def _setting(entry: Mapping[str, Any]) -> Setting:
+    """A setting of `claims.toml`, whose lists are tuples in a cell."""
+    parts: dict[str, Any] = {
+        part: {axis: tuple(map(_frozen, values)) for axis, values in entry.get(part, {}).items()}
+        for part in PART_NAMES[:-1]
+    }
+    others = {name: value for name, value in entry.items() if name not in parts}
+    return Setting(**others, **parts)
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _finding(name: str, entry: Mapping[str, Any], settings: Mapping[str, Setting]) -> Finding:
+    """A claim of `claims.toml` with its method; a budget has a margin or a reason for none."""
+    rest = dict(entry)
+    both = rest.pop("margin", None)
+    ends = {budget: rest.pop(budget, both) for budget in BUDGETS}
+    return Finding(
+        **vars(_METHODS[name]),
+        name=name,
+        statements=tuple(rest.pop("statements")),
+        margins={budget: Margin(**end) for budget, end in ends.items() if isinstance(end, dict)},
+        untested={budget: end for budget, end in ends.items() if isinstance(end, str)},
+        setting=settings[rest.pop("setting", "any")],
+        recorded=rest.pop("definition"),
+        **rest,
+    )
+
+
+def _read() -> dict[str, Finding]:
+    text = resources.files("vaebench.findings").joinpath("claims.toml").read_text("utf-8")
+    claims = tomllib.loads(text)
+    settings = {name: _setting(entry) for name, entry in claims["setting"].items()}
+    return {name: _finding(name, entry, settings) for name, entry in claims["finding"].items()}
+
+
+FINDINGS: Mapping[str, Finding] = MappingProxyType(_read())
 """Every finding by its name."""
+
+
+def changed_definitions(findings: Iterable[Finding]) -> list[str]:
+    """A line for each finding whose definition is not the one that its version was given for."""
+    return [
+        f"{finding.name}: the definition changed to {finding.definition}; raise version "
+        f"{finding.version}, set the date, and say whether results had been seen"
+        for finding in findings
+        if finding.recorded != finding.definition
+    ]
 
 
 def families() -> tuple[str, ...]:
@@ -38,24 +94,26 @@ def families() -> tuple[str, ...]:
 
 
 def select_findings(words: Sequence[str] = ()) -> tuple[Finding, ...]:
-    """The findings of these names and families, each once, in the registry's order; all of none.
+    """The findings of these names and families, each once, in the registry's order.
 
-    One name or family may be given as it is.
+    Args:
+        words: names and families; one of them may be given as a string. None selects all findings.
 
     Raises:
-        UnknownFinding: a word is neither; all such words are named at once.
+        UnknownFinding: a word is neither a name nor a family; the message lists all such words.
     """
     words = [words] if isinstance(words, str) else words
     known = {*FINDINGS, *families()}
     unknown = [word for word in words if word not in known]
     if unknown:
-        told = ", ".join(f"{word!r}{closest(word, known)}" for word in unknown)
+        named = ", ".join(f"{word!r}{closest(word, known)}" for word in unknown)
         raise UnknownFinding(
-            f"there is no finding or family {told}; families are {', '.join(families())}, and "
+            f"there is no finding or family {named}; families are {', '.join(families())}, and "
             f"`vaebench list findings` shows all"
         )
-    chosen = [each for each in _ALL if not words or {each.name, each.family} & set(words)]
-    return tuple(chosen)
+    return tuple(
+        each for each in FINDINGS.values() if not words or {each.name, each.family} & set(words)
+    )
 
 
 def finding_lines() -> Iterator[str]:

@@ -22,13 +22,13 @@ from vaebench.findings.evidence import (
     select,
     values_of,
 )
-from vaebench.findings.finding import Finding, same
-from vaebench.findings.settings import MLP, Budget, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 
-__all__ = ["SAMPLES", "class_entropy", "distance_to_data"]
+__all__ = ["METHODS", "class_entropy", "distance_to_data"]
 
 _SPARSITIES = [0.0, 1.0, 10.0, 100.0]
 
@@ -174,99 +174,13 @@ def _plain_cells(budget: Budget) -> tuple[Cell, ...]:
     return cells_of("quick", likelihood="gaussian", sigma="learned")
 
 
-_YARDSTICK = "the distance to the nearest digit or a classifier's entropy in place of eyes or FID"
-_L1 = "an L1 penalty, as L0 has no gradient"
-
-SAMPLES: tuple[Finding, ...] = (
-    Finding(
-        "delta-reconstructs-better",
-        "samples",
-        "With a point for Q the model is an autoencoder, and reconstructs better than a VAE",
-        "Doersch 2016, Sec. 2.1; Kingma & Welling 2014",
-        ("T3",),
-        "mean squared error of the VAE over that of the autoencoder",
-        same(Margin(low=1.05)),
-        setting=MLP,
-        statistic=_reconstructs_better,
-        cells=_autoencoder_cells,
-    ),
-    Finding(
-        "delta-samples-worse",
-        "samples",
-        "An autoencoder decodes N(0, I) into images that are no data",
-        "Doersch 2016, Sec. 2.1",
-        ("T3", "T9"),
-        "distance of samples to the nearest digit, autoencoder over VAE",
-        same(Margin(low=1.1)),
-        setting=MLP,
-        statistic=_samples_off,
-        cells=_autoencoder_cells,
-        proxy=_YARDSTICK,
-    ),
-    Finding(
-        "per-pixel-samples-worse",
-        "samples",
-        "One σ a pixel gives worse samples than one shared σ",
-        "Rybkin et al. 2021, Table 3 (FID)",
-        ("B15",),
-        "distance of samples to the nearest digit, per-pixel over shared σ",
-        same(Margin(low=1.05)),
-        setting=MLP,
-        statistic=_per_pixel_samples,
-        cells=_per_pixel_cells,
-        proxy=_YARDSTICK,
-    ),
-    Finding(
-        "sparse-lambda-empties",
-        "samples",
-        "A sparse autoencoder has a λ that must be tuned: it empties the code",
-        "Doersch 2016, Sec. 2.4.3",
-        ("T14",),
-        "non-zero entries of a code, λ = 100 minus λ = 0",
-        same(Margin(high=-0.5)),
-        setting=MLP,
-        statistic=_sparsity_empties,
-        cells=_sparse_cells,
-        proxy=_L1,
-    ),
-    Finding(
-        "sparse-lambda-costs",
-        "samples",
-        "A sparse autoencoder has a λ that must be tuned: it costs reconstruction",
-        "Doersch 2016, Sec. 2.4.3",
-        ("T14",),
-        "rank correlation of the mean squared error with λ",
-        same(Margin(low=0.7)),
-        setting=MLP,
-        statistic=_sparsity_costs,
-        cells=_sparse_cells,
-        proxy=_L1,
-    ),
-    Finding(
-        "samples-in-between",
-        "samples",
-        "Some samples lie between digits",
-        "Doersch 2016, Sec. 4.1",
-        ("T19",),
-        "class entropy of prior samples minus that of reconstructions by the same model",
-        same(Margin(low=0.05)),
-        setting=MLP,
-        statistic=_in_between_samples,
-        cells=_plain_cells,
-        proxy=_YARDSTICK,
-    ),
-    Finding(
-        "lines-in-between",
-        "samples",
-        "Between the codes of two digits the model draws digits that are neither",
-        "Doersch 2016, Sec. 4.1",
-        ("T19",),
-        "class entropy in the middle of interpolations minus that at their ends",
-        same(Margin(low=0.05)),
-        setting=MLP,
-        statistic=_in_between_lines,
-        cells=_plain_cells,
-        proxy=_YARDSTICK,
-    ),
-)
-"""The findings of this module."""
+METHODS: dict[str, Method] = {
+    "delta-reconstructs-better": Method(_reconstructs_better, _autoencoder_cells),
+    "delta-samples-worse": Method(_samples_off, _autoencoder_cells),
+    "per-pixel-samples-worse": Method(_per_pixel_samples, _per_pixel_cells),
+    "sparse-lambda-empties": Method(_sparsity_empties, _sparse_cells),
+    "sparse-lambda-costs": Method(_sparsity_costs, _sparse_cells),
+    "samples-in-between": Method(_in_between_samples, _plain_cells),
+    "lines-in-between": Method(_in_between_lines, _plain_cells),
+}
+"""How each finding of this module is measured."""

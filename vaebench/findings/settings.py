@@ -11,20 +11,7 @@ import pandas as pd
 from vaebench.analysis.labels import value_text
 from vaebench.grid.cell import Cell
 
-__all__ = [
-    "ANY",
-    "BUDGETS",
-    "IWAE",
-    "LINEAR_VAE",
-    "MLP",
-    "PART_NAMES",
-    "SEEDS",
-    "TUTORIAL_NETWORK",
-    "VAE_OF_MNIST",
-    "Budget",
-    "Setting",
-    "cells_of",
-]
+__all__ = ["BUDGETS", "PART_NAMES", "SEEDS", "Budget", "Setting", "cells_of"]
 
 Budget = Literal["quick", "full"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
@@ -85,68 +72,6 @@ class Setting:
             found["iterations"] = f"{min(steps, default=0):,} steps of {self.iterations:,}"
         return found
 
-
-ANY = Setting("any model and data", published=False)
-"""For claims that hold for every model; mathematics and checks of records."""
-
-_DYNAMIC_MNIST: Accepted = {
-    "dataset": ("mnist",),
-    "binarization": ("dynamic",),
-    "likelihood": ("bernoulli",),
-}
-_ADAM: Accepted = {"learning_rate": (1e-3,), "weight_decay": (0.0,)}
-_TORCH: Accepted = {"initialization": ("default",)}
-
-VAE_OF_MNIST = Setting(
-    "MNIST binarised dynamically, 784-256-z, Adam 1e-3, batch 100, PyTorch's initial weights, "
-    "60,000 steps (100 epochs); the steps and the batch of the tutorial",
-    data=_DYNAMIC_MNIST,
-    network={"architecture": ("mlp",), "hidden": ((256,), (400,), (500,))},
-    optimizer={**_ADAM, "batch_size": (100,)},
-    initialization=_TORCH,
-    iterations=60_000,
-    published=False,
-)
-"""For claims about a VAE in general."""
-
-TUTORIAL_NETWORK = Setting(
-    "MNIST in grey levels under a sigmoid cross-entropy, 784-1000-500-250-z and back, Adam 1e-3 "
-    "with beta1 = 0, weight decay 5e-4, batch 100, sparse Gaussian initial weights, 60,000 steps",
-    data={"dataset": ("mnist",), "binarization": ("none",), "likelihood": ("bernoulli",)},
-    network={"architecture": ("tutorial",), "hidden": ((1000, 500, 250),)},
-    optimizer={"learning_rate": (1e-3,), "weight_decay": (5e-4,), "batch_size": (100,)},
-    initialization={"initialization": ("sparse",)},
-    iterations=60_000,
-)
-"""The network and the solver that the tutorial published (github.com/cdoersch/vae_tutorial)."""
-
-MLP = Setting(
-    "MNIST, 784-400-20 or wider, Adam 1e-3, batch 128, PyTorch's initial weights, 9,380 steps "
-    "(20 epochs)",
-    data={"dataset": ("mnist",)},
-    network={"architecture": ("mlp",), "hidden": ((400,), (500,), (512,))},
-    optimizer={"learning_rate": (1e-3,), "batch_size": (128, 100)},
-    initialization=_TORCH,
-    iterations=9_380,
-    published=False,
-)
-"""For claims about sigma, likelihoods and codes whose source states no setting."""
-
-IWAE = Setting(
-    "MNIST binarised dynamically, 784-200-200-50 tanh, Adam in eight stages from 1e-3 to 1e-4, "
-    "batch 20, 9,840,000 steps (3,280 epochs)",
-    data=_DYNAMIC_MNIST,
-    network={"hidden": ((200, 200),), "activation": ("tanh",), "latent_dim": (50,)},
-    optimizer={"learning_rate_schedule": ("iwae",), "batch_size": (20,)},
-    iterations=9_840_000,
-)
-"""Burda et al. 2016, Sec. 5 and Table 1, one stochastic layer."""
-
-LINEAR_VAE = Setting(
-    "a linear VAE on any images, trained to convergence",
-    network={"architecture": ("linear",), "likelihood": ("gaussian",)},
-    published=False,
-)
 
 SEEDS: Mapping[Budget, tuple[int, ...]] = {"quick": (0, 1, 2, 3, 4), "full": (0, 1, 2)}
 

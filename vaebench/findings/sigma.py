@@ -19,14 +19,14 @@ from vaebench.findings.evidence import (
     selection_columns,
     values_of,
 )
-from vaebench.findings.finding import Finding, same
-from vaebench.findings.settings import MLP, Budget, Setting, cells_of
-from vaebench.findings.verdict import Margin, Statistic, Untested
+from vaebench.findings.finding import Method
+from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.truth.bounds import density_ceiling
 
-__all__ = ["SIGMA", "sigma_cells"]
+__all__ = ["METHODS", "sigma_cells"]
 
 _GRID: dict[Budget, list[float]] = {
     "quick": [0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4],
@@ -131,139 +131,29 @@ def _split(evidence: Evidence) -> Statistic:
     return over_seeds(each_seed(evidence.frame, share), "share of latents")
 
 
-_RYBKIN = Setting(
-    "MNIST in grey levels, a convolutional network",
-    data={"dataset": ("mnist",)},
-    network={"architecture": ("conv",)},
-)
-"""Rybkin et al. 2021; Dai & Wipf 2019. Their number of steps is not known here."""
-
-SIGMA: tuple[Finding, ...] = (
-    Finding(
-        "sigma-lowers-rate",
-        "sigma",
-        "σ is the regularisation parameter: the larger it is, the fewer nats the code holds",
-        "Doersch 2016, Sec. 2.4.3",
-        ("T13", "T16"),
-        "rank correlation of the KL with σ",
-        same(Margin(high=-0.9)),
-        setting=MLP,
-        statistic=_rate,
-        cells=sigma_cells,
+METHODS: dict[str, Method] = {
+    "sigma-lowers-rate": Method(_rate, sigma_cells),
+    "sigma-raises-distortion": Method(_distortion, sigma_cells),
+    "learned-sigma-beats-fixed": Method(_beats_fixed, sigma_cells),
+    "best-sigma-is-learned": Method(_optimum, sigma_cells),
+    "learned-sigma-is-rms": Method(
+        _root_mean_square, lambda budget: sigma_cells(budget, ["learned"])
     ),
-    Finding(
-        "sigma-raises-distortion",
-        "sigma",
-        "σ is the regularisation parameter: the larger it is, the worse the reconstruction",
-        "Doersch 2016, Sec. 2.4.3",
-        ("T13", "T16"),
-        "rank correlation of the mean squared error with σ",
-        same(Margin(low=0.7)),
-        setting=MLP,
-        statistic=_distortion,
-        cells=sigma_cells,
+    "learned-sigma-falls": Method(_falls, lambda budget: sigma_cells(budget, ["learned"])),
+    "per-pixel-sigma-elbo": Method(
+        _per_pixel, lambda budget: sigma_cells(budget, ["learned", "per_pixel"])
     ),
-    Finding(
-        "learned-sigma-beats-fixed",
-        "sigma",
-        "One learned σ reaches at least the ELBO of the best fixed σ",
-        "Rybkin et al. 2021, Tables 1-3",
-        ("T16", "B14"),
-        "ELBO of the learned σ minus the best of the grid",
-        {"quick": Margin(low=-0.5), "full": Margin(low=-5.0)},
-        setting=_RYBKIN,
-        statistic=_beats_fixed,
-        cells=sigma_cells,
-    ),
-    Finding(
-        "best-sigma-is-learned",
-        "sigma",
-        "The fixed σ of highest ELBO lies within one step of the learned σ",
-        "Rybkin et al. 2021, Eq. 5",
-        ("T16", "B16"),
-        "log of best over learned σ, in steps of a ×1.4 grid",
-        same(Margin(-1.0, 1.0)),
-        setting=MLP,
-        statistic=_optimum,
-        cells=sigma_cells,
-    ),
-    Finding(
-        "learned-sigma-is-rms",
-        "sigma",
-        "The learned σ is the root mean square error of the reconstruction",
-        "Rybkin et al. 2021, Eq. 5 (prints σ* for σ*²)",
-        ("B16",),
-        "learned σ over the root mean square error on test images",
-        same(Margin(0.85, 1.15)),
-        setting=MLP,
-        statistic=_root_mean_square,
-        cells=lambda budget: sigma_cells(budget, ["learned"]),
-    ),
-    Finding(
-        "learned-sigma-falls",
-        "sigma",
-        "The learned decoder variance falls steadily in training",
-        "Dai & Wipf 2019, Thm. 3 and Fig. 1",
-        ("B17",),
-        "share of epochs, after the first tenth, in which σ fell",
-        same(Margin(low=0.8)),
-        setting=_RYBKIN,
-        statistic=_falls,
-        cells=lambda budget: sigma_cells(budget, ["learned"]),
-    ),
-    Finding(
-        "per-pixel-sigma-elbo",
-        "sigma",
-        "One σ a pixel gives a much better ELBO than one shared σ",
-        "Rybkin et al. 2021, Table 3",
-        ("B15",),
-        "ELBO of the per-pixel σ minus that of the shared σ",
-        {"quick": Margin(low=5.0), "full": Margin(low=100.0)},
-        setting=_RYBKIN,
-        statistic=_per_pixel,
-        cells=lambda budget: sigma_cells(budget, ["learned", "per_pixel"]),
-    ),
-    Finding(
-        "beta-acts-as-sigma",
-        "sigma",
-        "A trained β-VAE of σ₀ spends the rate of the VAE of σ² = β σ₀²",
-        "algebra on Rybkin et al. 2021, Eq. 3-4; Doersch 2016, Sec. 2.4.3",
-        ("T13", "A14"),
-        f"relative difference of the KL, σ₀ {_TWICE:g} with β {_BETA:g} and σ {_TWICE / 2:g}",
-        same(Margin(-0.05, 0.05)),
-        setting=MLP,
-        statistic=_same_rate,
-        cells=lambda budget: (
+    "beta-acts-as-sigma": Method(
+        _same_rate,
+        lambda budget: (
             *cells_of(budget, likelihood="gaussian", sigma=_TWICE, beta=_BETA),
             *sigma_cells(budget, [_TWICE / 2]),
         ),
     ),
-    Finding(
-        "gaussian-ceiling",
-        "sigma",
-        "No ELBO passes −(D/2) log(2πσ²)",
-        "algebra",
-        ("T16", "A19"),
-        "smallest distance of a cell's ELBO from its ceiling",
-        same(Margin(low=0.0)),
-        statistic=_below_ceiling,
-        cells=sigma_cells,
-        least_seeds=1,
-        identity=True,
+    "gaussian-ceiling": Method(_below_ceiling, sigma_cells),
+    "latents-used-or-not": Method(
+        _split,
+        lambda budget: cells_of(budget, likelihood="gaussian", sigma="learned", latent_dim=64),
     ),
-    Finding(
-        "latents-used-or-not",
-        "sigma",
-        "With a learned σ the posterior variance of each latent goes to 0 or to 1",
-        "Dai & Wipf 2019, Thm. 3 and Fig. 1",
-        ("B17",),
-        "share of 64 latents whose posterior mean has a variance below 0.1 or above 0.8",
-        same(Margin(low=0.8)),
-        setting=_RYBKIN,
-        statistic=_split,
-        cells=lambda budget: cells_of(
-            budget, likelihood="gaussian", sigma="learned", latent_dim=64
-        ),
-    ),
-)
-"""The findings of this module."""
+}
+"""How each finding of this module is measured."""

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from scipy import integrate, stats
 from scipy.special import logsumexp
 
-from vaebench.findings.finding import Finding, Measured, mathematics
-from vaebench.findings.verdict import Margin, Statistic
+from vaebench.findings.finding import Measured, Method
+from vaebench.findings.verdict import Statistic
 from vaebench.truth import gaussian
 from vaebench.truth.images import Floats
 from vaebench.truth.one_dimensional import (
@@ -24,7 +24,7 @@ from vaebench.truth.one_dimensional import (
     posterior_kl_at,
 )
 
-__all__ = ["THEORY", "absorption_error", "log_normaliser", "replication_error", "score_ratio"]
+__all__ = ["METHODS", "absorption_error", "log_normaliser", "replication_error", "score_ratio"]
 
 _DRAWS = 200_000
 
@@ -258,159 +258,21 @@ def _half_beta() -> Measured:
     return Statistic.exact(trajectories(0.15), "relative difference of weights"), {"beta": 0.3}
 
 
-THEORY: tuple[Finding, ...] = (
-    mathematics(
-        "kl-closed-form",
-        "theory",
-        "The closed-form KL divergence of two Gaussians is what Monte Carlo gives",
-        "Doersch 2016, Sec. 2.2; Kingma & Welling 2014, App. B",
-        ("T7", "A01"),
-        "distance of the Monte Carlo mean from the closed form",
-        Margin(high=4.0),
-        _kl_closed_form,
-    ),
-    mathematics(
-        "lambda-absorbed",
-        "theory",
-        "A prior of standard deviation λ changes nothing: decoder and encoder absorb λ",
-        "Doersch 2016, Sec. 2.4.3, read with λ as a standard deviation",
-        ("T15", "A02"),
-        "largest relative change of the ELBO, λ from 0.01 to 100",
-        Margin(high=1e-10),
-        _absorbed_as_deviation,
-    ),
-    mathematics(
-        "lambda-absorbed-as-printed",
-        "theory",
-        "With z' ~ N(0, λI), f'(z') = f(z'/λ), μ' = λμ, Σ' = λ²Σ nothing changes",
-        "Doersch 2016 (versions 2 and 3), Sec. 2.4.3, as printed: λI is a covariance",
-        ("T15", "A02"),
-        "largest relative change of the ELBO, λ from 0.01 to 100",
-        Margin(high=1e-10),
-        _absorbed_as_printed,
-        identity=False,
-    ),
-    mathematics(
-        "one-dimension-posterior",
-        "theory",
-        "In one dimension D[Q‖P(z|X)] goes to 0 with σ, as σ²",
-        "Doersch 2016, App. A (the limit; the rate is derived here)",
-        ("T11", "A03"),
-        "slope of log D over log σ from 0.1 to 0.025, by quadrature",
-        Margin(1.95, 2.05),
-        _posterior_slope,
-    ),
-    mathematics(
-        "one-dimension-marginal",
-        "theory",
-        "In one dimension D[P_gt‖P_σ] goes to 0 with σ, as σ⁴",
-        "Doersch 2016, App. A (the limit; the rate is derived here)",
-        ("T11", "A04"),
-        "slope of log D over log σ from 0.05 to 0.025, by quadrature",
-        Margin(3.9, 4.1),
-        _marginal_slope,
-    ),
-    mathematics(
-        "one-dimension-gaussian",
-        "theory",
-        "For a Gaussian P_gt the divergence of Q from the posterior has a closed form",
-        "derived from the setting of Doersch 2016, App. A",
-        ("T11", "A05"),
-        "largest distance of quadrature from the closed form",
-        Margin(high=1e-10),
-        _gaussian_case,
-    ),
-    mathematics(
-        "score-function-variance",
-        "theory",
-        "Without the reparameterisation trick the gradient is far noisier",
-        "Doersch 2016, Sec. 2.2; Kingma & Welling 2014, Sec. 2.2",
-        ("T8",),
-        "variance of the score-function gradient over that of the reparameterised one",
-        Margin(low=2.0),
-        _score_function,
-    ),
-    mathematics(
-        "score-function-unbiased",
-        "theory",
-        "Both gradient estimators have the exact gradient as their mean",
-        "Kingma & Welling 2014, Sec. 2.2-2.4",
-        ("T8",),
-        "distance of the worse of the two means from the exact gradient",
-        Margin(high=4.0),
-        _score_function_unbiased,
-    ),
-    mathematics(
-        "bernoulli-no-sigma",
-        "theory",
-        "A Bernoulli decoder has no σ: copying each pixel m times is the same as β = 1/m",
-        "Doersch 2016, Sec. 2.4.3",
-        ("T17", "A15"),
-        "relative difference of the two losses, m = 2, 5, 20",
-        Margin(high=1e-10),
-        _replication,
-    ),
-    mathematics(
-        "continuous-bernoulli-normalised",
-        "theory",
-        "With its normaliser the continuous Bernoulli integrates to 1",
-        "Loaiza-Ganem & Cunningham 2019, Eq. 5",
-        ("A22",),
-        "largest distance of the integral from 1, logits -30 to 25",
-        Margin(high=1e-8),
-        _continuous_bernoulli,
-    ),
-    mathematics(
-        "mdl-bits",
-        "theory",
-        "Code lengths add up: bits for z and for X given z, less the waste of a loose Q, are the "
-        "bits of X",
-        "Doersch 2016, Sec. 2.4.2",
-        ("T12", "T5"),
-        "what the sum misses in a linear Gaussian model",
-        Margin(high=1e-8),
-        _mdl,
-    ),
-    mathematics(
-        "prior-sampling-fails",
-        "theory",
-        "Sampling z from the prior does not find log P(X) with 10,000 codes",
-        "Doersch 2016, Sec. 2.1",
-        ("T10", "A16"),
-        "error of the estimate, linear model of 50 pixels and 8 latents",
-        Margin(low=10.0),
-        _prior_sampling,
-    ),
-    mathematics(
-        "posterior-sampling-works",
-        "theory",
-        "Sampling z from Q finds log P(X) with 10,000 codes",
-        "Doersch 2016, Sec. 2.4.2",
-        ("T10", "A16"),
-        "error of the estimate, linear model of 50 pixels and 8 latents",
-        Margin(high=0.1),
-        _posterior_sampling,
-    ),
-    mathematics(
-        "sigma-squared-is-beta",
-        "sigma",
-        "A β-VAE of unit variance is the VAE of fixed variance σ² = β",
-        "algebra on Rybkin et al. 2021, Eq. 3-4; Doersch 2016, Sec. 2.4.3",
-        ("T13", "A14"),
-        "weights after 100 steps of gradient descent on the same noise",
-        Margin(high=1e-6),
-        _sigma_squared,
-    ),
-    mathematics(
-        "sigma-is-root-half-beta",
-        "sigma",
-        "A β-VAE of unit variance is the VAE of fixed σ = sqrt(β/2)",
-        "Rybkin et al. 2021, text after Eq. 4, as printed",
-        ("A14",),
-        "weights after 100 steps of gradient descent on the same noise",
-        Margin(high=1e-6),
-        _half_beta,
-        identity=False,
-    ),
-)
-"""The findings of this module."""
+METHODS: dict[str, Method] = {
+    "kl-closed-form": Method(compute=_kl_closed_form),
+    "lambda-absorbed": Method(compute=_absorbed_as_deviation),
+    "lambda-absorbed-as-printed": Method(compute=_absorbed_as_printed),
+    "one-dimension-posterior": Method(compute=_posterior_slope),
+    "one-dimension-marginal": Method(compute=_marginal_slope),
+    "one-dimension-gaussian": Method(compute=_gaussian_case),
+    "score-function-variance": Method(compute=_score_function),
+    "score-function-unbiased": Method(compute=_score_function_unbiased),
+    "bernoulli-no-sigma": Method(compute=_replication),
+    "continuous-bernoulli-normalised": Method(compute=_continuous_bernoulli),
+    "mdl-bits": Method(compute=_mdl),
+    "prior-sampling-fails": Method(compute=_prior_sampling),
+    "posterior-sampling-works": Method(compute=_posterior_sampling),
+    "sigma-squared-is-beta": Method(compute=_sigma_squared),
+    "sigma-is-root-half-beta": Method(compute=_half_beta),
+}
+"""How each finding of this module is measured."""

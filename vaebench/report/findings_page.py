@@ -16,8 +16,6 @@ from vaebench.analysis.frame import Results, outdated_notes
 from vaebench.analysis.summary import number
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import Assessed, Counts
-from vaebench.findings.latent import LATENT
-from vaebench.findings.ledger import ledger
 from vaebench.findings.story import latent_rows, latent_story
 from vaebench.findings.verdict import VERDICTS, Margin, Statistic
 from vaebench.plots.keys import Keys
@@ -120,7 +118,6 @@ class Claim:
     def of(cls, each: Assessed) -> "Claim":
         """The texts of a finding and its verdict."""
         finding, statistic, margin = each.finding, each.statistic, each.margin
-        entry = ledger().get(finding.name)
         limit = "-" if margin is None else margin.text()
         return cls(
             name=finding.name,
@@ -135,7 +132,7 @@ class Claim:
             reason=each.judgement.reason,
             truncation=each.truncation,
             setting=finding.setting.text,
-            definition="" if entry is None else entry.text(),
+            definition=finding.history,
             strip=Strip.of(statistic, margin),
         )
 
@@ -197,7 +194,7 @@ def write_findings_page(
         OSError: the page cannot be written; an older one stays as it was.
     """
     budget = rows[0].budget if rows else "quick"
-    about_latents = any(each.finding.family == LATENT[0].family for each in rows)
+    about_latents = any(each.finding.family == "latent-dim" for each in rows)
     latent = latent_rows(evidence, budget) if about_latents else pd.DataFrame()
     sweep = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
     used = _used(rows, evidence)
@@ -205,7 +202,7 @@ def write_findings_page(
         families = []
         for key in dict.fromkeys(each.finding.family for each in rows):
             claims = tuple(Claim.of(each) for each in rows if each.finding.family == key)
-            about = key == LATENT[0].family
+            about = key == "latent-dim"
             pictures = _latent_pictures(evidence, latent, Path(aside)) if about else []
             families.append(_Family(key, _FAMILY_TITLES.get(key, key), claims, tuple(pictures)))
         verdicts = [each.judgement.verdict for each in rows]
