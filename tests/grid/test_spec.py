@@ -284,7 +284,7 @@ def test_all_problems_are_told_at_once() -> None:
         ({"axes": {"seed": [0]}, "exclude": [{"seed": 0}]}, "exclude", "every cell"),
         ({"axes": {"seed": [0]}, "exclude": 1}, "exclude", "must be a table"),
         ({"axes": {"seed": [0]}, "exclude": [{"seed": "0"}]}, "exclude[0].seed", "quotes"),
-        ({"axes": {"hidden": [8]}}, "axes.hidden[0]", "a list of its own"),
+        ({"axes": {"hidden": [8]}}, "axes.hidden[0]", "each value as a list"),
         ({"axes": {"sigma": [0.1]}}, "axes.sigma", "every likelihood here is bernoulli"),
         ({"base": {"sigma": 0.1}}, "base.sigma", "leave sigma out"),
         (

@@ -53,7 +53,7 @@ def test_a_module_that_is_no_python_is_told(
     monkeypatch.chdir(tmp_path)
     Path("broken_names.py").write_text("\ndef broken(:\n", encoding="utf-8")
     lack = lack_of_function("broken_names:broken")
-    assert lack == "broken_names is no Python that can be read: invalid syntax, line 2"
+    assert lack == "broken_names is not valid Python: invalid syntax, line 2"
 
 
 def test_a_module_without_a_source_may_have_it() -> None:

@@ -1,8 +1,8 @@
-"""Cell: one value of every axis, frozen and checked where it is built, and its identity.
+"""Cell: one value of every axis, frozen and checked at construction, and its identity.
 
-`AXES` is generated from the model; `DEPENDENCES` says which axis has no meaning under which choice
-of another; `RULES` says which choices exclude each other. The grid reads all three, so a rule is
-written once.
+`AXES` is generated from the model; `DEPENDENCES` states which axis has no meaning for which value
+of another axis; `RULES` states which values exclude each other. Grids read all three, so that each
+rule is written once.
 """
 
 import hashlib
@@ -43,11 +43,10 @@ __all__ = [
 ]
 
 NUMERICS_VERSION = {"diagonal": 2, "full": 3, "delta": 2}
-"""Of each posterior, raised when a change of the code moves its results by more than rounding:
-records of an older version are then not reused. Rounding differs between machines anyway, which are
-no part of an identity. The last raise is a t-SNE map of less divergence in fewer iterations; the
-one of ``full`` before it a log q(z|x) and an information that keep their digits where the posterior
-is narrow.
+"""The version of the numerics for each posterior; CHANGELOG.md lists the changes.
+
+A version is raised when a change of the code moves results by more than rounding; records of an
+older version are then not reused. Machines differ by rounding and are not part of an identity.
 """
 
 EVALUATION_SETTINGS = (
@@ -58,10 +57,10 @@ EVALUATION_SETTINGS = (
     "tsne_points",
     "test_size",
 )
-"""Axes that say how a trained model is evaluated and that training does not depend on."""
+"""Axes of the evaluation, on which training does not depend."""
 
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | None
-"""What an axis can hold."""
+"""The type of the value of an axis."""
 
 # A data set without a known name is a path if it has a file's ending or a separator, and no control
 # character.
@@ -83,10 +82,12 @@ _DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")
 class Cell(BaseModel):
     """One value of every axis and of every evaluation setting.
 
-    Strict: a number in quotes, a bool for a number, a non-finite or denormal number, an unknown
-    field or an impossible combination raises pydantic's ValidationError, a ValueError. A family
-    with a scale gets sigma "learned" where none is given; `hidden` and `activation` fall away for
-    the linear architecture, which has neither.
+    A family with a scale gets sigma "learned" if none is given; `hidden` and `activation` are
+    dropped for the linear architecture, which has neither.
+
+    Raises:
+        pydantic.ValidationError: a ValueError, for a number in quotes, a bool for a number, a
+            non-finite or denormal number, an unknown field or an impossible combination.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -226,7 +227,7 @@ class Cell(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _settle(cls, given: object) -> object:
-        """Give sigma and a conv's channels their defaults, and drop what a linear map lacks."""
+        """Set the defaults that depend on other axes, and drop axes without a meaning."""
         if not isinstance(given, Mapping):
             return given
         values = dict(given)
@@ -258,19 +259,19 @@ class Cell(BaseModel):
 
 
 def default_sigma(likelihood: object) -> Value:
-    """Return the sigma of a likelihood that is given none: "learned", or None without a scale."""
+    """Return the default sigma of a likelihood: "learned", or None without a scale."""
     family = choices.LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     return "learned" if family is not None and family.has_scale else None
 
 
 def default_hidden(architecture: object) -> Value:
-    """Return the layer sizes of a network that is given none; of a conv its channels."""
+    """Return the default layer sizes of a network; for a conv, its channels."""
     sizes = _DEFAULT_HIDDEN.get(architecture) if isinstance(architecture, str) else None
     return sizes or AXES["hidden"].default
 
 
 def is_own_data(dataset: str) -> bool:
-    """Whether a data set is a user's path, not a name of ours or of torchvision."""
+    """Return whether a data set is a user's path, not a name of ours or of torchvision."""
     return dataset not in choices.DATASETS and not dataset.startswith(choices.TORCHVISION_PREFIX)
 
 
@@ -298,10 +299,10 @@ AXES: Mapping[str, Axis] = MappingProxyType({name: _axis(name) for name in Cell.
 
 @dataclass(frozen=True)
 class Dependence:
-    """An axis that has a meaning only under some choices of another.
+    """An axis that has a meaning only for some values of another axis.
 
-    Where it has none, its value is `neutral`: a grid collapses the axis there, and a cell that
-    gives another value is refused (`refused`) or settled.
+    Where it has no meaning its value is `neutral`: a grid collapses the axis there, and a cell
+    with another value is refused, or gets the neutral value if `refused` is false.
     """
 
     axis: str
@@ -393,17 +394,16 @@ DEPENDENCES = (
         for axis in ("kind", "layout", "range", "shape", "standardize", "resize", "crop")
     ),
 )
-"""No axis that others depend on depends on one itself."""
+"""An axis on which others depend never depends on another one."""
 
 _SETTLED = tuple(each for each in DEPENDENCES if not each.refused)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Values of some axes that cannot stand together.
+    """Values of some axes that cannot be combined.
 
-    `allows` is called with the values of `axes` in their order; the first axis is the one that
-    an error points to.
+    `allows` is called with the values of `axes` in their order; an error points to the first axis.
     """
 
     axes: tuple[str, ...]
@@ -411,10 +411,10 @@ class Rule:
     text: str
 
     def explain(self, values: Sequence[object]) -> str:
-        """Say what is wrong with these values of `axes`."""
+        """Return what is wrong with these values of `axes`."""
         pairs = zip(self.axes, values, strict=True)
         came = ", ".join(f"{axis} = {shown(value)}" for axis, value in pairs)
-        return f"{self.text} (came: {came})"
+        return f"{self.text} (got {came})"
 
 
 def _real_valued(dataset: str) -> bool:
@@ -533,12 +533,12 @@ RULES = (
         + ", ".join(f"{name} has {each.test_images:,}" for name, each in choices.DATASETS.items()),
     ),
 )
-"""Impossible combinations; a Bernoulli on grey pixels is possible, and warned of in the record."""
+"""Impossible combinations. A Bernoulli on grey pixels is possible; the record warns of it."""
 
 JUDGED = tuple(dict.fromkeys(axis for rule in RULES for axis in rule.axes))
-"""The axes that some rule is about."""
+"""The axes that rules are about."""
 UNREAD = "\0unread"
-"""Stands for the value of an axis that failed its check; no rule applies to it."""
+"""In place of a value that failed its check; no rule applies to it."""
 
 
 @lru_cache(maxsize=1024)
@@ -555,15 +555,15 @@ def broken_rules(values: tuple[Value, ...]) -> tuple[tuple[Rule, tuple[Value, ..
 def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
     """Return the cell's identity: a readable slug and 12 hex digits of its content.
 
-    The hash is over every field of the cell that is not at its default (so that an axis that is
-    added later renames nothing), the checksum of the data (for a user's own data it
-    stands in the place of the path), the content of the file of a user's own network, and
-    `NUMERICS_VERSION`. At most 120 characters out of `[A-Za-z0-9._-]`.
+    The hash is over every field of the cell that is not at its default (so that new axes change
+    no id), the checksum of the data (which replaces the path of user data), the content of the
+    file of a user's network, and `NUMERICS_VERSION`. The id has at most 120 characters of
+    `[A-Za-z0-9._-]`.
 
     Args:
-        cell: what is to be named.
+        cell: the cell.
         data_checksum: SHA-256 of the data.
-        network: of a user's own network the digest of its file; by default it is read.
+        network: SHA-256 of the file of a user's network; read from the file by default.
     """
     fields = cell.model_dump(mode="json", exclude_defaults=True)
     if is_own_data(cell.dataset):
@@ -597,22 +597,23 @@ _program_fields = attrgetter(
 
 
 def program_key(cell: Cell) -> Hashable:
-    """Return what decides about the operations of a training step and their shapes.
+    """Return what determines the operations of a training step and their shapes.
 
-    Cells of equal keys differ in numbers only: seed, beta, sparsity, prior scale, the value of a
-    fixed sigma, and everything outside of the loss, as the learning rate and the epochs.
+    Cells with equal keys differ only in numbers: seed, beta, sparsity, prior scale, the value of a
+    fixed sigma, and everything outside the loss, such as the learning rate and the epochs.
     """
     sigma = "fixed" if isinstance(cell.sigma, float | int) else cell.sigma
     return (sigma, *_program_fields(cell))
 
 
 def _slug(cell: Cell) -> str:
+    sigma = cell.sigma
     words = [
         "own-data" if is_own_data(cell.dataset) else cell.dataset,
         cell.binarization if cell.binarization != "none" else "",
         cell.architecture.partition(":")[2] or cell.architecture.removeprefix("mlp"),
         cell.likelihood,
-        "" if cell.sigma is None else _sigma_word(cell.sigma),
+        f"s{sigma:g}" if isinstance(sigma, float) else sigma or "",
         cell.posterior if cell.posterior != "diagonal" else "",
         f"z{cell.latent_dim}",
         cell.device if cell.device != "cpu" else "",
@@ -620,7 +621,3 @@ def _slug(cell: Cell) -> str:
     ]
     slug = "-".join(word for word in words if word)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", slug)[:100].strip(".")
-
-
-def _sigma_word(sigma: float | str) -> str:
-    return sigma if isinstance(sigma, str) else f"s{sigma:g}"

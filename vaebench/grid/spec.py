@@ -10,7 +10,7 @@ import math
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from operator import itemgetter
@@ -23,6 +23,7 @@ from vaebench.grid.cell import (
     DEPENDENCES,
     JUDGED,
     UNREAD,
+    Axis,
     Cell,
     Dependence,
     Value,
@@ -32,7 +33,7 @@ from vaebench.grid.cell import (
 )
 from vaebench.grid.values import closest, plain, shown
 
-__all__ = ["MAX_CELLS", "Grid", "Overrides", "packaged_grids", "parse_override"]
+__all__ = ["MAX_CELLS", "Grid", "Overrides", "grid_schema", "packaged_grids", "parse_override"]
 
 MAX_CELLS = 200_000
 """The largest number of combinations that a grid may hold."""
@@ -117,6 +118,44 @@ def packaged_grids() -> dict[str, str]:
     files = (each for each in folder.iterdir() if each.name.endswith(".toml"))
     raws = (tomllib.loads(each.read_text("utf-8")) for each in files)
     return {raw["name"]: raw["description"] for raw in sorted(raws, key=itemgetter("name"))}
+
+
+def grid_schema() -> dict[str, Any]:
+    """Return the JSON schema of a grid file, for editors and for programs that write grids.
+
+    Rules about several axes at once, such as a sigma for a likelihood without a scale, are not
+    part of it: `Grid.load` checks them.
+    """
+
+    def table(of: Callable[[Axis], dict[str, Any]]) -> dict[str, Any]:
+        axes = {name: {"description": a.summary, **of(a)} for name, a in AXES.items()}
+        return {"type": "object", "properties": axes, "additionalProperties": False}
+
+    ranges = table(lambda axis: {"type": "array", "items": axis.check.schema, "minItems": 1})
+    definitions = {"cell": table(lambda axis: axis.check.schema), "ranges": ranges}
+    cell, several = {"$ref": "#/$defs/cell"}, {"$ref": "#/$defs/ranges"}
+    some = {**cell, "minProperties": 1}
+    properties = {
+        "name": {"type": "string", "pattern": f"^{_NAME}$", "description": "names the store"},
+        "description": {"type": "string", "description": "one line about the grid"},
+        "base": {**cell, "description": "one value of an axis, for every cell"},
+        "axes": {
+            "anyOf": [several, {"type": "array", "items": several}],
+            "description": "every combination is a cell; several tables are joined",
+        },
+        "exclude": {
+            "anyOf": [some, {"type": "array", "items": some}],
+            "description": "cells that match every key are left out",
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "vaebench grid file",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
 
 
 def parse_override(text: str) -> tuple[str, list[object]]:

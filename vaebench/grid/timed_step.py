@@ -1,4 +1,4 @@
-"""What to time: one training step of a fixed model in which sizes, device and arithmetic vary.
+"""The training step to time: a fixed model in which sizes, device and arithmetic vary.
 
 The model is the Bernoulli VAE on dynamically binarised images of MNIST's shape, with one hidden
 layer; the images themselves are made up, so no data set is needed.

@@ -1,4 +1,4 @@
-"""A user's own function, named ``module:function``: a loss to audit, a network to train."""
+"""A function of the user, named ``module:function``: a loss to audit, a network to train."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["lack_of_function", "load_function", "source_digest"]
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names; the working folder is searched first.
+    """Import the function that ``module:function`` names; the working folder is searched first.
 
     Raises:
-        UserCodeError: the name is malformed, the module can't be imported, or it has no such
+        UserCodeError: the name is malformed, the module cannot be imported, or it has no such
             function.
     """
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
-        raise UserCodeError(f"a function of your own is named module:function; got {name!r}")
+        raise UserCodeError(f"a function is named module:function; got {name!r}")
     with _working_folder_first():
         try:
             module = importlib.import_module(module_name)
@@ -38,8 +38,8 @@ def load_function(name: str) -> Callable[..., Any]:
         raise UserCodeError(f"{module_name} has no function {function_name!r}")
     if not callable(function):
         kind = type(function).__name__
-        raise UserCodeError(f"{function_name!r} of {module_name} is no function: it is of {kind}")
-    return function  # type: ignore[no-any-return]  # only a call can tell what a user's code gives
+        raise UserCodeError(f"{module_name}:{function_name} is not callable (type {kind})")
+    return function  # type: ignore[no-any-return]  # its type is known only to the user
 
 
 def _told(error: Exception) -> str:
@@ -47,9 +47,9 @@ def _told(error: Exception) -> str:
 
 
 def lack_of_function(name: str) -> str | None:
-    """Why ``module:function`` can't be found, None if it can or may.
+    """Return why ``module:function`` cannot be found, or None if it can, or may, be found.
 
-    The module is not run, but the packages that it lies in are.
+    The module is not executed, but its parent packages are.
     """
     module_name, _, function_name = name.partition(":")
     with _working_folder_first():
@@ -57,24 +57,24 @@ def lack_of_function(name: str) -> str | None:
             found = importlib.util.find_spec(module_name)
         except (ImportError, ValueError):
             found = None
-        except Exception as error:  # noqa: BLE001 -- a user's own package may raise anything
+        except Exception as error:  # noqa: BLE001 -- a package of the user may raise anything
             return f"the package of {module_name} cannot be imported ({_told(error)})"
     if found is None:
         return f"there is no module {module_name!r} in the working folder or among those installed"
     try:
         names = _names_in(found.origin)
     except SyntaxError as error:
-        return f"{module_name} is no Python that can be read: {error.msg}, line {error.lineno}"
+        return f"{module_name} is not valid Python: {error.msg}, line {error.lineno}"
     if names is None or function_name in names:
         return None
     return f"{module_name} has no function {function_name!r}{closest(function_name, sorted(names))}"
 
 
 def _names_in(source: str | None) -> set[str] | None:
-    """All names that a module's source gives to anything; None if that is not to be seen there.
+    """Return the names that a module's source defines; None if the source does not show them.
 
     Raises:
-        SyntaxError: the source is no Python.
+        SyntaxError: the source is not valid Python.
     """
     if source is None or not source.endswith(".py"):
         return None
@@ -95,13 +95,13 @@ def _names_in(source: str | None) -> set[str] | None:
 
 
 def source_digest(name: str) -> str | None:
-    """SHA-256 of the file of the module of ``module:function``; None if there is none to read.
+    """Return the SHA-256 of the file of the module of ``module:function``.
 
-    None too for a name without a colon: a network of ours.
+    None if there is no file to read, and for a name without a colon, which is not a user's.
     """
     if ":" not in name:
         return None
-    # A user's own package may raise anything; `lack_of_function` says what.
+    # A package of the user may raise anything; `lack_of_function` reports it.
     with _working_folder_first(), suppress(Exception):
         found = importlib.util.find_spec(name.partition(":")[0])
         if found is not None and found.origin is not None:
@@ -111,7 +111,7 @@ def source_digest(name: str) -> str | None:
 
 @contextmanager
 def _working_folder_first() -> Iterator[None]:
-    """As ``python -m`` has it: the installed command would look among installed modules alone."""
+    """Search the working folder too, as ``python -m`` does and an installed command does not."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

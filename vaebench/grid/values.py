@@ -1,8 +1,8 @@
-"""Which values an axis takes: small strict checks that name the rule, what came and what to do.
+"""Which values an axis accepts: small strict checks that state the rule and the value received.
 
-A check is called with a raw value and returns the value in its one canonical form, or raises
-ValueError; its `text` says in words what it takes. Checks are strict: a whole number is no bool,
-a number in quotes is no number, and nothing non-finite passes.
+A check is called with a raw value and returns the value in its canonical form, or raises
+ValueError; its `text` states the rule in words, its `schema` as JSON schema. Checks are strict: a
+bool is not a whole number, a number in quotes is not a number, and infinities are refused.
 """
 
 import difflib
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Protocol, TypeGuard, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
 
 __all__ = [
     "Check",
@@ -26,38 +26,43 @@ __all__ = [
     "shown",
 ]
 
-_SHOWN = 60
+_MOST_CHARACTERS = 60
 # High enough that "gpu" does not suggest "cpu".
-_NEAR = 0.7
-# Below this a float32 is denormal and loses its digits; above the other it overflows.
+_SIMILARITY = 0.7
+# The smallest normal and the largest float32.
 _SMALLEST, _LARGEST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
 def shown(value: object, *, quote: bool = True) -> str:
-    """Return a value as a grid file would write it, shortened to one line without escapes."""
+    """Return a value as in a grid file, shortened to one line, with control characters escaped."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     if not quote and isinstance(value, str):
         text = text[1:-1]
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
 
 
 def closest(word: str, options: Iterable[str]) -> str:
-    """Return " (did you mean ...?)" for the option nearest to `word`, or "" where none is near."""
+    """Return " (did you mean ...?)" with the option most similar to `word`, or "" if none is."""
     by_lower = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(word.strip().lower(), by_lower, n=1, cutoff=_NEAR)
+    near = difflib.get_close_matches(word.strip().lower(), by_lower, n=1, cutoff=_SIMILARITY)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
 class Check(Protocol):
-    """Takes a raw value, gives the canonical one; `text` names what is taken."""
+    """Turns a raw value into the canonical one, or refuses it."""
 
     @property
     def text(self) -> str:
-        """What is taken, in words."""
+        """The rule in words."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema; a grid file may break it only where `text` says more."""
         ...
 
     def __call__(self, value: object) -> object:
-        """Return the canonical value; raise ValueError for one that is not taken."""
+        """Return the canonical value; raise ValueError for a value that breaks the rule."""
         ...
 
 
@@ -76,23 +81,19 @@ def _is_number(text: str) -> bool:
 
 @runtime_checkable
 class _Array(Protocol):
-    """What numpy's numbers and arrays can do."""
+    """The part of numpy's numbers and arrays that is used here."""
 
     shape: tuple[int, ...]
 
     def tolist(self) -> object:
-        """The numbers as Python has them."""
+        """Return the numbers as Python objects."""
 
 
 def plain(value: object) -> object:
-    """A number or an array of numpy's as Python has it; anything else as it is."""
+    """Return a number or array of numpy as Python objects; anything else unchanged."""
     if value is None or isinstance(value, (int, float, str, tuple, list)):
-        return value  # at once: a plan asks it of every axis of every cell
+        return value  # first, because a plan asks this for every axis of every cell
     return value.tolist() if isinstance(value, _Array) else value
-
-
-def _left_out(absent: str | None) -> str:
-    return f"; left out: {absent}" if absent else ""
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -101,7 +102,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from `low` to `high`; `absent` says what leaving it out means, if it may."""
+    """A whole number from `low` to `high`; `absent` is what leaving it out means, if allowed."""
 
     low: int
     high: int
@@ -109,8 +110,13 @@ class Whole:
 
     @property
     def text(self) -> str:
-        """What is taken, in words."""
-        return self._rule + _left_out(self.absent)
+        """The rule in words."""
+        return self._rule + (f"; left out: {self.absent}" if self.absent else "")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema."""
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
     @property
     def _rule(self) -> str:
@@ -130,7 +136,7 @@ class Whole:
 class Real:
     """A finite number between `low` and `high` that float32 can hold, or one of some `words`.
 
-    With `open_low` the lower end itself is not taken. `absent` is as for `Whole`.
+    With `open_low` or `open_high` that end is excluded. `absent` is as for `Whole`.
     """
 
     low: float = 0.0
@@ -142,8 +148,18 @@ class Real:
 
     @property
     def text(self) -> str:
-        """What is taken, in words."""
-        return self._rule + _left_out(self.absent)
+        """The rule in words."""
+        return self._rule + (f"; left out: {self.absent}" if self.absent else "")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema."""
+        number = {
+            "type": "number",
+            "exclusiveMinimum" if self.open_low else "minimum": self.low,
+            "exclusiveMaximum" if self.open_high else "maximum": self.high,
+        }
+        return {"anyOf": [number, {"enum": list(self.words)}]} if self.words else number
 
     @property
     def _rule(self) -> str:
@@ -161,20 +177,16 @@ class Real:
             if value in self.words:
                 return value
             raise ValueError(str(_refusal(self._rule, value)) + closest(value, self.words))
-        if not isinstance(value, float) and not _is_whole(value):
+        if not (isinstance(value, float) or _is_whole(value)) or not self._contains(value):
             raise _refusal(self._rule, value)
-        if not self._holds(value):
-            raise _refusal(self._rule, value)
-        return float(value) + 0.0  # turns -0.0 into 0.0, so that both are one cell
-
-    def _holds(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        if not (above and below and math.isfinite(value)):
-            return False
         if value != 0.0 and abs(value) < _SMALLEST:
             raise ValueError(f"must not be denormal in float32 (below {_SMALLEST:.3g}): {value!r}")
-        return True
+        return float(value) + 0.0  # turns -0.0 into 0.0, so that both are one cell
+
+    def _contains(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -182,6 +194,7 @@ class Flag:
     """true or false."""
 
     text: str = "true or false"
+    schema: ClassVar[dict[str, Any]] = {"type": "boolean"}
 
     def __call__(self, value: object) -> bool:
         """Return the bool; raise ValueError for anything else."""
@@ -200,14 +213,20 @@ class Sizes:
 
     @property
     def text(self) -> str:
-        """What is taken, in words."""
+        """The rule in words."""
         return f"a list of at most {self.longest} whole numbers from 1 to {self.high:,}, like [400]"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema."""
+        size = {"type": "integer", "minimum": 1, "maximum": self.high}
+        return {"type": "array", "items": size, "maxItems": self.longest}
 
     def __call__(self, value: object) -> tuple[int, ...]:
         """Return the sizes as a tuple; raise ValueError for anything else."""
         value = plain(value)
         if not isinstance(value, (list, tuple)) or len(value) > self.longest:
-            hint = "; on an axis each value is a list of its own: [[128], [400]]"
+            hint = "; on an axis, write each value as a list: [[128], [400]]"
             raise ValueError(str(_refusal(self.text, value)) + hint)
         sizes = tuple(map(plain, value))
         for size in sizes:
@@ -221,6 +240,11 @@ class Interval:
     """A list of a lowest and a highest number, or an empty list."""
 
     text: str = "a list of the lowest and the highest value, like [0, 1]; left out: none"
+    schema: ClassVar[dict[str, Any]] = {
+        "type": "array",
+        "items": {"type": "number"},
+        "maxItems": 2,
+    }
 
     def __call__(self, value: object) -> tuple[float, ...]:
         """Return the two numbers as a tuple; raise ValueError for anything else."""
@@ -238,7 +262,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Name:
-    """One of `options`, or a word that matches `pattern`, which `otherwise` puts in words."""
+    """One of `options`, or a word that matches `pattern`, which `otherwise` describes."""
 
     options: Mapping[str, object]
     pattern: str | None = None
@@ -246,14 +270,24 @@ class Name:
 
     @property
     def text(self) -> str:
-        """What is taken, in words."""
+        """The rule in words."""
         names = ", ".join(self.options)
         return f"one of {names}, or {self.otherwise}" if self.otherwise else f"one of {names}"
 
-    def __call__(self, value: object) -> str:
-        """Return the name; raise ValueError, with the option that was meant, for anything else.
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema; any text where there is a pattern."""
+        names = {"enum": list(self.options)}
+        return (
+            {"anyOf": [names, {"type": "string", "title": self.otherwise}]}
+            if self.pattern
+            else names
+        )
 
-        A path as an object can mean no option: one without a separator is put as ./photos.
+    def __call__(self, value: object) -> str:
+        """Return the name; raise ValueError, with the most similar option, for anything else.
+
+        A path object is never an option: one without a separator becomes ./photos.
         """
         if isinstance(value, PurePath) and self.pattern:
             for text in (str(value), f"./{value}"):
