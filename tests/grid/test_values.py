@@ -67,7 +67,7 @@ REFUSED = [
     ("dataset", "a/b\0c", "one of digits"),
     ("architecture", "os.system", "package.module:factory"),
     ("architecture", "a:b:c", "package.module:factory"),
-    ("hidden", 400, "each value is a list of its own"),
+    ("hidden", 400, "each value as a list"),
     ("hidden", [400, 0], "whole numbers from 1"),
     ("hidden", [True], "whole numbers from 1"),
     ("hidden", [1] * 17, "at most 16"),
