@@ -19,6 +19,7 @@ EXIT_CODES = {
     "WrongStep": 2,
     "UserCodeError": 2,
     "EngineError": 2,
+    "WorkerStartError": 1,
     "RecordMissing": 2,
     "WeightsMissing": 2,
     "StorageError": 2,
