@@ -16,17 +16,14 @@ from vaebench.evaluation.evaluate import evaluate
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
-from vaebench.runner import execute
 from vaebench.runner.models import packed_weights
+from vaebench.runner.prepared import prepared_for
 from vaebench.runner.seeding import generator
 
 
 def remeasured(model: VAE, record: CellRecord) -> dict[str, float | None]:
     cell = record.cell
-    sizes = (cell.train_size, cell.valid_size, cell.test_size)
-    found = execute._prepared(
-        cell.dataset, None, sizes, 1, cell.binarization, cell.dequantize, "cpu"
-    )
+    found = prepared_for(cell, None)
     source = generator(cell.seed, "evaluation")
     measured = evaluate(model, cell, found.train, found.test, source).metrics
     return {name: m.value for name, m in measured.items() if not name.endswith("_seconds")}

@@ -7,29 +7,24 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaebench.data.own_data import Reading
-from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
-from vaebench.data.sources import ImageData, Split, load
+from vaebench.data.sources import ImageData
 from vaebench.evaluation.evaluate import Evaluation, evaluate
 from vaebench.evaluation.guards import comparable_as
-from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.grid.user_code import source_digest
 from vaebench.model.vae import VAE
-from vaebench.records.schema import CellRecord, DataFacts, Metric, Note, Status, WarningCode
+from vaebench.records.schema import CellRecord, Metric, Note, Status, WarningCode
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task, Trained, public
 from vaebench.runner.models import packed_weights, unpacked_model
 from vaebench.runner.plan import training_key
+from vaebench.runner.prepared import Prepared, data_facts, prepared_for
 from vaebench.runner.seeding import generator, seed_the_defaults, training_generators
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
@@ -37,71 +32,6 @@ from vaebench.training.loop import Divergence, Training, train
 __all__ = ["execute"]
 
 Report = Callable[[int, int, Sequence[float]], None]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A data set as the cells of a pack see it."""
-
-    data: ImageData
-    pixels: TrainingPixels
-    train: EvaluationSplit
-    test: EvaluationSplit
-    valid: EvaluationSplit | None
-    initial_scale: float
-
-
-@lru_cache(maxsize=2)
-def _loaded(
-    dataset: str,
-    data_dir: Path | None,
-    sizes: tuple[int | None, int, int | None],
-    reading: Reading,
-) -> ImageData:
-    return load(dataset, data_dir, *sizes, reading=reading)
-
-
-@lru_cache(maxsize=2)
-def _prepared(
-    dataset: str,
-    data_dir: Path | None,
-    sizes: tuple[int | None, int, int | None],
-    reading: Reading,
-    binarization: str,
-    dequantize: bool,
-    device: str,
-) -> _Prepared:
-    data = _loaded(dataset, data_dir, sizes, reading)
-    levels = data.levels
-    pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
-    train_split = _split(data.train, levels, binarization, dequantize)
-    test_split = _split(data.test, levels, binarization, dequantize)
-    valid_split = _split(data.valid, levels, binarization, dequantize) if len(data.valid) else None
-    # Where a fitted scale starts: the spread of a pixel around its own mean over the images.
-    spread = float(train_split.pixels.var(0, correction=0).mean().sqrt())
-    return _Prepared(data, pixels, train_split, test_split, valid_split, max(spread, 0.01))
-
-
-def _split(
-    split: Split, levels: int | None, binarization: str, dequantize: bool
-) -> EvaluationSplit:
-    pixels = evaluation_pixels(split.images, levels, binarization, dequantize)
-    seen = effective_levels(levels, binarization)
-    index = None if seen is None else grey_indices(pixels, seen, dequantize)
-    return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
-
-
-def _prepared_for(cell: Cell, data_dir: Path | None) -> _Prepared:
-    sizes = (cell.train_size, cell.valid_size, cell.test_size)
-    return _prepared(
-        cell.dataset,
-        data_dir,
-        sizes,
-        Reading.of(cell),
-        cell.binarization,
-        cell.dequantize,
-        cell.device,
-    )
 
 
 def execute(
@@ -134,7 +64,7 @@ def execute(
     if task.trained is not None:
         return [_evaluated_again(task, task.trained)]
     design = task.cells[0]
-    prepared = _prepared_for(design, task.data_dir)
+    prepared = prepared_for(design, task.data_dir)
     _fits(design, prepared)
     network = source_digest(design.architecture)  # as it is when it is made
     seed_the_defaults(design.seed)
@@ -200,7 +130,7 @@ class _Pack:
     def _outcome(self, cell: Cell, cell_id: str, training: Training, speed: _Speed) -> Outcome:
         key = training_key(cell)
         index = [training_key(each) for each in self.task.cells].index(key)
-        prepared = _prepared_for(cell, self.task.data_dir)
+        prepared = prepared_for(cell, self.task.data_dir)
         divergence, weights = training.divergence[index], None
         metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
         if divergence is None:
@@ -215,7 +145,7 @@ class _Pack:
             cell_id=cell_id,
             grid=self.task.grid,
             cell=public(cell),
-            data=_facts(cell, prepared),
+            data=data_facts(cell, prepared),
             status=Status(state="done") if divergence is None else _diverged(divergence),
             metrics=metrics,
             series=training.series[index],
@@ -238,7 +168,7 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
     """
     ((cell, cell_id),) = task.all_cells()
     earlier = trained.record
-    prepared = _prepared_for(cell, task.data_dir)
+    prepared = prepared_for(cell, task.data_dir)
     model = unpacked_model(earlier, trained.weights).to(cell.device)
     measured = _evaluated(model, cell, prepared)
     of_training = {n: earlier.metrics[n] for n in _SPEED_METRICS if n in earlier.metrics}
@@ -249,7 +179,7 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
         "cell_id": cell_id,
         "grid": task.grid,
         "cell": public(cell),
-        "data": _facts(cell, prepared),
+        "data": data_facts(cell, prepared),
         "metrics": of_training | measured.metrics,
         "warnings": [*measured.warnings, *notes, Note.of("evaluated_again", again)],
         "comparable": comparable_as(cell, prepared.test.levels),
@@ -276,7 +206,7 @@ def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -
     return [Note.of(code, text) for code, text in texts.items() if text is not None]
 
 
-def _fits(cell: Cell, prepared: _Prepared) -> None:
+def _fits(cell: Cell, prepared: Prepared) -> None:
     if cell.batch_size > len(prepared.pixels):
         raise ValueError(
             f"batch_size must not exceed the {len(prepared.pixels):,} training images; "
@@ -284,7 +214,7 @@ def _fits(cell: Cell, prepared: _Prepared) -> None:
         )
 
 
-def _evaluated(vae: VAE, cell: Cell, prepared: _Prepared) -> Evaluation:
+def _evaluated(vae: VAE, cell: Cell, prepared: Prepared) -> Evaluation:
     source = generator(cell.seed, "evaluation")
     return evaluate(vae, cell, prepared.train, prepared.test, source, prepared.valid)
 
@@ -304,30 +234,6 @@ def _diverged(divergence: Divergence) -> Status:
             "sigma": divergence.sigma,
         },
     )
-
-
-def _facts(cell: Cell, prepared: _Prepared) -> DataFacts:
-    data = prepared.data
-    return DataFacts(
-        name=data.name,
-        checksum=data.checksum,
-        shape=data.shape,
-        levels=prepared.test.levels,
-        binarization=cell.binarization,
-        dequantize=cell.dequantize,
-        n_train=len(data.train),
-        n_valid=len(data.valid),
-        n_test=len(data.test),
-        support=_support(cell, prepared.test.levels),
-    )
-
-
-def _support(cell: Cell, levels: int | None) -> Literal["binary", "grey", "dequantised", "real"]:
-    if levels is None:
-        return "real"
-    if cell.dequantize:
-        return "dequantised"
-    return "binary" if levels == 2 else "grey"
 
 
 @dataclass(frozen=True)
