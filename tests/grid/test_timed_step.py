@@ -62,3 +62,11 @@ def test_what_no_cell_can_be_is_refused(changed: dict[str, object], message: str
     design = {"device": "cpu", "latent_dim": 2, "batch_size": 16, "width": 8}
     with pytest.raises(ValueError, match=message):
         TimedStep(**(design | changed))  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"), [("cpu", "compiled"), ("cuda:1", "captured"), ("mps", "eager")]
+)
+def test_a_step_is_of_the_kind_that_a_long_training_uses(device: str, kind: str) -> None:
+    assert [step.kind for step in sweep([device], [2])] == [kind]
+    assert [step.kind for step in sweep([device], [2], eager=True)] == ["eager"]

@@ -1,9 +1,13 @@
 """A timing's numbers follow from its steps, and its identity from design and machine."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from vaebench.grid.timed_step import TimedStep
 from vaebench.records.schema import Environment, FactRecord, from_text, to_text
+from vaebench.records.store import Store
 from vaebench.records.timing import MOST_BLOCKS, Timing, blocks, quartiles, timing_id
 
 STEP = TimedStep("cuda:1", 2, 16, 8)
@@ -79,6 +83,7 @@ def test_the_identity_is_design_and_machine() -> None:
         timing_id(TimedStep(*words), MACHINE)
         for words in (("cuda:1", 3, 16, 8), ("cuda", 2, 16, 8), ("cuda:1", 2, 16, 8, "bfloat16"))
     ]
+    others.append(timing_id(replace(STEP, eager=True), MACHINE))
     machines = (
         {"processor": "Intel Xeon"},
         {"cores": 8},
@@ -93,3 +98,17 @@ def test_the_identity_is_design_and_machine() -> None:
 def test_what_is_no_machine_leaves_the_identity() -> None:
     newer = {"versions": {"torch": "2.13.0", "numpy": "2.5"}, "commit": "456", "driver": "571"}
     assert timing_id(STEP, MACHINE) == timing_id(STEP, MACHINE.model_copy(update=newer))
+
+
+def test_timings_of_before_the_kind_was_noted_are_eager_and_keep_their_identity() -> None:
+    root = Path(__file__).parents[2] / "results" / "reference" / "time"
+    found, _ = Store(root).read_facts()
+    old = [fact for fact in found if "step_kind" not in fact.payload]
+    golden = from_text((Path(__file__).parents[1] / "golden/numerics/timing-1.json").read_bytes())
+    assert isinstance(golden, FactRecord)
+    for fact in [golden, *old]:
+        timing = Timing.of(fact)
+        assert (timing.step_kind, timing.compile_seconds) == ("eager", None)
+        sizes = (timing.latent_dim, timing.batch_size, timing.hidden[0])
+        step = TimedStep(timing.device, *sizes, timing.precision, timing.pack_size, eager=True)
+        assert timing_id(step, fact.environment) == fact.record_id

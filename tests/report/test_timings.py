@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -409,3 +410,35 @@ def test_what_bfloat16_wins_is_said_of_the_sizes_timed_in_both() -> None:
     assert "width 100, most at" in told
     assert "(2 sizes were timed in both)" in told
     assert precisions(timing_frame(made[:1]).frame) == []
+
+
+# --- the kind of step ----------------------------------------------------------------------------
+
+
+def test_the_kinds_of_step_are_told_apart() -> None:
+    """A GPU is compared with the CPU's step of a long training, not with its eager one."""
+    made = []
+    for design, ms in (
+        (replace(step(), eager=True), 30.0),
+        (step(), 20.0),
+        (step("cuda"), 2.0),
+    ):
+        timing = timed(design, ms)
+        if design.kind == "compiled":
+            timing = timing.model_copy(update={"compile_seconds": 6.4})
+        made.append((fact(design, timing), "time"))
+    frame = timing_frame(made).frame
+    assert set(frame["step_kind"]) == {"eager", "compiled", "captured"}
+    ratio = frame.loc[frame["device"] == "cuda", "ratio"].item()
+    assert ratio == pytest.approx(10.0)
+    table = timing_table(benches(frame)[0], "timings")
+    kinds = [row[table.header.index("step")] for row in table.rows]
+    assert sorted(kinds) == ["captured", "compiled", "eager"]
+    assert any("6 s" in note for note in table.notes)
+
+
+def test_a_device_that_was_absent_is_there_now_whatever_the_kind_of_step() -> None:
+    absent = Timing.absent(replace(step("cuda"), eager=True), "unavailable", "no GPU")
+    made = [(fact(replace(step("cuda"), eager=True), absent), "time")]
+    made.append((fact(step("cuda"), timed(step("cuda"), 2.0)), "time"))
+    assert list(timing_frame(made).frame["state"]) == ["done"]

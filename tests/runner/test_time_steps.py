@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dying_processes
 import pytest
@@ -27,7 +28,14 @@ from vaebench.training.loop import Divergence, Training, train
 
 WIDE, NARROW = 1600, 8
 # The same sizes for every test that only needs a record.
-TINY = {"latent_dims": [2], "batch_sizes": [16], "widths": [NARROW], "steps": 10, "threads": 1}
+TINY: dict[str, Any] = {
+    "latent_dims": [2],
+    "batch_sizes": [16],
+    "widths": [NARROW],
+    "steps": 10,
+    "threads": 1,
+    "eager": True,
+}
 
 
 def facts(root: Path) -> dict[str, FactRecord]:
@@ -56,6 +64,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TimingSumm
         widths=[WIDE, NARROW],
         steps=12,
         threads=1,
+        eager=True,
         echo=lines.append,
     )
     return root, summary, lines
@@ -74,11 +83,22 @@ def test_a_real_timing_has_its_numbers(
         assert found.step_ms_median is not None
         assert 0.05 < found.step_ms_median < 5000
         assert found.samples_per_second == pytest.approx(16e3 / found.step_ms_median)
+        assert (found.step_kind, found.compile_seconds) == ("eager", None)
+    assert all("eager" in line for line in lines)
+
+
+def test_the_step_of_a_long_training_is_compiled_before_it_is_timed() -> None:
+    found = stopwatch.time_step(TimedStep("cpu", 2, 16, NARROW), TimingBudget(1, 12))
+    assert (found.step_kind, found.note, found.steps) == ("compiled", None, 12)
+    assert found.compile_seconds is not None
+    assert found.compile_seconds > 0.1
+    assert max(found.block_ms) < 1e3 * found.compile_seconds
+    assert "compiled" in timing._told(found)
 
 
 def test_time_that_a_step_waits_for_a_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the thread stands still meanwhile, here for two thirds of the time."""
-    design = TimedStep("cpu", latent_dim=2, batch_size=16, width=NARROW)
+    design = TimedStep("cpu", latent_dim=2, batch_size=16, width=NARROW, eager=True)
     assert (stopwatch.time_step(design, TimingBudget(1, 40)).waited or 0.0) < 1
     monkeypatch.setattr(time, "thread_time", lambda: time.perf_counter() / 3)
     found = stopwatch.time_step(design, TimingBudget(1, 40))
@@ -322,6 +342,7 @@ class FakeTraining:
 
     def __init__(self, divergence: Divergence | None = None) -> None:
         self.calls: list[tuple[Cell, int, int]] = []
+        self.compiled: list[bool] = []
         self.divergence = divergence
 
     def __call__(
@@ -330,10 +351,13 @@ class FakeTraining:
         cells: Sequence[Cell],
         pixels: Sequence[object],
         generators: object,
+        *,
+        compiled: bool,
     ) -> Training:
         design = cells[0]
         steps = design.epochs * -(-len(pixels) // design.batch_size)
         self.calls.append((design, len(pixels), steps))
+        self.compiled.append(compiled)
         seconds = array("d", [1.0] * min(4, steps) + [0.002] * max(0, steps - 4))
         return Training([{}], [self.divergence], seconds, note="not captured")
 
@@ -345,7 +369,8 @@ def test_warm_up_is_outside_and_every_batch_is_full(
     fake = FakeTraining()
     monkeypatch.setattr(stopwatch, "train", fake)
     found = stopwatch.time_step(TimedStep("cpu", 2, batch_size, 8), TimingBudget(0.2))
-    first_use, warm_up, timed = fake.calls
+    first_use, warm_up, _, timed = fake.calls
+    assert fake.compiled == [False, False, True, True]
     assert first_use[0].batch_size == 2
     assert warm_up[2] >= 8
     assert (found.steps, found.note) == (100, "not captured")

@@ -37,13 +37,14 @@ __all__ = [
     "precisions",
     "read_timings",
     "timing_frame",
+    "varying_kinds",
 ]
 
 SIZES: Final = {"batch_size": "batch size", "latent_dim": "latent dimension", "width": "width"}
 """The sizes that are swept, and their names."""
 
-KINDS: Final = ("precision", "pack_size")
-_DESIGN: Final = (*SIZES, *KINDS)
+KINDS: Final = ("precision", "pack_size", "step_kind")
+_DESIGN: Final = (*SIZES, "precision", "pack_size")
 _COLUMNS: Final = (
     "record_id",
     "store",
@@ -59,8 +60,10 @@ _COLUMNS: Final = (
     "width",
     "precision",
     "pack_size",
+    "step_kind",
     "likelihood",
     "threads",
+    "compile_seconds",
     "steps",
     "warm_up_steps",
     "step_ms",
@@ -188,7 +191,8 @@ def _row(timing: Timing, fact: FactRecord, store: str) -> dict[str, object]:
     }
     same = ("device", "state", "reason", "latent_dim", "batch_size", "precision", "pack_size")
     also = ("note", "likelihood", "threads", "steps", "warm_up_steps", "spread", "waited")
-    row |= {name: getattr(timing, name) for name in (*same, *also)}
+    kind = ("step_kind", "compile_seconds")
+    row |= {name: getattr(timing, name) for name in (*same, *also, *kind)}
     if len(timing.hidden) == 1:
         row["width"] = timing.hidden[0]
     row["peak_memory_mib"] = timing.peak_memory_mib
@@ -231,10 +235,15 @@ def _without_what_came_later(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast as the CPU each other device is, also from the quartiles."""
+    """How many times as fast as the CPU each other device is, also from the quartiles.
+
+    The CPU's step is that of a long training, if it was timed.
+    """
     key = ["store", "machine", *_DESIGN]
     times = ["step_ms", "step_ms_low", "step_ms_high"]
-    cpu = frame[frame["device"] == "cpu"].drop_duplicates(key)[[*key, *times, "verdict"]]
+    cpu = frame[frame["device"] == "cpu"]
+    cpu = cpu.sort_values("step_kind", key=lambda kinds: kinds == "eager", kind="stable")
+    cpu = cpu.drop_duplicates(key)[[*key, *times, "verdict"]]
     both = frame[[*key, *times, "verdict"]].merge(cpu, "left", on=key, suffixes=("", "_cpu"))
     both.index = frame.index
     other = frame["device"] != "cpu"
@@ -252,13 +261,14 @@ def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
 def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of numbers hold numbers, also where every timing failed."""
     times = ("step_ms", "step_ms_low", "step_ms_high", "spread", "waited")
-    names = (*times, "samples_per_second")
+    names = (*times, "samples_per_second", "compile_seconds")
     return frame.astype(dict.fromkeys((*names, "peak_memory_mib"), "float64"))
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     sizes = ("latent_dim", "batch_size", "width")
-    by = ["store", "machine", *KINDS, *sizes, "device", "device_name", "record_id"]
+    kinds = ["precision", "pack_size"]
+    by = ["store", "machine", *kinds, *sizes, "device", "device_name", "step_kind", "record_id"]
     keys = [
         tuple(order_key(value) for value in row)
         for row in frame[by].itertuples(index=False, name=None)
@@ -290,7 +300,7 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
     Of the other two sizes those values are taken at which the bench has most sizes of `axis`.
     """
     others = [size for size in SIZES if size != axis]
-    kinds = [kind for kind in KINDS if frame[kind].nunique() > 1]
+    kinds = varying_kinds(frame)
     widest = max(
         frame.groupby(others, sort=True), key=lambda part: part[1][axis].nunique(), default=None
     )
@@ -309,8 +319,13 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
     return made
 
 
+def varying_kinds(frame: pd.DataFrame) -> list[str]:
+    """Return which of `KINDS` tell rows of one device apart."""
+    return [kind for kind in KINDS if frame.groupby("device")[kind].nunique().max() > 1]
+
+
 def _kind_text(kind: str, value: object) -> str:
-    return value_text(value) if kind == "precision" else f"pack of {value_text(value)}"
+    return f"pack of {value_text(value)}" if kind == "pack_size" else value_text(value)
 
 
 def count_text(value: object) -> str:
@@ -337,7 +352,7 @@ def precisions(frame: pd.DataFrame) -> list[str]:
     for bench in benches(frame):
         timed = bench.frame[bench.frame["step_ms"].notna()]
         for device, rows in timed.groupby("device"):
-            sizes = [*SIZES, "pack_size"]
+            sizes = [*SIZES, "pack_size", "step_kind"]
             steps = rows.pivot_table("step_ms", sizes, "precision").reset_index()
             if {"float32", "bfloat16"} <= set(steps):
                 gain = steps["float32"] / steps["bfloat16"]

@@ -52,6 +52,9 @@ __all__ = ["time_command"]
 )
 @click.option("--steps", type=click.IntRange(10), help="The number of steps per timing instead.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of torch [default: cores].")
+@click.option(
+    "--eager", is_flag=True, help="Time the eager step of a short training [default: a long one]."
+)
 @click.option("--again", is_flag=True, help="Repeat timings that have a record.")
 @wait_option
 @report_options("reports/STORE")
@@ -66,6 +69,7 @@ def time_command(
     seconds: float,
     steps: int | None,
     threads: int | None,
+    eager: bool,
     again: bool,
     wait: bool,
     no_report: bool,
@@ -75,12 +79,13 @@ def time_command(
 
     The model is a Bernoulli VAE with one hidden layer. The images have MNIST's shape and are
     generated from a fixed seed, so no data are needed. Each timing runs alone in a new process,
-    after a warm-up, and a step ends when the device has finished it. On a CPU it is the step of a
-    short training; a training of 5,000 or more steps is compiled and faster.
+    after a warm-up, and a step ends when the device has finished it. It is the kind of step that a
+    long training uses: compiled on a CPU, captured as a CUDA graph on a GPU. The time to compile is
+    recorded separately. --eager times the step of a short training.
 
     The sizes are swept one at a time through latent dimension 32, batch 128 and width 400.
     Without a size all three are swept (2 to 10,000, 20 to 8,192, 100 to 1,600), which takes about
-    two minutes per device on two cores; if sizes are given, only those are swept:
+    five minutes per device on two cores; if sizes are given, only those are swept:
 
     vaebench time --device cpu,cuda --batch-size 20,128,1024,8192
 
@@ -106,6 +111,7 @@ def time_command(
             seconds=seconds,
             steps=steps,
             threads=threads,
+            eager=eager,
             again=again,
             wait=wait,
             echo=say,

@@ -34,6 +34,8 @@ _CENTRE = {"latent_dim": 32, "batch_size": 128, "width": 400}
 class TimedStep:
     """A training step to be timed: where, of which sizes, in which arithmetic, of how many cells.
 
+    ``eager`` asks for the step of a short training; otherwise it is that of a long one, `kind`.
+
     Raises:
         WrongStep: a value that no cell can have, or a pack of none or of too many.
     """
@@ -44,6 +46,13 @@ class TimedStep:
     width: int
     precision: str = "float32"
     pack_size: int = 1
+    eager: bool = False
+
+    @property
+    def kind(self) -> str:
+        """How the step is computed: ``compiled`` on a CPU, ``captured`` on a GPU, or ``eager``."""
+        long = {"cpu": "compiled", "cuda": "captured"}.get(self.device.partition(":")[0], "eager")
+        return "eager" if self.eager else long
 
     def __post_init__(self) -> None:
         if not 1 <= self.pack_size <= _LARGEST_PACK:
@@ -80,6 +89,8 @@ def sweep(
     widths: Sequence[int] | None = None,
     precisions: Sequence[str] = ("float32",),
     pack_sizes: Sequence[int] = (1,),
+    *,
+    eager: bool = False,
 ) -> tuple[TimedStep, ...]:
     """One-dimensional sweeps of the three sizes through a common centre, each step once.
 
@@ -99,7 +110,7 @@ def sweep(
     }
     return tuple(
         dict.fromkeys(
-            TimedStep(device, *sizes, precision, pack_size)
+            TimedStep(device, *sizes, precision, pack_size, eager)
             for precision, pack_size, sizes, device in itertools.product(
                 precisions, pack_sizes, _through_the_centre(axes), devices
             )

@@ -36,7 +36,10 @@ class Timing(BaseModel):
 
     Attributes:
         state: `done`; `failed` and `unavailable` say their reason and have no numbers.
-        note: what training said of its steps, such as why a GPU did not replay them as a graph.
+        note: what training said of its steps, such as why they were not compiled.
+        step_kind: how the steps were computed: `eager`, `compiled` or `captured`; records of
+            before it was noted are of eager steps.
+        compile_seconds: how long compiling took, which is in no step's time; None without it.
         hidden: sizes of the hidden layers.
         pack_size: cells trained as one program; times are divided by it.
         steps: training steps that were timed.
@@ -49,7 +52,8 @@ class Timing(BaseModel):
             core that others had; no spread shows that where they always have it.
         samples_per_second: training images a second at the median step, over all of the pack.
         peak_memory_mib: peak of the process that timed, above its level with the images loaded;
-            on CUDA that of the allocator. Without it, `peak_memory_reason` says why.
+            on CUDA that of the allocator. It is that of eager steps, since compiling needs more
+            than a step. Without it, `peak_memory_reason` says why.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -67,6 +71,8 @@ class Timing(BaseModel):
     image_shape: list[int] = list(IMAGE_SHAPE)
     precision: str
     pack_size: int
+    step_kind: str = "eager"
+    compile_seconds: float | None = None
     threads: int | None = None
     steps: int = 0
     warm_up_steps: int = 0
@@ -102,17 +108,15 @@ class Timing(BaseModel):
         """A timing from the seconds of each step of the pack, at least one."""
         steps_a_block, block_ms = blocks([1e3 * each / step.pack_size for each in seconds])
         low, median, high = quartiles(block_ms)
-        return cls(
-            state="done",
-            **_design(step),
-            steps=len(seconds),
-            steps_a_block=steps_a_block,
-            block_ms=block_ms,
-            step_ms_median=median,
-            spread=(high - low) / median,
-            samples_per_second=1e3 * step.batch_size / median,
-            **facts,
-        )
+        numbers = {
+            "steps": len(seconds),
+            "steps_a_block": steps_a_block,
+            "block_ms": block_ms,
+            "step_ms_median": median,
+            "spread": (high - low) / median,
+            "samples_per_second": 1e3 * step.batch_size / median,
+        }
+        return cls(state="done", **{**_design(step), **numbers, **facts})
 
     @classmethod
     def of(cls, fact: FactRecord) -> Self:
@@ -143,6 +147,7 @@ def _design(step: TimedStep) -> dict[str, Any]:
         "hidden": [step.width],
         "precision": step.precision,
         "pack_size": step.pack_size,
+        "step_kind": step.kind,
     }
 
 
@@ -178,8 +183,11 @@ def timing_id(step: TimedStep, environment: Environment) -> str:
         name: getattr(environment, name)
         for name in ("processor", "cores", "threads", "platform", "device_name")
     }
+    design = _design(step)
+    if step.kind == "eager":
+        del design["step_kind"]  # the identity of the time when all steps were eager
     content = {
-        "step": _design(step),
+        "step": design,
         "machine": machine,
         "torch": environment.versions.get("torch"),
         "revision": REVISION,
@@ -191,6 +199,7 @@ def timing_id(step: TimedStep, environment: Environment) -> str:
         f"w{step.width}",
         step.precision if step.precision != "float32" else "",
         f"p{step.pack_size}" if step.pack_size > 1 else "",
+        step.kind if step.kind != "eager" else "",
         digest,
     ]
     return "-".join(word for word in words if word)

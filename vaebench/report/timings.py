@@ -7,19 +7,19 @@ import pandas as pd
 
 from vaebench.analysis.labels import is_missing, plain, value_text
 from vaebench.analysis.summary import number
-from vaebench.analysis.timing import KINDS, Bench, count_text, device_label
+from vaebench.analysis.timing import Bench, count_text, device_label, varying_kinds
 from vaebench.records.timing import NOISY, TOO_NOISY
 from vaebench.report.tables import Table
 
 __all__ = ["timing_table"]
 
-_KIND_HEADS: Final = {"precision": "precision", "pack_size": "pack"}
+_KIND_HEADS: Final = {"precision": "precision", "pack_size": "pack", "step_kind": "step"}
 
 
 def timing_table(bench: Bench, name: str) -> Table:
     """Return the timings of one machine, one row per design and device."""
     frame = bench.frame
-    kinds = [kind for kind in KINDS if frame[kind].nunique() > 1]
+    kinds = varying_kinds(frame)
     several = frame["device"].nunique() > 1
     # A device with a single name here is described once, in the title.
     known = frame.dropna(subset=["device_name"]).groupby("device")["device_name"].unique()
@@ -46,9 +46,10 @@ def timing_table(bench: Bench, name: str) -> Table:
         header=tuple(header),
         units=tuple(units),
         rows=tuple(rows),
-        numeric=tuple(head not in ("device", "precision", "remark") for head in header),
+        numeric=tuple(head not in ("device", "precision", "step", "remark") for head in header),
         notes=(
             *((f"timed: {ends} steps, after a warm-up",) if steps else ()),
+            *_step_kinds(frame),
             "spread: interquartile range over blocks of steps",
             f"marked †: spread, or waiting time for a core, above {NOISY:.0%}; above "
             f"{TOO_NOISY:.0%} no number is given",
@@ -96,3 +97,18 @@ def _remark(row: "pd.Series[Any]") -> str:
     texts = (("note", row["note"]), ("memory", row["peak_memory_reason"]))
     also = (f"{word}: {plain(text, 200)}" for word, text in texts if not is_missing(text))
     return "; ".join(filter(None, (busy, *also)))
+
+
+def _step_kinds(frame: pd.DataFrame) -> list[str]:
+    """Say how the steps of each device were computed, unless all were eager."""
+    done = frame[frame["state"] == "done"]
+    if (done["step_kind"] == "eager").all():
+        return []
+    kinds = done.groupby("device")["step_kind"].unique()
+    told = [f"{device} {' and '.join(of)}" for device, of in kinds.items()]
+    notes = [f"steps: {', '.join(told)}"]
+    seconds = done["compile_seconds"].dropna()
+    if len(seconds):
+        ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (seconds.min(), seconds.max())))
+        notes.append(f"compiling took {ends} s, which is not part of a step's time")
+    return notes

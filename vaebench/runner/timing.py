@@ -24,7 +24,7 @@ __all__ = ["TimingSummary", "time_steps"]
 _PATIENCE = 0.1
 """Seconds between two looks at whether a signal came."""
 
-_PRELOADED = ("vaebench.runner.stopwatch", "torch._dynamo")
+_PRELOADED = ("vaebench.runner.stopwatch", "vaebench.runner.engines.preload")
 
 
 @dataclass
@@ -65,6 +65,7 @@ def time_steps(
     seconds: float = 4.0,
     steps: int | None = None,
     threads: int | None = None,
+    eager: bool = False,
     again: bool = False,
     wait: bool = False,
     echo: Callable[[str], None] = print,
@@ -85,6 +86,7 @@ def time_steps(
         seconds: about how long the steps of one timing take; 10 to 2,000 steps.
         steps: how many steps instead.
         threads: of torch on the CPU, one a core by default.
+        eager: time the eager step of a short training, not that of a long one.
         again: time anew what has a record.
         wait: wait for another process that holds the folder.
         echo: prints a line.
@@ -104,8 +106,8 @@ def time_steps(
             f"threads must not exceed the {default_jobs()} cores that this process may use; "
             f"got {threads}"
         )
-    # Checks every value before anything starts.
-    sweep(devices, latent_dims, batch_sizes, widths, precisions, pack_sizes)
+    sizes = (latent_dims, batch_sizes, widths, precisions, pack_sizes)
+    sweep(devices, *sizes, eager=eager)  # checks every value before anything starts
     store = Store(folder_of(output, Path("results") / "time"))
     summary = TimingSummary()
     with store.writing(wait=wait), Stop() as stop:
@@ -116,7 +118,7 @@ def time_steps(
         summary.damaged = len(aside)
         clock = _Clock(threads or default_jobs(), TimingBudget(seconds, steps), stop)
         places = {place.device: place for place in clock.places(devices)}
-        wanted = sweep(list(places), latent_dims, batch_sizes, widths, precisions, pack_sizes)
+        wanted = sweep(list(places), *sizes, eager=eager)
         todo = _missing([(step, places[step.device]) for step in wanted], facts, summary, again)
         try:
             _time_all(todo, store, clock, summary, echo)
@@ -191,6 +193,7 @@ def _told(timing: Timing) -> str:
     )
     if timing.pack_size > 1:
         design += f", pack of {timing.pack_size}"
+    design += f", {timing.step_kind}"
     if timing.step_ms_median is None or timing.noise is None:
         return f"{design}: {timing.state} ({timing.reason})"
     spread = f"spread {timing.spread:.1%} over {timing.steps:,} steps"

@@ -22,7 +22,12 @@ __all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
 
 _LEAVE_SECONDS = 5.0
 # Imported once, so that every worker starts with them. Modules that are missing are passed over.
-_PRELOADED = ("vaebench.runner.worker", "sklearn.datasets", "sklearn.neighbors")
+_PRELOADED = (
+    "vaebench.runner.worker",
+    "vaebench.runner.engines.preload",
+    "sklearn.datasets",
+    "sklearn.neighbors",
+)
 
 
 def default_jobs() -> int:
