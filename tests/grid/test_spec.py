@@ -65,6 +65,7 @@ def test_sigma_collapses_for_a_likelihood_without_a_scale() -> None:
         ("hidden", [[8], [16], [32]], "architecture", ["mlp", "linear"], 4),
         ("activation", ["relu", "tanh"], "architecture", ["linear", "conv"], 3),
         ("initialization", ["default", "sparse"], "architecture", ["mlp", "conv"], 3),
+        ("adam_beta1", [0.0, 0.5], "optimizer", ["adam", "sgd", "adamw"], 5),
         ("sparsity", [0.0, 0.1, 0.2], "posterior", ["diagonal", "full", "delta"], 5),
         ("beta", [0.5, 1.0], "posterior", ["diagonal", "delta"], 3),
         ("importance_samples", [1, 5], "posterior", ["full", "delta"], 3),

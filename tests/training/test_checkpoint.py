@@ -75,8 +75,10 @@ BERNOULLI = {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"
         [cell(seed=3, sigma="optimal", dequantize=True)],
         [cell(seed=seed, weight_decay=0.1, **BERNOULLI) for seed in (3, 4)],
         [cell(seed=3), cell(seed=4, prior_scale=1e-25)],
+        [cell(seed=3, optimizer="sgd")],
+        [cell(seed=3, optimizer="adamw", adam_beta1=0.0, weight_decay=0.1)],
     ],
-    ids=["learned", "optimal", "pack", "one diverges"],
+    ids=["learned", "optimal", "pack", "one diverges", "sgd", "adamw"],
 )
 def test_it_is_bitwise_the_training_without_a_stop(
     tmp_path: Path, cells: list[Cell], stop_after: int

@@ -59,9 +59,17 @@ def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
                 torch.testing.assert_close(move, stepped([plain])[name][1])
 
 
-def test_three_updates_are_those_of_the_textbook_for_each_member() -> None:
-    """Kingma and Ba 2015, algorithm 1, in float64 from the gradients of the step."""
-    cells = [cell(seed=seed, learning_rate=4e-3, weight_decay=0.1) for seed in (0, 1)]
+@pytest.mark.parametrize("beta1", [0.9, 0.0])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_three_updates_are_those_of_the_textbook_for_each_member(
+    optimizer: str, beta1: float
+) -> None:
+    """Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2; plain descent.
+
+    In float64 from the gradients of the step.
+    """
+    axes = {"optimizer": optimizer} | ({} if optimizer == "sgd" else {"adam_beta1": beta1})
+    cells = [cell(seed=seed, learning_rate=4e-3, weight_decay=0.1, **axes) for seed in (0, 1)]
     step = TrainingStep(made(cells), cells)
     expected = {name: p.detach().double() for name, p in step.parameters.items()}
     first = {name: torch.zeros_like(p) for name, p in expected.items()}
@@ -72,11 +80,16 @@ def test_three_updates_are_those_of_the_textbook_for_each_member() -> None:
         for name, gradient in zip(expected, gradients, strict=True):
             assert gradient is not None
             decay = 0.1 if name.endswith("weight") else 0.0
-            g = gradient.double() + decay * expected[name]
-            first[name] = 0.9 * first[name] + 0.1 * g
+            g = gradient.double()
+            if optimizer == "adamw":
+                expected[name] = expected[name] * (1 - 4e-3 * decay)
+            else:
+                g = g + decay * expected[name]
+            first[name] = beta1 * first[name] + (1 - beta1) * g
             second[name] = 0.999 * second[name] + 0.001 * g**2
-            mean, square = first[name] / (1 - 0.9**t), second[name] / (1 - 0.999**t)
-            expected[name] = expected[name] - 4e-3 * mean / (square.sqrt() + 1e-8)
+            mean, square = first[name] / (1 - beta1**t), second[name] / (1 - 0.999**t)
+            move = g if optimizer == "sgd" else mean / (square.sqrt() + 1e-8)
+            expected[name] = expected[name] - 4e-3 * move
     for name, parameter in step.parameters.items():
         torch.testing.assert_close(
             parameter.detach().double(), expected[name], rtol=1e-4, atol=1e-6, msg=name

@@ -161,13 +161,19 @@ class Cell(BaseModel):
         128, description="images a training step; at most the training split"
     )
     learning_rate: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
-        1e-3, description="Adam's step size"
+        1e-3, description="step size of the optimizer"
+    )
+    optimizer: Annotated[str, BeforeValidator(Name(choices.OPTIMIZERS))] = Field(
+        "adam", description="how gradients update the weights"
+    )
+    adam_beta1: Annotated[float, BeforeValidator(Real(0.0, 1.0, open_high=True))] = Field(
+        0.9, description="decay rate of Adam's running mean of gradients; 0 leaves momentum out"
     )
     learning_rate_schedule: Annotated[str, BeforeValidator(Name(choices.SCHEDULES))] = Field(
         "constant", description="how the learning rate goes over the epochs"
     )
     weight_decay: Annotated[float, BeforeValidator(Real())] = Field(
-        0.0, description="L2 penalty on the weights, added to their gradient (as in Adam)"
+        0.0, description="L2 penalty on the weights; with adamw, their decay at each step"
     )
     train_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
         None, description="number of training images used"
@@ -347,6 +353,13 @@ DEPENDENCES = (
         "relu",
         "a linear network has no activation",
         refused=False,
+    ),
+    Dependence(
+        "adam_beta1",
+        "optimizer",
+        lambda value: value != "sgd",
+        0.9,
+        "only adam and adamw keep a running mean of gradients",
     ),
     Dependence(
         "initialization",

@@ -19,6 +19,7 @@ __all__ = [
     "LAYOUTS",
     "LIKELIHOODS",
     "OBJECTIVES",
+    "OPTIMIZERS",
     "POSTERIORS",
     "PRECISIONS",
     "SCHEDULES",
@@ -262,6 +263,12 @@ OBJECTIVES = _registry(
 PRECISIONS = _registry(
     Choice("float32", "single precision throughout"),
     Choice("bfloat16", "autocast in training; evaluation stays in float32 or better"),
+)
+
+OPTIMIZERS = _registry(
+    Choice("adam", "torch's Adam; weight decay is added to the gradient"),
+    Choice("adamw", "torch's AdamW; weight decay shrinks the weights directly"),
+    Choice("sgd", "torch's SGD without momentum; weight decay is added to the gradient"),
 )
 
 SCHEDULES = _registry(

@@ -1,4 +1,4 @@
-"""One training step: the loss of a pack, its gradients by autograd, and the update by Adam."""
+"""One training step: the loss of a pack, its gradients by autograd, and the update."""
 
 from __future__ import annotations
 
@@ -65,11 +65,14 @@ class TrainingStep:
     """
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
-        shared = {(cell.learning_rate, cell.weight_decay) for cell in cells}
+        shared = {
+            (cell.optimizer, cell.adam_beta1, cell.learning_rate, cell.weight_decay)
+            for cell in cells
+        }
         if len(shared) > 1:
             raise ValueError(
-                "the cells of a pack share learning_rate and weight_decay: train cells that "
-                f"differ in them separately; got {sorted(shared)}"
+                "the cells of a pack share optimizer, adam_beta1, learning_rate and weight_decay: "
+                f"train cells that differ in them separately; got {sorted(shared)}"
             )
         self.vae = vae
         self.batch_size = cells[0].batch_size
@@ -127,11 +130,11 @@ class TrainingStep:
         return all(bool(weight.isfinite().all()) for weight in own)
 
 
-def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Adam:
-    """Return Adam (Kingma and Ba 2015) with torch's default constants over the stacked weights.
+def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Optimizer:
+    """Return torch's optimizer over the stacked weights, with its default constants but beta1.
 
-    Weight decay is coupled (added to the gradient) and excludes biases and scales. On a GPU the
-    learning rate is a tensor, which a captured step reads again at each replay.
+    Weight decay excludes biases and scales. On a GPU the learning rate is a tensor, which a
+    captured step reads again at each replay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in vae.named_parameters():
@@ -141,18 +144,19 @@ def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Adam:
             key = (rate, design.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     device = vae.prior_scale.device
-    return torch.optim.Adam(
-        [
-            {
-                "params": parameters,
-                "lr": torch.tensor(rate, device=device) if device.type == "cuda" else rate,
-                "weight_decay": decay,
-            }
-            for (rate, decay), parameters in groups.items()
-        ],
-        fused=True,
-        capturable=device.type == "cuda",
-    )
+    on_gpu = device.type == "cuda"
+    options: list[dict[str, object]] = [
+        {
+            "params": parameters,
+            "lr": torch.tensor(rate, device=device) if on_gpu else rate,
+            "weight_decay": decay,
+        }
+        for (rate, decay), parameters in groups.items()
+    ]
+    if design.optimizer == "sgd":
+        return torch.optim.SGD(options, fused=True)
+    kind = torch.optim.AdamW if design.optimizer == "adamw" else torch.optim.Adam
+    return kind(options, betas=(design.adam_beta1, 0.999), fused=True, capturable=on_gpu)
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
