@@ -139,6 +139,8 @@ def arrays(cell: Cell) -> dict[str, NDArray[Any]]:
         "kl_per_dimension": (3 * np.exp(-np.arange(z) / 6) + 0.01).astype(np.float32),
         "tsne": (centre + draw.normal(0, 2.5, (300, 2))).astype(np.float32),
         "tsne_labels": labels.astype(np.int8),
+        "tsne_images": digits(60, 5, 0.0),
+        "tsne_reconstructions": digits(60, 5, blur),
         "originals": digits(10, 1, 0.0),
         "reconstructions": digits(10, 1, blur),
         "prior_samples": digits(36, 2, blur + 0.3),

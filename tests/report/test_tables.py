@@ -221,8 +221,7 @@ def test_collapsed_designs_are_counted_and_not_ranked() -> None:
     first = (frame["latent_dim"] == best) & (frame["seed"] == 0)
     frame.loc[first, "warning_codes"] = "data collapsed"
     told = sentences(frame)
-    assert f"z {best}:" not in told[0]
-    assert "(2 designs compared)" in told[0]
+    assert not [text for text in told if f"highest at {best}:" in text]
     (sentence,) = [text for text in told if "collapsed" in text]
     assert sentence.startswith("1 of 9 finished cells collapsed")
     assert f"(gaussian, σ 0.1, z {best})" in sentence
@@ -237,8 +236,7 @@ def test_a_design_with_a_diverged_cell_is_not_ranked_by_its_lucky_seeds() -> Non
     lost = (frame["latent_dim"] == best) & (frame["seed"] > 0)
     frame.loc[lost, ["status", "elbo"]] = ["diverged", math.nan]
     told = sentences(frame)
-    assert f"z {best}:" not in told[0]
-    assert "(2 designs compared)" in told[0]
+    assert not [text for text in told if f"highest at {best}:" in text]
     (sentence,) = [text for text in told if "diverged" in text]
     assert "2 diverged of 9" in sentence
     assert sentence.endswith("Designs with a diverged cell are not ranked here.")
@@ -263,15 +261,14 @@ def test_results_say_over_how_many_images_they_are() -> None:
     assert note in shortened(long, 1).notes
 
 
-def test_sentences_name_the_best_design_with_its_interval() -> None:
+def test_sentences_name_the_best_latent_size_with_its_interval() -> None:
     made = [record(cell) for cell in cells([GAUSSIAN], sizes=[1, 4, 16], seeds=3)]
     frame = tidy([(each, "s") for each in made])
     best = frame.groupby("latent_dim")["elbo"].mean().idxmax()
-    first, second = sentences(frame)[:2]
-    assert f"gaussian, σ 0.1, z {best} has the highest ELBO: " in first
+    first = sentences(frame)[0]
+    assert f"the ELBO is highest at {best}: " in first
     assert "(3 seeds)" in first
     assert "±" in first
-    assert f"the ELBO is highest at {best}: " in second
 
 
 def test_the_sentence_on_latent_sizes_is_of_the_best_design_and_names_its_rivals() -> None:
@@ -290,8 +287,8 @@ def test_the_sentence_on_latent_sizes_is_of_the_best_design_and_names_its_rivals
 def test_a_density_without_bound_is_not_praised_without_a_word() -> None:
     frame = tidy([(record(cell), "s") for cell in cells([GAUSSIAN], sizes=[4], seeds=3)])
     warned = frame.assign(warning_codes="unbounded_density")
-    assert "grow without bound" in sentences(warned)[0]
-    assert "without bound" not in sentences(frame)[0]
+    assert any("grow without bound" in text for text in sentences(warned))
+    assert not any("without bound" in text for text in sentences(frame))
 
 
 def test_sentences_without_a_result_say_so() -> None:

@@ -20,8 +20,11 @@ import jinja2
 import PIL.Image
 from markupsafe import Markup, escape
 
+from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain
+from vaebench.analysis.recommendation import Recommendation
+from vaebench.analysis.summary import summary_text
 from vaebench.records.metrics import METRICS
 from vaebench.report.interactive import Chart
 from vaebench.report.panels import PanelBlock
@@ -110,6 +113,7 @@ class Page:
     notes: tuple[str, ...] = ()
     has_cells: bool = True
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    answers: Sequence[Recommendation] = ()
 
 
 def _typeset(text: str) -> str:
@@ -124,6 +128,14 @@ def _interval(text: str) -> Markup:
     if not sign:
         return escape(value)
     return Markup("{} <small>± {}</small>").format(value, half)
+
+
+def _score(answer: Recommendation) -> str:
+    """The score of a recommended design with its interval, unit and number of seeds."""
+    score, metric = answer.score, answer.metric
+    text = summary_text(score.mean, score.low, score.high, score.n, score.n, 0)
+    seeds = "1 seed" if score.n == 1 else f"{score.n} seeds"
+    return f"{heading(metric)} {text} {unit(metric)} ({seeds})"
 
 
 def _one_line(value: Any) -> Any:
@@ -145,6 +157,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["typeset"] = _typeset
     environment.filters["interval"] = _interval
+    environment.filters["score"] = _score
     return environment
 
 
@@ -218,4 +231,6 @@ def render(template: str, pictures: Sequence[Picture], **values: Any) -> str:
 def html(page: Page) -> str:
     """Return the whole page as text; the same content gives the same text."""
     pictures = [picture for section in page.sections for picture in section.pictures]
-    return render("report.html.j2", pictures, **vars(page), metrics=tuple(METRICS.values()))
+    words = _captions()["purpose"]
+    metrics = tuple(METRICS.values())
+    return render("report.html.j2", pictures, **vars(page), metrics=metrics, purposes=words)

@@ -22,6 +22,7 @@ from vaebench.analysis.frame import (
     without_superseded,
 )
 from vaebench.analysis.labels import ordered, plain, reading_order, shown, varying
+from vaebench.analysis.recommendation import recommend
 from vaebench.analysis.timing import (
     Timings,
     counted,
@@ -151,6 +152,7 @@ def _write(results: Results, timings: Timings, folder: Path) -> None:
             damaged=damaged,
             notes=_notes(results.frame, current, frame),
             names=content.designs.names,
+            answers=recommend(results),
         )
     _write_text(folder / "index.html", html(page))
 

@@ -268,6 +268,9 @@
       if (row.dataset.design) row.addEventListener("click", () => select(row.dataset.design));
   }
 
+  for (const button of document.querySelectorAll("button[data-select]"))
+    button.addEventListener("click", () => select(button.dataset.select));
+
   // Findings: show some verdicts only.
   for (const button of document.querySelectorAll("button[data-verdict]"))
     button.addEventListener("click", () => {
