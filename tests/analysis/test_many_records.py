@@ -33,9 +33,9 @@ class Unsynced(Files):
 
     def sync_folder(self, folder: Path) -> None: ...
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: Path, *most: int) -> bytes:
         self.read_names.append(f"{path.parent.name}/{path.name}")
-        return super().read(path)
+        return super().read(path, *most)
 
 
 def grid_of(cells: int) -> Grid:
@@ -107,9 +107,9 @@ def test_a_report_reads_each_record_once(
 ) -> None:
     read, names = Files.read, []
 
-    def noted(files: Files, path: Path) -> bytes:
+    def noted(files: Files, path: Path, *most: int) -> bytes:
         names.append(path.name)
-        return read(files, path)
+        return read(files, path, *most)
 
     monkeypatch.setattr(Files, "read", noted)
     assert len(read_results([roots[FEW]]).frame) == FEW

@@ -1,7 +1,7 @@
-"""What the columns of the tidy table are called, in which unit, and in which order.
+"""Names, units and order of the columns of the tidy table.
 
-Names and units come from the registries of `grid` and `records`; only the words that a reader
-sees on an axis or over a column live here.
+Names and units come from the registries of `grid` and `records`; the words on an axis or over a
+column are defined here.
 """
 
 from typing import Final
@@ -63,7 +63,7 @@ def unit(metric: str) -> str:
     """The unit of a metric, e.g. 'nats/image'.
 
     Raises:
-        ValueError: the name is no metric of the registry.
+        ValueError: there is no such metric in the registry.
     """
     return metric_choice(metric).unit
 
@@ -71,7 +71,7 @@ def unit(metric: str) -> str:
 def axis_label(metric: str, bound: bool = True) -> str:
     """An axis label that carries the unit, e.g. 'ELBO [nats/image]'.
 
-    `bound` is false where the likelihood is none of the data, so that an ELBO bounds nothing.
+    `bound` is false if the likelihood is not one of these data: then the ELBO is not a bound.
     """
     words = _AXIS_WORDS.get(metric, heading(metric, bound))
     return f"{words} [{unit(metric)}]"

@@ -1,4 +1,4 @@
-"""Which records may stand in one comparison, and in which words the others are refused.
+"""Which records may be compared, and why the others are refused.
 
 Nats are only comparable over one data set, one data support (grey, binary, dequantised, real)
 and one kind (probability mass or density); timings only over one machine. `bits_per_dim` is the
@@ -85,7 +85,7 @@ def basis(metric: str) -> tuple[str, ...]:
     >>> basis("train_seconds")
     ('machine',)
     """
-    # A standard deviation, Laplace's b and a logistic's s are no one quantity.
+    # A standard deviation, Laplace's b and a logistic's s are different quantities.
     apart = ("likelihood",) if metric == "sigma_fitted" else ()
     return (*_BASES[_family(metric)], *apart)
 
@@ -115,7 +115,7 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
 
 
 def require_comparable(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> None:
-    """Refuse a comparison that has no meaning; rows told apart by `apart` are not compared.
+    """Refuse a comparison that has no meaning; rows that differ in `apart` are not compared.
 
     Raises:
         NotComparable: the rows differ in a column of `basis(metric)`.
@@ -160,7 +160,7 @@ def _words(column: str, value: object) -> str:
 def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFrame) -> str:
     """Names what a group shares; a checksum only where one data set's name has several.
 
-    An image folder that was read in grey and in colour is told apart by these words instead.
+    An image folder that was read in grey and in colour is named by these words instead.
     """
     shown = []
     for column, value in zip(columns, key, strict=True):

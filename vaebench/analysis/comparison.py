@@ -1,8 +1,8 @@
-"""Two sets of records against each other: paired by seed, equal in all but what is compared.
+"""Two sets of records compared: paired by seed, equal in every axis that is not compared.
 
-An axis that has one value on the one side and another one on the other is what is compared; in all
-other axes a cell and its partner are equal. The interval is that of the paired differences over
-seeds, so what a seed does to both sides alike falls out of it.
+The compared axes have one value on each side, and these values differ. In all other axes a cell and
+its partner are equal. The interval is over the paired differences of the seeds, so an effect of the
+seed on both sides cancels.
 """
 
 import itertools
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.comparability import basis, require_comparable
+from vaebench.analysis.contrasts import holm, p_value
 from vaebench.analysis.frame import (
     EDITION,
     load_with_damage,
@@ -46,14 +47,15 @@ class Comparison:
 
     Attributes:
         metric: the name of the metric that is compared.
-        apart: what is compared: axis -> its value in a, and in b.
-        frame: a row a design. The axes in which the designs differ; `a` and `b`, the means over
-            the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
-            Student t interval (NaN for one seed); `n`, the seeds with a value on both sides, of
-            a timing the pairs measured apart from each other; `cells`, the seeds with a record on
-            both sides; `together`, those of a timing that were one pack.
-        alone: how many records of a, and of b, have no partner on the other side.
-        without: of the paired records of a, and of b, how many have no value, by reason.
+        apart: the compared axes: axis -> its value in a, and in b.
+        frame: one row for each design. The axes in which the designs differ; `a` and `b`, the means
+            over the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
+            Student t interval (NaN for one seed), and `p`, the p-value of the paired t test with
+            Holm's adjustment for the number of rows; `n`, the seeds with a value on both sides, for
+            a timing the pairs that were measured separately; `cells`, the seeds with a record on
+            both sides; `together`, for a timing the seeds of one pack.
+        alone: the number of records of a, and of b, without a partner on the other side.
+        without: the number of paired records of a, and of b, without a value, by reason.
         unused: a line for each record of the two folders that could not be used.
         notes: a line for each side with records of an older version of the numerics.
         records: the paired rows of both sides.
@@ -90,13 +92,13 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
 
 
 def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
-    """Take `DIR:axis=value,axis=value` apart into the folder and the values that are selected.
+    """Split `DIR:axis=value,axis=value` into the folder and the selected values.
 
     >>> parse_side("results/quick:sigma=0.1,latent_dim=8")
     (PosixPath('results/quick'), {'sigma': 0.1, 'latent_dim': 8})
 
     Raises:
-        UsageError: an axis or a value that there is not.
+        UsageError: there is no such axis or value.
     """
     found = _SELECTION.fullmatch(text)
     if found is None:
@@ -122,7 +124,7 @@ def _choice(word: str) -> tuple[str, Hashable]:
     if axis == "dataset" and isinstance(value, str) and is_own_data(value):
         value = f"./{Path(value).name}"  # as records have it
     if axis == "architecture" and isinstance(value, str):
-        # A version of a network of the user's own, as a table names it.
+        # A version of a user's network, as tables name it.
         value, at, digest = value.partition(EDITION)
         edition = at + digest
     try:
@@ -152,12 +154,14 @@ def _selected(text: str) -> _Side:
         texts = frame[axis].map(value_text)
         kept = frame[texts == value_text(value)]
         if kept.empty and axis == "architecture":
-            # `name` selects all versions of a network of the user's own, `name@digest` one.
+            # `name` selects all versions of a user's network, `name@digest` one.
             named = zip(texts, frame["network_sha256"], strict=True)
             kept = frame[[value in network_names(text, digest) for text, digest in named]]
         if kept.empty:
             there = _values_text(frame[axis])
-            raise UsageError(f"{text} selects no record: there {axis} is {there or 'not at all'}")
+            raise UsageError(
+                f"{text} selects no record: its values of {axis} are {there or 'none'}"
+            )
         frame = kept
     notes = tuple(f"{store}: {note}" for note in outdated_notes(frame))
     return _Side(without_superseded(frame), tuple(map(str, damages)), notes)
@@ -190,24 +194,26 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
         raise UsageError(_no_partner(a, b, same))
     varying = _varying(pairs, same)
     rows = [_difference(one, other, metric, varying) for one, other in pairs]
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p"] = p
     rows.sort(key=lambda row: tuple(order_key(row[axis]) for axis in varying))
     used = sum(len(one) for one, _ in pairs)
     alone = len(a) - used, len(b) - used
     without = tuple(_without(pd.concat(side), metric) for side in zip(*pairs, strict=True))
     records = pd.concat([side for pair in pairs for side in pair])
-    told = (without[0], without[1])
-    return Comparison(metric, apart, pd.DataFrame(rows), alone, told, records=records)
+    reasons = (without[0], without[1])
+    return Comparison(metric, apart, pd.DataFrame(rows), alone, reasons, records=records)
 
 
 def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:
-    """Why records have no value that counts, and how many each."""
+    """The number of records without a usable value, by reason."""
     lacking = rows[rows[metric].isna() | (rows["status"] != "done")]
     reasons = lacking[f"{metric}_reason"].fillna("the cell is " + lacking["status"])
     return {str(why): int(n) for why, n in reasons.value_counts().items()}
 
 
 def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> None:
-    """Refuse two sides no record of which may be compared with one of the other."""
+    """Refuse two sides if no record of one may be compared with one of the other."""
     columns = list(basis(metric))
     grounds = [set(map(tuple, side[columns].map(value_text).to_numpy())) for side in (a, b)]
     if grounds[0].isdisjoint(grounds[1]):
@@ -219,7 +225,7 @@ def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Non
 
 
 def _apart(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Hashable, Hashable]]:
-    """The axes that have one value in each frame, and not the same."""
+    """The axes with one value in each frame, where the two values differ."""
     found = {}
     for axis in AXIS_COLUMNS:
         values = ordered(a[axis]), ordered(b[axis])
@@ -238,9 +244,9 @@ def _by_design(frame: pd.DataFrame, same: Sequence[str], side: str) -> dict[str,
             twice = rows[rows["seed"] == seed]
             other_data = twice["data_checksum"].nunique() > 1
             in_what = (
-                "their data, which have one name and were edited: keep these in stores of their own"
+                "their data, which have one name and were edited: keep them in separate stores"
                 if other_data
-                else "the machine alone: compare one store"
+                else "the machine only: compare one store"
             )
             raise UsageError(
                 f"a seed counts once, but {side} has several records of seed {seed} that differ in "
@@ -261,27 +267,27 @@ def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
         if texts[0].isdisjoint(texts[1]):
             hint = "" if axis == "seed" else f"; select one on each side, DIR:{axis}=VALUE"
             return (
-                f"a cell is compared with one that is equal in all else; the two sides share no "
-                f"{axis}: {_values_text(a[axis])} and {_values_text(b[axis])}{hint}"
+                f"a cell is compared with one that is equal in every other axis; the two sides "
+                f"share no {axis}: {_values_text(a[axis])} and {_values_text(b[axis])}{hint}"
             )
     apart = _nearest([*same, "seed"], a, b)
     return (
-        "a cell is compared with one that is equal in all else; no cell has such a partner: the "
-        f"nearest two differ in {apart}"
+        "a cell is compared with one that is equal in every other axis; no cell has such a "
+        f"partner: the nearest two differ in {apart}"
     )
 
 
 _LOOKED_THROUGH: Final = 200
-"""Designs of each side among which the nearest two are looked for."""
+"""Designs of each side among which the nearest two are searched."""
 
 
 def _nearest(axes: Sequence[str], a: pd.DataFrame, b: pd.DataFrame) -> str:
-    """In what the two most alike of two sides differ, `epochs (30 and 40)`."""
+    """The axes in which the two most similar cells of two sides differ: `epochs (30 and 40)`."""
     texts = [side[list(axes)].map(value_text).drop_duplicates() for side in (a, b)]
     pairs = itertools.product(*(side.to_numpy().tolist()[:_LOOKED_THROUGH] for side in texts))
     one, other = min(pairs, key=lambda pair: sum(map(operator.ne, *pair)))
-    told = zip(axes, one, other, strict=True)
-    return ", ".join(f"{axis} ({x} and {y})" for axis, x, y in told if x != y)
+    values = zip(axes, one, other, strict=True)
+    return ", ".join(f"{axis} ({x} and {y})" for axis, x, y in values if x != y)
 
 
 def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[str]) -> list[str]:
@@ -291,14 +297,14 @@ def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[
 
 
 def _measurement(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
-    """A number for each row, the same for those of one measurement; timings are not negative."""
+    """A number for each row, equal for rows of one measurement; timings are not negative."""
     return np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
 
 
 _OF_A_PACK: Final = frozenset(
     {"train_seconds", "step_ms_median", "step_ms_p95", "samples_per_second", "peak_memory_mib"}
 )
-"""What is measured of the whole pack that a cell was trained in."""
+"""Metrics that are measured for the whole pack of a cell."""
 
 
 def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> None:
@@ -317,10 +323,10 @@ def _difference(
 ) -> dict[str, Any]:
     require_comparable(pd.concat([one, other]), metric)
     _require_equal_packs(one, other, metric)
-    # The time of a cell that diverged is that of the steps before.
+    # The time of a diverged cell covers only the steps before.
     done = (one["status"] == "done") & (other["status"] == "done")
     whole = done & one[metric].notna() & other[metric].notna()
-    # What was trained as one pack was timed together: the two have no times of their own.
+    # Cells of one pack are timed together, so the two have no separate times.
     together = shared(one, metric) & shared(other, metric) & (one[metric] == other[metric])
     whole &= ~together
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
@@ -328,13 +334,15 @@ def _difference(
     pairs["of_a"], pairs["of_b"] = (_measurement(rows[whole], metric) for rows in (one, other))
     means = {"a": "mean", "b": "mean"}
     pairs = pairs.groupby("of_a").agg(means | {"of_b": "first"}).groupby("of_b").agg(means)
-    result = interval((pairs["b"] - pairs["a"]).to_numpy(dtype="float64"))
+    differences = (pairs["b"] - pairs["a"]).to_numpy(dtype="float64")
+    result = interval(differences)
     return {axis: one[axis].iloc[0] for axis in varying} | {
         "a": float(pairs["a"].mean()),
         "b": float(pairs["b"].mean()),
         "difference": result.mean,
         "low": result.low,
         "high": result.high,
+        "p": p_value(differences),
         "n": result.n,
         "cells": len(one),
         "together": int(together.sum()),

@@ -7,12 +7,13 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from vaebench.analysis.summary import Interval, interval, shared
 from vaebench.records.metrics import metric_choice
 
-__all__ = ["LEVEL", "Contrast", "contrasts", "holm", "more_seeds", "score_table"]
+__all__ = ["LEVEL", "Contrast", "contrasts", "holm", "more_seeds", "p_value", "score_table"]
 
 LEVEL: Final = 0.05
 """Adjusted p-values below it show a difference."""
@@ -60,7 +61,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def score_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The finished values of a metric: a row a seed, a column a design, in the frame's order.
+    """The finished values of a metric: one row for each seed, one column for each design.
 
     A cell with several records counts once, and so does a timing that several seeds of a design
     share because they were trained as one pack.
@@ -78,21 +79,21 @@ def contrasts(table: pd.DataFrame, best: Hashable, metric: str) -> list[Contrast
     """Compare each other design of a table of scores with the best one.
 
     Args:
-        table: a row a seed, a column a design, as `score_table` gives it.
+        table: scores from `score_table`.
         best: the column that the others are compared with.
         metric: the name of the metric, which says whether higher is better.
     """
     sign = -1.0 if metric_choice(metric).better == "lower" else 1.0
     others = [design for design in table.columns if design != best]
     losses = [(sign * (table[best] - table[design])).dropna().to_numpy(float) for design in others]
-    p_values = holm([_p_value(each) for each in losses])
+    p_values = holm([p_value(each) for each in losses])
     return [
         Contrast(design, interval(each), p, float(each.std(ddof=1)) if len(each) > 1 else math.nan)
         for design, each, p in zip(others, losses, p_values, strict=True)
     ]
 
 
-def _p_value(differences: np.ndarray) -> float:
+def p_value(differences: NDArray[np.float64]) -> float:
     """Two-sided p-value of a t test of mean 0; equal differences other than 0 leave no doubt."""
     if len(differences) < 2:
         return math.nan

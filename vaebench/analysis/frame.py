@@ -1,12 +1,12 @@
-"""Records into one tidy frame: a row a record, a column an axis or a metric.
+"""Records as one tidy frame: one row for each record, one column for each axis or metric.
 
-Columns, in this order: `cell_id`, `design` (what rows that differ in the seed alone have in
-common), `grid`, `status`, `status_reason`, every axis, every metric with
-its `<metric>_se`, `<metric>_n` and `<metric>_reason` (why a value is missing), the facts about
-the data (`data_*`), `comparable` (what the likelihood is on these data: 'mass', 'density', or
-'not a likelihood of these data'), `machine`, `device_name`, `driver`, `versions`, `commit`, the
-`warnings`, the `store` that the record came from, and whether it is `outdated`: of a version of
-the numerics that moved its results, so that a run would make it anew.
+Columns, in this order: `cell_id`, `design` (equal for rows that differ only in the seed), `grid`,
+`status`, `status_reason`, every axis, every metric with its `<metric>_se`, `<metric>_n` and
+`<metric>_reason` (why a value is missing), the facts about the data (`data_*`), `comparable` (what
+the likelihood is on these data: 'mass', 'density', or 'not a likelihood of these data'), `machine`,
+`device_name`, `driver`, `versions`, `commit`, `warnings` and `warning_codes`, the `store` of the
+record, and `outdated`: whether a later version of the numerics changes its results, so that a run
+would train the cell again.
 """
 
 import errno
@@ -97,13 +97,13 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a report is made from.
+    """The contents of results folders, from which reports are made.
 
     Attributes:
         frame: the tidy frame, sorted by store and cell.
-        series: for a cell its numbers an epoch, by name.
+        series: the numbers of each epoch of a cell, by name.
         arrays: reads a cell's arrays; empty where there are none.
-        damaged: the files that are no whole records, and arrays that are not their record's.
+        damaged: files that are not whole records, and arrays that do not belong to their record.
         unused: a line for each of these with the file's path.
         unread: cell -> a line, for arrays that `arrays` could not read although their checksum
             is right; filled while they are read.
@@ -150,7 +150,7 @@ def _measured(record: CellRecord) -> dict[str, object]:
         if metric is None:
             found.setdefault(reason, why or NOT_MEASURED)
             continue
-        # `iw_se` is a metric of its own and is not overwritten.
+        # `iw_se` is also a metric and is not overwritten.
         for part, value in ((se, metric.se), (n, metric.n), (reason, metric.reason)):
             if found.get(part) is None:
                 found[part] = value
@@ -217,40 +217,41 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
 
 
 def _outdated(record: CellRecord) -> bool:
-    """Whether today's numerics would give the cell another identity, as far as that can be told."""
+    """Whether the present numerics give the cell another identity, as far as the record shows."""
     if record.data is None or (":" in record.cell.architecture and not record.network_sha256):
         return False
     return cell_id(record.cell, record.data.checksum, record.network_sha256) != record.cell_id
 
 
 def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame without outdated records of designs that today's numerics finished too.
+    """The frame without outdated records of designs that the present numerics finished too.
 
-    Seeds of both are never averaged: a design has those of today alone, be they fewer.
+    Seeds of two versions are never averaged: a design keeps those of the present version, even if
+    they are fewer.
     """
     if frame.empty or not frame["outdated"].any():
         return frame
     keys = pd.Series(list(zip(frame["design"], frame["data_checksum"], strict=True)), frame.index)
-    anew = set(keys[~frame["outdated"] & (frame["status"] == "done")])
-    return frame[~(frame["outdated"] & keys.isin(anew))]
+    renewed = set(keys[~frame["outdated"] & (frame["status"] == "done")])
+    return frame[~(frame["outdated"] & keys.isin(renewed))]
 
 
 def outdated_notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    """What is to be said of the outdated records of a frame: left out, or used all the same."""
+    """Notes on the outdated records of a frame: which are left out, and which are used."""
     kept = without_superseded(frame)
     left, old = len(frame) - len(kept), int(kept["outdated"].sum()) if len(kept) else 0
-    told = []
+    notes = []
     if left:
-        told.append(
-            f"Left out: {_records(left)} of an older version of vaebench's numerics, whose designs "
-            "were trained by today's too."
+        notes.append(
+            f"Left out: {_records(left)} of an older version of the numerics; their designs were "
+            "trained again by the present version."
         )
     if old:
-        told.append(
-            f"Of an older version of vaebench's numerics, which moved its results since: "
-            f"{_records(old)} of {len(kept):,}. The command that made them makes them anew."
+        notes.append(
+            f"Outdated: {_records(old)} of {len(kept):,} are of an older version of the numerics, "
+            "whose results have changed since. The command that made them trains them again."
         )
-    return tuple(told)
+    return tuple(notes)
 
 
 def _records(count: int) -> str:
@@ -262,7 +263,7 @@ def _columns(frame: pd.DataFrame) -> list[str]:
     names = map(str, frame.columns)
     extra = sorted(name for name in names if name.endswith("_train") and name != "data_train")
     for name in (*METRIC_COLUMNS, *extra):
-        # A standard error has none of its own.
+        # A standard error has no standard error.
         parts = ("reason",) if name.endswith("_se") else ("se", "n", "reason")
         metrics += [name, *(f"{name}_{part}" for part in parts)]
     head = ["cell_id", "design", "grid", "status", "status_reason"]
@@ -271,7 +272,7 @@ def _columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """A failed cell has the data of the others of its data set and support, if they agree."""
+    """Give a failed cell the data of the other cells of its data set and support, if they agree."""
     filled = frame.copy()
     for column in ("data_checksum", "data_levels"):
         keys = [filled["dataset"], filled["data_support"]]
@@ -286,8 +287,8 @@ def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
 def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
     """The frame of these records, each with the name of its store, in a fixed order.
 
-    A cell that is there twice on one machine counts once: the finished one, else the first. Of the
-    records nothing but their rows is kept, so that they need never all be in memory.
+    A cell with two records of one machine counts once: the finished one, else the first. Only the
+    rows are kept, so the records need not all be in memory.
     """
     rows = sorted(
         (_row(record, store) for record, store in records),
@@ -313,15 +314,15 @@ EDITION: Final = "@"
 
 
 def network_names(architecture: str, digest: object) -> tuple[str, ...]:
-    """The name of a network, and of the user's own that of its version too."""
+    """The name of a network; for a user's network also the name of its version."""
     name = architecture.partition(EDITION)[0]
     return (name, f"{name}{EDITION}{digest[:6]}") if isinstance(digest, str) else (name,)
 
 
 def tell_networks_apart(*frames: pd.DataFrame) -> None:
-    """Name the versions of a user's own network, in place, where these frames hold several.
+    """Name the versions of a user's network, in place, if these frames hold several.
 
-    Its file's content is part of a cell's identity: an edited network is another architecture.
+    The content of its file is part of a cell's identity: an edited network is another architecture.
     """
     versions: dict[str, set[str]] = {}
     places = [
@@ -398,7 +399,7 @@ def read_results(paths: Sequence[Path]) -> Results:
 
 
 def require_folder(root: Path) -> None:
-    """Refuse a folder that is not there: a slip of the pen must not look like no results.
+    """Refuse a folder that does not exist, so that a typing error does not look like no results.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -408,9 +409,9 @@ def require_folder(root: Path) -> None:
 
 
 def load_results(path: Path | str) -> pd.DataFrame:
-    """The tidy frame of one results folder: a row a record; see the module for the columns.
+    """The tidy frame of one results folder; the module lists the columns.
 
-    Warns of records that can't be used: damaged ones, or those of a newer vaebench.
+    Warns of records that cannot be used: damaged ones, or those of a newer vaebench.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -20,6 +20,7 @@ from vaebench.grid.choices import DEVICES, LIKELIHOODS, SIGMA_KINDS
 __all__ = [
     "design_label",
     "design_labels",
+    "distinguishing_axes",
     "drawable",
     "drawable_names",
     "is_missing",
@@ -29,7 +30,6 @@ __all__ = [
     "reading_order",
     "shown",
     "slug",
-    "telling",
     "value_text",
     "varying",
 ]
@@ -37,7 +37,7 @@ __all__ = [
 _WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
 _BARE: Final = frozenset({"likelihood", "device", "precision"})
 _OWN_NAMES: Final = frozenset({"dataset", "architecture"})
-"""Axes whose values may be names of a user's own, which stay as they are."""
+"""Axes whose values may be a user's names, which are kept as they are."""
 _PREFIX: Final = {"latent_dim": "z", "sigma": "σ", "beta": "β", "prior_scale": "λ"}
 
 
@@ -81,7 +81,7 @@ def value_text(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """`value_text` for a reader: thousands stand apart.
+    """`value_text` for a reader, with a comma between thousands.
 
     >>> shown(10000), shown(0.1), shown("learned")
     ('10,000', '0.1', 'learned')
@@ -106,7 +106,7 @@ def _drawn_characters() -> frozenset[int]:
 
 
 def drawable(text: object, limit: int = 60) -> str:
-    """`plain` text that the bundled font can draw; of every other character its code is.
+    """`plain` text that the bundled font can draw, with the code of every other character.
 
     >>> drawable("数据.npz"), drawable("zürich.npz")
     ('\\\\u6570\\\\u636e.npz', 'zürich.npz')
@@ -116,15 +116,15 @@ def drawable(text: object, limit: int = 60) -> str:
 
 
 def _code(character: str) -> str:
-    """What names that would else be alike are told apart by: '\\\\u6570' as in Python."""
+    """The escape of a character as in Python; different names stay different."""
     return character.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
-    """`drawable` names of designs that stay apart, though no longer than `limit`.
+    """`drawable` names of designs, different from each other and no longer than `limit`.
 
-    What is too long loses the middle of its longest parts, not its end, where names differ; should
-    two be alike even so, they are numbered.
+    A long name loses the middle of its longest parts, because names differ at their ends. Equal
+    names are numbered.
 
     >>> drawable_names(["net:a_very_long_name, z 2", "net:a_very_long_name, z 8"], 18)
     ['net:a_…g_name, z 2', 'net:a_…g_name, z 8']
@@ -145,7 +145,7 @@ def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
 
 
 def _fitting(label: str, limit: int) -> str:
-    """The label with its longest parts cut in their middle, a letter at a time, until it fits."""
+    """The label with its longest parts cut in their middle, letter by letter, until it fits."""
     parts = label.split(", ")
     kept = [len(part) for part in parts]
     while sum(kept) + 2 * (len(parts) - 1) > limit and max(kept) > _SHORTEST:
@@ -158,16 +158,16 @@ def _fitting(label: str, limit: int) -> str:
 
 
 _SHORTEST: Final = 6
-"""Letters that a part of a name keeps at least."""
+"""The least number of letters of a part of a name."""
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9-] that says what `text` says."""
+    """A file name of [a-z0-9-] made from `text`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
 
 
 def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]:
-    """The axes that hold more than one value in the frame, seed and `without` left out."""
+    """The axes with more than one value in the frame, except the seed and `without`."""
     left_out = {"seed", *without}
     return tuple(
         axis
@@ -187,11 +187,11 @@ _INCIDENTAL: Final = frozenset(
         *EVALUATION_SETTINGS,
     }
 )
-"""What often goes with a data set or a network, and then need not be told beside it."""
+"""Axes that often follow from a data set or a network; they are named only if they do not."""
 
 
 def reading_order(axis: str) -> int:
-    """Where an axis stands in a name or a table: what a reader looks for first, then the rest."""
+    """The place of an axis in a name or a table: the most important axes first."""
     first = {"likelihood": 0, "sigma": 1, "latent_dim": 3}
     return first.get(axis, 2)
 
@@ -203,7 +203,7 @@ def _part(axis: str, value: object) -> str:
         return value_text(value)
     if axis in _BARE:
         return value_text(value).replace("_", " ")
-    # What is as usual goes without saying, but a number is always said.
+    # A default word is left out; a number is always named.
     if isinstance(value, (str, bool)) and value == AXES[axis].default:
         return ""
     if axis == "binarization":
@@ -225,29 +225,29 @@ def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
 
 
 def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
-    """Names that tell designs apart, without sizes and rates that follow from what is named.
+    """Names that distinguish designs, without sizes and rates that follow from the other axes.
 
     >>> design_labels(["dataset", "epochs"], [("digits", 40), ("mnist", 5)])
     ['digits', 'mnist']
     >>> design_labels(["dataset", "epochs"], [("mnist", 1), ("mnist", 5)])
     ['mnist, epochs 1', 'mnist, epochs 5']
     """
-    told = telling(axes, keys)
-    places = [axes.index(axis) for axis in told]
-    return [design_label(told, [key[place] for place in places]) for key in keys]
+    named = distinguishing_axes(axes, keys)
+    places = [axes.index(axis) for axis in named]
+    return [design_label(named, [key[place] for place in places]) for key in keys]
 
 
-def telling(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
-    """The axes that tell designs apart, without sizes and rates that follow from the others."""
+def distinguishing_axes(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
+    """The axes that distinguish designs, without sizes and rates that follow from the others."""
     if len(keys) < 2:
         return list(axes)
     columns = {axis: [value_text(key[i]) for key in keys] for i, axis in enumerate(axes)}
-    told = [axis for axis in axes if axis not in _INCIDENTAL]
+    named = [axis for axis in axes if axis not in _INCIDENTAL]
     for axis in (each for each in axes if each in _INCIDENTAL):
         constant = len(set(columns[axis])) == 1
-        if not constant and not any(_follows(columns[axis], columns[of]) for of in told):
-            told.append(axis)
-    return told
+        if not constant and not any(_follows(columns[axis], columns[of]) for of in named):
+            named.append(axis)
+    return named
 
 
 def _follows(values: Sequence[str], of: Sequence[str]) -> bool:

@@ -292,7 +292,7 @@ def _range_gaps(frame: pd.DataFrame, key: str) -> list[Gap]:
         if not _is_number(chosen) or len(tried) < 2:
             continue
         if len(tried) == 2:
-            text = f"Two values of {heading(axis)} were tried, so the best may lie elsewhere."
+            text = f"Two values of {heading(axis)} were tried: add a third one."
             made.append(Gap("two values", text))
         elif chosen in (tried[0], tried[-1]):
             end = "smallest" if chosen == tried[0] else "largest"
@@ -324,7 +324,7 @@ def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> list[G
             before = losses[-1 - max(1, len(losses) // 10)]
             shares.append((before - losses[-1]) / (losses[0] - losses[-1]))
     if not shares:
-        return [Gap("convergence unknown", "The records do not tell whether training converged.")]
+        return [Gap("convergence unknown", "The records do not show whether training converged.")]
     share = sum(shares) / len(shares)
     if share <= _SHARE:
         return []

@@ -1,8 +1,7 @@
-"""Many seeds of one design into a mean, its 95 % Student t interval and n.
+"""The mean over the seeds of a design, its 95 % Student t interval, and n.
 
-The interval is over seeds alone: the estimator's standard error (over images) is another thing
-and never enters it. One seed has no interval. A diverged or missing seed is counted and shown,
-never averaged away.
+The interval holds the spread over seeds only, never the standard error over images. One seed has no
+interval. Diverged and missing seeds are counted and shown.
 """
 
 import functools
@@ -63,7 +62,7 @@ def interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95)
 
 
 def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> list[Interval]:
-    """The `interval` of each sample; samples of one size are worked out together."""
+    """The `interval` of each sample; samples of one size are computed together."""
     finite = [sample[np.isfinite(sample)] for sample in samples]
     by_size: dict[int, list[int]] = {}
     for place, sample in enumerate(finite):
@@ -126,7 +125,7 @@ def _require_one_design(rows: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What a summary of one metric needs of a frame, as arrays: quick to select rows of."""
+    """The columns of a frame that a summary of one metric needs, as arrays."""
 
     metric: str
     value: NDArray[np.float64]
@@ -176,7 +175,7 @@ class _Columns:
 def design_summaries(
     frame: pd.DataFrame, designs: Sequence[Places], metrics: Sequence[str]
 ) -> list[dict[str, dict[str, Any]]]:
-    """For each design and each metric what `summarise` tells of its rows.
+    """The row of `summarise` for each design and each metric.
 
     Args:
         frame: rows as `load_results` gives them.
@@ -210,7 +209,7 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
 
     Args:
         frame: rows as `load_results` gives them.
-        by: the columns that tell designs apart; all that vary, the seed excepted.
+        by: the columns in which designs differ: all that vary except the seed.
         metric: the name of a metric column.
 
     Returns:
@@ -265,7 +264,7 @@ _SPELT_OUT = 1e9
 
 
 def summary_text(mean: float, low: float, high: float, n: int, cells: int, diverged: int) -> str:
-    """One table entry: '-103.2 ± 1.4', with what is missing said beside it.
+    """One table entry: '-103.2 ± 1.4', followed by the seeds that are missing.
 
     >>> summary_text(-103.2468, -104.6868, -101.8068, 3, 3, 0)
     '-103.2 ± 1.4'
@@ -283,7 +282,7 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     text = number(mean, half)
     if half > 0:
         spread = number(half, half)
-        if "e" in spread and "e" not in text:  # as many decimals as beside it
+        if "e" in spread and "e" not in text:  # as many decimals as the mean
             spread = f"{half:.{len(text.partition('.')[2])}f}"
         text += f" ± {spread}"
     if n < cells - diverged:

@@ -11,6 +11,7 @@ import pandas as pd
 from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
+from vaebench.analysis.contrasts import LEVEL
 from vaebench.analysis.frame import load_with_damage, outdated_notes, without_superseded
 from vaebench.analysis.kinds import common_text, kind
 from vaebench.analysis.labels import plain, value_text
@@ -168,7 +169,10 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
         for reason, count in reasons.items()
     ]
     pairs = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
-    lines.append(f"B - A: mean over pairs with its 95 % Student t interval; n: paired {pairs}")
+    lines.append(
+        f"B - A: mean over pairs with its 95 % Student t interval; n: paired {pairs}; p: of the "
+        "paired t test, by Holm's adjustment for the rows"
+    )
     better = METRICS[found.metric].better
     if better is not None:
         lines.append(f"{found.metric}: {better} is better")
@@ -177,19 +181,19 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
 
 
 def _comparison_table(found: Comparison) -> Table:
-    measured = ("a", "b", "difference", "low", "high", "n", "cells", "together")
+    measured = ("a", "b", "difference", "low", "high", "p", "n", "cells", "together")
     axes = [name for name in map(str, found.frame.columns) if name not in measured]
     name = heading(found.metric)
     return Table(
         name="comparison",
         title="",
-        header=(*map(heading, axes), f"{name} A", f"{name} B", "B - A", "n", "verdict"),
-        units=(*("" for _ in axes), *(unit(found.metric) for _ in range(3)), "", ""),
+        header=(*map(heading, axes), f"{name} A", f"{name} B", "B - A", "n", "p", "verdict"),
+        units=(*("" for _ in axes), *(unit(found.metric) for _ in range(3)), "", "", ""),
         rows=tuple(
             (*(value_text(row[axis]) for axis in axes), *_entries(row, found.metric))
             for row in found.frame.to_dict("records")
         ),
-        numeric=(*(axis == "latent_dim" for axis in axes), True, True, True, True, False),
+        numeric=(*(axis == "latent_dim" for axis in axes), *(True,) * 5, False),
     )
 
 
@@ -205,6 +209,7 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
         *means,
         f"{number(row['difference'], half)}{spread}",
         count,
+        number(row["p"]),
         comparison_verdict(row, metric),
     )
 
@@ -215,11 +220,13 @@ def comparison_verdict(row: dict[Hashable, float], metric: str) -> str:
         return "timed as one pack" if row["together"] else "no seed has a value on both sides"
     if row["n"] == 1:
         return f"one {'measurement' if is_timing(metric) else 'seed'}: no interval"
-    if row["low"] <= 0 <= row["high"]:
-        return "equal" if row["low"] == row["high"] else "no difference shown"
+    if row["low"] == row["high"] == 0:
+        return "equal"
     if row["high"] - row["low"] < _ROUNDING * abs(row["difference"]):
         return "no spread to judge by"
-    higher = row["low"] > 0
+    if row["p"] >= LEVEL:
+        return "no difference shown"
+    higher = row["difference"] > 0
     better = METRICS[metric].better
     word = "higher" if better is None else "better"
     return f"{'B' if higher == (better != 'lower') else 'A'} is {word}"

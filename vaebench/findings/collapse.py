@@ -1,4 +1,4 @@
-"""Findings about latents that are not used: known manifolds, deep networks, moments of the code."""
+"""Findings about unused latents: known manifolds, deep networks, moments of the codes."""
 
 import math
 
@@ -64,14 +64,14 @@ def _depth_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _by_depth(evidence: Evidence, posterior: str, metric: str) -> pd.DataFrame:
-    """A metric of each depth, from shallow to deep, a row a seed."""
+    """A metric by depth, from shallow to deep; one row for each seed."""
     depths = sorted({cell.hidden or () for cell in evidence.asked}, key=len)
     rows = select(evidence.frame, posterior=posterior)
     return values_of(rows, "hidden", metric, [value_text(hidden) for hidden in depths])
 
 
 def _autoencoder_fails(evidence: Evidence) -> Statistic:
-    """Squared error of the deepest autoencoder over that of the best depth of all seeds."""
+    """Squared error of the deepest autoencoder over that of the depth that is best on average."""
     table = _by_depth(evidence, "delta", "mse")
     best = table.mean().idxmin()
     return over_seeds(table.iloc[:, -1] / table[best], "ratio")
@@ -102,7 +102,7 @@ def _moment_off(evidence: Evidence) -> Statistic:
 
 
 def _moment_off_linear() -> Measured:
-    """The same in the optimum of a linear VAE, in which two of the latents are not used."""
+    """The same distance in the optimum of a linear VAE with unused latents."""
     rng = np.random.default_rng(12)
     images = rng.standard_normal((400, 10)) @ (rng.normal(size=(10, 10)) * np.linspace(2, 0.2, 10))
     spectrum = fit(images)

@@ -1,7 +1,7 @@
-"""What verdicts are made from: rows of records, their arrays and series, and facts.
+"""The evidence behind verdicts: rows of records, their arrays and series, and facts.
 
-A statistic is a pure function of an `Evidence`; the helpers here pick rows, pair them by seed and
-turn one number a seed into a `Statistic`. What is not there raises `Untested`, never a guess.
+A statistic is a pure function of an `Evidence`. The functions here select rows, pair them by seed
+and turn one number for each seed into a `Statistic`. Missing records raise `Untested`.
 """
 
 import math
@@ -56,10 +56,10 @@ class Evidence:
     Attributes:
         frame: rows of the tidy frame (`vaebench.analysis.frame`).
         arrays: reads the arrays of a cell; empty where there are none.
-        series: for a cell its numbers an epoch, by name.
+        series: the numbers of each epoch of a cell, by name.
         facts: payloads of fact records, by record id.
-        asked: the cells that the finding asks for: what is compared is said by them, since of a
-            store that is not complete the largest size is another one.
+        asked: the cells that the finding asks for. They say what is compared, because the largest
+            size in an incomplete store is another one.
     """
 
     frame: pd.DataFrame
@@ -70,7 +70,7 @@ class Evidence:
 
 
 def asked(evidence: Evidence, axis: str) -> list[Any]:
-    """The numbers of an axis that the finding asks for, each once, in their order."""
+    """The distinct numbers of an axis that the finding asks for, in increasing order."""
     values = {getattr(cell, axis) for cell in evidence.asked}
     return sorted(value for value in values if isinstance(value, int | float))
 
@@ -113,7 +113,7 @@ def select(frame: pd.DataFrame, **axes: object) -> pd.DataFrame:
 
 
 def by_seed(frame: pd.DataFrame, metric: str, **axes: object) -> "pd.Series[float]":
-    """One number a seed of the finished rows with these axes, indexed by seed.
+    """The values of a metric in the finished rows with these axes, indexed by seed.
 
     Raises:
         Untested: no such row has a value of the metric.
@@ -152,7 +152,7 @@ def each_seed(frame: pd.DataFrame, function: Callable[[pd.DataFrame], float]) ->
 
 
 def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]) -> pd.DataFrame:
-    """A table of `metric`: a row a seed that has all of these values of `axis`, a column a value.
+    """A table of `metric`: a column for each value of `axis`, a row for each seed with all values.
 
     Raises:
         Untested: a value has no finished row.
@@ -176,8 +176,8 @@ def selection_columns(rows: pd.DataFrame) -> tuple[str, str]:
 def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
     """The mean over seeds with its 95 % Student t interval.
 
-    A seed whose number is not finite (the rank correlation of numbers that are all equal, say) is
-    not left out: then the statistic is not finite either.
+    A seed whose number is not finite, for example the rank correlation of equal numbers, makes the
+    statistic not finite.
 
     Raises:
         Untested: there is no seed.
@@ -218,9 +218,9 @@ _NORMAL = 1.959964
 
 
 def rank_correlation(table: pd.DataFrame) -> Statistic:
-    """Spearman's correlation of a metric with an axis, seed by seed, of what `values_of` gives.
+    """Spearman's correlation of a metric with an axis, by seed, from a table of `values_of`.
 
-    Of numbers that are all equal there is none: it is NaN.
+    It is NaN if all numbers are equal.
     """
     ranks = [
         float(stats.spearmanr(table.columns, row).statistic) if np.ptp(row) > 0 else math.nan
@@ -233,25 +233,25 @@ def share_of(part: "pd.Series[float]", whole: "pd.Series[float]", what: str) -> 
     """The mean over seeds of ``part`` as a share of ``whole``, which is `what`.
 
     Raises:
-        Untested: there is no seed, or one whose whole is not above 0: it has no shares.
+        Untested: there is no seed, or the whole of a seed is not above 0.
     """
     paired = pd.DataFrame({"part": part, "whole": whole}).dropna()
     if (paired["whole"] <= 0).any():
-        raise Untested(f"{what} is not above 0 in every seed, so nothing can be a share of it")
+        raise Untested(f"{what} is not above 0 in every seed, so a share of it has no meaning")
     return over_seeds(paired["part"] / paired["whole"], "share")
 
 
 def lowest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
-    """The smallest number of all cells that have one; it has no interval.
+    """The smallest value of all cells; it has no interval.
 
     Raises:
-        Untested: none has.
+        Untested: no cell has a value.
     """
     return _one_of_all(values, metric, unit, pd.Series.min)
 
 
 def highest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
-    """The largest, as `lowest`."""
+    """The largest value; see `lowest`."""
     return _one_of_all(values, metric, unit, pd.Series.max)
 
 
@@ -265,7 +265,7 @@ def _one_of_all(
 
 
 def data_fact(evidence: Evidence, dataset: str) -> Fact:
-    """What was computed of a data set's own images.
+    """The numbers that were computed from the images of a data set.
 
     Raises:
         Untested: it was not.

@@ -33,7 +33,7 @@ _EPOCHS_OF_HOURS = 1000
 
 @dataclass(frozen=True)
 class Method:
-    """How a finding is measured: from cells, or by a computation of its own.
+    """How a finding is measured: from records of cells, or by a computation.
 
     Attributes:
         statistic: computes the number from records.
@@ -71,13 +71,13 @@ class Finding(Method):
         source: paper, section or table.
         statements: numbers of the tutorial's statements (T...) and of the list of claims.
         measure: the statistic, in one line.
-        margins: where the statistic must lie for the claim to hold, by budget.
+        margins: the range of the statistic in which the claim holds, by budget.
         untested: by budget, why there is no test.
         setting: what the claim was made for; records below it cannot reproduce or contradict it.
         identity: whether the claim is always true if the code is right: mathematics, or a check of
             the records. Identities are counted apart from claims that could have been false.
         least_seeds: fewer seeds leave the finding inconclusive.
-        proxy: what is measured in place of the published quantity; empty if it is the same.
+        proxy: the measured quantity, if it is not the published one.
         version: counts the changes of the definition, from 1.
         since: the day from which the definition is as it is.
         recorded: the digest of the definition that has this version.
@@ -129,7 +129,7 @@ class Finding(Method):
 
     @property
     def kind(self) -> Literal["cells", "mathematics"]:
-        """Whether records of cells or a computation of its own decide it."""
+        """Whether records of cells or a computation decide it."""
         return "cells" if self.compute is None else "mathematics"
 
     @property

@@ -165,7 +165,7 @@ def _lost_by(size: int | None, metric: str = "elbo") -> Callable[[Evidence], Sta
 
 
 def _plateau(evidence: Evidence) -> pd.DataFrame:
-    """The ELBO of each size of the plateau, a row a seed."""
+    """The ELBO of each size of the plateau; one row for each seed."""
     rows = _longest(evidence)
     return values_of(rows, "latent_dim", "elbo", list(PLATEAUS[evidence.asked[0].dataset]))
 

@@ -53,7 +53,7 @@ def _clip_matters_less(evidence: Evidence) -> Statistic:
         rows = select(evidence.frame, dequantize=dequantize)
         table = values_of(rows, "pixel_clip", "elbo", [_CLIPS[0], _CLIPS[-1]])
         gains.append(table[_CLIPS[-1]] - table[_CLIPS[0]])
-    return share_of(gains[0].abs(), gains[1], "what the clip's smallness gains on exact zeros")
+    return share_of(gains[0].abs(), gains[1], "the gain by a smaller clip on exact zeros")
 
 
 def _binarized_cells(budget: Budget) -> tuple[Cell, ...]:

@@ -25,7 +25,7 @@ Accepted = Mapping[str, tuple[object, ...]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a claim was made for.
+    """The conditions that a claim was made for.
 
     Each part maps an axis to the values that meet it: that of the publication first, then those
     that are at least as strong. Axes that are not named do not matter to the claim.

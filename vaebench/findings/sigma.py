@@ -125,7 +125,7 @@ def _split(evidence: Evidence) -> Statistic:
             raise Untested("the records hold no variances of the codes")
         variance = np.asarray(kept["posterior_mean_variance"], dtype=float)
         if not (variance > 0.1).any():
-            raise Untested("not one latent is in use, so there is nothing to tell apart")
+            raise Untested("no latent is in use")
         return float(np.mean((variance < 0.1) | (variance > 0.8)))
 
     return over_seeds(each_seed(evidence.frame, share), "share of latents")

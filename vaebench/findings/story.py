@@ -117,7 +117,7 @@ def _parts(rows: pd.DataFrame) -> str:
 
 
 def _units(evidence: Evidence, rows: pd.DataFrame) -> str:
-    """Active units beside the effective rank, since the count depends on its threshold."""
+    """Active units and the effective rank, because the count depends on its threshold."""
     last = _sizes(rows)[-1]
     text = f"With {last:,} latents {_mean(rows, last, 'active_units', 'of them')} are active"
     if "effective_rank" in rows:

@@ -70,7 +70,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Margin:
-    """Where a statistic must lie for its claim to hold.
+    """The range of a statistic in which its claim holds.
 
     The ends are included, unless ``strict``: an identity such as "the bound rises" does not hold
     where the step is exactly 0.
@@ -106,13 +106,13 @@ class Margin:
         return f"{self.low:g} to {self.high:g}"
 
     def holds(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies inside the margin."""
+        """Whether the whole interval is inside the margin."""
         if self.strict:
             return self.low < low and high < self.high
         return self.low <= low and high <= self.high
 
     def misses(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies outside the margin, on one side."""
+        """Whether the whole interval is outside the margin, on one side."""
         if self.strict:
             return high <= self.low or low >= self.high
         return high < self.low or low > self.high
@@ -132,9 +132,9 @@ def judge(
 ) -> Judgement:
     """Compare the interval of a statistic with a margin.
 
-    The claim holds where the whole interval lies inside the margin, and fails where the whole
-    interval lies outside on one side; otherwise, or with fewer than `least_seeds` seeds, the
-    finding is inconclusive. A single number without an interval is compared itself.
+    The claim holds if the whole interval is inside the margin, and fails if the whole interval is
+    outside on one side. Otherwise, or with fewer than `least_seeds` seeds, the finding is
+    inconclusive. A number without an interval is compared itself.
 
     Args:
         whole_setting: whether the records meet the whole setting of the claim. If not, the verdict

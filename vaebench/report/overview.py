@@ -13,12 +13,12 @@ from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.frame import NOT_MEASURED, without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
 from vaebench.analysis.labels import (
+    distinguishing_axes,
     is_missing,
     ordered,
     plain,
     reading_order,
     shown,
-    telling,
     value_text,
     varying,
 )
@@ -243,7 +243,7 @@ def cost_tables(frame: pd.DataFrame) -> list[Table]:
         measured = [m for m in _COST if group.frame[m].notna().any()]
         measured = [*(["pack_size"] if packed else []), *measured]
         axes = _design_axes(group.frame, ("device", "likelihood", "latent_dim"))
-        axes = telling(axes, [key for key, _ in split_places(group.frame, axes)])
+        axes = distinguishing_axes(axes, [key for key, _ in split_places(group.frame, axes)])
         axes = sorted(axes, key=reading_order)
         # The time of a cell that diverged is incomplete.
         done = group.frame["status"] == "done"
