@@ -280,8 +280,9 @@ def test_an_absent_device_is_recorded_and_leaves_with_1(here: Path, ask: Ask) ->
         pytest.skip("this machine has a CUDA device")
     words = ("run", "small.toml", "-o", "cuda", "--device", "cuda", "--set", "seed=0")
     plan = ask(*words, "--dry-run")
-    assert plan.code == 0
+    assert plan.code == 1
     assert "device cuda: unavailable, " in plan.out
+    assert "would record 3 cells as unavailable" in plan.out.splitlines()[-1]
     answer = ask(*words, "--no-report")
     assert answer.code == 1
     assert "cells: 3 unavailable" in answer.out
@@ -357,7 +358,8 @@ def test_files_of_the_wrong_content_are_3_before_anything_starts(here: Path, ask
 
 def test_a_plan_needs_no_images_and_says_that_a_run_does(here: Path, ask: Ask) -> None:
     answer = ask("run", "latent-dim", "--dry-run")
-    assert answer.code == 0
+    assert answer.code == 3
+    assert "cannot start: data are missing (mnist)" in answer.out.splitlines()[-1]
     assert "to do: " in answer.out
     assert "data mnist: not found, and a run needs it: `vaebench data fetch mnist`" in answer.out
 
@@ -365,7 +367,12 @@ def test_a_plan_needs_no_images_and_says_that_a_run_does(here: Path, ask: Ask) -
 @pytest.mark.parametrize(
     ("arrays", "settings", "code", "words"),
     [
-        ({"train": np.zeros((9, 4, 4), np.uint8)}, {}, 3, "must hold an array 'test'"),
+        (
+            {"train": np.arange(144, dtype=np.uint8).reshape(9, 4, 4)},
+            {},
+            3,
+            "must hold an array 'test'",
+        ),
         ({"test": np.ones((9, 5, 4), np.uint8)}, {}, 3, "test"),
         ({}, {"test_size": 10}, 2, "test_size: asks for 10, and own.npz has 9 images"),
         ({}, {"train_size": 21}, 2, "train_size: train_size and valid_size ask for more"),
@@ -922,6 +929,26 @@ def test_data_add_and_verify_take_the_real_files(here: Path, ask: Ask) -> None:
     answer = ask("data", "verify", "mnist", "--data-dir", "mine")
     assert answer.code == 0
     assert answer.out.count(": OK") == 4
+
+
+def test_no_control_character_reaches_the_terminal(here: Path, ask: Ask) -> None:
+    bad = "\x1b]0;x\x07"
+    Path("bad.toml").write_text('"\\u001b[2J" = 1\n[axes]\n"\\u001b[2J" = [1]\n')
+    for words in (
+        (f"run{bad}",),
+        ("run", f"./{bad}.toml"),
+        ("run", "bad.toml"),
+        (*RUN, "--set", f"{bad}=1"),
+        (*RUN, "--set", f"dataset={bad}"),
+        ("show", "store", bad),
+        ("show", f"no{bad}"),
+        ("export", "store", "-o", f"x{bad}"),
+        ("list", bad),
+        ("data", "add", "mnist", bad),
+    ):
+        answer = ask(*words)
+        assert answer.code != 0
+        assert "\x1b" not in answer.text, words
 
 
 # --- plans ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -66,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say("vaebench: stopped", err=True)
         sys.exit(ExitCode.SIGNAL + signal.SIGINT)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
         sys.exit(ExitCode.USAGE)
     except BrokenPipeError:
         leave_unread()

@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vaebench.cli.output import plural
 from vaebench.data.catalog import locate, remedy
-from vaebench.errors import DataMissing
+from vaebench.errors import DataMissing, ExitCode
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.engines.base import Engine
+from vaebench.runner.engines import engine_of
 from vaebench.runner.plan import Plan, estimates, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 
-__all__ = ["Ask", "duration", "preview"]
+__all__ = ["duration", "preview"]
 
 
-@dataclass(frozen=True)
-class Ask:
-    """How a grid would be run; the fields are those of `run_grid`."""
+def preview(
+    grid: Grid, store: Store, options: Mapping[str, Any], echo: Callable[[str], None]
+) -> set[ExitCode]:
+    """Print which cells would run, which collapse and why, and the estimated time and memory.
 
-    data_dir: Path | None
-    jobs: int | None
-    retry_failed: bool
-    keep_weights: bool
-    engine: Engine
+    Args:
+        grid: what would be run.
+        store: the results folder.
+        options: those of `run_grid`.
+        echo: prints a line.
 
-
-def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
-    """Yield which cells would run, which collapse and why, and the estimated time and memory.
+    Returns:
+        The exit codes with which the run would end because data or devices are missing.
 
     Raises:
         DataMissing, DataInvalid: a data set of the user cannot be read.
         GridError: a cell asks for more images than there are, or for a missing network.
     """
-    about = f" ({grid.description})" if grid.description else ""
-    yield f"{grid.name}: {plural(len(grid.cells), 'cell')}{about}"
-    yield from (f"note: {note}" for note in grid.notes)
-    plan = _plan(grid, store, ask)
+    with engine_of(options["engine"]) as engine:
+        about = f" ({grid.description})" if grid.description else ""
+        echo(f"{grid.name}: {plural(len(grid.cells), 'cell')}{about}")
+        for note in grid.notes:
+            echo(f"note: {note}")
+        # As in a run, so that cells that it would train again do not count as done.
+        found = surveyed(store, options["keep_weights"])
+        keys = ("retry_failed", "data_dir")
+        plan = make_plan(
+            grid, found.states, devices_of(grid, engine), **{key: options[key] for key in keys}
+        )
+        for line in _plan_lines(plan):
+            echo(line)
+        missing = [name for name in plan.data_sets() if _is_missing(name, options["data_dir"])]
+        for name in missing:
+            echo(f"  data {name}: not found, and a run needs it: {remedy(name)}")
+        cells = [planned.cell for planned in plan.todo]
+        jobs = min(engine.jobs(options["jobs"], {cell.device for cell in cells}), len(cells))
+        elsewhere = engine.elsewhere()
+    absent = {} if elsewhere else _absent_devices(cells)
+    for device, why in absent.items():
+        echo(f"  device {device}: unavailable, {why}")
+    lack = lack_of_memory(cells, jobs) if cells and not elsewhere else None
+    if lack is not None:
+        echo(f"  {lack}")
+    if elsewhere and cells:
+        echo(f"workers: on {elsewhere}")
+    echo(_cost(cells, jobs))
+    if missing:
+        echo(f"this run cannot start: data are missing ({', '.join(missing)})")
+        return {ExitCode.DATA}
+    if absent:
+        count = sum(cell.device in absent for cell in cells)
+        echo(f"this run would record {plural(count, 'cell')} as unavailable: no such device here")
+        return {ExitCode.SOME_FAILED}
+    return set()
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.repeated:
         yield f"  and {plan.repeated} duplicates, which are run once"
@@ -49,55 +84,38 @@ def preview(grid: Grid, store: Store, ask: Ask) -> Iterator[str]:
     for name, kind in plan.left_alone.items():
         why = "cannot be read" if kind == "unreadable" else "was written by a newer vaebench"
         yield f"  {name}: its record {why} and is left alone"
-    for name in plan.data_sets():
-        try:
-            locate(name, ask.data_dir)
-        except DataMissing:
-            yield f"  data {name}: not found, and a run needs it: {remedy(name)}"
-    if plan.todo:
-        yield from _cost([planned.cell for planned in plan.todo], ask)
-    else:
-        yield "to do: nothing"
 
 
-def _plan(grid: Grid, store: Store, ask: Ask) -> Plan:
-    # As in a run, so that cells that it would train again do not count as done.
-    found, devices = surveyed(store, ask.keep_weights), devices_of(grid, ask.engine)
-    return make_plan(
-        grid, found.states, devices, retry_failed=ask.retry_failed, data_dir=ask.data_dir
-    )
+def _is_missing(name: str, data_dir: Path | None) -> bool:
+    try:
+        locate(name, data_dir)
+    except DataMissing:
+        return True
+    return False
 
 
-def _cost(cells: Sequence[Cell], ask: Ask) -> Iterator[str]:
-    """Yield what the machines lack for the cells, then the estimated time and memory."""
-    devices = {cell.device for cell in cells}
-    jobs = min(ask.engine.jobs(ask.jobs, devices), len(cells))
-    elsewhere = ask.engine.elsewhere()
-    if elsewhere is None:
-        yield from _absent_devices(devices)
-        lack = lack_of_memory(cells, jobs)
-        yield from [] if lack is None else [f"  {lack}"]
-    else:
-        yield f"workers: on {elsewhere}"
+def _absent_devices(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return why a device of the cells is absent, by its name."""
+    named = sorted({cell.device for cell in cells} - {"cpu", "available"})
+    if not named:
+        return {}
+    from vaebench.runner.machine import absent_device  # imports torch
+
+    reasons = {device: absent_device(device) for device in named}
+    return {device: why for device, why in reasons.items() if why is not None}
+
+
+def _cost(cells: Sequence[Cell], jobs: int) -> str:
+    if not cells:
+        return "to do: nothing"
     costs = estimates(cells)
     seconds = sum(each.seconds for each in costs) / jobs
     memory = max(each.memory_mib for each in costs)
-    yield (
+    return (
         f"to do: {plural(len(cells), 'cell')}, roughly {duration(seconds)} with "
         f"{plural(jobs, 'job')}, up to {memory:,.0f} MiB per job (an estimate; the first cells "
         f"will refine it)"
     )
-
-
-def _absent_devices(devices: set[str]) -> Iterator[str]:
-    named = sorted(devices - {"cpu", "available"})
-    if named:
-        from vaebench.runner.machine import absent_device
-
-        for device in named:
-            why = absent_device(device)
-            if why is not None:
-                yield f"  device {device}: unavailable, {why}"
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,6 @@ from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
     from vaebench.grid.spec import Grid
-    from vaebench.runner.engines.base import EngineName
     from vaebench.runner.run import RunSummary
 
 __all__ = ["run"]
@@ -54,6 +53,7 @@ _MOST_ROWS = 40
 )
 @click.option(
     "--pack",
+    "largest_pack",
     type=click.IntRange(1),
     metavar="N",
     help="Train up to N cells of equal shapes as one program [default: 6; 64 on a GPU].",
@@ -61,6 +61,7 @@ _MOST_ROWS = 40
 @click.option(
     "--time-limit",
     type=click.FloatRange(0, min_open=True),
+    default=math.inf,
     metavar="SECONDS",
     help="Stop a cell that takes longer [default: no limit].",
 )
@@ -85,18 +86,10 @@ def run(
     settings: tuple[str, ...],
     device: str | None,
     dry_run: bool,
-    jobs: int | None,
-    engine: EngineName,
-    pack: int | None,
-    time_limit: float | None,
-    keep_weights: bool,
-    evaluate_again: bool,
-    retry_failed: bool,
-    wait: bool,
     no_report: bool,
     report_dir: Path | None,
     as_json: bool,
-    data_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Train every cell of GRID, record what it measured, and write the report.
 
@@ -106,23 +99,17 @@ def run(
     from vaebench.records.store import Store
     from vaebench.runner.run import run_grid
 
-    if time_limit is not None and math.isnan(time_limit):
+    if math.isnan(options["time_limit"]):
         raise click.UsageError("--time-limit is a number of seconds; got nan")
-    if evaluate_again and dry_run:
-        raise click.UsageError("--dry-run plans a training; --evaluate-again trains nothing")
+    if dry_run and (as_json or options["evaluate_again"]):
+        wrong = "--json" if as_json else "--evaluate-again"
+        raise click.UsageError(f"--dry-run prints the plan of a training: leave out {wrong}")
     loaded = _load(grid, settings, device)
     store = Store(output or Path("results") / loaded.name)
     if dry_run:
-        if as_json:
-            raise click.UsageError("--dry-run prints a plan for people: leave out --json")
-        from vaebench.cli.preview import Ask, preview
-        from vaebench.runner.engines import engine_of
+        from vaebench.cli.preview import preview
 
-        with engine_of(engine) as machines:
-            for line in preview(
-                loaded, store, Ask(data_dir, jobs, retry_failed, keep_weights, machines)
-            ):
-                say(line)
+        leave(preview(loaded, store, options, say))
         return
     folder = None if no_report else _report_folder(store.root, report_dir)
 
@@ -131,20 +118,7 @@ def run(
 
     for note in loaded.notes:
         echo(f"note: {note}")
-    summary = run_grid(
-        loaded,
-        store,
-        data_dir=data_dir,
-        jobs=jobs,
-        retry_failed=retry_failed,
-        wait=wait,
-        largest_pack=pack,
-        time_limit=time_limit or math.inf,
-        keep_weights=keep_weights,
-        evaluate_again=evaluate_again,
-        engine=engine,
-        echo=echo,
-    )
+    summary = run_grid(loaded, store, echo=echo, **options)
     if not as_json:
         # If nothing was trained and no report is asked for, the records are not read.
         _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
@@ -242,19 +216,14 @@ def _say_recommendations(root: Path) -> None:
 def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -> None:
     if summary.storage_error is not None:
         say(f"vaebench: {summary.storage_error}", err=True)
+    counts = ("seconds", "trained", "finished", "left", "damaged", "signal", "storage_error")
     say_json(
         {
             "grid": name,
             "store": str(root),
             "report": None if page is None else str(page),
-            "seconds": summary.seconds,
             "states": summary.states(),
-            "trained": summary.trained,
-            "finished": summary.finished,
-            "left": summary.left,
-            "damaged": summary.damaged,
             "unused": list(summary.unused),
-            "signal": summary.signal,
-            "storage_error": summary.storage_error,
+            **{each: getattr(summary, each) for each in counts},
         }
     )
