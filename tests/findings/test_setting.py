@@ -46,6 +46,7 @@ def of(finding, **changes):
         ("data", {"binarization": "static"}),
         ("network", {"hidden": (64,)}),
         ("optimizer", {"learning_rate": 3e-4}),
+        ("optimizer", {"adam_beta1": 0.0}),
         ("optimizer", {"batch_size": 200, "epochs": 300}),
         ("initialization", {"initialization": "sparse"}),
         ("iterations", {"epochs": 99}),
@@ -64,6 +65,15 @@ def test_a_setting_is_met_by_its_own_values_and_by_stronger_ones(changes):
     planted, world = of(FINDINGS["latent-three"], **changes)
     judged = assess(planted, world, "full")
     assert (judged.judgement.verdict, judged.shortfall) == ("reproduced", {})
+
+
+def test_the_tutorials_network_needs_the_tutorials_solver():
+    """Caffe's unset momentum is beta1 = 0; torch's default is another solver."""
+    finding = FINDINGS["latent-tutorial-network"]
+    for beta1, falls_short in ((0.0, False), (0.9, True)):
+        planted, world = of(finding, adam_beta1=beta1)
+        judged = assess(planted, world, "full")
+        assert ("optimizer" in judged.shortfall) is falls_short
 
 
 def test_a_violated_claim_is_contradicted_by_the_whole_setting_alone():
