@@ -58,12 +58,19 @@ _HOMES = {
     "time_steps": "vaebench.runner.timing",
     "write_report": "vaebench.report.report",
 }
+_STOPPABLE = frozenset({"reproduce", "run", "time_steps"})
+"""Functions that a signal stops in order; the signal reaches the caller's handler afterwards."""
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _STOPPABLE:
+        from vaebench.system.processes import passing_signals_on
+
+        return passing_signals_on(found)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -19,6 +19,7 @@ __all__ = [
     "NotComparable",
     "NothingToReport",
     "OnlyDamaged",
+    "OutputError",
     "Problem",
     "RecordDamaged",
     "RecordEdited",
@@ -188,6 +189,12 @@ class NewerSchema(RecordError):
 
 class ArraysDamaged(RecordDamaged):
     """The arrays that a record names are missing, different, or not plain numbers."""
+
+
+class OutputError(VaebenchError):
+    """Standard output cannot be written, for example to a full disk."""
+
+    exit_code = ExitCode.SOME_FAILED
 
 
 # Results

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -20,7 +21,7 @@ from vaebench.cli.doctor import doctor
 from vaebench.cli.export import export
 from vaebench.cli.listing import list_
 from vaebench.cli.options import Group
-from vaebench.cli.output import leave_unread, say
+from vaebench.cli.output import leave_unread, open_closed_streams, say, unwritten
 from vaebench.cli.report import report
 from vaebench.cli.reproduce import reproduce
 from vaebench.cli.run import run
@@ -29,10 +30,9 @@ from vaebench.cli.time_steps import time_command
 from vaebench.errors import ExitCode, VaebenchError, exit_code_of
 from vaebench.system.terminal import adapt
 
-if TYPE_CHECKING:
-    from types import FrameType
-
 __all__ = ["cli", "main"]
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,12 +55,11 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the program with one of the documented exit codes."""
+    open_closed_streams()
     adapt((sys.stdout, sys.stderr))
     try:
-        with _leaving_on_sigterm():
+        with _leaving_on_signals():
             cli.main(arguments, prog_name="vaebench", standalone_mode=False)
-        if sys.stdout is not None:  # None if the caller closed it, as with `>&-`
-            sys.stdout.flush()
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -74,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         leave_unread()
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
+            error = unwritten(error)  # click prints help texts itself
         code = exit_code_of(error)
         if code is None:
             raise
@@ -86,17 +87,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 @contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """End the program in order on SIGTERM; a run replaces this handler with its own."""
+def _leaving_on_signals() -> Iterator[None]:
+    """End the program in order on SIGTERM and SIGHUP; a run replaces these handlers."""
 
-    def leave(number: int, _: FrameType | None) -> NoReturn:
-        sys.exit(ExitCode.SIGNAL + number)
+    def leave(*_: object) -> NoReturn:
+        sys.exit(ExitCode.SIGNAL + signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

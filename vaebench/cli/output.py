@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
 
 import click
 
-from vaebench.errors import ExitCode
+from vaebench.errors import ExitCode, OutputError
 from vaebench.grid.values import plain
 from vaebench.system.terminal import printable
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Echo",
     "Summary",
     "codes_of",
     "json_rows",
     "leave",
     "leave_unread",
+    "open_closed_streams",
     "plural",
     "say",
     "say_json",
     "say_unused",
+    "unwritten",
 ]
 
 _BY_URGENCY = (
@@ -39,11 +42,66 @@ _BY_URGENCY = (
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print a line, in ASCII where the terminal has no other characters."""
+    """Print a line without escape sequences, in ASCII where the terminal has no more.
+
+    Raises:
+        OutputError: standard output cannot be written. Standard error that cannot be written is
+            no error, since nothing could report it.
+    """
     try:
         click.echo(printable(text), err=err)
     except BrokenPipeError:
         leave_unread()
+    except OSError as error:
+        if err:
+            _discard(sys.stderr)
+        else:
+            raise unwritten(error) from error
+
+
+def unwritten(error: OSError) -> OutputError:
+    """Return the error of a standard output that cannot be written, and give up the rest of it."""
+    _discard(sys.stdout)
+    return OutputError(f"cannot write to standard output: {error.strerror}")
+
+
+class Echo:
+    """Prints the lines of a run; standard output that fails does not end the run.
+
+    Attributes:
+        error: why standard output could not be written, or None. It was printed to standard error.
+    """
+
+    def __init__(self, err: bool = False) -> None:
+        self._err = err
+        self.error: OutputError | None = None
+
+    def __call__(self, text: str) -> None:
+        try:
+            say(text, err=self._err)
+        except OutputError as error:
+            self.error = error
+            say(f"vaebench: {error}; the run continues", err=True)
+
+
+def open_closed_streams() -> None:
+    """Open the null device for each standard stream that the caller closed, as with ``2>&-``.
+
+    Otherwise the next file would get its number, and text meant for the stream.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+
+
+def _discard(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, also what its buffer still holds."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
 
 
 def say_json(document: object) -> None:
@@ -108,5 +166,5 @@ def leave(codes: Collection[ExitCode], signal: int | None = None) -> None:
 
 def leave_unread() -> NoReturn:
     """End the program after the reader of its output left, as in ``vaebench list axes | head``."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard(sys.stdout)
     sys.exit(ExitCode.BROKEN_PIPE)

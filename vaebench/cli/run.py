@@ -19,7 +19,7 @@ from vaebench.cli.options import (
     store_option,
     wait_option,
 )
-from vaebench.cli.output import codes_of, leave, plural, say, say_json, say_unused
+from vaebench.cli.output import Echo, codes_of, leave, plural, say, say_json, say_unused
 from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ def run(
         leave(preview(loaded, store, options, say))
         return
     folder = None if no_report else _report_folder(store.root, report_dir)
-
-    def echo(text: str) -> None:
-        say(text, err=as_json)
+    echo = Echo(err=as_json)
 
     for note in loaded.notes:
         echo(f"note: {note}")
@@ -125,7 +123,7 @@ def run(
     page = _report(summary, store.root, folder, echo)
     if as_json:
         _print_json(loaded.name, summary, store.root, page)
-    _leave(summary)
+    _leave(summary, echo)
 
 
 def _report_folder(store: Path, given: Path | None) -> Path:
@@ -154,8 +152,8 @@ def _report(
     return page
 
 
-def _leave(summary: RunSummary) -> None:
-    codes = codes_of(summary)
+def _leave(summary: RunSummary, echo: Echo) -> None:
+    codes = codes_of(summary) | ({echo.error.exit_code} if echo.error is not None else set())
     if summary.signal is None:
         if say_unused(summary.unused):
             codes.add(ExitCode.DAMAGED)

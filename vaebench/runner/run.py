@@ -346,7 +346,7 @@ class _Display:
         self._begin = time.monotonic()
         self._bar = tqdm(
             total=round(self._price, 3),
-            disable=not sys.stderr.isatty(),
+            disable=sys.stderr is None or not sys.stderr.isatty(),
             # A terminal that does not tell its width gets the usual 80 columns, not none.
             ncols=shutil.get_terminal_size().columns,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",

@@ -10,14 +10,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from multiprocessing import resource_tracker
 from types import FrameType, ModuleType
+from typing import ParamSpec, TypeVar
 
 from vaebench.errors import EngineError, WorkerStartError
 
-__all__ = ["GRACE_SECONDS", "Stop", "end_group", "serve_the_parent", "starting_processes"]
+__all__ = [
+    "GRACE_SECONDS",
+    "Stop",
+    "end_group",
+    "passing_signals_on",
+    "serve_the_parent",
+    "starting_processes",
+]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 GRACE_SECONDS = 30.0
 """How long running work may continue after the first signal to stop."""
@@ -184,3 +196,21 @@ class Stop:
         self._deadline = now + GRACE_SECONDS if self.signal is None else now
         if self.signal is None:
             self.signal = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+
+
+def passing_signals_on(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return the function so that a signal that stopped it reaches the caller's handler afterwards.
+
+    After Ctrl-C that raises KeyboardInterrupt, so that a script does not continue. The result of
+    the function, or its ``summary``, has the attribute ``signal``.
+    """
+
+    @wraps(function)
+    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        result = function(*arguments, **options)
+        stopped_by = getattr(getattr(result, "summary", result), "signal", None)
+        if stopped_by is not None:
+            signal.raise_signal(stopped_by)
+        return result
+
+    return call

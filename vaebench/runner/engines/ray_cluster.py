@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -25,11 +25,12 @@ from vaebench import __version__
 from vaebench.errors import EngineError
 from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Finished, Message, StopRequest, Task
+from vaebench.system.terminal import capped
 
 __all__ = ["RayEngine", "RayWorker"]
 
 _DATA = "VAEBENCH_DATA"
-_KNOCK_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 
 
 class _Actor:
@@ -139,7 +140,7 @@ def _cause(error: Exception) -> str:
     return "died (Ray's logs may tell why)"
 
 
-def _knock(address: str) -> None:
+def _check_address(address: str) -> None:
     """Refuse an address where nobody answers; Ray would try it for minutes.
 
     Raises:
@@ -149,9 +150,21 @@ def _knock(address: str) -> None:
     if not (host and port.isdecimal()):
         return
     try:
-        socket.create_connection((host.removeprefix("ray://"), int(port)), _KNOCK_SECONDS).close()
+        socket.create_connection((host.removeprefix("ray://"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise EngineError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
+
+
+@contextmanager
+def _cluster_errors(place: str = "") -> Iterator[None]:
+    """Turn whatever Ray raises into one sentence; it raises plain exceptions, and SystemExit."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except (Exception, SystemExit) as error:
+        told = capped(str(error).strip().partition("\n")[0], 500)
+        raise EngineError(f"the Ray cluster{place} cannot be used: {told}") from error
 
 
 class RayEngine:
@@ -173,6 +186,7 @@ class RayEngine:
         if self._is_ours:
             self._connected.shutdown()
 
+    @_cluster_errors()
     def elsewhere(self) -> str:
         """The cluster's address and size: on a machine where one runs, it is joined unasked."""
         ray = self._ray()
@@ -181,10 +195,12 @@ class RayEngine:
         address = ray.get_runtime_context().gcs_address
         return f"the Ray cluster at {address} ({machines} machine{many})"
 
+    @_cluster_errors()
     def devices(self) -> list[str]:
         """``cpu``, and ``cuda`` where a machine of the cluster has a GPU for us."""
         return ["cpu", "cuda"] if self._resource("GPU") else ["cpu"]
 
+    @_cluster_errors()
     def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
         """One a core of the cluster, or one a GPU for cells on GPUs; fewer if so wanted."""
         on_gpus = any(device.startswith("cuda") for device in devices)
@@ -193,12 +209,14 @@ class RayEngine:
         most = gpus or max(self._resource("CPU"), 1)
         return min(wanted or most, most)
 
+    @_cluster_errors()
     def start(self) -> RayWorker:
         """Ask Ray for a worker; it starts where and when there is room."""
         ray = self._ray()
         actor = ray.remote(num_cpus=1, num_gpus=self._gpus, max_concurrency=2)(_Actor)
         return RayWorker(ray, actor.remote(__version__, str(Path.cwd()), os.environ.get(_DATA)))
 
+    @_cluster_errors()
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
         """Those that have something to say."""
         ours = {worker.awaited: worker for worker in workers if isinstance(worker, RayWorker)}
@@ -227,13 +245,10 @@ class RayEngine:
                     "the engine ray needs Ray: pip install 'vaebench[ray]'"
                 ) from error
             if not ray.is_initialized():
-                _knock(os.environ.get("RAY_ADDRESS", ""))
-                try:
+                address = os.environ.get("RAY_ADDRESS", "")
+                _check_address(address)
+                with _cluster_errors(f" at RAY_ADDRESS={address}" if address else ""):
                     ray.init(log_to_driver=False, logging_level=logging.ERROR)
-                except (ConnectionError, RuntimeError, ValueError) as error:
-                    address = os.environ.get("RAY_ADDRESS")
-                    at = f" at RAY_ADDRESS={address}" if address else ""
-                    raise EngineError(f"the Ray cluster{at} cannot be used: {error}") from error
                 self._is_ours = True
             self._connected = ray
         return self._connected
