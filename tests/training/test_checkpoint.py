@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from tiny_runs import Run, cell, generator, made, pixels_of
 
 from vaebench.grid.cell import Cell
@@ -135,15 +138,14 @@ def test_a_checkpoint_is_written_only_when_it_is_due(tmp_path: Path) -> None:
 def a_stopped_training(folder: Path) -> Path:
     with pytest.raises(Ended):
         trained(cell(), checkpoint=at(folder), each=stop_at(3))
-    (path,) = folder.iterdir()
-    return path
+    return at(folder).path
 
 
 def test_a_damaged_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
-    path = a_stopped_training(tmp_path)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    for path in two_checkpoints(tmp_path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     checkpoint = at(tmp_path, every=1000.0)
     result = trained(cell(), checkpoint=checkpoint)
     assert result.training.resumed_after == 0
@@ -188,3 +190,60 @@ def test_training_goes_on_where_none_can_be_written(tmp_path: Path) -> None:
     result = trained(cell(), checkpoint=checkpoint)
     assert str(checkpoint.note).startswith("the last checkpoint could not be written: ")
     assert_same(trained(cell(), checkpoint=None), result)
+
+
+def two_checkpoints(folder: Path) -> tuple[Path, Path]:
+    """The newest, after epoch 2, and the one before it."""
+    a_stopped_training(folder)
+    newest = at(folder)
+    assert newest.previous.exists()
+    return newest.path, newest.previous
+
+
+def test_a_torn_newest_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
+    newest, _ = two_checkpoints(tmp_path)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    checkpoint = at(tmp_path, every=1000.0)
+    result = trained(cell(), checkpoint=checkpoint)
+    assert result.training.resumed_after == 1
+    assert "damaged" in str(checkpoint.note)
+    assert_same(trained(cell(), checkpoint=None), result)
+
+
+def malformed(path: Path) -> Iterator[bytes]:
+    """Checkpoints with a right checksum whose content is not a state of the training."""
+    tensors = load(path.read_bytes()[64:])
+    books = json.loads(bytes(tensors["books"].tolist()))
+    for name in tensors:
+        yield sealed({key: value for key, value in tensors.items() if key != name})
+        if tensors[name].ndim > 1:
+            yield sealed(tensors | {name: tensors[name][..., :1].clone()})
+    for name in books:
+        for value in (None, "text", []):
+            text = json.dumps(books | {name: value}).encode()
+            yield sealed(tensors | {"books": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+    for text in (b"[1]", b"null", b"{", b'"a"', b"\xff"):
+        yield sealed(tensors | {"books": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+
+
+def sealed(tensors: dict[str, torch.Tensor]) -> bytes:
+    content = save(tensors)
+    return hashlib.sha256(content).hexdigest().encode() + content
+
+
+def test_a_signed_but_malformed_checkpoint_is_refused(tmp_path: Path) -> None:
+    newest, previous = two_checkpoints(tmp_path)
+    sound = newest.read_bytes()
+    previous.unlink()
+    whole = trained(cell(epochs=3), checkpoint=None)
+    refused = 0
+    for content in malformed(newest):
+        newest.write_bytes(content)
+        checkpoint = at(tmp_path, every=1000.0)
+        result = trained(cell(epochs=3), checkpoint=checkpoint)
+        if result.training.resumed_after == 0:
+            refused += 1
+            assert "not used" in str(checkpoint.note)
+            assert_same(whole, result)
+        newest.write_bytes(sound)
+    assert refused >= 20

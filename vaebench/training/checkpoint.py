@@ -1,4 +1,4 @@
-"""A training in the middle, on the disk: after a stop it goes on from there, bit for bit."""
+"""An unfinished training on the disk; a training resumed from it ends with the same bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ _FORMAT = "2"
 _DIGEST_BYTES = 64
 
 
+class _Unusable(Exception):
+    """A checkpoint that cannot be used; the message says why."""
+
+
 @dataclass(frozen=True)
 class Saved:
     """What a checkpoint holds: tensors by name, and the rest as JSON has it."""
@@ -37,15 +41,15 @@ class Saved:
 
 @dataclass
 class Checkpoint:
-    """The file in which a training is kept from time to time.
+    """The files in which a training is saved from time to time: the newest and the one before it.
 
-    A file that is damaged, or of another training or version of torch or vaebench, is not taken
-    up: the training starts anew, and `note` says why. Nor does it end where one can't be written.
+    A file that is damaged, malformed, or of another training or version of torch or vaebench is
+    not used; `note` says why. The training continues if a file cannot be written.
 
     Attributes:
-        path: the file.
+        path: the newest file.
         identity: which training this is.
-        every: seconds between two checkpoints; what a stop may cost.
+        every: seconds between two checkpoints; a kill costs at most so much.
         note: what went wrong, None if nothing did.
     """
 
@@ -55,48 +59,79 @@ class Checkpoint:
     note: str | None = None
     _last: float = field(default_factory=time.monotonic)
 
+    @property
+    def previous(self) -> Path:
+        """The file before the newest."""
+        return self.path.with_suffix(".previous.checkpoint")
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists() or self.previous.exists()
+
     def is_due(self) -> bool:
         """Whether it is time for the next one."""
         return time.monotonic() - self._last >= self.every
 
-    def save(self, tensors: Mapping[str, Tensor], books: Mapping[str, object]) -> None:
-        """Replace the file by this state, which is on the disk as a whole or not at all."""
-        told = {**books, **self._origin()}
-        state = {
+    def save(self, state: Saved) -> None:
+        """Write a state to the disk, as a whole or not at all."""
+        books = {**state.books, **self._origin(), "names": sorted(state.tensors)}
+        tensors = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
+            for name, tensor in state.tensors.items()
         }
-        text = bytearray(json.dumps(told, allow_nan=False).encode())
-        content = save(state | {_BOOKS: torch.frombuffer(text, dtype=torch.uint8)})
+        text = bytearray(json.dumps(books, allow_nan=False).encode())
+        content = save(tensors | {_BOOKS: torch.frombuffer(text, dtype=torch.uint8)})
         files, pending = Files(), self.path.with_suffix(".new")
         try:
             with storing("write a checkpoint", self.path):
                 files.make_folder(self.path.parent)
                 write_whole(files, pending, _digest(content) + content)
+                if self.path.exists():
+                    files.replace(self.path, self.previous)
                 files.replace(pending, self.path)
         except StorageError as error:
             self.note = f"the last checkpoint could not be written: {error}"
-        # Also after a failure: a full disk is not asked again at every epoch.
+        # Also after a failure, so that a full disk is not tried again after every epoch.
         self._last = time.monotonic()
 
-    def load(self) -> Saved | None:
-        """The state to go on from; None to begin at the beginning."""
-        try:
-            found = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return self._refused(f"it could not be read ({error.strerror})")
+    def load(self, restore: Callable[[Saved], None] = lambda _: None) -> Saved | None:
+        """Return the newest state that can be restored, or None if there is none.
+
+        Args:
+            restore: sets the state of the training; it may raise KeyError, TypeError, ValueError,
+                AttributeError or RuntimeError for a malformed one; then an older one is tried.
+        """
+        for path in (self.path, self.previous):
+            try:
+                saved = self._read(path)
+                restore(saved)
+            except FileNotFoundError:
+                continue
+            except _Unusable as error:
+                self.note = f"a checkpoint was there and not used: {error}"
+            except OSError as error:
+                why = f"it could not be read ({error.strerror})"
+                self.note = f"a checkpoint was there and not used: {why}"
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                self.note = f"a checkpoint was there and not used: it was malformed ({error})"
+            else:
+                return saved
+        return None
+
+    def _read(self, path: Path) -> Saved:
+        found = Files().read(path)
         content = found[_DIGEST_BYTES:]
         if found[:_DIGEST_BYTES] != _digest(content):
-            return self._refused("it was damaged")
+            raise _Unusable("it was damaged")
         try:
             tensors = load(content)
         except SafetensorError as error:
-            return self._refused(f"it was damaged ({error})")
+            raise _Unusable(f"it was damaged ({error})") from error
         books = json.loads(bytes(tensors.pop(_BOOKS).tolist()))
         if any(books.get(name) != value for name, value in self._origin().items()):
-            return self._refused("it was of another training, torch or vaebench")
+            raise _Unusable("it was of another training, torch or vaebench")
+        if books["names"] != sorted(tensors):
+            raise _Unusable("it was malformed (it lacks tensors)")
         return Saved(tensors, books)
 
     def _origin(self) -> dict[str, str]:
@@ -107,10 +142,6 @@ class Checkpoint:
             "torch": torch.__version__,
             "vaebench": importlib.metadata.version("vaebench"),
         }
-
-    def _refused(self, why: str) -> Saved | None:
-        self.note = f"a checkpoint was there and not used: {why}"
-        return None
 
 
 def _digest(content: bytes) -> bytes:

@@ -15,7 +15,7 @@ from vaebench.data.pixels import TrainingPixels
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.training.batches import Generators, draw_batch, epoch_order
-from vaebench.training.checkpoint import Checkpoint
+from vaebench.training.checkpoint import Checkpoint, Saved
 from vaebench.training.compiled import (
     Capture,
     NotFaster,
@@ -166,7 +166,7 @@ class _Loop:
             if self.checkpoint is not None:
                 stopped = epoch + 1 < epochs and self.stop()
                 if stopped or self.checkpoint.is_due():
-                    self._save(self.checkpoint, epoch + 1, compiled)
+                    self.checkpoint.save(self._state(epoch + 1, compiled))
                 if stopped:
                     raise Stopped
         self.vae.eval()
@@ -312,7 +312,8 @@ class _Loop:
             place = self.pixels.device.index or 0
             yield "generator.cuda", torch.cuda.default_generators[place]
 
-    def _save(self, checkpoint: Checkpoint, epochs: int, compiled: bool) -> None:
+    def _state(self, epochs: int, compiled: bool) -> Saved:
+        """Return all that training changes, as a checkpoint holds it."""
         training = self.training
         tensors = dict(self._model_tensors())
         for name, parameter in self.step.parameters.items():
@@ -329,32 +330,50 @@ class _Loop:
             "last_loss": self._last_loss,
             "compile_seconds": training.compile_seconds,
         }
-        checkpoint.save(tensors, books)
+        return Saved(tensors, books)
 
     def _resume(self, compiled: bool) -> bool:
         """Continue an earlier process's training; returns whether its step is compiled."""
-        saved = None if self.checkpoint is None else self.checkpoint.load()
-        if saved is None:
+        if self.checkpoint is None or not self.checkpoint.exists():
             return compiled
+        state = self._state(0, compiled)
+        start = replace(state, tensors={name: t.clone() for name, t in state.tensors.items()})
+        saved = self.checkpoint.load(self._restore)
+        if saved is None:
+            self._restore(start)
+            return compiled
+        return bool(saved.books["compiled"])
+
+    def _restore(self, saved: Saved) -> None:
+        """Set the state to a saved one.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: it is not a state of this training.
+        """
         tensors, books, training = saved.tensors, saved.books, self.training
         for name, tensor in self._model_tensors():
             tensor.copy_(tensors[name])
         for name, parameter in self.step.parameters.items():
             start = f"optimizer.{name}."
-            self.step.optimizer.state[parameter] = {
+            state = {
                 key.removeprefix(start): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(start)
             }
+            if any(value.ndim > 0 and value.shape != parameter.shape for value in state.values()):
+                raise ValueError(f"the optimizer's state of {name} has another shape")
+            self.step.optimizer.state[parameter] = state
         for name, source in self._generators():
             source.set_state(tensors[name])
         training.step_seconds = array("d", tensors["step_seconds"].tolist())
-        training.images, training.series = books["images"], books["series"]
+        training.images, training.series = int(books["images"]), books["series"]
         training.divergence = [each and Divergence(**each) for each in books["divergence"]]
         self._last_loss = books["last_loss"]
-        training.compile_seconds = books["compile_seconds"]
-        training.resumed_after = books["epochs"]
-        return bool(books["compiled"])
+        training.compile_seconds = float(books["compile_seconds"])
+        training.resumed_after = int(books["epochs"])
+        counts = {len(training.series), len(training.divergence), len(self._last_loss)}
+        if counts != {len(self.generators)}:
+            raise ValueError("it has another number of cells")
 
 
 def _is_fixed_program(design: Cell) -> bool:
