@@ -20,6 +20,7 @@ IMPOSSIBLE = [
     ({"sparsity": 0.1}, "sparsity = 0.1 has no meaning for posterior 'diagonal'"),
     ({"posterior": "delta", "beta": 4.0}, "no KL to weigh"),
     ({"posterior": "delta", "importance_samples": 5}, "one point only"),
+    ({"early_stopping": 3}, "needs validation images"),
     ({"optimizer": "sgd", "adam_beta1": 0.5}, "adam_beta1 .* has no meaning"),
     ({"adam_beta1": 1.0}, "below 1"),
     ({"posterior": "delta", "ais_images": 5}, "log p.x. is not defined"),
@@ -63,6 +64,8 @@ POSSIBLE = [
     {"dataset": "linear-gaussian", "likelihood": "student_t", "sigma": "optimal"},
     {"dataset": "photos.npz", "train_size": 10**6},
     {"train_size": 1_000, "valid_size": 437, "test_size": 360},
+    {"early_stopping": 3, "valid_size": 10},
+    {"early_stopping": 3, "dataset": "photos.npz"},
     {"architecture": "my.nets:build", "hidden": []},
 ]
 
@@ -145,6 +148,7 @@ OTHER = {
     "hidden": (401,),
     "activation": "tanh",
     "initialization": "sparse",
+    "early_stopping": 4,
     "optimizer": "sgd",
     "adam_beta1": 0.5,
     "likelihood": "laplace",
@@ -170,7 +174,11 @@ OTHER = {
 @pytest.mark.parametrize("axis", AXES)
 def test_every_field_is_part_of_the_id(axis: str) -> None:
     own = {"dataset": "./own.npz"}
-    context = {"pixel_clip": {"likelihood": "bernoulli"}, "sparsity": {"posterior": "delta"}}
+    context = {
+        "pixel_clip": {"likelihood": "bernoulli"},
+        "sparsity": {"posterior": "delta"},
+        "early_stopping": {"valid_size": 10},
+    }
     context |= dict.fromkeys(("kind", "layout", "range", "shape", "standardize", "resize"), own)
     context["crop"] = {**own, "resize": (4, 4)}
     fields: dict[str, object] = {"likelihood": "gaussian"} | context.get(axis, {})

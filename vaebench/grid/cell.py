@@ -175,6 +175,9 @@ class Cell(BaseModel):
     weight_decay: Annotated[float, BeforeValidator(Real())] = Field(
         0.0, description="L2 penalty on the weights; with adamw, their decay at each step"
     )
+    early_stopping: Annotated[int | None, BeforeValidator(Whole(1, 10**6, "no early stopping"))] = (
+        Field(None, description="epochs without a better validation bound that end the training")
+    )
     train_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
         None, description="number of training images used"
     )
@@ -533,6 +536,13 @@ RULES = (
         _enough_train,
         "the data set has fewer training images than train_size and valid_size ask for: "
         + ", ".join(f"{name} has {each.train_images:,}" for name, each in choices.DATASETS.items()),
+    ),
+    Rule(
+        ("early_stopping", "valid_size", "dataset"),
+        lambda early_stopping, valid_size, dataset: (
+            early_stopping is None or valid_size > 0 or is_own_data(dataset)
+        ),
+        "early stopping needs validation images: set valid_size",
     ),
     Rule(
         ("channels",),

@@ -54,6 +54,7 @@ WarningCode = Literal[
     "checkpoint",
     "collapsed",
     "data",
+    "early_stopping",
     "evaluated_again",
     "impossible_score",
     "not_a_likelihood",

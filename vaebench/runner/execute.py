@@ -6,7 +6,7 @@ import copy
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.user_code import source_digest
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, Metric, Note, Status, WarningCode
+from vaebench.runner.early_stopping import EarlyStopping, validation_bound
 from vaebench.runner.machine import environment
 from vaebench.runner.memory import PeakMemory
 from vaebench.runner.messages import Arrays, Outcome, Task, Trained, public
@@ -83,11 +84,16 @@ def execute(
     outcomes: list[Outcome] = []
     seen: set[str] = set()
 
-    def after_epoch(epoch: int, so_far: Callable[[], Training]) -> None:
+    stopping = _early_stopping(design, prepared)
+
+    def after_epoch(epoch: int, so_far: Callable[[], Training]) -> bool:
         due = [each for each in task.shared if each[0].epochs == epoch < design.epochs]
         if due:
             seen.update(name for _, name in due)
             (record or outcomes.extend)(pack.outcomes(due, so_far()))
+        if stopping is None or prepared.valid is None:
+            return False
+        return stopping.after_epoch(epoch, validation_bound(vae, design, prepared.valid), vae)
 
     training = train(
         vae,
@@ -99,7 +105,11 @@ def execute(
         checkpoint=checkpoint,
         stop=stop,
         after_epoch=after_epoch,
+        kept=None if stopping is None else stopping.kept,
     )
+    if stopping is not None:
+        stopping.restore(vae)
+        pack = replace(pack, best_epoch=stopping.best_epoch)
     # A cell of fewer epochs is left here if all members diverged before.
     left = [
         each
@@ -111,13 +121,17 @@ def execute(
 
 @dataclass(frozen=True)
 class _Pack:
-    """A pack of cells in training, and what else its records tell."""
+    """A pack of cells in training, and what else its records tell.
+
+    ``best_epoch`` is the one whose weights are evaluated, if early stopping chose it.
+    """
 
     task: Task
     vae: VAE
     memory: PeakMemory
     checkpoint: Checkpoint | None
     network: str | None
+    best_epoch: int | None = None
 
     def outcomes(self, cells: Sequence[tuple[Cell, str]], training: Training) -> list[Outcome]:
         """Evaluate cells by the weights as they are now; training is not disturbed."""
@@ -149,7 +163,7 @@ class _Pack:
             status=Status(state="done") if divergence is None else _diverged(divergence),
             metrics=metrics,
             series=training.series[index],
-            warnings=[*warnings, *_notes(prepared.data, training, self.checkpoint)],
+            warnings=[*warnings, *_notes(prepared.data, training, self)],
             comparable=comparable_as(cell, prepared.test.levels),
             environment=environment(cell.device),
             network_sha256=self.network,
@@ -158,7 +172,9 @@ class _Pack:
         return Outcome(record, arrays, weights, trained=own)
 
 
-_NOTES_OF_TRAINING = frozenset({"data", "step_fallback", "checkpoint", "resumed", "retried"})
+_NOTES_OF_TRAINING = frozenset(
+    {"data", "step_fallback", "checkpoint", "early_stopping", "resumed", "retried"}
+)
 
 
 def _evaluated_again(task: Task, trained: Trained) -> Outcome:
@@ -194,16 +210,30 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
     return Outcome(record, arrays | measured.arrays, weights, trained=False)
 
 
-def _notes(data: ImageData, training: Training, checkpoint: Checkpoint | None) -> list[Note]:
+def _notes(data: ImageData, training: Training, pack: _Pack) -> list[Note]:
     """Return what a record says about how its data were read and how its training went."""
     resumed = training.resumed_after
     texts: dict[WarningCode, str | None] = {
         "data": data.note,
         "step_fallback": training.note,
-        "checkpoint": None if checkpoint is None else checkpoint.note,
+        "checkpoint": None if pack.checkpoint is None else pack.checkpoint.note,
+        "early_stopping": None if pack.best_epoch is None else _chosen(pack.best_epoch, training),
         "resumed": f"stopped after epoch {resumed:,} and resumed" if resumed else None,
     }
     return [Note.of(code, text) for code, text in texts.items() if text is not None]
+
+
+def _chosen(best_epoch: int, training: Training) -> str:
+    epochs = len(training.series[0]["train_loss"])
+    return f"trained for {epochs:,} epochs; the weights are those after epoch {best_epoch:,}"
+
+
+def _early_stopping(design: Cell, prepared: Prepared) -> EarlyStopping | None:
+    if design.early_stopping is None:
+        return None
+    if prepared.valid is None:
+        raise ValueError("early_stopping needs validation images: set valid_size")
+    return EarlyStopping(design.early_stopping)
 
 
 def _fits(cell: Cell, prepared: Prepared) -> None:

@@ -246,7 +246,7 @@ def training_key(cell: Cell) -> Cell:
     rate a training of fewer epochs is the beginning of a longer one.
     """
     ignored = set(EVALUATION_SETTINGS)
-    if cell.learning_rate_schedule == "constant":
+    if cell.learning_rate_schedule == "constant" and cell.early_stopping is None:
         ignored.add("epochs")
     return cell.model_copy(update={name: AXES[name].default for name in ignored})
 
@@ -383,6 +383,8 @@ def _pack_key(cell: Cell) -> object:
     _, uses = _sizes(cell, shape, levels)
     step = uses * cell.batch_size * cell.importance_samples
     small = step <= _PACKED_STEP_MOST and cell.precision == "float32"
+    if cell.early_stopping is not None:
+        return cell
     if cell.architecture not in ("mlp", "linear") or not (small or _on_gpu(cell)):
         return cell
     fields = cell.model_dump(exclude=_VARIES_IN_A_PACK)

@@ -76,8 +76,9 @@ class Stopped(Exception):
     """A training was asked to stop and is kept in its checkpoint."""
 
 
-AfterEpoch = Callable[[int, Callable[[], Training]], None]
-"""Called after each epoch with its number and a function that returns the training so far."""
+AfterEpoch = Callable[[int, Callable[[], Training]], bool]
+"""Called after each epoch with its number and a function that returns the training so far; returns
+whether to end the training."""
 
 Progress = Callable[[int, int, Sequence[float]], None]
 """Called after each epoch with its number, their count, and the members' mean losses."""
@@ -95,6 +96,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
     after_epoch: AfterEpoch | None = None,
+    kept: dict[str, Tensor] | None = None,
 ) -> Training:
     """Train a pack in place.
 
@@ -111,7 +113,9 @@ def train(
             is saved there already is continued, with the same result as without interruption.
         stop: asked after each epoch but the last, if there is a checkpoint, whether to stop.
         after_epoch: called after each epoch, before a checkpoint, with its number and a function
-            that returns the training as if it ended there, for use before the next epoch.
+            that returns the training as if it ended there, for use before the next epoch. The
+            training ends after an epoch for which it returns true.
+        kept: tensors of ``after_epoch`` that a checkpoint holds too; filled when one is loaded.
 
     Raises:
         Stopped: ``stop`` returned true.
@@ -120,7 +124,8 @@ def train(
         capture = cuda_graph
     # Streams and compiled kernels belong to the current device.
     with torch.cuda.device_of(vae.prior_scale):  # type: ignore[no-untyped-call]  # so in torch
-        loop = _Loop(vae, cells, pixels, generators, capture, checkpoint, stop)
+        held = {} if kept is None else kept
+        loop = _Loop(vae, cells, pixels, generators, capture, checkpoint, stop, held)
         return loop.run(compiled, progress, after_epoch)
 
 
@@ -134,9 +139,10 @@ class _Loop:
         capture: Capture | None,
         checkpoint: Checkpoint | None,
         stop: Callable[[], bool],
+        kept: dict[str, Tensor],
     ) -> None:
         self.vae, self.cells, self.pixels, self.generators = vae, cells, pixels, generators
-        self.checkpoint, self.stop = checkpoint, stop
+        self.checkpoint, self.stop, self.kept = checkpoint, stop, kept
         self.design = cells[0]
         self.step = TrainingStep(vae, cells)
         self.training = Training([{} for _ in cells], [None for _ in cells])
@@ -159,9 +165,8 @@ class _Loop:
             losses = self._epoch(factor)
             if progress is not None:
                 progress(epoch + 1, epochs, losses)
-            if after_epoch is not None:
-                after_epoch(epoch + 1, self._so_far)
-            if all(training.divergence):
+            ended = after_epoch is not None and after_epoch(epoch + 1, self._so_far)
+            if ended or all(training.divergence):
                 break
             if self.checkpoint is not None:
                 stopped = epoch + 1 < epochs and self.stop()
@@ -170,9 +175,9 @@ class _Loop:
                 if stopped:
                     raise Stopped
         self.vae.eval()
-        ended = self._so_far()
+        result = self._so_far()
         self._captured = None  # a graph holds the memory of a step
-        return ended
+        return result
 
     def _so_far(self) -> Training:
         """Return the training as if it ended here."""
@@ -320,6 +325,7 @@ class _Loop:
             for key, value in self.step.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
         tensors |= {name: source.get_state() for name, source in self._generators()}
+        tensors |= {f"kept.{name}": value for name, value in self.kept.items()}
         tensors["step_seconds"] = torch.tensor(training.step_seconds, dtype=torch.float64)
         books = {
             "epochs": epochs,
@@ -365,6 +371,9 @@ class _Loop:
             self.step.optimizer.state[parameter] = state
         for name, source in self._generators():
             source.set_state(tensors[name])
+        for name, value in tensors.items():
+            if name.startswith("kept."):
+                self.kept[name.removeprefix("kept.")] = value
         training.step_seconds = array("d", tensors["step_seconds"].tolist())
         training.images, training.series = int(books["images"]), books["series"]
         training.divergence = [each and Divergence(**each) for each in books["divergence"]]
