@@ -9,7 +9,7 @@ from scored_models import cell, grey_split, made, random_grey, real_split, sourc
 
 from vaebench.evaluation.annealing import Annealing
 from vaebench.evaluation.evaluate import Evaluation, evaluate
-from vaebench.evaluation.pictures import pictures
+from vaebench.evaluation.pictures import pictures, small_decoder
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
@@ -271,3 +271,47 @@ def test_a_small_k_is_said_to_be_too_small(iw_samples: int, warned: bool) -> Non
     design = cell(iw_samples=iw_samples)
     notes = evaluated(design, vae=made(design, (1, 4, 4), {"decoder.bias": 0.5})).warnings
     assert any(note.code == "too_few_samples" for note in notes) == warned
+
+
+def test_a_map_keeps_its_images_and_reconstructions_for_the_first_seed() -> None:
+    first = evaluated(cell(tsne_points=40)).arrays
+    assert first["tsne_images"].shape == first["tsne_reconstructions"].shape == (40, 4, 4)
+    shown = first["originals"]
+    np.testing.assert_array_equal(first["tsne_images"][: len(shown)], shown)
+    np.testing.assert_array_equal(
+        first["tsne_reconstructions"][: len(shown)], first["reconstructions"]
+    )
+    assert "tsne_images" not in evaluated(cell(tsne_points=40, seed=1)).arrays
+    assert "decoder_kind" not in evaluated(cell(tsne_points=40, seed=1)).arrays
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_the_decoder_for_the_page_decodes_as_the_model_does(likelihood: str) -> None:
+    scale = 0.1 if likelihood == "gaussian" else None
+    design = cell(architecture="mlp", hidden=(6,), likelihood=likelihood, sigma=scale)
+    vae = made(design, (1, 4, 4), levels=TEST.levels)
+    arrays = small_decoder(vae)
+    activation, output = arrays["decoder_kind"].tolist()
+    assert (activation, output) == (0, 0 if likelihood == "bernoulli" else 1)
+    codes = torch.tensor([[0.3, -1.2], [2.0, 0.5]])
+    hidden = codes.double()
+    count = sum(name.startswith("decoder_weight_") for name in arrays)
+    for i in range(count):
+        weight = torch.tensor(arrays[f"decoder_weight_{i}"] * arrays[f"decoder_scale_{i}"])
+        hidden = hidden @ weight.double().T + torch.tensor(arrays[f"decoder_bias_{i}"])
+        hidden = hidden.relu() if i < count - 1 else hidden
+    hidden = hidden.sigmoid() if output == 0 else hidden
+    truth = vae.decode(codes[None, None]).mean[0, 0].detach().double()
+    torch.testing.assert_close(hidden, truth, atol=0.02, rtol=0.0)
+
+
+def test_no_decoder_for_the_page_of_another_network() -> None:
+    others = (
+        {"latent_dim": 3},
+        {"activation": "gelu"},
+        {"likelihood": "categorical", "sigma": None},
+    )
+    for axes in others:
+        design = cell(**{"architecture": "mlp", "hidden": (6,), **axes})
+        assert small_decoder(made(design, (1, 4, 4), levels=TEST.levels)) == {}
+    assert small_decoder(made(cell(), (1, 4, 4), levels=TEST.levels)) == {}

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from synthetic import cells, fill, record
+from synthetic import cells, decoder, fill, record
 
 from vaebench.report.report import write_report
 
@@ -156,6 +157,32 @@ def test_a_point_of_a_map_shows_its_image_and_reconstruction(page: Any) -> None:
     assert page.locator("#tip .thumb").count() == 2
     titles = [page.locator("#tip .thumb").nth(i).get_attribute("title") for i in range(2)]
     assert titles == ["image", "reconstruction"]
+
+
+def decoded(arrays: dict[str, Any], code: list[float]) -> Any:
+    """The same network in numpy, as grey levels (8, 8)."""
+    hidden = np.array(code)
+    for i in range(2):
+        weight = arrays[f"decoder_weight_{i}"] * arrays[f"decoder_scale_{i}"].astype(np.float64)
+        hidden = weight @ hidden + arrays[f"decoder_bias_{i}"]
+        hidden = np.maximum(hidden, 0) if i == 0 else 1 / (1 + np.exp(-hidden))
+    return np.round(255 * hidden).reshape(8, 8)
+
+
+def test_two_sliders_decode_in_the_page(page: Any) -> None:
+    """Against the same weights in numpy."""
+    arrays = decoder(cells(SWEEPS, sizes=[2], seeds=1)[0])
+    for code in ([0.0, 0.0], [1.5, -2.0], [-2.5, 0.75]):
+        for place, value in enumerate(code):
+            page.locator("#decoder input").nth(place).fill(str(value))
+        levels = page.evaluate(
+            "() => { const c = document.querySelector('#decoder canvas');"
+            "return [...c.getContext('2d').getImageData(0, 0, 8, 8).data]; }"
+        )
+        shown = np.array(levels).reshape(8, 8, 4)
+        np.testing.assert_allclose(shown[..., 0], decoded(arrays, code), atol=1.0)
+        assert (shown[..., 0] == shown[..., 2]).all()
+        assert (shown[..., 3] == 255).all()
 
 
 @pytest.mark.parametrize("width", [390, 800, 1920])

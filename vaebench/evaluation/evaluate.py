@@ -27,7 +27,7 @@ from vaebench.evaluation.importance import (
     why_too_few_samples,
 )
 from vaebench.evaluation.information import information_metrics
-from vaebench.evaluation.pictures import pictures
+from vaebench.evaluation.pictures import map_images, pictures, small_decoder
 from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
@@ -111,8 +111,12 @@ def evaluate(
         arrays["tsne"] = embedded.points
         if embedded.labels is not None:
             arrays["tsne_labels"] = embedded.labels
+        if cell.seed == 0 and test.levels is not None:
+            arrays |= map_images(vae, test, len(embedded.points))
     if test.levels is not None:
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
+        if cell.seed == 0:
+            arrays |= small_decoder(vae)
     # Last, so that what is optional changes no other number.
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)

@@ -1,6 +1,8 @@
 """A few pictures a cell: originals, reconstructions, prior samples, interpolations, a traversal.
 
-All are E[x|z] as uint8 images, ``(n, H, W)``, or ``(n, H, W, C)`` for colour.
+All are E[x|z] as uint8 images, ``(n, H, W)``, or ``(n, H, W, C)`` for colour. For the pages of
+reports also the images of a t-SNE map, and a decoder of two latent dimensions that is small enough
+for a browser.
 """
 
 from __future__ import annotations
@@ -13,11 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebench.evaluation.split import EvaluationSplit
+from vaebench.model.networks import affine_layers
 from vaebench.model.vae import VAE
 
-__all__ = ["pictures"]
+__all__ = ["map_images", "pictures", "small_decoder"]
 
 _SHOWN, _SAMPLES, _PAIRS, _STEPS, _GRID = 10, 36, 4, 9, 8
+_MAP_PIXELS, _MAP_IMAGES = 80_000, 300
+_DECODER_WEIGHTS = 400_000
+_DECODER_ERROR = 0.02
+"""Mean absolute error in pixel units that the quantised decoder may have."""
+_ACTIVATIONS = ("relu", "tanh")
 
 
 @torch.no_grad()
@@ -49,6 +57,57 @@ def pictures(
         picture = _decoded(vae, _traversal(vae, kl_per_dimension, scale))
         shown["traversal"] = picture.reshape(_GRID, _GRID, *picture.shape[1:])
     return shown
+
+
+@torch.no_grad()
+def map_images(vae: VAE, split: EvaluationSplit, points: int) -> dict[str, NDArray[np.uint8]]:
+    """The first images of a t-SNE map and their reconstructions, for a pack of one.
+
+    At most 300 images, and at most 80,000 pixels each way, so that records stay small.
+    """
+    count = min(points, _MAP_IMAGES, _MAP_PIXELS // split.pixels.shape[1])
+    x = split.pixels[:count].to(vae.prior_scale.device)
+    if not len(x):
+        return {}
+    reconstructed = _decoded(vae, vae.encode(x.unsqueeze(0)).mean[0])
+    return {"tsne_images": _images(vae, x), "tsne_reconstructions": reconstructed}
+
+
+@torch.no_grad()
+def small_decoder(vae: VAE) -> dict[str, NDArray[np.generic]]:
+    """The decoder of two latent dimensions as int8 weights, for a pack of one.
+
+    ``decoder_weight_i (out, in)`` times ``decoder_scale_i (out, 1)`` is the weight of layer i,
+    ``decoder_bias_i (out,)`` its bias; ``decoder_kind`` holds the places of the activation and of
+    the output in (relu, tanh) and (sigmoid, identity). Empty for other networks, for more than
+    400,000 weights, and if the means differ from those of the model by more than 0.02 pixel units
+    on average over the traversal's codes.
+    """
+    found = affine_layers(vae.decoder)
+    if vae.latent_dim != 2 or found is None or found[1] not in _ACTIVATIONS:
+        return {}
+    layers, activation = found
+    if sum(weight.numel() for weight, _ in layers) > _DECODER_WEIGHTS:
+        return {}
+    arrays: dict[str, NDArray[np.generic]] = {}
+    steps = torch.linspace(-2.5, 2.5, _GRID) * float(vae.prior_scale)
+    codes = torch.cartesian_prod(steps, steps)
+    hidden = codes.double()
+    for i, (weight, bias) in enumerate((w.double().cpu(), b.double().cpu()) for w, b in layers):
+        scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
+        whole = (weight / scale).round()
+        arrays[f"decoder_weight_{i}"] = whole.to(torch.int8).numpy()
+        arrays[f"decoder_scale_{i}"] = scale.float().numpy()
+        arrays[f"decoder_bias_{i}"] = bias.float().numpy()
+        hidden = hidden @ (whole * scale).T + bias
+        if i < len(layers) - 1:
+            hidden = hidden.relu() if activation == "relu" else hidden.tanh()
+    truth = vae.decode(codes.to(vae.prior_scale.device)[None, None]).mean[0, 0].double().cpu()
+    for place, output in enumerate((hidden.sigmoid(), hidden)):
+        if output.shape == truth.shape and float((output - truth).abs().mean()) < _DECODER_ERROR:
+            arrays["decoder_kind"] = np.array([_ACTIVATIONS.index(activation), place], np.uint8)
+            return arrays
+    return {}
 
 
 def _traversal(vae: VAE, kl_per_dimension: Tensor, scale: float) -> Tensor:

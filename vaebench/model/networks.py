@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from vaebench.grid.user_code import load_function
 
-__all__ = ["Sizes", "build_networks"]
+__all__ = ["Sizes", "affine_layers", "build_networks"]
 
 Generators = Sequence[torch.Generator]
 
@@ -160,13 +160,27 @@ class _Mlp(nn.Module):
         super().__init__()
         layers = zip(pairwise(sizes), outgoing, strict=True)
         self.layers = nn.ModuleList(_Linear(generators, a, b, o) for (a, b), o in layers)
-        self._activation = activation
+        self.activation = activation
+
+    def chain(self) -> list[_Linear]:
+        """The layers in order."""
+        return [cast(_Linear, layer) for layer in self.layers]
 
     def forward(self, x: Tensor) -> Tensor:
         *inner, last = self.layers
         for layer in inner:
-            x = layer(x, self._activation)
+            x = layer(x, self.activation)
         return cast(Tensor, last(x))
+
+
+def affine_layers(network: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], str] | None:
+    """Weights (out, in) and biases (out,) of a pack of one, and the activation between the layers.
+
+    None for a network that is not a plain chain of linear maps with one activation.
+    """
+    if not isinstance(network, _Mlp):
+        return None
+    return [(layer.weight[0], layer.bias[0]) for layer in network.chain()], network.activation
 
 
 class _TutorialEncoder(nn.Module):

@@ -28,6 +28,8 @@ _DIMENSIONS: dict[str, tuple[int, ...]] = {
     "step_ms": (1,),
     "iw_curve": (1,),
     "iw_curve_k": (1,),
+    "tsne_images": (3, 4),
+    "tsne_reconstructions": (3, 4),
     "originals": (3, 4),
     "reconstructions": (3, 4),
     "prior_samples": (3, 4),

@@ -114,6 +114,7 @@ class Page:
     has_cells: bool = True
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     answers: Sequence[Recommendation] = ()
+    decoder: Mapping[str, Any] | None = None
 
 
 def _typeset(text: str) -> str:
@@ -198,25 +199,33 @@ _SCRIPTS: Final = (
 )
 
 
-def render(template: str, pictures: Sequence[Picture], **values: Any) -> str:
+def render(
+    template: str,
+    pictures: Sequence[Picture],
+    decoder: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> str:
     """Render one of our templates as a whole page; every text among `values` is escaped.
 
     Args:
         template: the file name in `templates`.
         pictures: the pictures of the page; if none has a chart, the scripts that draw charts are
             left out.
+        decoder: the decoder that sliders move, see `panels.decoder_of`.
         values: the variables of the template.
     """
     charts = {key: chart for each in pictures for key, chart in each.charts.items()}
     style = _file("templates/report.css")
     scripts = [_file(name) for name in (_SCRIPTS if charts else _SCRIPTS[-1:])]
     shown = {key: vars(chart) for key, chart in charts.items()}
-    data = json.dumps({"charts": shown}, ensure_ascii=False, separators=(",", ":"))
+    every = {"charts": shown, "decoder": decoder}
+    data = json.dumps(every, ensure_ascii=False, separators=(",", ":"))
     return (
         _environment()
         .get_template(template)
         .render(
             **values,
+            decoder=decoder,
             style=Markup(style),  # noqa: S704 - our own files, here and below
             style_hash=Markup(_hash(style)),  # noqa: S704
             scripts=[Markup(script) for script in scripts],  # noqa: S704

@@ -27,7 +27,7 @@ from vaebench.plots.pictures import (
 )
 from vaebench.report.interactive import VISIBLE, Chart, finished
 
-__all__ = ["Panel", "PanelBlock", "Sheet", "image_panels", "map_panels"]
+__all__ = ["Panel", "PanelBlock", "Sheet", "decoder_of", "image_panels", "map_panels"]
 
 _MOST_POINTS: Final = 400
 """Points of a map; of more, evenly spread ones are drawn."""
@@ -158,3 +158,42 @@ def _hover_sheets(cell: Shown) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+_ACTIVATIONS: Final = ("relu", "tanh")
+_OUTPUTS: Final = ("sigmoid", "identity")
+
+
+def decoder_of(frame: pd.DataFrame, arrays: ReadArrays) -> dict[str, Any] | None:
+    """The decoder that two sliders of the page move: of the best design whose record keeps one.
+
+    Weights are int8 in base64, with a scale per row; `templates/page.js` decodes with them.
+    """
+    kept = frame[(frame["latent_dim"] == 2) & (frame["seed"] == 0) & (frame["status"] == "done")]
+    for row in kept.sort_values(["elbo", "cell_id"], ascending=[False, True]).to_dict("records"):
+        found = arrays(row["cell_id"])
+        if "decoder_kind" not in found or "originals" not in found:
+            continue
+        count = sum(name.startswith("decoder_weight_") for name in found)
+        layers = []
+        for i in range(count):
+            weight = np.ascontiguousarray(found[f"decoder_weight_{i}"], np.int8)
+            scale, bias = (found[f"decoder_{part}_{i}"].ravel() for part in ("scale", "bias"))
+            layers.append(
+                {
+                    "weight": base64.b64encode(weight.tobytes()).decode("ascii"),
+                    "scale": [float(f"{value:.4g}") for value in scale],
+                    "bias": [float(f"{value:.4g}") for value in bias],
+                }
+            )
+        height, width, *channels = found["originals"].shape[1:]
+        activation, output = found["decoder_kind"].tolist()
+        return {
+            "design": row["design"],
+            "layers": layers,
+            "activation": _ACTIVATIONS[activation],
+            "output": _OUTPUTS[output],
+            "shape": [height, width, channels[0] if channels else 1],
+            "prior": float(row["prior_scale"]),
+        }
+    return None

@@ -41,6 +41,7 @@ from vaebench.report.facts import facts
 from vaebench.report.narrative import sentences
 from vaebench.report.overview import once
 from vaebench.report.page import Page, Section, html, phrase
+from vaebench.report.panels import decoder_of
 from vaebench.report.sections import SECTIONS, Content, SectionSpec, caption_facts
 from vaebench.report.tables import Table, csv_text, flat, latex, markdown, shortened
 from vaebench.report.target import check_target, default_target, replacing
@@ -153,6 +154,7 @@ def _write(results: Results, timings: Timings, folder: Path) -> None:
             notes=_notes(results.frame, current, frame),
             names=content.designs.names,
             answers=recommend(results),
+            decoder=decoder_of(frame, results.arrays),
         )
     _write_text(folder / "index.html", html(page))
 

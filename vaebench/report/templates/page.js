@@ -193,6 +193,47 @@
     draw(each);
   }
 
+  // The decoder of two latent dimensions: a chain of affine maps with int8 weights.
+  function decode(decoder, code) {
+    let x = code;
+    decoder.layers.forEach(({ weight, scale, bias }, place) => {
+      const last = place === decoder.layers.length - 1;
+      x = bias.map((b, row) => {
+        let sum = 0;
+        for (let i = 0; i < x.length; i++) sum += weight[row * x.length + i] * x[i];
+        const value = sum * scale[row] + b;
+        if (last) return decoder.output === "sigmoid" ? 1 / (1 + Math.exp(-value)) : value;
+        return decoder.activation === "relu" ? Math.max(0, value) : Math.tanh(value);
+      });
+    });
+    return x;
+  }
+
+  const sliders = document.getElementById("decoder");
+  if (sliders && data.decoder) {
+    const decoder = data.decoder;
+    for (const layer of decoder.layers)
+      layer.weight = Int8Array.from(atob(layer.weight), (letter) => letter.charCodeAt(0));
+    const [height, width, channels] = decoder.shape;
+    const canvas = sliders.querySelector("canvas");
+    Object.assign(canvas, { width, height });
+    const inputs = [...sliders.querySelectorAll("input")];
+    const show = () => {
+      const code = inputs.map((each) => Number(each.value) * decoder.prior);
+      inputs.forEach((each) => { each.nextElementSibling.textContent = Number(each.value).toFixed(2); });
+      const pixels = decode(decoder, code);
+      const image = new ImageData(width, height);
+      const area = width * height;
+      for (let i = 0; i < area; i++)
+        for (let c = 0; c < 4; c++)
+          image.data[4 * i + c] = c === 3 ? 255 : Math.round(255 * pixels[(channels === 3 ? c : 0) * area + i]);
+      canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
+    };
+    inputs.forEach((each) => each.addEventListener("input", show));
+    show();
+    sliders.hidden = false;
+  }
+
   // Tables: sort by a column, filter rows, hide columns whose rows are all equal.
   const number = (text) => {
     const found = text.replace(/[,\u00a0\s]/g, "").replace(/\u2212/g, "-").match(/^[-+]?\d*\.?\d+(e[-+]?\d+)?/i);
