@@ -140,7 +140,7 @@ def test_a_kl_that_does_not_pull(kl_weight: float, words: str) -> None:
         ({"recon": "mse-sum", "pixels": True}, "pixels must be a whole number"),
         ({"recon": "mse-sum", "kl_weight": math.nan}, "kl_weight must be a finite number"),
         ({"recon": "mse-sum", "recon_weight": 0.0}, "reconstruction weight must be positive"),
-        ({"recon": "mse-sum", "sigma": 1.0}, "has no sigma of its own"),
+        ({"recon": "mse-sum", "sigma": 1.0}, "takes no sigma"),
         ({"recon": "gaussian-nll"}, "needs the sigma"),
         ({"recon": "gaussian-nll", "sigma": -1.0}, "sigma must be positive"),
     ],

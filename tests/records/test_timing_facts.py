@@ -72,7 +72,7 @@ def test_a_timing_comes_back_from_its_file() -> None:
 def test_a_payload_that_is_no_timing_is_told(changed: dict[str, object], message: str) -> None:
     payload = Timing.measured(STEP, [0.010]).payload() | changed
     record = FactRecord(kind="timing", record_id="timing-1", payload=payload)  # type: ignore[arg-type]  # wrong on purpose
-    with pytest.raises(ValueError, match=f"no timing of revision 1.*{message}"):
+    with pytest.raises(ValueError, match=f"not a timing of revision 1.*{message}"):
         Timing.of(record)
 
 

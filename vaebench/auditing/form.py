@@ -88,7 +88,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a loss is as the objective of a decoder: its scale, its beta, and its verdict.
+    """The result of an audit: the decoder that a loss belongs to, its scale, and a verdict.
 
     Attributes:
         family: the family of p(x|z); None if it is not recognised.

@@ -1,4 +1,4 @@
-"""The sigma you did not choose: what well-known VAE code sets it to, by its reductions alone.
+"""The sigma that well-known VAE code sets by its reductions alone.
 
 Each row states how a library's own loss is reduced and weighted, as read in the file named in its
 source; its sigma is computed from these words by `audit_reductions`, never typed in.
@@ -15,7 +15,7 @@ __all__ = ["HiddenSigma", "hidden_sigmas"]
 
 @dataclass(frozen=True)
 class HiddenSigma:
-    """How one library writes its Gaussian loss, in the words of `audit_reductions`.
+    """The Gaussian loss of one library, in the terms of `audit_reductions`.
 
     ``pixels``, ``latent_dim`` and ``batch_size`` are those of ``setting``; ``formula`` is the loss
     per image with SSE the squared error summed over pixels and KL summed over latents.
@@ -35,7 +35,7 @@ class HiddenSigma:
 
     @cached_property
     def audit(self) -> Audit:
-        """The audit of these words."""
+        """The audit of this description."""
         return audit_reductions(
             self.recon,
             self.kl,
@@ -56,7 +56,7 @@ class HiddenSigma:
 
     @property
     def moves_with(self) -> tuple[str, ...]:
-        """What else than its author moves this sigma: batch size, latent dimension, pixels."""
+        """The sizes on which this sigma depends: batch size, latent dimension, image size."""
         audit = self.audit
         moves = {
             "batch size": audit.depends_on_batch,
@@ -72,7 +72,7 @@ _BS_BETAS = (0.01, 1.0, 100.0)
 
 
 def hidden_sigmas() -> list[HiddenSigma]:
-    """Every known library's default (or a named setting), in the order of a table."""
+    """Return the default of every known library, or a named setting."""
     return [
         HiddenSigma(
             "pythae", "mse, from v0.1.2", "SSE/2 + KL",

@@ -1,4 +1,4 @@
-"""Auditing a loss from the words that describe it: reductions and weights. No torch needed."""
+"""Audit a loss from its description, reductions and weights; needs no torch."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,11 @@ __all__ = ["KL_REDUCTIONS", "RECONSTRUCTIONS", "KLChoice", "ReconChoice", "audit
 class ReconChoice:
     """One way to write a reconstruction term.
 
-    ``factor`` multiplies the sum over pixels of the family's error; ``mean`` and ``total`` tell
-    whether that sum is divided by the pixels, and summed (not averaged) over the batch. ``nll``
-    marks a full -log p(x|z) at a stated sigma, its normaliser included.
+    Attributes:
+        factor: multiplies the sum of the family's error over pixels.
+        mean: whether that sum is divided by the number of pixels.
+        total: whether it is summed, not averaged, over the batch.
+        nll: whether it is a full -log p(x|z) at a given sigma, with its normaliser.
     """
 
     name: str
@@ -43,7 +45,7 @@ class KLChoice:
 _Choice = TypeVar("_Choice")
 
 _LEAST = 1e-30
-"""Beyond it and its inverse, what follows from a number leaves float64."""
+"""Numbers below it or above its inverse overflow float64 in what follows."""
 
 _RECON = (
     ReconChoice("mse-mean", "squared error, mean over pixels and batch", "gaussian", mean=True),
@@ -89,13 +91,19 @@ def audit_reductions(
     batch_size: int | None = None,
     sigma: float | None = None,
 ) -> Audit:
-    """The audit of ``recon_weight * recon + kl_weight * kl``.
+    """Return the audit of ``recon_weight * recon + kl_weight * kl``.
 
-    ``recon`` is a name of ``RECONSTRUCTIONS``, ``kl`` one of ``KL_REDUCTIONS``; ``sigma`` belongs
-    to the ``-nll`` forms alone. ``latent_dim`` is needed where the KL is averaged over latents,
-    ``batch_size`` where one term is summed over the batch and the other is not.
+    Args:
+        recon: a name of ``RECONSTRUCTIONS``.
+        kl: a name of ``KL_REDUCTIONS``.
+        kl_weight, recon_weight: the weights of the terms.
+        pixels: numbers per image.
+        latent_dim: needed if the KL is averaged over latents.
+        batch_size: needed if only one of the terms is summed over the batch.
+        sigma: needed for the ``-nll`` terms, and only for them.
 
-    Raises `AuditError` for an unknown name, a missing or impossible number.
+    Raises:
+        AuditError: a name is unknown, or a number is missing or impossible.
 
     >>> round(audit_reductions("mse-mean", kl_weight=0.00025, pixels=12288).sigma, 2)
     1.24
@@ -136,7 +144,7 @@ def _check_numbers(**numbers: float) -> None:
 
 def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:
     if not recon.nll and sigma is not None:
-        raise AuditError(f"{recon.name} has no sigma of its own: leave sigma out, or use an -nll.")
+        raise AuditError(f"{recon.name} takes no sigma: leave it out, or use an -nll.")
     if recon.nll and sigma is None:
         raise AuditError(f"{recon.name} needs the sigma that the loss was given.")
     if sigma is not None:

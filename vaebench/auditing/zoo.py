@@ -1,10 +1,9 @@
 """The bug zoo: classic errors of VAE code, each with its effect in nats on the digits.
 
-Small VAEs are trained here and now on the 8x8 digits. Each specimen computes one number rightly
-and wrongly from the same models and the same draws. What is compared is always an ELBO (or an
-importance-weighted bound) in nats per test image, higher better: for an error of the report the
-number that would be printed, for an error of the training loss the unweighted ELBO of the model
-that it leaves behind. Needs torch.
+Small VAEs are trained on the 8x8 digits. Each specimen computes one number correctly and wrongly
+from the same models and the same draws. The number is an ELBO or an importance-weighted bound in
+nats per test image, higher is better: for an error of the report, the number that would be printed;
+for an error of the training loss, the unweighted ELBO of the trained model.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class ZooCase:
 class Subject:
     """The models and images that the errors are shown on.
 
-    ``gaussian`` is a pack of VAEs with a fixed sigma, equal but for the weight of the KL (the
+    ``gaussian`` is a pack of VAEs with a fixed sigma, that differ in the weight of the KL (the
     order of ``BETAS``); ``bernoulli`` is trained with cross-entropy on the grey pixels.
     """
 

@@ -27,7 +27,7 @@ __all__ = ["audit"]
 @click.option(
     "--order",
     metavar="NAME,...",
-    help="What the loss takes: x, recon, recon_logvar, mu, logvar, std, var, logstd or a number.",
+    help="Arguments of the loss: x, recon, recon_logvar, mu, logvar, std, var, logstd or a number.",
 )
 @click.option(
     "--range",

@@ -1,4 +1,4 @@
-"""What a terminal shows of records: a store, one record, timings, a comparison."""
+"""Text for terminals about a store, one record, timings, a comparison."""
 
 from __future__ import annotations
 
@@ -92,7 +92,6 @@ def _state_lines(frame: pd.DataFrame) -> list[str]:
 
 def timings_text(frame: pd.DataFrame) -> str:
     """Return timed training steps: a table per machine, remarks, and where a GPU is faster."""
-
     parts = []
     for bench in benches(frame):
         table = timing_table(bench, "timings")

@@ -1,4 +1,4 @@
-"""`vaebench list`: what there is to choose from, one line each, from the registries alone."""
+"""`vaebench list`: the grids, axes, likelihoods, data sets, metrics and findings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["list_"]
 
 
-@click.command("list", cls=Command, short_help="What there is: grids, axes, metrics, more.")
+@click.command("list", cls=Command, short_help="List grids, axes, metrics and more.")
 @click.argument(
     "what",
     type=click.Choice(["grids", "axes", "likelihoods", "datasets", "metrics", "findings"]),
 )
 def list_(what: str) -> None:
-    """Print what there is, each with one line."""
+    """Print the entries of a list, one line each."""
     for line in _lines(what):
         say(line)
 

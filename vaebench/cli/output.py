@@ -1,4 +1,4 @@
-"""What every command prints and how it ends: lines, unused files, the exit code."""
+"""Output that all commands share: lines, JSON, unused files, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record may measure: one entry a metric, with its unit and which way is better.
+"""The registry of metrics: one entry per metric, with its unit and which way is better.
 
 `vaebench list metrics`, the tables and the docs are all made from these entries.
 """
@@ -132,8 +132,8 @@ def metric_choice(name: str) -> MetricChoice:
     base = name.removesuffix("_train")
     if base not in METRICS:
         raise ValueError(
-            f"a metric is one of those that `vaebench list metrics` shows, or one of them with "
-            f"'_train' behind it; got {name!r}. Add an entry to vaebench/records/metrics.py."
+            f"a metric is one of `vaebench list metrics`, or one of them followed by '_train'; "
+            f"got {name!r}. Add an entry to vaebench/records/metrics.py."
         )
     entry = METRICS[base]
     if base == name:

@@ -1,4 +1,4 @@
-"""What was measured: the record of one cell or one fact, as plain validated data, and its text.
+"""Records: what one cell or one fact measured, as validated data, and its text.
 
 A record's file is one line of canonical JSON (ASCII, keys sorted, no spaces). Its last two
 fields are the length in bytes and the SHA-256 of the same text without them, so that a file
@@ -203,7 +203,7 @@ class DataFacts(_Stored):
 
 
 class Record(_Stored):
-    """What every record holds. `arrays_sha256` is that of the bytes of its `arrays.npz`."""
+    """The fields of every record; `arrays_sha256` is the SHA-256 of its `arrays.npz`."""
 
     version: Literal["vaebench/record/2"] = Field(default=SCHEMA, alias="schema")
     kind: str
@@ -212,14 +212,17 @@ class Record(_Stored):
 
 
 class CellRecord(Record):
-    """What one cell measured.
+    """The measurements of one cell.
 
-    `series` has one number an epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
-    learning_rate), None where it was not finite. `comparable` says what the likelihood is on
-    these data: "mass", "density" or "not a likelihood of these data". `weights_sha256` is that of
-    the bytes of its `weights.safetensors`, where these were kept; `network_sha256` that of the file
-    of a user's own network. `trained_as` is the id of the cell whose training gave the weights: a
-    longer training that this one is the beginning of, or one whose weights were evaluated again.
+    Attributes:
+        series: one number per epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
+            learning_rate), None where it was not finite.
+        comparable: what the likelihood is for these data: "mass", "density" or "not a likelihood
+            of these data".
+        weights_sha256: SHA-256 of `weights.safetensors`, if the weights were kept.
+        network_sha256: SHA-256 of the file of a user's network.
+        trained_as: the id of the cell whose training gave the weights: a longer training that
+            begins with this one, or a training whose weights were evaluated again.
     """
 
     kind: Literal["cell"] = "cell"
@@ -243,7 +246,7 @@ class CellRecord(Record):
 
 
 class FactRecord(Record):
-    """What needs no cell: a finding that is mathematics, or a timing of training steps."""
+    """A measurement without a cell: a mathematical finding, or a timing of training steps."""
 
     kind: Literal["finding", "timing"]
     record_id: str
@@ -282,8 +285,8 @@ def from_text(text: bytes) -> CellRecord | FactRecord:
     """Return the record in a file's bytes, migrated in memory from an older schema.
 
     Raises:
-        RecordDamaged: the text is no whole record, or lacks a field.
-        RecordEdited: it is whole JSON, but not what was written.
+        RecordDamaged: the text is not a whole record, or lacks a field.
+        RecordEdited: the text is whole JSON, but was changed.
         NewerSchema: a newer vaebench wrote it.
     """
     body = _verified(text)
@@ -292,11 +295,13 @@ def from_text(text: bytes) -> CellRecord | FactRecord:
     except ValidationError as error:
         migrated = _migrated(json.loads(body))
         if migrated is None:
-            raise RecordDamaged(f"the checksum fits, the fields do not: {_told(error)}") from error
+            raise RecordDamaged(
+                f"the checksum matches, a field is wrong: {_details(error)}"
+            ) from error
     try:
         return _RECORD.validate_json(_canonical(migrated))
     except ValidationError as error:
-        raise RecordDamaged(f"an older record lacks what is needed: {_told(error)}") from error
+        raise RecordDamaged(f"an older record lacks a field: {_details(error)}") from error
 
 
 def _canonical(content: object) -> bytes:
@@ -313,7 +318,7 @@ def _with_trailer(body: bytes) -> bytes:
 
 
 def _verified(text: bytes) -> bytes:
-    """Return the canonical JSON that the trailer vouches for."""
+    """Return the canonical JSON after checking its length and checksum."""
     start = max(0, len(text) - _TRAILER_MOST_BYTES)
     trailer = _TRAILER.search(text, start)
     if trailer is not None:
@@ -325,14 +330,14 @@ def _verified(text: bytes) -> bytes:
 
 
 def _mismatch(text: bytes) -> RecordError:
-    """Tell a hand's edit, or a newer format, from a file that is broken."""
+    """Return why a text fails its checksum: damaged, edited, or of a newer format."""
     if not text.strip(b"\0"):
         what = "NUL bytes only" if text else "empty"
         return RecordDamaged(f"a record is one line of JSON; the file is {what}")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
-        return RecordDamaged("the checksum does not fit and the text is no JSON: cut or damaged")
+        return RecordDamaged("checksum mismatch, and the text is not JSON: cut or damaged")
     if not isinstance(content, dict):
         return RecordDamaged("a record is a JSON object with a checksum; the file is not")
     newest = _version(content)
@@ -368,7 +373,7 @@ def _migrated(content: dict[str, Any]) -> dict[str, Any] | None:
     return content
 
 
-def _told(error: ValidationError) -> str:
+def _details(error: ValidationError) -> str:
     """Return the first problems of a validation with their places, in one line."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in problems]

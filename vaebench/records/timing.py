@@ -1,4 +1,4 @@
-"""What a timing holds: the payload of a fact of kind "timing", and its identity."""
+"""Timings: the payload of a record of kind "timing", and its identity."""
 
 import hashlib
 import json
@@ -23,37 +23,37 @@ __all__ = [
 ]
 
 REVISION = 1
-"""Raised when what is timed changes: timings of an older revision are then measured anew."""
+"""Raised when the timed step changes; timings of an older revision are then repeated."""
 
 MOST_BLOCKS = 100
 
 NOISY, TOO_NOISY = 0.10, 0.25
-"""A timing with a `Timing.noise` above the first is marked; above the second no number is given."""
+"""A timing with `Timing.noise` above the first is marked; above the second it has no number."""
 
 
 class Timing(BaseModel):
-    """A timed training step, or why there is none.
+    """A timed training step, or the reason why it has no numbers.
 
     Attributes:
-        state: `done`; `failed` and `unavailable` say their reason and have no numbers.
-        note: what training said of its steps, such as why they were not compiled.
-        step_kind: how the steps were computed: `eager`, `compiled` or `captured`; records of
-            before it was noted are of eager steps.
-        compile_seconds: how long compiling took, which is in no step's time; None without it.
+        state: `done`; `failed` and `unavailable` have a reason instead of numbers.
+        note: a note of the training, such as why the steps were not compiled.
+        step_kind: how the steps were computed: `eager`, `compiled` or `captured`; older records
+            lack it, their steps were eager.
+        compile_seconds: duration of compiling, which no step time includes; None without it.
         hidden: sizes of the hidden layers.
         pack_size: cells trained as one program; times are divided by it.
         steps: training steps that were timed.
-        warm_up_steps: steps before them that were not.
+        warm_up_steps: steps before them that were not timed.
         block_ms: mean step time of each block of `steps_a_block` consecutive steps, in order;
             at most `MOST_BLOCKS`.
         step_ms_median: median over the blocks, ms.
         spread: interquartile range over the blocks divided by the median.
-        waited: of the wall time of steps on a CPU, the share in which their process waited for a
-            core that others had; no spread shows that where they always have it.
-        samples_per_second: training images a second at the median step, over all of the pack.
-        peak_memory_mib: peak of the process that timed, above its level with the images loaded;
-            on CUDA that of the allocator. It is that of eager steps, since compiling needs more
-            than a step. Without it, `peak_memory_reason` says why.
+        waited: CPU contention: the share of the wall time of steps on a CPU in which the process
+            waited for a core. The spread does not show contention that is constant.
+        samples_per_second: training images per second at the median step, over the whole pack.
+        peak_memory_mib: peak of the timing process above its level with the images loaded; on
+            CUDA, the allocator's peak. Measured with eager steps, since compiling needs more
+            memory than a step. If it is None, `peak_memory_reason` says why.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -95,17 +95,17 @@ class Timing(BaseModel):
 
     @property
     def noise(self) -> float | None:
-        """The larger of `spread` and `waited`; None where there is no number."""
+        """The larger of `spread` and `waited`; None if there is no number."""
         return None if self.spread is None else max(self.spread, self.waited or 0.0)
 
     @classmethod
     def absent(cls, step: TimedStep, state: Literal["failed", "unavailable"], reason: str) -> Self:
-        """A timing without numbers, and why it has none."""
+        """Return a timing without numbers, with the reason."""
         return cls(state=state, reason=reason, **_design(step))
 
     @classmethod
     def measured(cls, step: TimedStep, seconds: Sequence[float], **facts: Any) -> Self:
-        """A timing from the seconds of each step of the pack, at least one."""
+        """Return a timing from the seconds of each step of the pack, at least one step."""
         steps_a_block, block_ms = blocks([1e3 * each / step.pack_size for each in seconds])
         low, median, high = quartiles(block_ms)
         numbers = {
@@ -120,10 +120,10 @@ class Timing(BaseModel):
 
     @classmethod
     def of(cls, fact: FactRecord) -> Self:
-        """The timing in a record.
+        """Return the timing in a record.
 
         Raises:
-            ValueError: the payload is no timing that this version knows.
+            ValueError: the payload is not a timing that this version knows.
         """
         try:
             return cls.model_validate(fact.payload)
@@ -131,11 +131,11 @@ class Timing(BaseModel):
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "payload"
             raise ValueError(
-                f"no timing of revision {REVISION}: {where}: {first['msg']}"
+                f"not a timing of revision {REVISION}: {where}: {first['msg']}"
             ) from error
 
     def payload(self) -> dict[str, JsonValue]:
-        """The timing as the payload of its record."""
+        """Return the payload of the record of this timing."""
         return self.model_dump(mode="json")
 
 
@@ -152,7 +152,7 @@ def _design(step: TimedStep) -> dict[str, Any]:
 
 
 def blocks(step_ms: Sequence[float]) -> tuple[int, list[float]]:
-    """Steps a block, and the mean of each block; a last block that would be shorter is left out.
+    """Return the steps per block and the mean of each block; a shorter last block is left out.
 
     >>> blocks([1.0, 2.0, 6.0])
     (1, [1.0, 2.0, 6.0])
@@ -164,7 +164,7 @@ def blocks(step_ms: Sequence[float]) -> tuple[int, list[float]]:
 
 
 def quartiles(block_ms: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile of the blocks' step times.
+    """Return the first quartile, median and third quartile of the step times of blocks.
 
     >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
     (2.0, 3.0, 4.0)
@@ -174,10 +174,10 @@ def quartiles(block_ms: Sequence[float]) -> tuple[float, float, float]:
 
 
 def timing_id(step: TimedStep, environment: Environment) -> str:
-    """The identity of a timing: its design, its device, and the machine, as a safe folder name.
+    """Return the identity of a timing: design, device and machine, as a safe folder name.
 
-    Of the machine count the processor, its cores, the threads, the platform, the device's name
-    and torch's version; the same design on another machine is another timing.
+    The machine is given by processor, cores, threads, platform, device name and torch version;
+    the same design on another machine is another timing.
     """
     machine = {
         name: getattr(environment, name)
@@ -185,7 +185,7 @@ def timing_id(step: TimedStep, environment: Environment) -> str:
     }
     design = _design(step)
     if step.kind == "eager":
-        del design["step_kind"]  # the identity of the time when all steps were eager
+        del design["step_kind"]  # as in the ids of older timings, which were all eager
     content = {
         "step": design,
         "machine": machine,
