@@ -706,7 +706,7 @@ def test_timings_are_taken_once_shown_and_reported(here: Path, ask: Ask) -> None
     words = (*TIME, "--device", "cpu", "--threads", "1")
     answer = ask(*words)
     assert answer.code == 0
-    assert "[1/1] cpu, latent 2, batch 16, width 8, float32: " in answer.out
+    assert "[1/1] cpu, latent 2, batch 16, width 8, float32, " in answer.out
     assert "no GPU was measured: only the CPU was timed." in answer.out
     # On a busy machine the spread of ten steps may be too wide for a number.
     assert "timings: 1 done" in answer.out or "too noisy for a number" in answer.out
