@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.peers.workload import LEARNING_RATE, Weights, Workload
+from benchmarks.peers.workload import Weights, Workload
 
 __all__ = ["train_plain"]
 
@@ -26,7 +26,7 @@ def train_plain(work: Workload, seed: int, device: str = "cpu") -> tuple[float, 
         nn.Linear(work.latent_dim, work.hidden), nn.ReLU(), nn.Linear(work.hidden, work.pixels)
     ).to(device)
     parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(parameters, lr=work.learning_rate)
     images = torch.from_numpy(work.train).to(device).flatten(1).float() / 255
     begin = time.perf_counter()
     for _ in range(work.epochs):
@@ -38,7 +38,7 @@ def train_plain(work: Workload, seed: int, device: str = "cpu") -> tuple[float, 
             z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
             error = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
             kl = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
-            loss = (error + kl) / len(x)
+            loss = (error + work.beta * kl) / len(x)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

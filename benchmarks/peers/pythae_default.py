@@ -9,10 +9,10 @@ import time
 import numpy as np
 import torch
 from pythae.data.datasets import BaseDataset
-from pythae.models import VAE, VAEConfig
+from pythae.models import BetaVAE, BetaVAEConfig
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-from benchmarks.peers.workload import LEARNING_RATE, Weights, Workload
+from benchmarks.peers.workload import Weights, Workload
 
 __all__ = ["HIDDEN", "PYTHAE_BATCH", "train_pythae"]
 
@@ -34,14 +34,19 @@ def train_pythae(work: Workload, seed: int) -> tuple[float, Weights]:
     logging.getLogger("pythae").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     images = torch.from_numpy(work.train).unsqueeze(1) / 255
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=work.latent_dim, reconstruction_loss="bce")
-    model = VAE(config)
+    config = BetaVAEConfig(
+        input_dim=(1, 28, 28),
+        latent_dim=work.latent_dim,
+        reconstruction_loss="bce",
+        beta=work.beta,
+    )
+    model = BetaVAE(config)
     with tempfile.TemporaryDirectory() as folder:
         settings = BaseTrainerConfig(
             output_dir=folder,
             num_epochs=work.epochs,
             per_device_train_batch_size=work.batch_size,
-            learning_rate=LEARNING_RATE,
+            learning_rate=work.learning_rate,
             no_cuda=True,
             seed=seed,
         )
@@ -54,7 +59,7 @@ def train_pythae(work: Workload, seed: int) -> tuple[float, Weights]:
     return seconds, _weights(model)
 
 
-def _weights(model: VAE) -> Weights:
+def _weights(model: BetaVAE) -> Weights:
     encoder, decoder = model.encoder, model.decoder
     layers = (
         (encoder.layers[0][0],),

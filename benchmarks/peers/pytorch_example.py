@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.peers.workload import LEARNING_RATE, Weights, Workload
+from benchmarks.peers.workload import Weights, Workload
 from vaebench.data.vision import torchvision_module
 
 __all__ = ["train_example"]
@@ -58,7 +58,7 @@ def train_example(work: Workload, seed: int) -> tuple[float, Weights]:
     """Train as the example does."""
     torch.manual_seed(seed)
     network = _Network(work)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=work.learning_rate)
     loader = DataLoader(_Images(work.train), batch_size=work.batch_size, shuffle=True)
     begin = time.perf_counter()
     for _ in range(work.epochs):
@@ -69,7 +69,7 @@ def train_example(work: Workload, seed: int) -> tuple[float, Weights]:
             pixels, mean, log_variance = network(x)
             error = F.binary_cross_entropy(pixels, x, reduction="sum")
             kl = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
-            loss = error + kl
+            loss = error + work.beta * kl
             loss.backward()
             total += loss.item()
             optimizer.step()

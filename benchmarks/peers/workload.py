@@ -52,7 +52,8 @@ class Workload:
     Attributes:
         train, test: grey levels ``(N, 28, 28)`` uint8.
         hidden, latent_dim, batch_size: the network's and the batch's sizes.
-        epochs: passes over the training images; the last batch is never short.
+        epochs: passes over the training images.
+        learning_rate, beta: Adam's, and the weight of the KL term.
     """
 
     train: NDArray[np.uint8]
@@ -61,10 +62,12 @@ class Workload:
     latent_dim: int
     batch_size: int
     epochs: int
+    learning_rate: float = LEARNING_RATE
+    beta: float = 1.0
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of one training."""
+        """Optimiser steps of one training without short batches."""
         return self.epochs * (len(self.train) // self.batch_size)
 
     @property
@@ -110,11 +113,7 @@ def images_here() -> Images:
 def workload(
     hidden: int = 400, epochs: int = 5, images: Images | None = None, batch_size: int = BATCH
 ) -> Workload:
-    """The 784-hidden-20 network, by default on `images_here`.
-
-    A fifth of MNIST's pixels and 70 % of those of the enlarged digits aren't zero, which matters
-    to a step that skips zeros.
-    """
+    """The 784-hidden-20 network, by default on `images_here`; no batch is short."""
     pixels = _IMAGES[images or images_here()]()
     return Workload(pixels[:_TRAIN], pixels[_TRAIN:], hidden, 20, batch_size, epochs)
 
@@ -127,7 +126,8 @@ def as_cell(work: Workload, seed: int) -> Cell:
         latent_dim=work.latent_dim,
         batch_size=work.batch_size,
         epochs=work.epochs,
-        learning_rate=LEARNING_RATE,
+        learning_rate=work.learning_rate,
+        beta=work.beta,
         seed=seed,
     )
 
