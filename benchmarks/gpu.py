@@ -1,6 +1,6 @@
 """Time and kernels of a training step on a GPU: `python -m benchmarks.gpu`.
 
-For three designs, each with steps replayed as one graph and with steps compiled and replayed: the
+For three designs, each with captured steps and with compiled and captured steps: the
 time of a step, and the kernels that the GPU runs in it. The data are artificial, because only the
 time matters.
 """
@@ -27,7 +27,7 @@ from vaebench.training.loop import train
 __all__ = ["Cost", "cost", "designs", "table"]
 
 _EPOCHS, _STEPS = 8, 60
-"""Epochs of one training and steps of an epoch; three quarters of the steps are replayed."""
+"""Epochs of one training and steps of an epoch; most of the steps are captured."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Cost:
         kernels: kernels and copies that the GPU runs in a step; None on a CPU.
         busy_us: how long it is busy with them, microseconds; None on a CPU.
         compile_seconds: seconds of compiling.
-        note: why steps were not replayed or not compiled; None if they were.
+        note: why steps were not captured or not compiled; None if they were.
     """
 
     name: str

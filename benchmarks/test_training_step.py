@@ -1,7 +1,7 @@
 """Times the training step over device, precision, latent dimension, batch size and architecture.
 
-A round is `train` over 8 steps, on a GPU ten times over, so that most are replayed. Its first call
-warms up outside the timing; each block of steps ends by reading the losses, which waits for a GPU.
+A round is `train` over 8 steps, on a GPU over 80, so that most are captured. Its first call warms
+up outside the timing; each step ends when its losses are read, which waits for a GPU.
 The median time of a step is in `extra_info`.
 """
 

@@ -73,7 +73,7 @@ def _epoch(state, images, key, step, learning_rate, beta, *, batch_size, latent_
 
 
 def train_jax(work: Workload, seed: int, *, warm_up: bool = True) -> tuple[float, Weights]:
-    """Train; the program is compiled by an epoch that is not timed, unless told otherwise."""
+    """Train; ``warm_up`` compiles the program in an epoch that is not timed."""
     images = jnp.asarray(work.train.reshape(len(work.train), -1), jnp.float32) / 255
     sizes = {"batch_size": work.batch_size, "latent_dim": work.latent_dim}
     numbers = (jnp.float32(work.learning_rate), jnp.float32(work.beta))

@@ -33,9 +33,9 @@ class Size:
     """How much is trained; the defaults are the whole benchmark.
 
     Attributes:
-        cells: the first so many of the 24.
+        cells: the number of cells, counted from the first of the 24.
         epochs: passes over the training images.
-        train_images, test_images: the first so many images.
+        train_images, test_images: the numbers of images.
     """
 
     cells: int = 24
@@ -46,7 +46,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a tool took for the grid: seconds of its process, and the mean ELBO of the cells."""
+    """The seconds of a tool's process for the grid, and the mean ELBO of its cells."""
 
     tool: str
     seconds: float
@@ -178,7 +178,7 @@ def table(taken: Sequence[Taken]) -> str:
 
 
 def main() -> None:
-    """Print the table; on two cores, where the system can be told so."""
+    """Print the table; on two cores, if the system supports that."""
     whole = Size()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))

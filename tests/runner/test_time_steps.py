@@ -93,7 +93,7 @@ def test_the_step_of_a_long_training_is_compiled_before_it_is_timed() -> None:
     assert found.compile_seconds is not None
     assert found.compile_seconds > 0.1
     assert max(found.block_ms) < 1e3 * found.compile_seconds
-    assert "compiled" in timing._told(found)
+    assert "compiled" in timing._line(found)
 
 
 def test_time_that_a_step_waits_for_a_core_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,8 +104,8 @@ def test_time_that_a_step_waits_for_a_core_is_found(monkeypatch: pytest.MonkeyPa
     found = stopwatch.time_step(design, TimingBudget(1, 40))
     assert found.waited == pytest.approx(2 / 3, abs=0.01)
     assert found.noise == max(found.spread or 0.0, found.waited)
-    assert "too noisy for a number" in timing._told(found)
-    assert "67% of the time waiting for a core" in timing._told(found)
+    assert "too noisy for a number" in timing._line(found)
+    assert "67% of the time waiting for a core" in timing._line(found)
 
 
 def test_the_environment_is_that_of_the_timing_process(

@@ -1,4 +1,4 @@
-"""Time the training step in this process: `train` itself, on made-up images held on the device."""
+"""Time the training step in this process: `train` itself, on random images on the device."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from vaebench.training.loop import Training, train
 __all__ = ["send_places", "send_timing", "time_step"]
 
 _IMAGES = 16_384
-"""Images on the device, where the batch is no larger: 50 MB, more than a cache holds."""
+"""Images on the device, unless a batch is larger: 50 MB, more than a cache holds."""
 
 _WARM_UP_STEPS = 8
 _SETTLING_STEPS = 5
-"""Steps at the start of the timed call that are not counted: its optimiser starts anew, and on a
-GPU a step is captured only after a few."""
+"""Steps at the start of the timed call that are not counted: its optimizer has no state yet, and on
+a GPU a step is captured only after a few."""
 
 
 def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
-    """Answer with the place of each device; `available` stands for each kind that is there."""
+    """Send a description of each device; `available` means each kind that this machine has."""
     serve_the_parent()
     settle(threads)
     named = [
@@ -47,17 +47,17 @@ def _place(device: str) -> DeviceInfo:
 
 
 def send_timing(connection: Connection, threads: int, step: TimedStep, bound: TimingBudget) -> None:
-    """Answer with a timing; what the step raises becomes the reason why it failed."""
+    """Send a timing; an exception of the step becomes the reason of a failed one."""
     serve_the_parent()
     settle(threads)
     try:
         timing = time_step(step, bound)
-    except Exception as error:  # noqa: BLE001 -- a device may fail in any way; others are timed on
-        timing = Timing.absent(step, "failed", _told(error)[:500])
+    except Exception as error:  # noqa: BLE001 -- a device may fail in any way; the others are timed
+        timing = Timing.absent(step, "failed", _reason(error)[:500])
     connection.send(timing)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     # torch's allocator on the CPU raises a plain RuntimeError.
     full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     full = full or "can't allocate memory" in str(error)
@@ -65,9 +65,9 @@ def _told(error: Exception) -> str:
 
 
 def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
-    """Time the training step; peak memory is that of this process, so it should be a fresh one.
+    """Time the training step; call it in a new process, because it measures its peak memory.
 
-    Each step's time ends when the device has finished it, because the loop reads every loss.
+    The time of a step ends when the device has finished it, because the loop reads every loss.
 
     Raises:
         ArithmeticError: the loss was not finite.
@@ -97,7 +97,7 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
         note=timed.note,
         step_kind=timed.step_kind,
         compile_seconds=first.compile_seconds if compiled else None,
-        # On another device a thread may well wait for the device.
+        # On other devices the thread waits for the device.
         waited=max(0.0, 1 - own / wall) if step.device == "cpu" else None,
         threads=torch.get_num_threads(),
         peak_memory_mib=peak.value,
@@ -106,13 +106,13 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
 
 
 def _epochs(step: TimedStep, images: int, steps: int) -> tuple[int, int]:
-    """In how many epochs of how many of the images at least so many steps are taken."""
+    """Return how many epochs over how many images contain at least ``steps`` full batches."""
     epochs = -(-steps // (images // step.batch_size))
     return epochs, -(-steps // epochs) * step.batch_size
 
 
 class _Work:
-    """At least so many training steps on full batches, in as many epochs as the images need."""
+    """A training of at least ``steps`` steps on full batches."""
 
     def __init__(self, step: TimedStep, images: torch.Tensor, steps: int) -> None:
         epochs, taken = _epochs(step, len(images), steps)
@@ -134,17 +134,17 @@ class _Work:
 def _model(step: TimedStep) -> VAE:
     cells = step.cells()
     weights = [generator(cell.seed, "weights") for cell in cells]
-    # Binarised images have two levels; a likelihood without a scale has no use for its start.
+    # Binarised images have two levels; a likelihood without a scale ignores `initial_scale`.
     return VAE(cells, IMAGE_SHAPE, 2, weights, initial_scale=0.3).to(step.device)
 
 
 def _made_up_images(count: int) -> torch.Tensor:
-    """Grey levels drawn uniformly from a fixed seed, `(N, C, H, W)` uint8."""
+    """Return random grey levels from a fixed seed, `(N, C, H, W)` uint8."""
     source = generator(0, "made-up images")
     return torch.randint(LEVELS, (count, *IMAGE_SHAPE), dtype=torch.uint8, generator=source)
 
 
 def _first_use(step: TimedStep) -> None:
-    """Let torch and the device load on a tiny step what they load once, outside of any measure."""
+    """Take a tiny step, so that torch and the device load what they load once."""
     tiny = replace(step, latent_dim=2, batch_size=2, width=2, pack_size=1)
     _Work(tiny, _made_up_images(4), 2).done_by(_model(tiny))

@@ -22,22 +22,22 @@ from vaebench.system.processes import Stop, starting_processes
 __all__ = ["TimingSummary", "time_steps"]
 
 _PATIENCE = 0.1
-"""Seconds between two looks at whether a signal came."""
+"""Seconds between two checks for a signal."""
 
 _PRELOADED = ("vaebench.runner.stopwatch", "vaebench.runner.engines.preload")
 
 
 @dataclass
 class TimingSummary:
-    """How a round of timings ended.
+    """The outcome of a round of timings.
 
     Attributes:
-        measured: identity -> state, of what was timed now.
-        kept: identity -> state, of what had a record already.
+        measured: identity -> state of the timings of this round.
+        kept: identity -> state of timings that already had a record.
         seconds: wall time.
         signal: number of the signal that stopped the round, or None.
-        storage_error: why a record could not be written, or None; the rest was then not timed.
-        damaged: records that were set aside because they could not be used.
+        storage_error: why a record could not be written, or None; the round then ended.
+        damaged: number of unusable records that were set aside.
     """
 
     measured: dict[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class TimingSummary:
     damaged: int = 0
 
     def states(self) -> dict[str, int]:
-        """How many of the timings asked for are in each state."""
+        """Return the number of requested timings in each state."""
         found = [*self.measured.values(), *self.kept.values()]
         return {state: found.count(state) for state in sorted(set(found))}
 
@@ -70,14 +70,14 @@ def time_steps(
     wait: bool = False,
     echo: Callable[[str], None] = print,
 ) -> TimingSummary:
-    """Time training steps on each device, one at a time; what has a record is not timed again.
+    """Time training steps on each device, one at a time, unless they have a record.
 
     The sizes are swept one at a time through a common centre (`vaebench.grid.timed_step.sweep`).
-    SIGINT or SIGTERM ends the timing that is under way at once; those before it are kept.
+    SIGINT or SIGTERM ends the current timing at once; earlier ones are kept.
 
     Args:
         output: the results folder, by default ``results/time``.
-        devices: as the axis ``device``; ``available`` stands for each kind that is there.
+        devices: as the axis ``device``; ``available`` means each kind that is present.
         latent_dims: latent dimensions to sweep; without any size, a default sweep of all three.
         batch_sizes: batch sizes to sweep.
         widths: widths of the hidden layer to sweep.
@@ -86,8 +86,8 @@ def time_steps(
         seconds: about how long the steps of one timing take; 10 to 2,000 steps.
         steps: how many steps instead.
         threads: of torch on the CPU, one a core by default.
-        eager: time the eager step of a short training, not that of a long one.
-        again: time anew what has a record.
+        eager: time the eager step of a short training instead of the step of a long one.
+        again: repeat timings that have a record.
         wait: wait for another process that holds the folder.
         echo: prints a line.
 
@@ -147,7 +147,7 @@ _Wanted = tuple[TimedStep, DeviceInfo]
 def _missing(
     wanted: Iterable[_Wanted], facts: Iterable[FactRecord], summary: TimingSummary, again: bool
 ) -> list[_Wanted]:
-    """What has no record yet, or was unavailable; the rest is noted in the summary."""
+    """Return the steps without a usable record, and note the others in the summary."""
     states = {fact.record_id: fact.payload.get("state") for fact in facts if fact.kind == "timing"}
     todo = []
     for step, place in wanted:
@@ -182,11 +182,11 @@ def _time_all(
         )
         store.write(record)
         summary.measured[record.record_id] = timing.state
-        echo(f"[{number}/{len(todo)}] {_told(timing)}")
+        echo(f"[{number}/{len(todo)}] {_line(timing)}")
 
 
-def _told(timing: Timing) -> str:
-    """A timing in one line."""
+def _line(timing: Timing) -> str:
+    """Return a line about a timing."""
     design = (
         f"{timing.device}, latent {timing.latent_dim:,}, batch {timing.batch_size:,}, "
         f"width {timing.hidden[0]:,}, {timing.precision}"
@@ -206,7 +206,7 @@ def _told(timing: Timing) -> str:
 
 
 class _Clock:
-    """Asks fresh processes, one at a time: what devices there are, and how long a step takes."""
+    """Starts a new process for each question: which devices there are, how long a step takes."""
 
     def __init__(self, threads: int, bound: TimingBudget, stop: Stop) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -214,21 +214,21 @@ class _Clock:
         self._threads, self._bound, self._stop = threads, bound, stop
 
     def places(self, devices: Sequence[str]) -> list[DeviceInfo]:
-        """Each device as this machine has it; none when stopped."""
+        """Return a description of each device; none if stopped."""
         found = self._answer(_send_places, tuple(devices))
         if isinstance(found, _Ended):
             raise RuntimeError(f"the devices of this machine could not be asked for: {found}")
         return [] if found is None else found  # type: ignore[return-value]  # of _send_places
 
     def time(self, step: TimedStep) -> Timing | None:
-        """Time a step; a process that dies is a failed timing. None when stopped."""
+        """Time a step; if the process dies, the timing has failed. None if stopped."""
         found = self._answer(_send_timing, step, self._bound)
         if isinstance(found, _Ended):
             return Timing.absent(step, "failed", str(found))
         return found  # type: ignore[return-value]  # what _send_timing sends
 
     def _answer(self, target: Callable[..., None], *words: object) -> object:
-        """What a process sends, or how it ended; None when stopped."""
+        """Return the answer of a new process, or how it ended; None if stopped."""
         if self._stop.signal is not None:
             return None
         ours, theirs = self._context.Pipe()
@@ -245,7 +245,7 @@ class _Clock:
             return ours.recv()
         except (EOFError, OSError):
             process.join()
-            # An interrupt reaches the process too, and it may be the first to hear it.
+            # An interrupt reaches the process too, perhaps before this one.
             time.sleep(_PATIENCE)
             return None if self._stop.signal is not None else _Ended(process.exitcode)
         finally:
@@ -269,7 +269,7 @@ class _Ended:
 
 
 def _send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
-    # The parent needs no torch; the fork server has it by the time a process starts.
+    # The parent does not import torch; the fork server has imported it.
     from vaebench.runner.stopwatch import send_places
 
     send_places(connection, threads, devices)

@@ -117,7 +117,7 @@ def _agree(ours: Sequence[Tensor], theirs: Sequence[Tensor], precision: str) -> 
     pairs = [
         (a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)) for a, b in zip(ours, theirs, strict=True)
     ]
-    # What is zero but for rounding is compared on the scale of the rest.
+    # A tensor that is zero up to rounding is compared on the scale of all tensors.
     total = float(nn.utils.get_total_norm([b for _, b in pairs]))
     return all(
         float((a - b).norm()) <= _TOLERANCE[precision] * (float(b.norm()) + 1e-2 * total)

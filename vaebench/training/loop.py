@@ -36,8 +36,7 @@ class Divergence:
     """Where a member's loss stopped being finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` is that step's, None if not finite; ``sigma`` is the scale in force at
-    its end.
+    none; ``gradient_norm`` is that step's, None if not finite; ``sigma`` is the scale after it.
     """
 
     step: int
@@ -48,7 +47,7 @@ class Divergence:
 
 @dataclass
 class Training:
-    """What training a pack leaves behind, apart from the weights.
+    """The result of training a pack, apart from the weights.
 
     Attributes:
         step_seconds: duration of each step of the pack, in order. Ten million steps are 80 MB.
@@ -102,7 +101,8 @@ def train(
 
     Args:
         vae: on the device of ``pixels``.
-        cells: one for each member; they share all but seed, beta, sparsity, prior scale and sigma.
+        cells: one for each member; they differ in seed, beta, sparsity, prior scale and the value
+            of a fixed sigma at most.
         pixels: the training split, shared by the members.
         generators: one for each member.
         progress: called after each epoch.
@@ -148,7 +148,7 @@ class _Loop:
         self.training = Training([{} for _ in cells], [None for _ in cells])
         self._capture = capture if _is_fixed_program(self.design) else None
         self._captured: Callable[[Tensor, Tensor], Tensor] | None = None
-        self._full_steps = 0  # of this process
+        self._full_steps = 0  # since the start of this process
         self._last_loss: list[float | None] = [None for _ in cells]
 
     def run(
@@ -234,7 +234,7 @@ class _Loop:
     def _compile(self) -> None:
         """Compile the step, unless that fails; the time is noted."""
         begin = time.perf_counter()
-        # With generators of their own: what the cells draw in training stays as it is.
+        # The generators of the cells are not used, so that their draws stay the same.
         device = self.pixels.device
         sources = [Generators(*(torch.Generator(device) for _ in range(3))) for _ in self.cells]
         rows = torch.arange(self.design.batch_size, device=device).expand(len(self.cells), -1)
@@ -276,7 +276,7 @@ class _Loop:
         )
 
     def _sigma(self, member: int) -> float | None:
-        """Return the root mean square of the scale in force; None if there is none."""
+        """Return the root mean square of the current scale; None for a family without one."""
         scale = self.vae.scale()
         if scale is None:
             return None

@@ -53,7 +53,8 @@ class TrainingStep:
 
     Args:
         vae: the pack; its parameters are updated in place.
-        cells: one for each member; all but seed, beta, sparsity, prior scale and sigma are shared.
+        cells: one for each member; they differ in seed, beta, sparsity, prior scale and the value
+            of a fixed sigma at most.
 
     Attributes:
         parameters: the trained parameters by name.
@@ -61,7 +62,7 @@ class TrainingStep:
         compiled: a compiled function that replaces `gradients` for full batches, or None.
 
     Raises:
-        ValueError: the cells differ in what one optimizer has for all.
+        ValueError: the cells differ in a setting of the optimizer.
     """
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
@@ -119,7 +120,7 @@ class TrainingStep:
     def gradient_norm(self, member: int) -> float:
         """Return the Euclidean norm of one member's last gradient."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        # The parameters of a user's own network have no pack dimension.
+        # Parameters of a network that the user supplies have no pack dimension.
         own = [g[member] for g in gradients] if len(self.vae.cells) > 1 else gradients
         return float(nn.utils.get_total_norm(own))
 
