@@ -373,6 +373,8 @@ def points(name: str) -> tuple[Tensor, Tensor]:
     if support in ("binary", "levels"):
         count = 2 if support == "binary" else 17
         return torch.arange(count).double() / (count - 1), torch.ones(count).double()
+    if support == "counts":
+        return torch.arange(3_000).double(), torch.ones(3_000).double()
     low, high, count = (0, 1, 20_001) if support == "unit" else (-250, 250, 2_000_001)
     x = torch.linspace(low, high, count, dtype=torch.float64)
     weights = torch.full_like(x, (high - low) / (count - 1))
@@ -412,7 +414,7 @@ def test_the_gradients_of_a_log_probability_are_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_double_changes_the_precision_only(name: str) -> None:
-    output = torch.randn(1, 2, 3, 17, generator=torch.Generator().manual_seed(22))
+    output = torch.randn(1, 2, 3, 34, generator=torch.Generator().manual_seed(22))
     scale = torch.tensor([[[[0.3]]]]) if LIKELIHOODS[name].has_scale else None
     single = made(name, output, scale, levels=17)
     torch.testing.assert_close(single.double().mean.float(), single.mean)

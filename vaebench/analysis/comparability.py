@@ -136,6 +136,7 @@ _SUPPORT_WORDS: Final = {
     "binary": "binarised",
     "dequantised": "dequantised",
     "real": "real values",
+    "counts": "counts",
 }
 
 

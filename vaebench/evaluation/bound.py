@@ -178,10 +178,10 @@ def why_no_bits(cell: Cell, split: EvaluationSplit) -> Note | None:
     if cell.posterior == "delta":
         text = "a delta posterior has no KL, hence no ELBO and no code length"
         return Note.of("no_density", text)
-    if split.levels is None:
+    if split.index is None:
         text = "the data are real-valued: there are no grey levels to give a probability to"
         return Note.of("no_levels", text)
-    if not LIKELIHOODS[cell.likelihood].fits(split.levels):
+    if split.levels is not None and not LIKELIHOODS[cell.likelihood].fits(split.levels):
         text = (
             f"a Bernoulli gives no probability to {split.levels} grey levels: binarise the "
             "pixels, or use another family"

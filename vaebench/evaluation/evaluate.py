@@ -61,8 +61,7 @@ def fit_scale(vae: VAE, train: EvaluationSplit, generator: torch.Generator) -> N
         noise = torch.randn((1, 1, x.shape[1], vae.latent_dim), generator=generator).to(x)
         mean = vae.decode(vae.encode(x).rsample(noise)).mean
         residuals.append((x.unsqueeze(1) - mean).cpu())
-    residual = torch.cat(residuals, 2)
-    vae.fit_scale(residual)
+    vae.fit_scale(torch.cat(residuals, 2))
 
 
 def evaluate(
@@ -100,6 +99,7 @@ def evaluate(
     metrics["effective_rank"] = effective_rank(spectrum, min(len(test), SPECTRUM_IMAGES))
     arrays["code_spectrum"] = spectrum.astype(np.float32)
     metrics["knn_accuracy"] = knn_accuracy(vae, train, test)
+    has_pictures = test.levels is not None and vae.image_shape[1] > 1  # vectors have none
     before_map = time.perf_counter()
     embedded = tsne_map(vae, test, cell.tsne_points)
     map_seconds = time.perf_counter() - before_map
@@ -111,9 +111,9 @@ def evaluate(
         arrays["tsne"] = embedded.points
         if embedded.labels is not None:
             arrays["tsne_labels"] = embedded.labels
-        if cell.seed == 0 and test.levels is not None:
+        if cell.seed == 0 and has_pictures:
             arrays |= map_images(vae, test, len(embedded.points))
-    if test.levels is not None:
+    if has_pictures:
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
         if cell.seed == 0:
             arrays |= small_decoder(vae)

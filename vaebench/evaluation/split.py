@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.model.likelihoods import LevelEdges, level_edges
+from vaebench.model.likelihoods import LevelEdges, count_edges, level_edges
 
 __all__ = ["EvaluationSplit"]
 
@@ -22,8 +22,9 @@ class EvaluationSplit:
     Attributes:
         pixels: what the model is scored on, ``(N, D)`` float32: binarised or dequantised with a
             fixed seed where the cell asks for it.
-        index: grey level of each pixel, 0 ... levels - 1, ``(N, D)``; None for real-valued data.
-        levels: number of grey levels after binarisation; None for real-valued data.
+        index: grey level of each pixel, 0 ... levels - 1, or its count, ``(N, D)``; None for
+            real-valued data.
+        levels: number of grey levels after binarisation; None for real-valued data and counts.
         dequantized: whether noise within a level was added to ``pixels``.
         labels: class of each image, ``(N,)``; None where the data have none.
     """
@@ -54,11 +55,13 @@ class EvaluationSplit:
             yield slice(start, min(start + size, len(self)))
 
     def edges(self, rows: slice, dtype: torch.dtype) -> LevelEdges:
-        """The intervals that the grey levels of some images own, ``(n, D)``.
+        """Return the intervals of the grey levels or counts of some images, ``(n, D)``.
 
         Raises:
             ValueError: if the data are real-valued.
         """
-        if self.index is None or self.levels is None:
+        if self.index is None:
             raise ValueError("real-valued data have no grey levels")
+        if self.levels is None:
+            return count_edges(self.index[rows], dtype)
         return level_edges(self.index[rows], self.levels, dequantized=self.dequantized, dtype=dtype)

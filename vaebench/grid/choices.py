@@ -53,6 +53,8 @@ class LikelihoodChoice:
         log_peak: log-density at the mode with scale 1, in nats, where the family has a scale.
         has_mean_parameter: whether the family takes a ``pixel_clip``.
         exact_linear_twin: whether the likelihood of a linear VAE has a closed form (pPCA).
+        numbers: how many numbers the decoder gives for a pixel, without a predicted scale; for
+            support "levels" it is one for each level.
         unit: of its log-likelihood.
     """
 
@@ -64,6 +66,7 @@ class LikelihoodChoice:
     log_peak: float | None = None
     has_mean_parameter: bool = False
     exact_linear_twin: bool = False
+    numbers: int = 1
     unit: str = "nats/image"
 
     @property
@@ -81,7 +84,7 @@ class LikelihoodChoice:
         Args:
             levels: number of grey levels of the data; None for real-valued data.
         """
-        return (levels or 1) if self.support == "levels" else 1
+        return (levels or 1) if self.support == "levels" else self.numbers
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,21 @@ LIKELIHOODS = _registry(
         kind="mass",
         support="levels",
         implementation=f"{_FAMILIES}.categorical:Categorical",
+    ),
+    LikelihoodChoice(
+        "poisson",
+        "probability mass over counts; the decoder gives the logarithm of the rate",
+        kind="mass",
+        support="counts",
+        implementation=f"{_FAMILIES}.poisson:Poisson",
+    ),
+    LikelihoodChoice(
+        "negative_binomial",
+        "probability mass over counts that vary more than a Poisson's; mean and dispersion",
+        kind="mass",
+        support="counts",
+        implementation=f"{_FAMILIES}.negative_binomial:NegativeBinomial",
+        numbers=2,
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -15,7 +16,7 @@ from vaebench.model.likelihoods import SCALE_FLOOR, Likelihood, family
 from vaebench.model.networks import Sizes, build_networks
 from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
 
-__all__ = ["VAE", "SigmaKind", "sigma_kind"]
+__all__ = ["VAE", "SigmaKind", "Units", "sigma_kind"]
 
 SigmaKind = Literal["none", "fixed", "learned", "optimal", "per_pixel", "predicted"]
 
@@ -40,8 +41,25 @@ def _raw_of(scale: float) -> float:
     return _LOG_FLOOR + excess + math.log(-math.expm1(-excess))
 
 
+@dataclass(frozen=True)
+class Units:
+    """How the numbers of a user's own data relate to those inside the networks, per pixel.
+
+    Attributes:
+        shift: added to the location that the decoder gives, ``(D,)``.
+        scale: multiplied with it before, and with every scale that is fitted, ``(D,)``.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+
 class VAE(nn.Module):
     """A pack of VAEs that share all shapes and differ in weights, seeds and numbers.
+
+    Pixels, p(x|z) and its scale are in the unit of the data. With ``units`` the encoder sees
+    (x - shift) / scale, or log(1 + x) - shift for counts, and the decoder gives a location in the
+    same unit, so that no Jacobian has to be added to any bound.
 
     Args:
         cells: the designs, one a member of the pack; they share architecture, likelihood,
@@ -49,11 +67,15 @@ class VAE(nn.Module):
         image_shape: (C, H, W).
         levels: number of grey levels of the data the likelihood sees; None for real-valued data.
         generators: one a member, for the initial weights.
-        initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel.
+        initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel, or of
+            ``units.scale``.
+        units: of a user's own real-valued data or counts; None for images.
     """
 
     prior_scale: Tensor
     fixed_scale: Tensor
+    data_shift: Tensor
+    data_scale: Tensor
 
     def __init__(
         self,
@@ -62,6 +84,7 @@ class VAE(nn.Module):
         levels: int | None,
         generators: Sequence[torch.Generator],
         initial_scale: float,
+        units: Units | None = None,
     ) -> None:
         super().__init__()
         design = cells[0]
@@ -71,11 +94,13 @@ class VAE(nn.Module):
         self.sigma_kind = sigma_kind(design)
         self._family, self._posterior = family(design.likelihood), design.posterior
         self.levels, self._clip = levels, design.pixel_clip
+        self._outputs = self._family.facts.numbers_per_pixel(levels)
+        self._counts = self._family.facts.support == "counts"
         sizes = Sizes(
             image_shape,
             self.latent_dim,
             posterior_width(design.posterior, self.latent_dim),
-            self._family.facts.numbers_per_pixel(levels) + (self.sigma_kind == "predicted"),
+            self._outputs + (self.sigma_kind == "predicted"),
         )
         self.decoder_width = sizes.decoder_width
         self.encoder, self.decoder = build_networks(
@@ -89,9 +114,13 @@ class VAE(nn.Module):
         prior_scales = torch.tensor([cell.prior_scale for cell in cells])
         self.register_buffer("prior_scale", prior_scales.view(-1, 1, 1))
         self._make_scale(cells, sizes.pixels, initial_scale)
+        self.units = units
+        if units is not None:
+            self.register_buffer("data_shift", units.shift.repeat(len(cells), 1, 1, 1))
+            self.register_buffer("data_scale", units.scale.repeat(len(cells), 1, 1, 1))
 
     def _make_scale(self, cells: Sequence[Cell], pixels: int, initial_scale: float) -> None:
-        """The numbers behind sigma: a buffer if fixed or optimal, a parameter if learned."""
+        """Make the tensor behind sigma: a buffer if fixed or optimal, a parameter if learned."""
         kind, members = self.sigma_kind, len(cells)
         self.initial_scale, self._raw_start = initial_scale, _raw_of(initial_scale)
         if kind == "fixed":
@@ -105,7 +134,7 @@ class VAE(nn.Module):
             self.raw_scale = nn.Parameter(torch.full((members, 1, 1, width), self._raw_start))
 
     def member(self, index: int) -> VAE:
-        """One member of the pack as a pack of its own, with a copy of its weights."""
+        """Return a pack of one member, with a copy of its weights."""
         if len(self.cells) == 1:
             return self
         single = VAE(
@@ -114,6 +143,7 @@ class VAE(nn.Module):
             self.levels,
             (torch.Generator(),),
             self.initial_scale,
+            self.units,
         )
         own = {name: value[index : index + 1] for name, value in self.state_dict().items()}
         single.load_state_dict(own)
@@ -121,7 +151,11 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """q(z|x) for pixels ``x (P, B, D)``."""
-        return posterior(self._posterior, self.encoder(x).to(x.dtype), self.latent_dim)
+        seen = x
+        if self.units is not None:
+            centred = (torch.log1p(x) if self._counts else x) - self.data_shift.squeeze(1)
+            seen = centred / self.data_scale.squeeze(1)
+        return posterior(self._posterior, self.encoder(seen).to(x.dtype), self.latent_dim)
 
     def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Likelihood:
         """p(x|z) for codes ``z (P, S, B, Z)``.
@@ -132,35 +166,53 @@ class VAE(nn.Module):
         output = self.decoder(z.flatten(1, 2)).to(z.dtype).unflatten(1, z.shape[1:3])
         if self.sigma_kind == "predicted":
             output, raw = output.unflatten(-1, (-1, 2)).unbind(-1)
-            scale: Tensor | None = _floored(raw + self._raw_start)
-        elif self.sigma_kind == "optimal" and fit_to is not None:
-            scale = self._fit_to_batch(fit_to.unsqueeze(1) - output.detach())
+            scale: Tensor | None = self._in_data_units(_floored(raw + self._raw_start))
+            output = self._located(output)
         else:
+            output = self._located(output)
+            if self.sigma_kind == "optimal" and fit_to is not None:
+                self._fit_scale(fit_to.unsqueeze(1) - output.detach(), self.fixed_scale, steps=2)
             scale = self.scale()
         return self._family.from_output(output, scale, levels=self.levels, clip=self._clip)
 
+    def _located(self, output: Tensor) -> Tensor:
+        """Move the location of each pixel, the first of its numbers, to the unit of the data."""
+        if self.units is None:
+            return output
+        if self._outputs == 1:
+            return self.data_shift + self.data_scale * output
+        numbers = output.reshape(*output.shape[:-1], -1, self._outputs)
+        location, *others = numbers.unbind(-1)
+        located = self.data_shift + self.data_scale * location
+        return torch.stack((located, *others), dim=-1).flatten(-2)
+
+    def _in_data_units(self, scale: Tensor) -> Tensor:
+        return scale if self.units is None else scale * self.data_scale
+
     def scale(self) -> Tensor | None:
-        """The scale in force, ``(P, 1, 1, 1 or D)`` in pixel units.
+        """The present scale, ``(P, 1, 1, 1 or D)`` in pixel units.
 
         None for a family without one, and for ``predicted``, which has one a pixel and image.
         """
         if self.sigma_kind in ("none", "predicted"):
             return None
         if self.sigma_kind in ("learned", "per_pixel"):
-            return _floored(self.raw_scale)
+            return self._in_data_units(_floored(self.raw_scale))
+        if self.sigma_kind == "optimal":
+            return self._in_data_units(self.fixed_scale)
         return self.fixed_scale
 
-    @torch.no_grad()
-    def _fit_to_batch(self, residual: Tensor) -> Tensor:
-        # At its optimum the scale adds nothing to the gradient, so it may be held constant.
-        scale = self._family.optimal_scale(residual, (1, 2, 3), start=self.fixed_scale, steps=2)
-        self.fixed_scale.copy_(scale)
-        return scale
-
-    @torch.no_grad()
     def fit_scale(self, residual: Tensor) -> None:
         """Fit an ``optimal`` scale to residuals ``(P, S, N, D)`` in pixel units."""
-        self.fixed_scale.copy_(self._family.optimal_scale(residual, (1, 2, 3)))
+        self._fit_scale(residual.to(self.fixed_scale.device), None, steps=60)
+
+    @torch.no_grad()
+    def _fit_scale(self, residual: Tensor, start: Tensor | None, steps: int) -> None:
+        # At its optimum the scale adds nothing to the gradient, so it is held constant.
+        if self.units is not None:
+            residual = residual / self.data_scale
+        best = self._family.optimal_scale(residual, (1, 2, 3), start=start, steps=steps)
+        self.fixed_scale.copy_(best)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log p(z) in nats, ``(P, S, B)``."""

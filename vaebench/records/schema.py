@@ -188,7 +188,12 @@ class Environment(_Stored):
 
 
 class DataFacts(_Stored):
-    """The data a cell saw: shape is (C, H, W); `levels` is empty for real-valued data."""
+    """The data of a cell: shape is (C, H, W); `levels` is empty for real-valued data and counts.
+
+    `columns` are the names of a table's columns. With `shift` and `scale`, one number for each
+    column, the networks saw (x - shift) / scale, or log(1 + x) - shift for counts; everything else
+    in the record is in the unit of the data.
+    """
 
     name: str
     checksum: str
@@ -199,7 +204,10 @@ class DataFacts(_Stored):
     n_train: int
     n_valid: int
     n_test: int
-    support: Literal["binary", "grey", "dequantised", "real"]
+    support: Literal["binary", "grey", "dequantised", "real", "counts"]
+    columns: list[str] | None = None
+    shift: list[float] | None = None
+    scale: list[float] | None = None
 
 
 class Record(_Stored):

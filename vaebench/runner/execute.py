@@ -76,6 +76,7 @@ def execute(
         prepared.test.levels,
         [generator(cell.seed, "weights") for cell in task.cells],
         prepared.initial_scale,
+        prepared.units,
     ).to(design.device)
     sources = [training_generators(cell) for cell in task.cells]
     place = task.checkpoint

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebench.errors import WeightsMissing
 from vaebench.grid.cell import Cell
-from vaebench.model.vae import VAE
+from vaebench.model.vae import VAE, Units
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 
@@ -80,7 +80,11 @@ def unpacked_model(record: CellRecord, weights: bytes) -> VAE:
     initial_scale = float(state.pop(_INITIAL_SCALE))
     probed = {name: state.pop(name) for name in _PROBED}
     generators = [torch.Generator()]
-    vae = VAE((record.cell,), record.data.shape, record.data.levels, generators, initial_scale)
+    units = None
+    if "data_shift" in state:
+        units = Units(state["data_shift"].flatten(), state["data_scale"].flatten())
+    data = record.data
+    vae = VAE((record.cell,), data.shape, data.levels, generators, initial_scale, units)
     try:
         vae.load_state_dict(state)
     except RuntimeError as error:

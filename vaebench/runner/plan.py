@@ -379,8 +379,8 @@ def _on_gpu(cell: Cell) -> bool:
 def _pack_key(cell: Cell) -> object:
     known = DATASETS.get(cell.dataset)
     shape = known.shape if known else (1, 1000, 1000)
-    levels = known.levels or 1 if known and cell.likelihood == "categorical" else 1
-    _, uses = _sizes(cell, shape, levels)
+    outputs = LIKELIHOODS[cell.likelihood].numbers_per_pixel(known.levels if known else None)
+    _, uses = _sizes(cell, shape, outputs)
     step = uses * cell.batch_size * cell.importance_samples
     small = step <= _PACKED_STEP_MOST and cell.precision == "float32"
     if cell.early_stopping is not None:

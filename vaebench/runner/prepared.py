@@ -7,11 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from vaebench.data.own_data import Reading
 from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
 from vaebench.data.sources import ImageData, Split, load
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
+from vaebench.grid.choices import DATASETS
+from vaebench.model.vae import Units
 from vaebench.records.schema import DataFacts
 
 __all__ = ["Prepared", "data_facts", "prepared_for"]
@@ -19,7 +23,7 @@ __all__ = ["Prepared", "data_facts", "prepared_for"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """The splits of a data set, and where a fitted scale starts (in pixel units)."""
+    """The splits of a data set, where a fitted scale starts (in pixel units), and `Units`."""
 
     data: ImageData
     pixels: TrainingPixels
@@ -27,6 +31,7 @@ class Prepared:
     test: EvaluationSplit
     valid: EvaluationSplit | None
     initial_scale: float
+    units: Units | None
 
 
 @lru_cache(maxsize=2)
@@ -47,24 +52,43 @@ def _prepared(
     reading: Reading,
     binarization: str,
     dequantize: bool,
+    standardize: bool,
     device: str,
 ) -> Prepared:
     data = _loaded(dataset, data_dir, sizes, reading)
     levels = data.levels
     pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
-    train_split = _split(data.train, levels, binarization, dequantize)
-    test_split = _split(data.test, levels, binarization, dequantize)
-    valid_split = _split(data.valid, levels, binarization, dequantize) if len(data.valid) else None
+    train, test, valid = (
+        _split(split, data, binarization, dequantize)
+        for split in (data.train, data.test, data.valid)
+    )
+    units = _units(data, train, standardize) if dataset not in DATASETS else None
     # Where a fitted scale starts: the spread of a pixel around its own mean over the images.
-    spread = float(train_split.pixels.var(0, correction=0).mean().sqrt())
-    return Prepared(data, pixels, train_split, test_split, valid_split, max(spread, 0.01))
+    seen = train.pixels if units is None else train.pixels / units.scale
+    start = max(float(seen.var(0, correction=0).mean().sqrt()), 0.01)
+    return Prepared(data, pixels, train, test, valid if len(valid) else None, start, units)
 
 
-def _split(
-    split: Split, levels: int | None, binarization: str, dequantize: bool
-) -> EvaluationSplit:
-    pixels = evaluation_pixels(split.images, levels, binarization, dequantize)
-    seen = effective_levels(levels, binarization)
+def _units(data: ImageData, train: EvaluationSplit, standardize: bool) -> Units | None:
+    """Return how own data that are not images are standardised, from the training split."""
+    pixels = train.pixels.double()
+    if data.kind == "counts":
+        # The networks work with logarithms; a column of zeros has half a count in all.
+        log_mean = pixels.mean(0).clamp(min=0.5 / len(pixels)).log()
+        return Units(log_mean.float(), torch.ones_like(log_mean).float())
+    if data.kind == "images" or not standardize:
+        return None
+    deviation = pixels.std(0, correction=0)
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    return Units(pixels.mean(0).float(), scale.float())
+
+
+def _split(split: Split, data: ImageData, binarization: str, dequantize: bool) -> EvaluationSplit:
+    if data.kind == "counts":
+        counts = split.images.flatten(1)
+        return EvaluationSplit(counts, counts.long(), None, False, split.labels)
+    pixels = evaluation_pixels(split.images, data.levels, binarization, dequantize)
+    seen = effective_levels(data.levels, binarization)
     index = None if seen is None else grey_indices(pixels, seen, dequantize)
     return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
 
@@ -83,6 +107,7 @@ def prepared_for(cell: Cell, data_dir: Path | None) -> Prepared:
         Reading.of(cell),
         cell.binarization,
         cell.dequantize,
+        cell.standardize,
         cell.device,
     )
 
@@ -100,13 +125,18 @@ def data_facts(cell: Cell, prepared: Prepared) -> DataFacts:
         n_train=len(data.train),
         n_valid=len(data.valid),
         n_test=len(data.test),
-        support=_support(cell, prepared.test.levels),
+        support=_support(cell, data, prepared.test.levels),
+        columns=list(data.columns) or None,
+        shift=None if prepared.units is None else prepared.units.shift.tolist(),
+        scale=None if prepared.units is None else prepared.units.scale.tolist(),
     )
 
 
-def _support(cell: Cell, levels: int | None) -> Literal["binary", "grey", "dequantised", "real"]:
+def _support(
+    cell: Cell, data: ImageData, levels: int | None
+) -> Literal["binary", "grey", "dequantised", "real", "counts"]:
     if levels is None:
-        return "real"
+        return "counts" if data.kind == "counts" else "real"
     if cell.dequantize:
         return "dequantised"
     return "binary" if levels == 2 else "grey"

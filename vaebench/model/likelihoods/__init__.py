@@ -4,7 +4,15 @@
 `Likelihood` (or `LocationScale`) and one entry in `vaebench.grid.choices.LIKELIHOODS`.
 """
 
-from vaebench.model.likelihoods.base import LevelEdges, Likelihood, family, level_edges
+from vaebench.model.likelihoods.base import LevelEdges, Likelihood, count_edges, family, level_edges
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
 
-__all__ = ["SCALE_FLOOR", "LevelEdges", "Likelihood", "LocationScale", "family", "level_edges"]
+__all__ = [
+    "SCALE_FLOOR",
+    "LevelEdges",
+    "Likelihood",
+    "LocationScale",
+    "count_edges",
+    "family",
+    "level_edges",
+]

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
 
-__all__ = ["LevelEdges", "Likelihood", "family", "level_edges", "log1mexp", "uniform"]
+__all__ = [
+    "LevelEdges",
+    "Likelihood",
+    "count_edges",
+    "family",
+    "level_edges",
+    "log1mexp",
+    "uniform",
+]
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,18 @@ class LevelEdges:
         index: grey level of each pixel, 0 ... levels - 1, integer, ``(..., D)``.
         lower, upper: ends of the interval, ``(..., D)``. The intervals of the lowest and the
             highest level are unbounded; a family on [0, 1] clips them to 0 and 1.
-        levels: number of grey levels.
+        levels: number of grey levels; None for counts, whose index is the count itself.
     """
 
     index: Tensor
     lower: Tensor
     upper: Tensor
-    levels: int
+    levels: int | None
+
+
+def count_edges(index: Tensor, dtype: torch.dtype) -> LevelEdges:
+    """Return counts as levels: each owns the interval of half a unit on both sides."""
+    return LevelEdges(index, index.to(dtype) - 0.5, index.to(dtype) + 0.5, None)
 
 
 def level_edges(index: Tensor, levels: int, *, dequantized: bool, dtype: torch.dtype) -> LevelEdges:
