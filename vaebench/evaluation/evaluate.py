@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from vaebench.evaluation.importance import (
     why_too_few_samples,
 )
 from vaebench.evaluation.information import information_metrics
+from vaebench.evaluation.linear import exact_log_likelihood, has_closed_form
 from vaebench.evaluation.pictures import map_images, pictures, small_decoder
 from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
 from vaebench.evaluation.split import EvaluationSplit
@@ -121,6 +123,10 @@ def evaluate(
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)
     metrics |= _annealed(vae, cell, test, arrays.get("iw_bound_by_image"), generator)
+    has_density = scores.scale_squared is not None and 0 < scores.scale_squared < math.inf
+    if has_closed_form(cell) and has_density:
+        exact = exact_log_likelihood(vae, test.pixels)
+        metrics["exact_log_likelihood"] = mean_and_se("exact_log_likelihood", exact)
     warnings = [*warnings_of(cell, train.pixels, test, scores), *importance.warnings]
     seconds = time.perf_counter() - begin
     metrics["evaluation_seconds"] = Metric.measured("evaluation_seconds", seconds)

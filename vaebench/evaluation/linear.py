@@ -21,7 +21,14 @@ from vaebench.model.posterior import Delta, Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.truth.ppca import LinearVAE
 
-__all__ = ["LinearBound", "as_linear", "as_vae", "linear_bound"]
+__all__ = [
+    "LinearBound",
+    "as_linear",
+    "as_vae",
+    "exact_log_likelihood",
+    "has_closed_form",
+    "linear_bound",
+]
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,26 @@ def as_linear(vae: VAE) -> LinearVAE:
 
 
 @torch.no_grad()
+def exact_log_likelihood(vae: VAE, pixels: Tensor) -> Tensor:
+    """Log p(x) of images ``(N, D)`` under a linear Gaussian VAE, in closed form, ``(N,)`` float64.
+
+    Sigma may differ between pixels: divided by it, they follow a pPCA model with sigma 1, whose
+    density is lower by the product of the sigmas.
+
+    Raises:
+        ValueError: as `linear_bound`, except for a delta posterior, which is not asked for.
+    """
+    model = double_copy(vae)
+    x = double_pixels(model, pixels)
+    scale = _fixed_scale(model)[0, 0, 0].expand(x.shape[-1])
+    W = _decoder_matrix(model) * model.prior_scale[0] / scale.unsqueeze(1)
+    origin = torch.zeros((1, 1, 1, model.latent_dim), dtype=torch.float64, device=W.device)
+    standard = (x - model.decode(origin).mean[0, 0, 0]) / scale
+    unit = LinearVAE.with_optimal_encoder(W.cpu().numpy(), np.zeros(len(W)), 1.0)
+    return torch.from_numpy(unit.log_likelihood(standard.cpu().numpy())) - scale.log().sum().cpu()
+
+
+@torch.no_grad()
 def linear_bound(vae: VAE, pixels: Tensor) -> LinearBound:
     """The ELBO of images ``(N, D)`` under a linear Gaussian VAE, with E_q log p(x|z) exact.
 
@@ -141,16 +168,21 @@ def _pixel_variance(vae: VAE, q: Diagonal | Full) -> Tensor:
 
 
 def _decoder_matrix(vae: VAE) -> Tensor:
-    """W of a linear decoder, ``(D, Z)``."""
-    return cast(Tensor, vae.decoder.weight)[0]
+    """W of a linear decoder in the unit of the data, ``(D, Z)``."""
+    W = cast(Tensor, vae.decoder.weight)[0]
+    return W if vae.units is None else W * vae.data_scale[0, 0, 0].unsqueeze(1)
+
+
+def has_closed_form(cell: Cell) -> bool:
+    """Whether log p(x) has a closed form: a linear decoder with Gaussian noise that ignores z."""
+    linear = cell.architecture == "linear" and cell.posterior != "delta"
+    return linear and LIKELIHOODS[cell.likelihood].exact_linear_twin and cell.sigma != "predicted"
 
 
 def _fixed_scale(vae: VAE) -> Tensor:
     """Sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE; ValueError for any other VAE."""
-    cell = vae.cells[0]
-    scale = vae.scale()
-    has_twin = LIKELIHOODS[cell.likelihood].exact_linear_twin
-    if cell.architecture != "linear" or not has_twin or scale is None:
+    cell, scale = vae.cells[0], vae.scale()
+    if not has_closed_form(cell) or scale is None:
         raise ValueError(
             "the closed form is that of architecture linear, likelihood gaussian and a sigma that "
             f"does not depend on z; got {cell.architecture}, {cell.likelihood}, "

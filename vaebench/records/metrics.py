@@ -65,6 +65,12 @@ _ENTRIES = (
         "bits_per_dim_held_out", "bits", "bits_per_dim of the images of elbo_held_out", "lower"
     ),
     MetricChoice("iw_bound", NATS, "importance-weighted bound on log p(x)", "higher"),
+    MetricChoice(
+        "exact_log_likelihood",
+        NATS,
+        "log p(x) of a linear VAE with a Gaussian likelihood, in closed form",
+        "higher",
+    ),
     MetricChoice("iw_samples", "count", "importance samples an image behind iw_bound"),
     MetricChoice("iw_se", NATS, "standard error of iw_bound over test images"),
     MetricChoice(
