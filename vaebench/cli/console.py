@@ -208,7 +208,7 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
         *means,
         f"{number(row['difference'], half)}{spread}",
         count,
-        number(row["p"]),
+        f"{row['p']:.2g}",
         comparison_verdict(row, metric),
     )
 

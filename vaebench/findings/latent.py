@@ -35,6 +35,7 @@ from vaebench.grid.spec import Grid
 __all__ = [
     "METHODS",
     "PLATEAUS",
+    "PUBLISHED_CURVES",
     "PUBLISHED_NLL",
     "latent_cells",
     "latent_tests",
@@ -243,6 +244,11 @@ def _new_units(evidence: Evidence) -> Statistic:
 
 PUBLISHED_NLL: dict[int, float] = {2: 135.73, 5: 110.21, 10: 93.84, 20: 88.90, 40: 88.93}
 """Latent size -> NLL in nats of the Gaussian VAE, Davidson et al. 2018 (1804.00891), table 1."""
+
+PUBLISHED_CURVES: dict[str, dict[int, float]] = {
+    "Davidson et al. 2018 (784-256-128, 1,000 epochs)": PUBLISHED_NLL
+}
+"""Published log-likelihoods of dynamically binarised MNIST over latent sizes, for figures."""
 
 
 def _published_cells(budget: Budget) -> tuple[tuple[Cell, ...], ...]:

@@ -16,14 +16,16 @@ from vaebench.analysis.frame import Results, outdated_notes
 from vaebench.analysis.summary import number
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import Assessed, Counts
+from vaebench.findings.latent import PUBLISHED_CURVES
 from vaebench.findings.story import latent_rows, latent_story
 from vaebench.findings.verdict import VERDICTS, Margin, Statistic
+from vaebench.plots import latent_figures
 from vaebench.plots.keys import Keys
 from vaebench.plots.style import drawing
 from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
 from vaebench.report.page import Picture, render
-from vaebench.report.sections import SECTIONS, Content
+from vaebench.report.sections import SECTIONS, Content, FigureSpec
 from vaebench.system.disk import naming
 
 __all__ = ["measured_text", "write_findings_page"]
@@ -32,11 +34,31 @@ _SHOWN_SIZES: Final = (2, 8, 100, 1000, 10_000)
 """The maps and samples are of the recorded sizes nearest to these."""
 _STORY: Final = (
     "elbo-by-latent-dim",
+    "bounds-and-published",
+    "code-spectra",
     "codes-by-latent-dim",
     "rate-distortion",
     "kl-per-dimension",
     "tsne",
     "samples",
+)
+_OWN: Final = (
+    FigureSpec(
+        "bounds-and-published",
+        lambda _, group, title: [
+            latent_figures.bounds_and_published(
+                group.frame,
+                PUBLISHED_CURVES if set(group.frame["binarization"]) == {"dynamic"} else {},
+                title,
+            )
+        ],
+    ),
+    FigureSpec(
+        "code-spectra",
+        lambda content, group, title: [
+            latent_figures.code_spectra(group.frame, content.results.arrays, title)
+        ],
+    ),
 )
 _OF_CELLS: Final = ("tsne", "samples")
 _KINDS: Final = {
@@ -170,7 +192,8 @@ def _latent_pictures(evidence: Evidence, frame: pd.DataFrame, folder: Path) -> l
     nearest = {min(sizes, key=lambda size: abs(math.log(size / near))) for near in _SHOWN_SIZES}
     longest = frame[frame["epochs"] == frame["epochs"].max()]
     kept = longest[longest["latent_dim"].isin(nearest)]
-    specs = {spec.name: spec for section in SECTIONS for spec in section.figures}
+    every = [*(spec for section in SECTIONS for spec in section.figures), *_OWN]
+    specs = {spec.name: spec for spec in every}
     made: list[Picture] = []
     for name in _STORY:
         rows = kept if name in _OF_CELLS else frame
