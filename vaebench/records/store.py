@@ -149,14 +149,19 @@ class Store:
         with storing("write the record", folder):
             if len(text) > _MOST_RECORD_BYTES:
                 raise OSError(errno.EFBIG, f"more than {_MOST_RECORD_BYTES:,} bytes")
+            is_first = not folder.parent.exists()
             if weights is not None:
                 self._place_weights(folder, weights)
             self._place(folder, text, packed)
+            # The record must be certain before the arrays of the one before it are replaced.
+            self._files.sync_folder(folder)
             self._settle_arrays(folder, packed, keep=record.arrays_sha256 is not None)
             if isinstance(record, CellRecord) and record.weights_sha256 is None:
                 self._files.remove(folder / _WEIGHTS)
             self._files.sync_folder(folder)
             self._files.sync_folder(folder.parent)
+            if is_first:
+                self._files.sync_folder(self.root)
         return record
 
     def read(self, cell_id: str) -> CellRecord:
@@ -365,6 +370,7 @@ class Store:
             write_whole(self._files, pending, weights)
             self._files.make_folder(folder)
             self._files.replace(pending, folder / _WEIGHTS)
+            self._files.sync_folder(folder)
         except BaseException:
             with suppress(OSError):
                 self._files.remove(pending)
@@ -377,6 +383,8 @@ class Store:
             if packed is not None:
                 write_whole(self._files, pending, packed)
             write_whole(self._files, new, text)
+            # Their names must be certain before the record names them.
+            self._files.sync_folder(self._incoming)
             self._files.make_folder(folder)
             self._files.replace(new, folder / "record.json")
         except BaseException:

@@ -130,7 +130,7 @@ class Checkpoint:
         books = json.loads(bytes(tensors.pop(_BOOKS).tolist()))
         if any(books.get(name) != value for name, value in self._origin().items()):
             raise _Unusable("it was of another training, torch or vaebench")
-        if books["names"] != sorted(tensors):
+        if books.get("names", sorted(tensors)) != sorted(tensors):
             raise _Unusable("it was malformed (it lacks tensors)")
         return Saved(tensors, books)
 
