@@ -161,26 +161,3 @@ def test_a_folder_that_may_not_be_written_is_found_at_once(tmp_path: Path) -> No
     faulty = Store(tmp_path, FaultyFiles(1, fails_with(errno.EACCES)))
     with pytest.raises(StorageError, match="EACCES"), faulty.writing():
         pytest.fail("the folder was taken")
-
-
-def test_content_is_on_the_disk_before_it_gets_its_name(
-    tmp_path: Path, make_record: RecordFactory
-) -> None:
-    log: list[str] = []
-
-    class Logged(Files):
-        def sync(self, descriptor: int) -> None:
-            log.append("sync")
-            super().sync(descriptor)
-
-        def replace(self, source: Path, target: Path) -> None:
-            log.append(target.name)
-            super().replace(source, target)
-
-        def sync_folder(self, folder: Path) -> None:
-            log.append(folder.name)
-            super().sync_folder(folder)
-
-    with Store(tmp_path, Logged()).writing() as store:
-        store.write(make_record(cell_id="a"), NEW)
-    assert log == ["sync", "sync", "record.json", "arrays.npz", "a", "cells"]
