@@ -219,3 +219,11 @@ class TestUsersOwnNetworks:
 
 def test_the_model_of_tests_has_the_pixels_of_its_shape() -> None:
     assert math.prod(SHAPE) == PIXELS
+
+
+@pytest.mark.parametrize(
+    "axes", [{"latent_dim": 3}, {"likelihood": "laplace"}, {"sigma": "learned"}], ids=str
+)
+def test_the_members_of_a_pack_share_their_program(axes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="share everything that decides about the operations"):
+        made(cell(latent_dim=2), cell(**{"latent_dim": 2, **axes}))

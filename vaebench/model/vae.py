@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.grid.cell import Cell
+from vaebench.grid.cell import Cell, program_key
 from vaebench.model.likelihoods import SCALE_FLOOR, Likelihood, family
 from vaebench.model.networks import Sizes, build_networks
 from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
@@ -70,6 +70,9 @@ class VAE(nn.Module):
         initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel, or of
             ``units.scale``.
         units: of a user's own real-valued data or counts; None for images.
+
+    Raises:
+        ValueError: the cells differ in more than numbers.
     """
 
     prior_scale: Tensor
@@ -87,6 +90,11 @@ class VAE(nn.Module):
         units: Units | None = None,
     ) -> None:
         super().__init__()
+        if len({program_key(cell) for cell in cells}) > 1:
+            raise ValueError(
+                "the cells of a pack share everything that decides about the operations of a step, "
+                "as latent_dim and likelihood: make a pack for each kind"
+            )
         design = cells[0]
         self.cells = tuple(cells)
         self.latent_dim = design.latent_dim

@@ -53,9 +53,9 @@ _programs: dict[Hashable, _Program] = {}
 
 def _program(vae: VAE) -> _Program:
     """Return the compiled gradient and value of the loss for packs of these shapes."""
-    cells = vae.cells
-    # `initial_scale` is a constant of the model that depends on the data.
-    key = (program_key(cells[0]), len(cells), vae.image_shape, vae.levels, vae.initial_scale)
+    # What the data decide: shapes, and constants that are no parameters or buffers.
+    data = (vae.image_shape, vae.levels, vae.initial_scale, vae.units is None)
+    key = (program_key(vae.cells[0]), len(vae.cells), data)
     if key not in _programs:
         loss = _Loss(vae)
 
