@@ -1,4 +1,4 @@
-"""The arrays beside a record: named numpy arrays as the bytes of an `.npz`, without pickle."""
+"""The arrays of a record: named numpy arrays as the bytes of an `.npz`, without pickle."""
 
 import io
 import math
@@ -59,7 +59,7 @@ def unpack(packed: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of an `.npz`, by name.
 
     Raises:
-        ArraysDamaged: it is no whole `.npz`, unpacks to more than 1 GiB, holds objects, or a
+        ArraysDamaged: it is not a complete `.npz`, unpacks to more than 1 GiB, holds objects, or a
             known array in it has an impossible shape.
     """
     try:

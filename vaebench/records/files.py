@@ -51,7 +51,7 @@ class Files:
         os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file its final name, in place of what had that name."""
+        """Give a file its final name; it replaces a file that had that name."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:

@@ -133,10 +133,10 @@ class Store:
             StorageError: the system refused, or a record is there that cannot be read; the record
                 before this one, if any, is unchanged, or this one is complete.
             NewerSchema: a record of a newer vaebench is there; it is not replaced.
-            ValueError: the name is no safe folder name, or the record is not finite numbers.
+            ValueError: the name is not a safe folder name, or the record is not finite numbers.
         """
         self._must_hold()
-        # What cannot be read is not absent, and may be a good record.
+        # A record that cannot be read is not absent, and may be a good one.
         with suppress(RecordMissing, RecordDamaged, RecordEdited):
             self._read(_room(record), record.record_id)
         folder = self._folder(_room(record), record.record_id)
@@ -260,7 +260,7 @@ class Store:
         return [each for each in self.inspect(weights=True) if isinstance(each, Damage)]
 
     def quarantine(self, path: Path, reason: str) -> Path:
-        """Move a file of this store into `.quarantine/`, its reason beside it; return its place.
+        """Move a file into `.quarantine/`, with a file that gives the reason; return its new path.
 
         Raises:
             ValueError: the file is not under this results folder.
@@ -321,7 +321,7 @@ class Store:
         descriptor, path = self._held[0]
         with storing("check the lock", path):
             if not self._files.is_open_at(descriptor, path):
-                told = "what this process locked was replaced, so another one may write there"
+                told = "the locked folder or file was replaced, so another process may write there"
                 raise StorageError(errno.ESTALE, told, str(path))
 
     def _take_locks(self, wait: bool, locks: ExitStack) -> tuple[tuple[int, Path], ...]:
@@ -445,7 +445,9 @@ class Store:
                 raise RecordMissing(f"no record {name!r} in {self.root / room}") from error
         record = from_text(text)
         if record.record_id != name:
-            raise RecordDamaged(f"the record of {record.record_id!r} lies in another's folder")
+            raise RecordDamaged(
+                f"the record of {record.record_id!r} is in the folder of another one"
+            )
         return record
 
     def _found(self, room: str, read: Callable[[str], AnyRecord]) -> Iterator[AnyRecord | Damage]:
@@ -533,7 +535,7 @@ def _checked_name(name: str) -> str:
     if not _is_name(name):
         raise ValueError(
             f"a record's name is 1 to 120 of A-Z a-z 0-9 . _ -, begins with a letter or digit, "
-            f"ends without a dot and is no device of Windows (nul, con); got {name!r}"
+            f"ends without a dot and is not a device of Windows (nul, con); got {name!r}"
         )
     return name
 

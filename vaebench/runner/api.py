@@ -30,10 +30,10 @@ def run(
     evaluate_again: bool = False,
     engine: EngineName = "local",
 ) -> RunSummary:
-    """Run a grid; what has a record already is not run again.
+    """Run a grid; a cell that already has a record is not run again.
 
     Args:
-        grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of what one holds.
+        grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of its content.
         output: the results folder, by default ``results/<grid>``.
         overrides: axis -> values, as ``--set`` does; not with a Grid, which is already built.
         data_dir: where data files are looked for first.
@@ -43,19 +43,19 @@ def run(
         largest_pack: how many cells of equal shapes are trained as one program at most.
         time_limit: seconds that a cell may take, evaluation included; one that takes longer, or
             hangs, is ended and recorded as ``timeout``.
-        keep_weights: keep what each cell learned, for `load_model`; a cell that is done and has no
-            weights in the folder is trained again.
+        keep_weights: keep the trained weights of each cell, for `load_model`; a finished cell
+            without weights in the folder is trained again.
         evaluate_again: train nothing; evaluate the cells of the grid again from kept weights, with
             the metrics and evaluation settings of now.
         engine: ``local`` trains on this machine, ``ray`` on the machines of a Ray cluster.
 
     Raises:
-        UsageError: overrides for a Grid, an override that is no list of values, or a time limit,
+        UsageError: overrides for a Grid, an override that is not a list of values, or a time limit,
             a number of jobs or cells that is not positive, or there is no such engine.
         EngineError: no worker can be started.
         GridError: the grid is wrong; it carries all problems at once.
-        DataMissing, DataInvalid: a data set can't be had, or not be used.
-        StoreBusy, StorageError: the folder is held by another run, or can't be written.
+        DataMissing, DataInvalid: a data set is missing or cannot be used.
+        StoreBusy, StorageError: the folder is held by another run, or cannot be written.
     """
     forced = _lists(overrides)
     if isinstance(grid, Mapping):
@@ -81,7 +81,7 @@ def run(
 
 
 def _lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
-    """The values of each axis as a list; numpy's arrays and ranges will do."""
+    """The values of each axis as a list; numpy arrays and ranges are accepted."""
     if overrides is not None and not isinstance(overrides, Mapping):
         raise UsageError(f"overrides: needs a mapping of axis to values; got {overrides!r}")
     lists = {}

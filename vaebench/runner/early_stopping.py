@@ -20,7 +20,7 @@ _EPOCH, _BOUND, _WEIGHTS = "best_epoch", "best_bound", "weights."
 
 
 class EarlyStopping:
-    """Keeps the best weights so far and tells when to stop.
+    """Keeps the best weights so far and decides when to stop.
 
     Args:
         patience: epochs without a better bound after which training ends.

@@ -57,7 +57,7 @@ def execute(
         resumed from a checkpoint behind its last epoch.
 
     Raises:
-        DataMissing, DataInvalid: the data can't be had, or not be used.
+        DataMissing, DataInvalid: the data are missing or cannot be used.
         ValueError: a size does not fit the data.
         torch.OutOfMemoryError: the device's memory does not hold the pack.
         Stopped: ``stop`` said so.
@@ -122,7 +122,7 @@ def execute(
 
 @dataclass(frozen=True)
 class _Pack:
-    """A pack of cells in training, and what else its records tell.
+    """A pack of cells in training, and the facts that its records share.
 
     ``best_epoch`` is the one whose weights are evaluated, if early stopping chose it.
     """
@@ -179,7 +179,7 @@ _NOTES_OF_TRAINING = frozenset(
 
 
 def _evaluated_again(task: Task, trained: Trained) -> Outcome:
-    """Measure a cell by kept weights: of its own, or of one that differs in evaluation settings.
+    """Measure a cell by kept weights: its own, or those of a cell with other evaluation settings.
 
     What was measured of training, and the environment, are those of the training.
     """

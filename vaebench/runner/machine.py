@@ -1,4 +1,4 @@
-"""The machine behind a record: an allow-list of facts, no host name, no path, no variable."""
+"""The machine of a record: an allow-list of facts, no host name, no path, no variable."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def environment(device: str) -> Environment:
 
 
 def settle(threads: int) -> None:
-    """Make this process one that computes with so many threads and without denormal numbers."""
+    """Set the number of threads of this process, and flush denormal numbers to zero."""
     torch.set_num_threads(threads)
-    # t-SNE and neighbours have thread pools of their own, which torch's setting does not reach.
+    # t-SNE and nearest neighbours use other thread pools, which torch's setting does not reach.
     threadpool_limits(threads)
     torch.set_flush_denormal(True)
 
 
 def available_devices() -> list[str]:
-    """One of each kind of device that is there: ``cpu`` first."""
+    """One device of each kind on this machine, ``cpu`` first."""
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
@@ -57,7 +57,7 @@ def available_devices() -> list[str]:
 
 
 def description() -> list[str]:
-    """The machine, the versions and the devices, a line each."""
+    """The machine, the versions and the devices, one line each."""
     here = environment("cpu")
     lines = [f"{name}: {version}" for name, version in here.versions.items()]
     lines += [
@@ -72,7 +72,7 @@ def description() -> list[str]:
 
 
 def absent_device(device: str) -> str | None:
-    """Why a device can't be used here; None if it can."""
+    """Why a device cannot be used here; None if it can."""
     if device == "cpu":
         return None
     if device == "mps":
@@ -90,7 +90,7 @@ def absent_device(device: str) -> str | None:
 
 
 def _processor() -> str | None:
-    """The name that the system gives, and the model: some machines hide it behind one name."""
+    """The processor's name with its model, since some machines use one name for several."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -111,7 +111,7 @@ def _driver() -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the program itself, where it runs from a checkout."""
+    """The commit of the program itself, if it runs from a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
@@ -119,7 +119,7 @@ def _commit() -> str | None:
 
 
 def _answer(*command: str) -> str | None:
-    """The first line a command prints; None if it is not there, fails or hangs."""
+    """The first line that a command prints; None if it is missing, fails or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 -- fixed commands, no shell
             command, capture_output=True, text=True, errors="replace", timeout=5, check=True

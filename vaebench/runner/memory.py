@@ -29,7 +29,7 @@ class PeakMemory:
             self._start = _resident("VmRSS") or 0.0
 
     def peak(self) -> Metric:
-        """The highest level since this was made, in MiB above that of then; or why not."""
+        """The highest level since this object was made, in MiB above the level then; or why not."""
         name = "peak_memory_mib"
         if self._device.startswith("cuda"):
             peak = torch.cuda.max_memory_allocated(self._device) / 2**20
@@ -38,14 +38,14 @@ class PeakMemory:
             return Metric.absent(name, Note.of("not_measurable", self._reason))
         peak_resident = _resident("VmHWM")
         if peak_resident is None:
-            why = "this system does not tell a process its resident peak"
+            why = "this system does not report the resident peak of a process"
             return Metric.absent(name, Note.of("not_measurable", why))
         return Metric.measured(name, max(0.0, peak_resident - self._start))
 
 
 def _return_freed_memory() -> None:
-    """Give the system what earlier cells have freed: reused, it would count for nothing."""
-    with suppress(AttributeError, OSError):  # other C libraries keep little, or can't be asked
+    """Return the memory that earlier cells freed; reused, it would not be counted."""
+    with suppress(AttributeError, OSError):  # other C libraries keep little, or have no such call
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -54,7 +54,7 @@ def _reset_resident_peak() -> str | None:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return "this system can't reset a process's resident peak"
+        return "this system cannot reset the resident peak of a process"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the parent and its workers say to each other; needs no torch."""
+"""The messages between a run and its workers; needs no torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Task:
         shared: further cells with their identities. Each is measured in the training of a cell of
             the pack that has the same `training_key`, after its own number of epochs.
         keep_weights: whether the trained weights are sent back.
-        checkpoints: a folder for trainings that are on their way.
+        checkpoints: the folder of unfinished trainings.
         trained: what the one cell is evaluated from, instead of being trained.
         compiled: whether the training step is compiled.
     """
@@ -90,7 +90,7 @@ class Task:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Where the pack's training is kept while it runs; None to keep it nowhere."""
+        """The file of the unfinished training; None to save none."""
         if self.checkpoints is None:
             return None
         digest = hashlib.sha256(" ".join(self.cell_ids).encode()).hexdigest()[:12]
@@ -112,19 +112,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StopRequest:
-    """To a worker at a task: keep the training at the end of its epoch, and end it so."""
+    """Asks a worker to save its training at the end of the epoch and to end its task."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker has taken a task: what it did before, as starting, is not part of the task."""
+    """A worker has started a task; what it did before is not part of the task's time."""
 
 
 @dataclass(frozen=True)
 class Progressed:
-    """An epoch is done: its number, their count, and the losses of the pack in nats per image."""
+    """An epoch ended: its number, the number of epochs, and the pack's losses in nats per image."""
 
     epoch: int
     epochs: int
@@ -140,14 +140,14 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Finished:
-    """A pack is done; one outcome a cell, and how long the worker was at it."""
+    """A pack ended: one outcome per cell, and the seconds that the worker spent on it."""
 
     outcomes: list[Outcome]
     seconds: float
 
 
 Message = Begun | Progressed | Recorded | Finished
-"""What a worker says while it is at a task, in this order."""
+"""The messages of a worker during a task, in this order."""
 
 
 _FEWEST_STEPS, _MOST_STEPS = 10, 2_000
@@ -169,7 +169,7 @@ class TimingBudget:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device as this machine has it: its environment, and why it is absent, if it is."""
+    """A device of this machine: its environment, and why it is absent, if it is."""
 
     device: str
     environment: Environment
@@ -177,14 +177,14 @@ class DeviceInfo:
 
 
 def public(cell: Cell) -> Cell:
-    """The cell as it may be shown: of a user's own data the name, not where they lie."""
+    """The cell as it may be published: the file name of a user's data without the folder."""
     if not is_own_data(cell.dataset):
         return cell
     return cell.model_copy(update={"dataset": f"./{Path(cell.dataset).name}"})
 
 
 def unfinished(task: Task, status: Status, environment: Environment | None = None) -> list[Outcome]:
-    """Records for cells that could not be trained to their end: no data, no numbers, a reason."""
+    """Records of cells that were not trained to their end: a reason, no data, no numbers."""
     return [
         Outcome(
             CellRecord(

@@ -23,10 +23,10 @@ _INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
 def packed_weights(vae: VAE) -> bytes:
     """The state of a pack of one as a safetensors file.
 
-    Beside the module's own tensors it holds ``initial_scale``, from which a predicted scale is
+    Besides the module's own tensors it holds ``initial_scale``, from which a predicted scale is
     counted, and what the model gives for `_probed`'s inputs.
     """
-    # Copies of their own: safetensors takes neither views nor weights that two layers share.
+    # Copies, since safetensors accepts neither views nor weights that two layers share.
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in vae.state_dict().items()
@@ -37,9 +37,9 @@ def packed_weights(vae: VAE) -> bytes:
 
 @torch.no_grad()
 def _probed(vae: VAE) -> dict[str, Tensor]:
-    """A code and an image that the model makes of inputs that are always the same.
+    """The code and the image that the model computes from fixed inputs.
 
-    A network of one's own may have been edited since: weights of the same shapes load all the same.
+    A user's own network may have been edited since; weights of the same shapes would still load.
     """
     device = vae.prior_scale.device
     x = torch.linspace(0, 1, math.prod(vae.image_shape), device=device).view(1, 1, -1)
@@ -64,7 +64,7 @@ def load_model(store: Store | Path | str, cell_id: str) -> VAE:
         WeightsMissing: the cell's weights were not kept, or are not those that it was left with.
         RecordMissing: there is no such cell.
         RecordError, StorageError: its record can't be used or read.
-        ValueError: a network of one's own isn't there, or is no longer what it was.
+        ValueError: a user's own network is missing or has changed.
     """
     store = store if isinstance(store, Store) else Store(store)
     return unpacked_model(store.read(cell_id), store.weights(cell_id))
@@ -75,7 +75,7 @@ def unpacked_model(record: CellRecord, weights: bytes) -> VAE:
     state = load(weights)
     if record.data is None:
         raise WeightsMissing(
-            f"the record of {record.cell_id} does not tell the shape of its images"
+            f"the record of {record.cell_id} does not record the shape of its images"
         )
     initial_scale = float(state.pop(_INITIAL_SCALE))
     probed = {name: state.pop(name) for name in _PROBED}

@@ -1,4 +1,4 @@
-"""What workers print: the first lines are shown, escaped; a flood is not."""
+"""The output of workers: its first lines are shown, with control characters escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will do: each cell with its identity, and a rough price. Needs no torch."""
+"""The plan of a run: each cell with its identity and an estimate of its cost. Needs no torch."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Plan:
     Attributes:
         cells: all of them.
         todo: those that have no usable record yet.
-        finished: identities with a record that stands, and their states.
+        finished: identities whose record is kept, and their states.
         left_alone: identities whose record cannot be read, or was written by a newer vaebench,
             and which of the two: ``unreadable`` or ``newer``.
-        repeated: cells that stand there twice, as `available` beside a device's own name.
+        repeated: duplicate cells, for example from `available` together with the device's name.
     """
 
     cells: tuple[Planned, ...]
@@ -76,7 +76,7 @@ class Plan:
 
 
 def expanded(cells: Iterable[Cell], devices: Iterable[str]) -> Iterator[Cell]:
-    """Cells with device ``available`` become one cell for each device that is there."""
+    """Replace a cell with device ``available`` by one cell for each existing device."""
     kinds = tuple(devices)
     for cell in cells:
         if cell.device != "available":
@@ -96,11 +96,11 @@ def make_plan(
 ) -> Plan:
     """Match the cells of a grid with the states of a store's records, by identity.
 
-    The files of a packaged data set are not looked for: `Plan.data_sets` names what has to be.
+    The files of packaged data sets are not searched; `Plan.data_sets` lists those needed.
 
     Raises:
-        DataMissing, DataInvalid: a data set of the user's own can't be had.
-        GridError: a cell asks for more images than there are, or for a network that isn't there.
+        DataMissing, DataInvalid: a data set of the user is missing or cannot be used.
+        GridError: a cell asks for more images than there are, or for a network that does not exist.
     """
     known: dict[_Source, SetFacts] = {}
     cells: dict[str, Planned] = {}
@@ -114,7 +114,7 @@ def make_plan(
             # Binarising images of two levels changes nothing, so these cells are one.
             cell = cell.model_copy(update={"binarization": "none"})
         name = cell_id(cell, facts.checksum)
-        # `available` may stand for a device that is named too, and two paths for the same data.
+        # `available` may mean a device that is also named, and two paths may hold the same data.
         if name in cells:
             repeated += 1
             continue
@@ -140,7 +140,7 @@ def _source(cell: Cell) -> _Source:
 
 
 def _require_room(todo: Sequence[Planned], known: Mapping[_Source, SetFacts]) -> None:
-    """Refuse sizes that a data set has not, and networks that nobody can find, all at once."""
+    """Refuse sizes larger than the data set, and networks that do not exist, all at once."""
     problems: dict[Problem, None] = {}
     for cell in (planned.cell for planned in todo):
         facts = known[_source(cell)]
@@ -269,7 +269,7 @@ _ANNEALED_PASSES = 4e5
 
 
 def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, trained: int) -> float:
-    """What of the evaluation grows with the design: forward passes, and pairs of images."""
+    """The part of the evaluation that grows with the design: forward passes and pairs of images."""
     scored = tested + min(trained, 5_000)
     forward = scored * uses * (1 + cell.eval_samples) / 2
     draws = min(cell.iw_images, tested) * cell.iw_samples
@@ -353,7 +353,7 @@ def packs(todo: Iterable[Planned], largest: int | None = None) -> list[tuple[Pla
 def programs_worth_compiling(
     cells: Iterable[Planned], largest: int | None = None
 ) -> frozenset[Hashable]:
-    """Return the keys (`program_key`) of the programs whose steps repay their compilation.
+    """Return the keys (`program_key`) of the programs that are worth compiling.
 
     Args:
         cells: all cells of the grid, also those that have a record: a run that is continued takes

@@ -106,7 +106,7 @@ class Pool:
         for _ in range(min(self.jobs, len(tasks))):
             if not self.stopping:
                 self._slots.append(WorkerSlot(self._engine.start()))
-                # The first start takes seconds: a request to stop that came meanwhile is heard.
+                # The first start takes seconds; the caller checks for signals in between.
                 yield Event([], ())
         self._feed()
         while self._has_work():

@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vaebench.data.acquire import require
-from vaebench.errors import StorageError, UsageError
+from vaebench.errors import NewerSchema, StorageError, UsageError
 from vaebench.grid.cell import program_key
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord
@@ -37,6 +38,7 @@ from vaebench.runner.plan import (
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 from vaebench.system.processes import GRACE_SECONDS, Stop
+from vaebench.system.terminal import capped, printable
 
 __all__ = ["RunSummary", "devices_of", "run_grid", "surveyed"]
 
@@ -46,15 +48,15 @@ class RunSummary:
     """How a run ended.
 
     Attributes:
-        trained: identity -> state, of what was done now.
-        finished: identity -> state, of what had a record already.
+        trained: identity -> state of the cells of this run.
+        finished: identity -> state of the cells that already had a record.
         seconds: wall time.
         signal: number of the signal that stopped the run, or None.
         storage_error: why a record could not be written, or None.
         left: cells not started.
         damaged: records that were set aside because they could not be used.
         worker_time: where the time of the workers went; None if none was started.
-        unused: a line for each other file that is not used: damaged arrays, a record that can't be
+        unused: a line for each other file that is not used: damaged arrays, a record that cannot be
             read, or one of a newer vaebench.
     """
 
@@ -69,7 +71,7 @@ class RunSummary:
     worker_time: WorkerTime | None = None
 
     def states(self) -> dict[str, int]:
-        """How many cells of the grid are in each state."""
+        """Return the number of cells in each state."""
         counts: dict[str, int] = {}
         for state in (*self.trained.values(), *self.finished.values()):
             counts[state] = counts.get(state, 0) + 1
@@ -100,12 +102,12 @@ def run_grid(
         jobs: worker processes, one thread each; one a core by default.
         retry_failed: try cells again that failed, diverged or ran out of time.
         wait: wait for another run that holds the folder.
-        largest_pack: cells that share all shapes are trained so many at a time, where that is
-            faster; by default 6 on a CPU and 64 on a GPU.
-        time_limit: seconds that a cell may take, evaluation included; in a pack, that times its
-            cells.
-        keep_weights: keep what each cell learned beside its record; a cell that is done and has
-            no weights there is trained again.
+        largest_pack: the largest number of cells of equal shapes that are trained as one program,
+            if that is faster; by default 6 on a CPU and 64 on a GPU.
+        time_limit: seconds that a cell may take, evaluation included; for a pack, times the
+            number of its cells.
+        keep_weights: keep the trained weights next to each record; a finished cell without weights
+            is trained again.
         evaluate_again: train nothing; evaluate every cell of the grid again that has kept weights,
             or whose training a stored cell with other evaluation settings has weights of.
         engine: where the workers are started: ``local``, on this machine, or ``ray``, on a cluster.
@@ -114,10 +116,10 @@ def run_grid(
     Raises:
         UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, there is no
             such engine, or there are no weights to evaluate again.
-        EngineError: no worker can be started; what has its record by then keeps it.
+        EngineError: no worker can be started; records written before are kept.
         StoreBusy: another run holds the folder, and ``wait`` is false.
-        StorageError: the folder can't be made or written.
-        DataMissing, DataInvalid: a data set can't be had.
+        StorageError: the folder cannot be made or written.
+        DataMissing, DataInvalid: a data set is missing or cannot be used.
     """
     _check_options(time_limit, jobs=jobs, largest_pack=largest_pack)
     if evaluate_again and not store.root.exists():
@@ -126,7 +128,7 @@ def run_grid(
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)
         if not store.root.exists():
-            # Data that can't be had are told before a folder is made.
+            # Missing data are reported before a folder is made.
             _require_data(make_plan(grid, {}, devices, data_dir=data_dir), data_dir)
         with store.writing(wait=wait):
             found = surveyed(store, keep_weights)
@@ -183,7 +185,7 @@ def _check_options(time_limit: float, **counts: int | None) -> None:
 
 
 def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
-    """How many workers to start; says where, if elsewhere, and what they may lack."""
+    """Return how many workers to start; print where they are and what they may lack."""
     cells = [planned.cell for planned in plan.todo]
     workers = machines.jobs(jobs, {cell.device for cell in cells})
     elsewhere = machines.elsewhere()
@@ -198,14 +200,14 @@ def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str
 
 
 def _require_data(plan: Plan, data_dir: Path | None) -> None:
-    """Hold the files to be trained on to their checksums, so that no cell fails for them later."""
+    """Check the files of the data sets now, so that no cell fails for them later."""
     for name in plan.data_sets():
         require(name, data_dir)
 
 
 @dataclass
 class Survey:
-    """What a store holds before a run.
+    """The content of a store before a run.
 
     Attributes:
         states: cell -> the state of its record, or the kind of its damage.
@@ -245,7 +247,7 @@ def surveyed(store: Store, keep_weights: bool = False) -> Survey:
 
 
 def devices_of(grid: Grid, engine: Engine) -> list[str]:
-    """The devices that ``available`` stands for; asks the engine only if a cell says so."""
+    """Return the devices that ``available`` means; the engine is asked only if a cell has it."""
     asked = any(cell.device == "available" for cell in grid.cells)
     return engine.devices() if asked else ["cpu"]
 
@@ -270,7 +272,7 @@ def _train_all(
             if stop.signal is not None:
                 if not pool.stopping:
                     display.say(
-                        "stopping: what is in training is kept at the end of its epoch, within "
+                        "stopping: trainings are saved at the end of their epoch, within "
                         f"{GRACE_SECONDS:.0f} s; a second signal ends it now"
                     )
                     pool.stop(_stopped_by(stop.signal))
@@ -291,7 +293,7 @@ def _stopped_by(number: int) -> str:
 
 
 def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | None) -> list[Task]:
-    """The dearest packs first: a long one that starts last is waited for by all."""
+    """Make the tasks, longest first, so that no worker waits for a long one that started last."""
     trained = shared_trainings(plan.todo)
     compiled = programs_worth_compiling(shared_trainings(plan.cells), largest_pack)
     tasks = [
@@ -304,7 +306,7 @@ def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | No
         )
         for pack in packs(trained, largest_pack)
     ]
-    # A cell that is trained again keeps what it kept before.
+    # A cell that is trained again keeps its weights if it did before.
     return [
         replace(task, keep_weights=True)
         if any(name in kept for _, name in task.all_cells())
@@ -314,13 +316,13 @@ def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | No
 
 
 _GOES_ON = ("interrupted", "timeout")
-"""States after which a cell may be trained on from its checkpoint."""
+"""States after which a training may continue from its checkpoint."""
 
 
 def _keep(
     outcomes: Sequence[Outcome], store: Store, summary: RunSummary, standing: Collection[str]
 ) -> bool:
-    """Write records, but no failure over a cell that stands; false if the storage refused one."""
+    """Write records, but no failure over a finished cell; return false if a write failed."""
     try:
         for outcome in outcomes:
             name, state = outcome.record.cell_id, outcome.record.status.state
@@ -329,14 +331,18 @@ def _keep(
             summary.trained[name] = state
         ended = [each.record for each in outcomes if each.record.status.state not in _GOES_ON]
         store.forget_checkpoints(record.cell_id for record in ended)
-    except StorageError as error:
+    except (StorageError, NewerSchema) as error:
         summary.storage_error = str(error)
         return False
     return True
 
 
+_MOST_OF_A_REASON = 500
+"""Characters of it in the line of a cell; the record has more."""
+
+
 class _Display:
-    """One bar over the whole grid on a terminal; a plain line a cell elsewhere."""
+    """A progress bar over the whole grid on a terminal; elsewhere one line per cell."""
 
     def __init__(self, tasks: Sequence[Task], echo: Callable[[str], None]) -> None:
         self._echo = echo
@@ -347,7 +353,7 @@ class _Display:
         self._bar = tqdm(
             total=round(self._price, 3),
             disable=sys.stderr is None or not sys.stderr.isatty(),
-            # A terminal that does not tell its width gets the usual 80 columns, not none.
+            # A terminal of unknown width gets 80 columns.
             ncols=shutil.get_terminal_size().columns,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
@@ -360,13 +366,25 @@ class _Display:
         self._bar.close()
 
     def show(self, outcomes: Sequence[Outcome], running: Sequence[Running]) -> None:
-        """Bring the bar up to date, or print a line for each cell that ended."""
-        # All cells of a pack have taken the time together.
+        """Update the bar, or print a line for each cell that ended."""
+        # All cells of a pack share its time.
         self._work += sum(map(_seconds_of, outcomes))
         for outcome in outcomes:
             self._done += 1
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome)
+        with self._terminal():
+            self._advance(running)
+
+    @contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """Go on with lines if the terminal was closed."""
+        try:
+            yield
+        except OSError:
+            self._bar.disable = True
+
+    def _advance(self, running: Sequence[Running]) -> None:
         current = sum(each.share * _seconds(each.task) for each in running)
         self._bar.n = min(self._work + current, round(self._price, 3))
         self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
@@ -377,7 +395,7 @@ class _Display:
         record = outcome.record
         what: str = record.status.state
         if record.status.reason:
-            what += f" ({record.status.reason})"
+            what += f" ({capped(record.status.reason, _MOST_OF_A_REASON)})"
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable == NOT_A_LIKELIHOOD else "ELBO"
@@ -390,11 +408,12 @@ class _Display:
         self.say(f"[{self._done}/{self._total}] {record.cell_id}: {what}")
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
+        if not self._bar.disable:
+            with self._terminal():
+                self._bar.write(printable(text))
         if self._bar.disable:
             self._echo(text)
-        else:
-            self._bar.write(text)
 
 
 def _seconds(task: Task) -> float:

@@ -1,4 +1,4 @@
-"""A cell's sources of randomness, from its seed alone."""
+"""The random generators of a cell, derived from its seed alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["generator", "seed_the_defaults", "training_generators"]
 
 
 def _number(seed: int, purpose: str) -> int:
-    """63 bits that hashing draws: seeds that are neighbours share nothing."""
+    """Return 63 bits from a hash, so that neighbouring seeds share nothing."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for each purpose ("weights", "order", "noise" ...) of a seed."""
+    """Return a separate generator for each purpose ("weights", "order", "noise") of a seed."""
     return torch.Generator(device).manual_seed(_number(seed, purpose))
 
 
 def seed_the_defaults(seed: int) -> None:
-    """Seed what only a user's own network may draw from, as dropout does: torch's, numpy's and
-    Python's default generators.
+    """Seed the default generators of torch, numpy and Python, which only a user's own network
+    uses, for example in dropout.
     """
     number = _number(seed, "defaults")
     torch.manual_seed(number)
@@ -36,7 +36,7 @@ def seed_the_defaults(seed: int) -> None:
 
 
 def training_generators(cell: Cell) -> Generators:
-    """What training a cell draws from, each on the device where it is drawn."""
+    """The generators for training a cell, each on the device where its numbers are used."""
     return Generators(
         order=generator(cell.seed, "order"),
         pixels=generator(cell.seed, "pixels", cell.device),

@@ -1,7 +1,7 @@
 """A worker process: takes packs of cells from a pipe, one by one, and answers with records.
 
-A worker imports torch once and lives for the whole run. What a cell's code raises becomes that
-cell's record; a worker that dies takes only its own pack with it.
+A worker imports torch once and runs many packs. An exception of a cell's code becomes that cell's
+record; if a worker dies, only its current pack is affected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TRACEBACK_CHARACTERS = 4_000
 
 
 def serve(connection: Connection) -> None:
-    """Work in a process of its own, until the pipe is closed or the parent is gone."""
+    """Work in a separate process, until the pipe is closed or the parent has ended."""
     serve_the_parent()
     work(connection)
 
@@ -56,12 +56,12 @@ def work(connection: Connection) -> None:
     """Work, in the thread that calls, until the pipe is closed."""
     settle(_THREADS)
     _warm_up()
-    # A parent that is gone ends this process within a second, or here if that is sooner.
+    # If the parent has ended, this process ends within a second, or here if that is sooner.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task = connection.recv()
             if isinstance(task, StopRequest):
-                continue  # that of the task before, which had ended
+                continue  # for the task before, which had ended
             connection.send(Begun())
             begin = time.perf_counter()
             outcomes = _attempt(task, connection)
@@ -69,28 +69,28 @@ def work(connection: Connection) -> None:
 
 
 def _warm_up() -> None:
-    """Train a cell of no interest: the first one loads libraries, whose memory is not its own."""
+    """Train a small cell first: it loads libraries, whose memory must not count for a real cell."""
     sizes = {"train_size": 100, "test_size": 20, "batch_size": 50, "hidden": [8], "latent_dim": 2}
     cell = Cell.model_validate(sizes | {"epochs": 1, "tsne_points": 0})
     execute(Task((cell,), ("warm-up",), "warm-up", None))
 
 
 class _Parent:
-    """The other end of the pipe, while a task is in training.
+    """The other end of the pipe during a task.
 
     Attributes:
-        reason: why the task is to stop; None as long as it is not.
+        reason: why the task should stop; None while it should not.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # The first epoch is told at once: a long silence may follow it.
+        # The first epoch is reported at once; the next may take long.
         self._last = -math.inf
         self.reason: str | None = None
         self._recorded: set[str] = set()
 
     def report(self, epoch: int, epochs: int, losses: Sequence[float]) -> None:
-        """Tell how far it is, ten times a second at most."""
+        """Send the progress, at most ten times a second."""
         if epoch == epochs or time.monotonic() - self._last > 0.1:
             self._last = time.monotonic()
             self._connection.send(Progressed(epoch, epochs, tuple(losses)))
@@ -105,7 +105,7 @@ class _Parent:
         return task.without(self._recorded)
 
     def asks_to_stop(self) -> bool:
-        """Whether a request to stop has come."""
+        """Return whether a request to stop was received."""
         if self._connection.poll():
             self.reason = cast("StopRequest", self._connection.recv()).reason
         return self.reason is not None
@@ -145,7 +145,7 @@ def _failed(error: BaseException) -> Status:
 def _reason_code(error: BaseException) -> ReasonCode:
     if isinstance(error, DataMissing | DataInvalid):
         return "data"
-    # On a CPU torch raises a RuntimeError that only its text tells from others.
+    # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
     allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     if allocation or isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out_of_memory"
@@ -158,9 +158,9 @@ def _public_text(text: str) -> str:
 
 
 def _homeless(text: str) -> str:
-    """The text with ~ for the home folder and . for the working folder, which name their owner."""
+    """Return the text with ~ for the home folder and . for the working folder."""
     for folder, short in ((Path.cwd(), "."), (Path.home(), "~")):
-        # A container's home may be the root of all paths.
+        # In a container the home folder may be the root.
         if folder != Path(folder.anchor):
             text = re.sub(rf"{re.escape(str(folder))}(?![\w-])", short, text)
     return text

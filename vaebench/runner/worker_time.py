@@ -12,13 +12,13 @@ __all__ = ["WorkerTime"]
 
 @dataclass
 class WorkerTime:
-    """Seconds of all workers together, by what they were spent on.
+    """Seconds of all workers together, by kind of work.
 
     Attributes:
         workers: processes.
         wall: seconds from the start of the first to the end of the last.
-        busy: seconds that they had a pack to work on.
-        training, tsne, evaluation: of these, what the records tell (evaluation without the map).
+        busy: seconds spent on packs.
+        training, tsne, evaluation: parts of it from the records (evaluation without the map).
     """
 
     workers: int
@@ -29,7 +29,7 @@ class WorkerTime:
     evaluation: float = 0.0
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Count what the records of a pack tell."""
+        """Add the times in the records of a pack."""
         for outcome in outcomes:
             tsne = _seconds(outcome, "tsne_seconds")
             if outcome.trained:
@@ -38,11 +38,11 @@ class WorkerTime:
             self.evaluation += _seconds(outcome, "evaluation_seconds") - tsne
 
     def shares(self) -> dict[str, float]:
-        """The share of each kind of work in all the time that the workers were there."""
+        """Return the share of each kind of work in the total time of the workers."""
         total = self.workers * self.wall
         if total == 0:
             return {}
-        # A training that was gone on with is told whole, also what came before this run.
+        # The record of a resumed training also counts the time before this run.
         training = min(self.training, self.busy - self.tsne - self.evaluation)
         kinds = {
             "training": training,
@@ -54,7 +54,7 @@ class WorkerTime:
         return {kind: max(0.0, seconds) / total for kind, seconds in kinds.items()}
 
     def text(self) -> str:
-        """One line for a person."""
+        """Return the shares as one line of text."""
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in self.shares().items())
         plural = "s" if self.workers > 1 else ""
         return f"{self.workers} worker{plural} for {self.wall:.0f} s: {shares}"

@@ -1,1 +1,1 @@
-"""What the operating system gives: processes, signals, files and terminal text. No torch."""
+"""Processes, signals, files and terminal text of the operating system. No torch."""

@@ -68,7 +68,7 @@ def starting_processes() -> Iterator[None]:
             # Starting the tracker unblocks SIGTERM, so it comes first.
             with _silent_leaks():
                 resource_tracker.ensure_running()
-            # Blocked, not ignored: this process still gets a signal that comes meanwhile.
+            # Blocked, not ignored: this process gets the signals of that time afterwards.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         yield
     except EOFError as error:
@@ -115,7 +115,7 @@ def _silent_leaks() -> Iterator[None]:
 def serve_the_parent() -> None:
     """Make this process a worker: it leaves signals to the parent, and ends when the parent ends.
 
-    It leads a process group of its own, which `end_group` ends with all its children. Its children
+    It leads a process group, which `end_group` ends with all its children. Its children
     hear signals as usual.
     """
     if hasattr(os, "setpgid"):

@@ -1,4 +1,4 @@
-"""Text for terminals: without escape sequences, and in ASCII for those that know no more."""
+"""Text for terminals: without escape sequences, and in ASCII if they have no more."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPELLED = {
     "…": "...",
     "†": "*",
 }
-# Control characters but for newline and tab, line separators, bidirectional marks, surrogates.
+# Control characters except newline and tab, line separators, bidirectional marks, surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -42,7 +42,7 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 def adapt(streams: Iterable[TextIO | None]) -> None:
-    """Let streams spell out what their encoding lacks, in place of an error."""
+    """Let streams replace characters that their encoding lacks by ASCII, without an error."""
     codecs.register_error(_ERRORS, _spell)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

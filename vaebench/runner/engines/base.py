@@ -1,4 +1,4 @@
-"""Where the processes that train are started, and how a run speaks to them; needs no torch.
+"""Where the processes that train are started, and how a run communicates with them; needs no torch.
 
 The modules `local` and `ray_cluster` implement the protocols of this module.
 """
@@ -17,7 +17,7 @@ ENGINES: tuple[EngineName, ...] = ("local", "ray")
 
 
 class WorkerDied(Exception):
-    """A worker ended by itself, and what it was at with it; `Worker.ended` says how."""
+    """A worker ended by itself, and its task with it; `Worker.ended` says how."""
 
 
 class Worker(Protocol):
@@ -31,20 +31,20 @@ class Worker(Protocol):
         """Whether it can be given a task."""
 
     def send(self, task: Task) -> None:
-        """Give it a task; one that died meanwhile says so at the next `receive`."""
+        """Give it a task; if it has died, the next `receive` raises."""
 
     def stop(self, reason: str) -> None:
-        """Have it keep its training at the end of the epoch, and end its task so."""
+        """Ask it to save its training at the end of the epoch and to end its task."""
 
     def receive(self) -> Message | None:
-        """What it has to say, None if no more than that it is up.
+        """Return its next message, or None if it has only started.
 
         Raises:
             WorkerDied: it ended by itself.
         """
 
     def leave(self) -> None:
-        """Have it end as soon as it is idle; returns at once."""
+        """Ask it to end as soon as it is idle; returns at once."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -53,24 +53,24 @@ class Worker(Protocol):
         """Wait until it has ended, for a few seconds; then end it."""
 
     def ended(self, times: str = "") -> str:
-        """How it ended, in words that follow "the worker"; ``times`` is put in, as " twice"."""
+        """How it ended, in words that follow "the worker"; ``times`` may be " twice"."""
 
 
 class Engine(Protocol):
-    """Starts workers, and hears them; a context that ends what it began."""
+    """Starts workers and receives their messages; a context that ends what it started."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def elsewhere(self) -> str | None:
-        """Where the workers are, in words; None where all are on this machine."""
+        """Where the workers are, in words; None if all are on this machine."""
 
     def devices(self) -> list[str]:
-        """The kinds of device that ``available`` stands for."""
+        """The kinds of device that ``available`` means."""
 
     def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
-        """How many workers to start for cells on these devices; ``wanted`` is the user's word."""
+        """How many workers to start for cells on these devices; ``wanted`` is the user's choice."""
 
     def start(self) -> Worker:
         """Start a worker.
@@ -80,4 +80,4 @@ class Engine(Protocol):
         """
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
-        """Those that have something to say, as soon as there is one; none after the seconds."""
+        """Return the workers with a message as soon as there is one; none after the seconds."""

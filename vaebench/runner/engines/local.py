@@ -138,7 +138,7 @@ class LocalEngine:
         return LocalWorker(process, ours, ForwardedOutput(reader))
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
-        """Those that have something to say."""
+        """Return the workers with a message."""
         ours = {worker.connection: worker for worker in workers if isinstance(worker, LocalWorker)}
         return [
             ours[connection]  # type: ignore[index]  # wait() is typed for sockets too
@@ -147,7 +147,7 @@ class LocalEngine:
 
 
 def _with_output(output: Connection, serve: Callable[[Connection], None], ours: Connection) -> None:
-    """Serve with a pipe in place of standard output and standard error."""
+    """Serve with standard output and standard error redirected to a pipe."""
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()

@@ -2,7 +2,7 @@
 
 A worker is an actor. It does what a process of this machine does (`vaebench.runner.worker`), and
 its messages come as the items of a streaming generator. Ray and vaebench have to be installed on
-every machine; data, a user's own network and checkpoints are used where they lie at the same path
+every machine; data, a user's own network and checkpoints are used if they have the same path
 there, as on a shared file system.
 """
 
@@ -34,18 +34,18 @@ _CONNECT_SECONDS = 10.0
 
 
 class _Actor:
-    """A worker's loop in a thread of one of Ray's processes, which it is spoken to through a pipe.
+    """A worker's loop in a thread of one of Ray's processes, connected to it by a pipe.
 
     Args:
-        version: of the driver; another one here would train other numbers under the same name.
-        folder: the driver's working folder, where a user's own network and data are looked for.
+        version: of the driver; another version here would train other numbers under the same name.
+        folder: the driver's working folder, where a user's own network and data are searched.
         data: the driver's ``VAEBENCH_DATA``.
     """
 
     def __init__(self, version: str, folder: str, data: str | None) -> None:
         if version != __version__:
             raise EngineError(f"has vaebench {__version__}, and this is {version}")
-        with suppress(OSError):  # where there is none, all that does not need it goes on
+        with suppress(OSError):  # cells that do not need the folder run without it
             os.chdir(folder)
         if data is not None:
             os.environ.setdefault(_DATA, data)
@@ -53,9 +53,9 @@ class _Actor:
         threading.Thread(target=_work, args=(theirs,), daemon=True).start()
 
     def train(self, task: Task) -> Iterator[Message]:
-        """What the worker says of a task, as it says it."""
+        """Yield the worker's messages about a task as they come."""
         if task.checkpoints is not None and not task.checkpoints.parent.is_dir():
-            # Not the store's file system: a training that is stopped begins anew.
+            # Not the store's file system: a stopped training starts again from its first epoch.
             task = replace(task, checkpoints=None)
         self._connection.send(task)
         message: Message | None = None
@@ -72,7 +72,7 @@ def _work(connection: Connection) -> None:
     # The driver needs no torch.
     from vaebench.runner.worker import work
 
-    # Whoever waits at the other end hears of an error here, as the pipe ends.
+    # On an error the pipe closes, so the other end is notified.
     with connection:
         work(connection)
 
@@ -97,11 +97,11 @@ class RayWorker:
         self.awaited = self._actor.train.remote(task)
 
     def stop(self, reason: str) -> None:
-        """Have it keep its training; see `Worker`."""
+        """Ask it to save its training; see `Worker`."""
         self._actor.stop.remote(reason)
 
     def receive(self) -> Message | None:
-        """What it has to say; see `Worker`."""
+        """Return its next message; see `Worker`."""
         try:
             if not self._up:
                 self._ray.get(self.awaited)
@@ -113,7 +113,7 @@ class RayWorker:
             raise WorkerDied from error
 
     def leave(self) -> None:
-        """It has nothing that it would have to put away."""
+        """It holds nothing that it would have to release."""
         self.kill()
 
     def kill(self) -> None:
@@ -137,14 +137,14 @@ def _cause(error: Exception) -> str:
         return told if kind.endswith(EngineError.__name__) else f"did not start: {kind}: {told}"
     if type(error).__name__ == "OutOfMemoryError":
         return "died (out of memory)"
-    return "died (Ray's logs may tell why)"
+    return "died (see Ray's logs)"
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address where nobody answers; Ray would try it for minutes.
+    """Refuse an address that does not answer; Ray would retry it for minutes.
 
     Raises:
-        EngineError: nobody does.
+        EngineError: it does not answer.
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
@@ -182,13 +182,13 @@ class RayEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the cluster; one begun here ends."""
+        """Leave the cluster; one that was started here ends."""
         if self._is_ours:
             self._connected.shutdown()
 
     @_cluster_errors()
     def elsewhere(self) -> str:
-        """The cluster's address and size: on a machine where one runs, it is joined unasked."""
+        """The cluster's address and size; one that runs on this machine is used without asking."""
         ray = self._ray()
         machines = sum(node["Alive"] for node in ray.nodes())
         many = "s" * (machines != 1)
@@ -211,14 +211,14 @@ class RayEngine:
 
     @_cluster_errors()
     def start(self) -> RayWorker:
-        """Ask Ray for a worker; it starts where and when there is room."""
+        """Ask Ray for a worker; it starts when a node has room for it."""
         ray = self._ray()
         actor = ray.remote(num_cpus=1, num_gpus=self._gpus, max_concurrency=2)(_Actor)
         return RayWorker(ray, actor.remote(__version__, str(Path.cwd()), os.environ.get(_DATA)))
 
     @_cluster_errors()
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
-        """Those that have something to say."""
+        """Return the workers with a message."""
         ours = {worker.awaited: worker for worker in workers if isinstance(worker, RayWorker)}
         if not ours:
             time.sleep(seconds)
@@ -236,7 +236,7 @@ class RayEngine:
             EngineError: it is not installed, or the cluster does not answer.
         """
         if self._connected is None:
-            # Nothing is told to anyone but the cluster, unless its user wants it so.
+            # Ray reports no usage statistics unless the user asks for it.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
                 import ray
