@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import JsonValue
 
 from vaebench.findings.evidence import Evidence, rows_of, select
-from vaebench.findings.settings import BUDGETS, Budget, Setting
+from vaebench.findings.settings import BUDGETS, PART_NAMES, Budget, Setting
 from vaebench.findings.verdict import (
     VERDICTS,
     Judgement,
@@ -284,8 +284,13 @@ def _assess_fact(finding: Finding, evidence: Evidence, budget: Budget) -> Assess
         statistic = _fact_statistic(finding, evidence)
     except Untested as error:
         return Assessed(finding, budget, None, Judgement("not tested", "no records", str(error)))
-    judged = judge(statistic, finding.margins[budget], finding.least_seeds)
-    return Assessed(finding, budget, statistic, judged)
+    # A computation is not a training: it never meets the setting of a trained model.
+    parts = [name for name in PART_NAMES[:-1] if getattr(finding.setting, name)]
+    shortfall = dict.fromkeys(parts, "a small computation")
+    judged = judge(
+        statistic, finding.margins[budget], finding.least_seeds, whole_setting=not shortfall
+    )
+    return Assessed(finding, budget, statistic, judged, shortfall)
 
 
 def fact_payload(finding: Finding) -> dict[str, JsonValue]:

@@ -10,6 +10,7 @@ from vaebench.errors import UnknownFinding
 from vaebench.findings import (
     collapse,
     estimators,
+    gaps,
     latent,
     likelihoods,
     linear,
@@ -29,6 +30,7 @@ _METHODS: Mapping[str, Method] = {
     **sigma.METHODS,
     **likelihoods.METHODS,
     **estimators.METHODS,
+    **gaps.METHODS,
     **samples.METHODS,
     **collapse.METHODS,
     **linear.METHODS,
