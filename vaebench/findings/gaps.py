@@ -1,8 +1,8 @@
 """The posterior gap of a small VAE, split into amortisation and approximation.
 
 A VAE with two latents and one tanh layer on each side is trained on binarised digits of
-scikit-learn. With two latents log p(x) is an integral over a plane, so both parts are exact up to the
-noise of the ELBO: optimising q for each image gives the amortisation gap, the rest is the
+scikit-learn. With two latents log p(x) is an integral over a plane, so both parts are exact up to
+the noise of the ELBO: optimising q for each image gives the amortisation gap, the rest is the
 approximation gap. Source of the split: Cremer et al. 2018, Sec. 2.
 """
 
