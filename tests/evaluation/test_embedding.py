@@ -126,7 +126,7 @@ def test_a_map_keeps_clusters_and_is_always_the_same() -> None:
 @pytest.mark.parametrize(
     ("pixels", "most", "reason"),
     [
-        (torch.rand(50, 2), 0, "no map was asked for"),
+        (torch.rand(50, 2), 0, "not requested"),
         (torch.rand(11, 2), 300, "11 points are too few"),
         (torch.rand(50, 2), 11, "11 points are too few"),
         (torch.full((50, 2), 0.3), 300, "the posterior has collapsed"),

@@ -128,7 +128,7 @@ def test_active_units_are_counted_above_a_hundredth_of_the_priors_variance(
 
 
 def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="the split has no image"):
+    with pytest.raises(ValueError, match="at least one image"):
         score(made(cell(), (1, 4, 4)), cell(), grey_split(random_grey(0)), source())
 
 

@@ -1,16 +1,16 @@
-"""Annealed importance sampling of log p(x): bounds from below, and on simulated images from above.
+"""Annealed importance sampling of log p(x): a lower bound, and an upper bound on simulated images.
 
-Codes go from the prior to the posterior through p_t(z) ~ p(z) p(x|z)^t by Hamiltonian Monte Carlo,
-and gather the weight w = prod_i p(x|z_i)^(t_{i+1} - t_i) on their way; E[w] = p(x), so that log w
-is a stochastic lower bound on log p(x) (Neal 2001, "Annealed importance sampling"). Run backwards
-from an exact posterior sample, which a simulated image has in the code it was made from, the
-weights give E[1/w] = 1/p(x), a stochastic upper bound: bidirectional Monte Carlo (Grosse, Ancha
-and Roy 2016, arXiv 1606.02275). For decoders: Wu, Burda, Salakhutdinov and Grosse 2017, arXiv
-1611.04273, section 3.
+Hamiltonian Monte Carlo moves codes from the prior to the posterior through the distributions
+p_t(z) ~ p(z) p(x|z)^t. The weight of a chain is w = prod_i p(x|z_i)^(t_{i+1} - t_i). Its mean is
+p(x), so log w is a stochastic lower bound on log p(x) (Neal 2001, "Annealed importance sampling").
+A chain in reverse starts from an exact posterior sample: for a simulated image that is the code
+from which it was simulated. Then E[1/w] = 1/p(x), which gives a stochastic upper bound:
+bidirectional Monte Carlo (Grosse, Ancha and Roy 2016, arXiv 1606.02275). For decoders see Wu,
+Burda, Salakhutdinov and Grosse 2017, arXiv 1611.04273, section 3.
 
-Step sizes are adapted to an acceptance of 0.65 on chains of their own that are then thrown away:
-the chains that count see fixed kernels, and the bounds hold whatever the step sizes are.
-All is float64. Shapes: S chains, B images, Z latent dimensions.
+Step sizes are adapted to an acceptance rate of 0.65 on separate chains that are not used further.
+The other chains have fixed kernels, so the bounds hold for any step sizes. All numbers are float64.
+Shapes: S chains, B images, Z latent dimensions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 ACCEPTANCE = 0.65
-"""The acceptance rate that step sizes are adapted to: the optimum of Beskos et al. 2013."""
+"""The target acceptance rate of the step sizes, the optimum of Beskos et al. 2013."""
 
 _TUNING_CHAINS, _SETTLING, _GAIN = 8, 20, 0.6
 
@@ -46,16 +46,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Annealing:
-    """How long and how densely to anneal.
+    """The number of chains, distributions and leapfrog steps.
 
     Attributes:
-        chains: independent chains an image; two at least, or there is no standard error.
+        chains: independent chains per image; at least two, for a standard error.
         distributions: steps from the prior to the posterior, at least 1. The gap between the two
-            bounds shrinks about as 1 / distributions.
+            bounds is about proportional to 1 / distributions.
         leapfrog_steps: steps of the longest Hamiltonian trajectory.
 
     Raises:
-        ValueError: for numbers outside these ranges.
+        ValueError: a number is outside of its range.
     """
 
     chains: int = 16
@@ -71,7 +71,7 @@ class Annealing:
 
 @dataclass(frozen=True)
 class Annealed:
-    """What one direction gives for ``N`` images.
+    """The results of one direction for ``N`` images.
 
     Attributes:
         log_weights: log w of each chain, nats, ``(N, chains)``; each is itself a bound.
@@ -85,9 +85,9 @@ class Annealed:
 
     @property
     def bound(self) -> Tensor:
-        """log of the mean of w, below log p(x) in expectation; reverse, minus log of that of 1/w.
+        """Log of the mean of w, in expectation below log p(x); nats, ``(N,)``.
 
-        Nats, ``(N,)``.
+        In reverse it is minus the log of the mean of 1/w, in expectation above log p(x).
         """
         sign = -1.0 if self.reverse else 1.0
         chains = self.log_weights.shape[1]
@@ -95,17 +95,17 @@ class Annealed:
 
     @property
     def standard_error(self) -> Tensor:
-        """Monte Carlo error of ``bound`` by the spread of the chains' weights, nats, ``(N,)``.
+        """Monte Carlo error of ``bound`` by the delta method, nats, ``(N,)``.
 
-        By the delta method. Reverse chains of an image come from one exact sample and are not
-        quite independent: the spread of the bounds over images is the safer measure there.
+        The reverse chains of an image start from the same exact sample, so they are not quite
+        independent. For them the spread of the bounds over images is the better measure.
         """
         relative = self._relative_weights()
         return relative.std(1) / math.sqrt(relative.shape[1])
 
     @property
     def effective_share(self) -> Tensor:
-        """(sum w)^2 / (chains sum w^2), between 1/chains and 1, ``(N,)``; of 1/w in reverse."""
+        """(sum w)^2 / (chains sum w^2), between 1/chains and 1, ``(N,)``; in reverse with 1/w."""
         return 1 / self._relative_weights().square().mean(1)
 
     def _relative_weights(self) -> Tensor:
@@ -115,25 +115,25 @@ class Annealed:
 
 @dataclass(frozen=True)
 class Bracket:
-    """log p(x) of simulated images from below and from above."""
+    """Lower and upper bound on log p(x) of simulated images."""
 
     forward: Annealed
     reverse: Annealed
 
     @property
     def gap(self) -> Tensor:
-        """Upper less lower bound, nats, ``(N,)``: at least 0 but for noise."""
+        """Upper minus lower bound, nats, ``(N,)``: at least 0, apart from noise."""
         return self.reverse.bound - self.forward.bound
 
 
 def temperatures(distributions: int, contrast: float) -> Tensor:
-    """Powers t of p(x|z) on the way from prior (0) to posterior (1), ``(distributions + 1,)``.
+    """Return the powers t of p(x|z) from prior (0) to posterior (1), ``(distributions + 1,)``.
 
-    ((1 + contrast)^s - 1) / contrast with s in equal steps. Where the likelihood is a Gaussian of
-    z that is 1/sqrt(contrast) as wide as the prior, log p(x|z) varies under p_t by an amount
-    proportional to 1 / (1 + contrast t), and equal shares of that are the best spacing (Neal 2001,
-    section 4; Grosse, Maddison and Salakhutdinov 2013, section 4). A logistic function, as Wu et
-    al. 2017 use, needs many times the steps: its first ones are far too long.
+    They are ((1 + contrast)^s - 1) / contrast for equal steps of s. If the likelihood is a Gaussian
+    of z whose width is 1/sqrt(contrast) of that of the prior, the standard deviation of log p(x|z)
+    under p_t is proportional to 1 / (1 + contrast t), and steps of equal change are the best ones
+    (Neal 2001, section 4; Grosse, Maddison and Salakhutdinov 2013, section 4). The logistic
+    function of Wu et al. 2017 needs many times more steps, because its first steps are too long.
 
     >>> temperatures(2, 8.0).tolist()
     [0.0, 0.25, 1.0]
@@ -150,18 +150,18 @@ def annealed_bound(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> Annealed:
-    """The stochastic lower bound on log p(x) of images ``(N, D)`` under the decoder and prior.
+    """Return the stochastic lower bound on log p(x) of images ``(N, D)`` for decoder and prior.
 
     Args:
-        vae: a pack of one; a float64 copy of it is used. Its encoder plays no part.
+        vae: a pack of one, of which a float64 copy is used. Its encoder is not used.
         pixels: ``(N, D)``.
         settings: chains, distributions and trajectories.
         generator: of all noise, on the CPU.
         progress: called after each move with the number of moves done and their total.
 
     Raises:
-        ValueError: for no image, images of another size, a delta posterior, or a decoder whose
-            log p(x|z) is not finite at a code from the prior.
+        ValueError: no image, images of another size, a delta posterior, or a decoder whose
+            log p(x|z) is not finite for a code from the prior.
     """
     model = double_copy(vae)
     images = double_pixels(model, pixels)
@@ -176,16 +176,16 @@ def bidirectional_bounds(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> Bracket:
-    """Both stochastic bounds on log p(x) of images that were drawn from the model.
+    """Return both stochastic bounds on log p(x) of images that were simulated from the model.
 
     Args:
         vae, settings, generator, progress: as for `annealed_bound`.
-        pixels: ``(N, D)``, as `vaebench.model.sampling.simulate` gives them.
-        codes: ``(N, Z)``, the codes these very images were made from: exact posterior samples.
-            With any others the upper bound is none.
+        pixels: ``(N, D)``, as `vaebench.model.sampling.simulate` returns them.
+        codes: ``(N, Z)``, the codes from which these images were simulated, which are exact
+            posterior samples. With other codes the result is not an upper bound.
 
     Raises:
-        ValueError: as `annealed_bound`, and for codes of another shape.
+        ValueError: as `annealed_bound`, or codes of another shape.
     """
     model = double_copy(vae)
     images = double_pixels(model, pixels)
@@ -200,7 +200,7 @@ def bidirectional_bounds(
 
 @dataclass(frozen=True)
 class _State:
-    """Where chains are: codes ``(S, B, Z)``, log p(x|z) ``(S, B)`` and its gradient."""
+    """The state of chains: codes ``(S, B, Z)``, log p(x|z) ``(S, B)`` and its gradient."""
 
     z: Tensor
     log_likelihood: Tensor
@@ -208,7 +208,7 @@ class _State:
 
 
 class _Target:
-    """p(z) p(x|z)^t for a block of images ``(B, D)``."""
+    """The distributions p(z) p(x|z)^t for a block of images ``(B, D)``."""
 
     def __init__(self, vae: VAE, x: Tensor) -> None:
         self._vae, self._x = vae, x
@@ -216,7 +216,7 @@ class _Target:
         self.images = len(x)
 
     def at(self, z: Tensor) -> _State:
-        """The state of chains at codes ``(S, B, Z)``."""
+        """Return the state of chains at codes ``(S, B, Z)``."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             value = self._vae.decode(z.unsqueeze(0)).log_prob(self._x)[0]
@@ -228,17 +228,17 @@ class _Target:
         state = self.at(self.prior_scale * _normal(shape, generator, self._x))
         if not bool(state.log_likelihood.isfinite().all()):
             raise ValueError(
-                "the decoder's log p(x|z) must be finite at codes from the prior, and is not: "
-                "did the training of this model diverge?"
+                "log p(x|z) of the decoder must be finite at codes from the prior; got nan or "
+                "infinity: check whether the training of this model diverged"
             )
         return state
 
     def log_prob(self, state: _State, t: float) -> Tensor:
-        """log p(z) + t log p(x|z), ``(S, B)``."""
+        """Return log p(z) + t log p(x|z), ``(S, B)``."""
         return gaussian_log_prob(state.z, 0.0, self.prior_scale) + t * state.log_likelihood
 
     def force(self, state: _State, t: float) -> Tensor:
-        """The gradient of the same with respect to z, ``(S, B, Z)``."""
+        """Return the gradient of `log_prob` with respect to z, ``(S, B, Z)``."""
         return t * state.gradient - state.z / self.prior_scale.square()
 
 
@@ -258,11 +258,11 @@ def _move(
     longest: int,
     generator: torch.Generator,
 ) -> tuple[_State, Tensor]:
-    """One Hamiltonian proposal that leaves p_t invariant, and its acceptance rate ``(B,)``.
+    """Make one Hamiltonian move that leaves p_t invariant; return its acceptance rate ``(B,)`` too.
 
-    ``step (B,)``: step sizes. The number of steps is drawn from 1 to ``longest``, since on a
-    Gaussian target a trajectory of fixed length can come back to its start. Source: Neal 2011,
-    "MCMC using Hamiltonian dynamics", sections 3.2 and 4.2.
+    ``step (B,)`` are step sizes. The number of steps is drawn from 1 to ``longest``, because on a
+    Gaussian target a trajectory of fixed length can return to its start. Source: Neal 2011, "MCMC
+    using Hamiltonian dynamics", sections 3.2 and 4.2.
     """
     shape = tuple(state.log_likelihood.shape)
     size = step.unsqueeze(-1)
@@ -276,7 +276,7 @@ def _move(
         last = taken == leapfrog_steps
         momentum = momentum + (0.5 if last else 1.0) * size * target.force(proposal, t)
     after = target.log_prob(proposal, t) - 0.5 * momentum.square().sum(-1)
-    # A trajectory that left the numbers' range has no rate: it is refused like any bad one.
+    # A trajectory that overflows has no rate: it is rejected.
     rate = torch.nan_to_num((after - before).clamp(max=0).exp(), nan=0.0)
     accepted = _uniform(shape, generator, step) < rate
     return _chosen(accepted, proposal, state), rate.mean(0)
@@ -293,14 +293,14 @@ def _chosen(accepted: Tensor, new: _State, old: _State) -> _State:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Temperatures from end to end, and the step sizes ``(distributions - 1, B)`` between them."""
+    """All temperatures, and the step sizes ``(distributions - 1, B)`` of those between the ends."""
 
     path: list[float]
     steps: Tensor
 
 
 class _Run:
-    """Settings, noise and progress of one estimate; walks through blocks of images and chains."""
+    """One estimate: its settings, noise and progress, in blocks of images and chains."""
 
     def __init__(
         self,
@@ -327,7 +327,7 @@ class _Run:
         return Bracket(_joined(forward), _joined(reverse))
 
     def _blocks(self, images: Tensor) -> Iterator[tuple[_Target, _Plan, slice]]:
-        """Each block of images with its plan, made on chains of their own."""
+        """Yield each block of images, its plan, and the rows of its images."""
         size = max(1, codes_at_once(self._vae) // self._settings.chains)
         starts = range(0, len(images), size)
         groups, moves = len(self._groups()), self._settings.distributions - 1
@@ -340,13 +340,13 @@ class _Run:
             yield target, self._tuned(target), rows
 
     def _groups(self) -> list[int]:
-        """How many chains of one block are run together, time after time."""
+        """Return the numbers of chains of one block that run together."""
         most = min(self._settings.chains, codes_at_once(self._vae))
         full, rest = divmod(self._settings.chains, most)
         return [most] * full + [rest] * (rest > 0)
 
     def _tuned(self, target: _Target) -> _Plan:
-        """Temperatures by how much log p(x|z) varies under the prior; step sizes by acceptance."""
+        """Choose temperatures by the spread of log p(x|z), and step sizes by the acceptance."""
         state = target.from_prior(_TUNING_CHAINS, self._generator)
         contrast = float(state.log_likelihood.var(0).mean().sqrt())
         path = temperatures(self._settings.distributions, contrast + 1e-3).tolist()
@@ -378,14 +378,14 @@ class _Run:
         gathered = []
         for chains in self._groups():
             state = target.at(codes.expand(chains, -1, -1))
-            # Moves that leave the posterior invariant keep each chain's start exact, and part them.
+            # Moves that leave the posterior invariant separate the chains; each start stays exact.
             for _ in range(_SETTLING * bool(len(back.steps))):
                 state, _ = self._moved(target, state, 1.0, back.steps[0])
             gathered.append(self._annealed(target, state, back))
         return _block(gathered, reverse=True)
 
     def _annealed(self, target: _Target, state: _State, plan: _Plan) -> tuple[Tensor, Tensor]:
-        """Sum of (t_{i+1} - t_i) log p(x|z_i) along the path, (S, B), and acceptance, (B,)."""
+        """Return the sum of (t_{i+1} - t_i) log p(x|z_i) ``(S, B)`` and the acceptance ``(B,)``."""
         weight = torch.zeros_like(state.log_likelihood)
         rates = torch.zeros_like(weight[0])
         for i, (t, following) in enumerate(pairwise(plan.path)):
@@ -399,7 +399,7 @@ class _Run:
 def _block(gathered: list[tuple[Tensor, Tensor]], *, reverse: bool) -> Annealed:
     weights = torch.cat([weight for weight, _ in gathered]).T
     shares = torch.stack([rate * (len(weight) / weights.shape[1]) for weight, rate in gathered])
-    # Backwards the differences of t are negative, and the sum is minus the log-weight.
+    # In reverse the differences of t are negative, and the sum is minus the log-weight.
     return Annealed((-weights if reverse else weights).cpu(), shares.sum(0).cpu(), reverse)
 
 

@@ -1,4 +1,4 @@
-"""The ELBO's terms on a split, by one pass over its images."""
+"""The terms of the ELBO on a split, from one pass over its images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from vaebench.records.schema import Metric, Note
 __all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "selection_metrics", "why_no_bits"]
 
 _NOT_FINITE = Note.of("not_finite", "the value is not finite")
+_NO_KL = Note.of("no_density", "a delta posterior has no density: its KL is infinite")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pass over a split gives; ``N`` images, float64.
+    """The results of one pass over a split of ``N`` images, float64.
 
     Attributes:
         reconstruction_error: -E_q log p(x|z) of each image, nats, ``(N,)``.
@@ -35,7 +36,7 @@ class Scores:
         kl_per_dimension: mean over images, nats, ``(Z,)``; None for a delta posterior.
         code_variance: variance over images of E_q[z], ``(Z,)``.
         second_moment: mean over images of E_q[z^2], ``(Z,)``.
-        nonzero: mean number of entries of a code that are not near zero.
+        nonzero: mean number of entries of a code whose size is above 0.001 of the prior's scale.
         scale_squared: mean of sigma^2 over pixels and images, pixel^2; None without a scale.
     """
 
@@ -70,20 +71,26 @@ class _Moments:
         self.count += len(rows)
 
     def variance(self) -> Tensor:
-        """The variance with 1/N."""
+        """Return the variance with the factor 1/N."""
         mean = self._sum / self.count
         return (self._square / self.count - mean.square()).clamp(min=0)
 
 
 @torch.no_grad()
 def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generator) -> Scores:
-    """Score every image of a split under a pack of one, with ``cell.eval_samples`` codes an image.
+    """Score every image of a split with ``cell.eval_samples`` codes per image.
+
+    Args:
+        vae: a pack of one.
+        cell: its design.
+        split: the images.
+        generator: of all noise, on the CPU.
 
     Raises:
         ValueError: if the split is empty.
     """
     if len(split) == 0:
-        raise ValueError("there is nothing to evaluate on: the split has no image")
+        raise ValueError("a split needs at least one image to be evaluated; got none")
     device, discrete = vae.prior_scale.device, why_no_bits(cell, split) is None
     tally = _Tally(1e-3 * cell.prior_scale)
     for rows in split.batches(_numbers_per_image(cell, split)):
@@ -102,7 +109,7 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
 
 
 class _Tally:
-    """What the batches of a split add up to."""
+    """Accumulates the batches of a split into `Scores`."""
 
     def __init__(self, near_zero: float) -> None:
         self._near_zero = near_zero
@@ -114,11 +121,11 @@ class _Tally:
         self._nonzero = 0.0
 
     def add_column(self, name: str, values: Tensor) -> None:
-        """One number an image, ``(n,)``."""
+        """Add one number per image, ``(n,)``."""
         self._columns.setdefault(name, []).append(values.double().cpu())
 
     def add_terms(self, drawn: Draw, x: Tensor) -> None:
-        """The terms of the bound for the pixels ``x (1, n, D)``."""
+        """Add the terms of the bound for the pixels ``x (1, n, D)``."""
         pixels, q = x.unsqueeze(1), drawn.posterior
         at_mean = drawn.vae.decode(q.mean.unsqueeze(1)).log_prob(pixels)
         squared_error = (pixels - drawn.observed.mean).square().mean((1, 3))
@@ -134,7 +141,7 @@ class _Tally:
             self._scale_squared.append(square * x.shape[1])
 
     def add_codes(self, q: Posterior) -> None:
-        """The posteriors of ``n`` images, a pack of one."""
+        """Add the posteriors of ``n`` images."""
         means = q.mean[0]
         self._codes.add(means)
         self._squares.append((means.square() + q.variance[0]).double().sum(0).cpu())
@@ -158,7 +165,7 @@ class _Tally:
 
 
 def _numbers_per_image(cell: Cell, split: EvaluationSplit) -> int:
-    """Size of the largest tensor that one image needs."""
+    """Return the size of the largest tensor that one image needs."""
     numbers = LIKELIHOODS[cell.likelihood].numbers_per_pixel(split.levels)
     factor = cell.latent_dim**2 if cell.posterior == "full" else 0
     return max(cell.eval_samples * max(split.pixels.shape[1] * numbers, cell.latent_dim), factor)
@@ -174,12 +181,12 @@ def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
 
 
 def why_no_bits(cell: Cell, split: EvaluationSplit) -> Note | None:
-    """Return why bits_per_dim has no meaning for a cell; None where it has one."""
+    """Return why bits_per_dim is not defined for a cell, or None if it is."""
     if cell.posterior == "delta":
-        text = "a delta posterior has no KL, hence no ELBO and no code length"
+        text = "a delta posterior has no KL, so it has no ELBO and no code length"
         return Note.of("no_density", text)
     if split.index is None:
-        text = "the data are real-valued: there are no grey levels to give a probability to"
+        text = "the data are real-valued: they have no grey levels"
         return Note.of("no_levels", text)
     if split.levels is not None and not LIKELIHOODS[cell.likelihood].fits(split.levels):
         text = (
@@ -190,9 +197,16 @@ def why_no_bits(cell: Cell, split: EvaluationSplit) -> Note | None:
     return None
 
 
-def mean_and_se(name: str, values: Tensor) -> Metric:
-    """The mean over images with its standard error; one image has none."""
+def mean_and_se(name: str, values: Tensor | Note) -> Metric:
+    """Return the mean over images with its standard error, or the reason why there are no values.
+
+    One image has no standard error.
+    """
+    if isinstance(values, Note):
+        return Metric.absent(name, values)
     count = len(values)
+    if count == 0:
+        return Metric.absent(name, Note.of("too_few_images", "too few images"))
     mean = float(values.mean())
     if not math.isfinite(mean):
         return Metric.absent(name, _NOT_FINITE)
@@ -201,16 +215,21 @@ def mean_and_se(name: str, values: Tensor) -> Metric:
 
 
 def bound_metrics(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Metric]:
-    """Turn scores into the metrics of the tidy table."""
-    metrics = {
-        "reconstruction_error": mean_and_se("reconstruction_error", scores.reconstruction_error),
-        "reconstruction_error_at_mean": mean_and_se("reconstruction_error_at_mean", scores.at_mean),
-        "mse": mean_and_se("mse", scores.squared_error),
+    """Turn the scores of a split into the metrics of the tidy table."""
+    columns: dict[str, Tensor | Note] = {
+        "reconstruction_error": scores.reconstruction_error,
+        "reconstruction_error_at_mean": scores.at_mean,
+        "mse": scores.squared_error,
+        "kl": _NO_KL if scores.kl is None else scores.kl,
+        **_by_image(cell, split, scores),
     }
-    metrics |= _divergence_metrics(cell, scores)
-    metrics |= {
-        name: _measured(name, values) for name, values in _by_image(cell, split, scores).items()
-    }
+    metrics = {name: mean_and_se(name, values) for name, values in columns.items()}
+    active = float((scores.code_variance > 0.01 * cell.prior_scale**2).sum())
+    metrics["active_units"] = Metric.measured("active_units", active, n=len(scores.at_mean))
+    if scores.kl is None:
+        metrics["nonzero_codes"] = Metric.measured(
+            "nonzero_codes", scores.nonzero, n=len(scores.at_mean)
+        )
     metrics["sigma_fitted"] = _sigma(cell, scores)
     return metrics
 
@@ -220,11 +239,16 @@ def selection_metrics(
     test: tuple[EvaluationSplit, Scores],
     valid: tuple[EvaluationSplit, Scores] | None = None,
 ) -> dict[str, Metric]:
-    """The scores to choose a design by, and those to report it by, on different images.
+    """Return the scores for choosing a design, and those for reporting it, on different images.
 
-    With a validation split a design is chosen by its images and reported on all test images.
-    Without one it is chosen by every second test image, from the first, and reported on the others:
-    a split is in an order that was shuffled once with a fixed seed, so both halves are fair.
+    With a validation split, its images choose a design and all test images report it. Without one,
+    every second test image (the first, the third, ...) chooses and the others report. The images of
+    a split are in a shuffled order with a fixed seed, so both halves are fair samples.
+
+    Args:
+        cell: the design.
+        test: the test split and its scores.
+        valid: the validation split and its scores, if there is one.
     """
     held_out = _by_image(cell, *test)
     selection = held_out if valid is None else _by_image(cell, *valid)
@@ -233,44 +257,22 @@ def selection_metrics(
         held_out = {n: v if isinstance(v, Note) else v[1::2] for n, v in held_out.items()}
     parts = (("selection", selection), ("held_out", held_out))
     return {
-        f"{name}_{part}": _measured(f"{name}_{part}", values)
+        f"{name}_{part}": mean_and_se(f"{name}_{part}", values)
         for part, scores in parts
         for name, values in scores.items()
     }
 
 
 def _by_image(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Tensor | Note]:
-    """The ELBO and the bits per dimension of each image, or the reason why there are none."""
-    elbo: Tensor | Note = Note.of(
-        "no_density", "a delta posterior has no density: its KL is infinite, so no ELBO exists"
-    )
-    bits: Tensor | Note | None = why_no_bits(cell, split)
-    if scores.kl is not None:
-        elbo = -(scores.reconstruction_error + scores.kl)
-    if bits is None and scores.kl is not None and scores.discrete_error is not None:
-        bits = (scores.discrete_error + scores.kl) / (split.pixels.shape[1] * math.log(2))
-    return {"elbo": elbo, "bits_per_dim": elbo if bits is None else bits}
-
-
-def _measured(name: str, values: Tensor | Note) -> Metric:
-    if isinstance(values, Note):
-        return Metric.absent(name, values)
-    if not len(values):
-        return Metric.absent(name, Note.of("too_few_images", "too few images"))
-    return mean_and_se(name, values)
-
-
-def _divergence_metrics(cell: Cell, scores: Scores) -> dict[str, Metric]:
-    threshold = 0.01 * cell.prior_scale**2
-    active = float((scores.code_variance > threshold).sum())
-    metrics = {"active_units": Metric.measured("active_units", active, n=len(scores.at_mean))}
+    """Return the ELBO and the bits per dimension of each image, or why there are none."""
+    no_bits = why_no_bits(cell, split)
     if scores.kl is None:
-        reason = Note.of("no_density", "a delta posterior has no density: its KL is infinite")
-        metrics["nonzero_codes"] = Metric.measured(
-            "nonzero_codes", scores.nonzero, n=len(scores.at_mean)
-        )
-        return metrics | {"kl": Metric.absent("kl", reason)}
-    return metrics | {"kl": mean_and_se("kl", scores.kl)}
+        return {"elbo": _NO_KL, "bits_per_dim": no_bits or _NO_KL}
+    elbo = -(scores.reconstruction_error + scores.kl)
+    if no_bits is not None or scores.discrete_error is None:
+        return {"elbo": elbo, "bits_per_dim": no_bits or _NOT_FINITE}
+    nats = scores.discrete_error + scores.kl
+    return {"elbo": elbo, "bits_per_dim": nats / (split.pixels.shape[1] * math.log(2))}
 
 
 def _sigma(cell: Cell, scores: Scores) -> Metric:

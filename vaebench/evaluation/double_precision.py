@@ -1,4 +1,4 @@
-"""What every estimator of log p(x) starts from: a float64 copy of a model, images that fit it."""
+"""Float64 copies of models and images, for the estimators of log p(x)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK_NUMBERS = 2**18
 
 
 def double_copy(vae: VAE) -> VAE:
-    """A float64 copy of a pack of one, without gradients of its weights; ``vae`` stays as it is.
+    """Return a float64 copy of a pack of one whose weights need no gradient.
 
     Raises:
         ValueError: for a pack of several, or a delta posterior.
@@ -24,18 +24,18 @@ def double_copy(vae: VAE) -> VAE:
     if len(vae.cells) != 1:
         raise ValueError(
             f"log p(x) is estimated for one cell at a time; got a pack of {len(vae.cells)}: "
-            "take vae.member(index)"
+            "pass vae.member(index)"
         )
     if vae.cells[0].posterior == "delta":
         raise ValueError(
-            "log p(x) needs a model trained with a prior; got a delta posterior, whose plain "
-            "autoencoder has none: train with posterior diagonal or full"
+            "log p(x) needs a model trained with a prior; got a delta posterior, which is a plain "
+            "autoencoder: train with posterior diagonal or full"
         )
     return copy.deepcopy(vae).double().eval().requires_grad_(False)
 
 
 def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
-    """``pixels (N, D)`` as float64 on the model's device.
+    """Return ``pixels (N, D)`` as float64 on the device of the model.
 
     Raises:
         ValueError: for another shape, no image, or pixels that are not finite.
@@ -54,7 +54,7 @@ def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
 
 
 def codes_at_once(vae: VAE) -> int:
-    """How many codes may be decoded together so that a layer has some 260,000 numbers."""
+    """Return how many codes to decode together so that a layer has about 260,000 numbers."""
     cell, dimension = vae.cells[0], math.prod(vae.image_shape)
     per_channel = dimension // 4 if cell.architecture == "conv" else 1
     widest = max((vae.decoder_width, vae.latent_dim, *(per_channel * size for size in cell.hidden)))

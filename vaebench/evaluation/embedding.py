@@ -1,9 +1,11 @@
-"""What the latent codes know: nearest-neighbour accuracy and the t-SNE map, by scikit-learn.
+"""Nearest-neighbour accuracy and the t-SNE map of the codes, with scikit-learn.
 
-Codes are posterior means. Both are bounded in the number of images, which the metric's ``n`` tells.
+Codes are posterior means. Both use a limited number of images, which is the ``n`` of the metric.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ Codes = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NEIGHBOURS = 5
-_FITTED_MOST, _TOLD_MOST = 10_000, 2_000
+_FITTED_MOST, _PREDICTED_MOST = 10_000, 2_000
 _PERPLEXITY = 30.0
 _EXAGGERATION, _ITERATIONS = 4.0, 400
 _SPREAD_LEAST = 1e-10
@@ -29,7 +31,7 @@ _SPREAD_LEAST = 1e-10
 
 @torch.no_grad()
 def codes_of(vae: VAE, split: EvaluationSplit, most: int) -> Codes:
-    """Posterior means of the first ``most`` images of a split, ``(n, Z)``."""
+    """Return the posterior means of the first ``most`` images of a split, ``(n, Z)``."""
     parts = []
     for rows in split.batches(max(split.pixels.shape[1], vae.latent_dim)):
         if rows.start >= most:
@@ -40,30 +42,32 @@ def codes_of(vae: VAE, split: EvaluationSplit, most: int) -> Codes:
 
 
 def knn_accuracy(vae: VAE, train: EvaluationSplit, test: EvaluationSplit) -> Metric:
-    """Labels of up to 2,000 test images told from up to 10,000 training codes, 5 neighbours."""
+    """Predict the labels of up to 2,000 test images from the 5 nearest of 10,000 training codes."""
     if train.labels is None or test.labels is None:
         return Metric.absent("knn_accuracy", Note.of("no_labels", "the data have no labels"))
     fitted = codes_of(vae, train, _FITTED_MOST)
     if len(fitted) < NEIGHBOURS:
         reason = Note.of("too_few_images", f"fewer than {NEIGHBOURS} training images")
         return Metric.absent("knn_accuracy", reason)
-    told = codes_of(vae, test, _TOLD_MOST)
-    if not (np.isfinite(fitted).all() and np.isfinite(told).all()):
+    predicted = codes_of(vae, test, _PREDICTED_MOST)
+    if not (np.isfinite(fitted).all() and np.isfinite(predicted).all()):
         return Metric.absent("knn_accuracy", Note.of("not_finite", "the codes are not finite"))
-    # A tree is slower than plain distances above a handful of dimensions.
+    # In more than a few dimensions a tree is slower than plain distances.
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
     classifier.fit(fitted, train.labels[: len(fitted)].numpy())
-    right = classifier.predict(told) == test.labels[: len(told)].numpy()
-    share, count = float(right.mean()), len(told)
+    right = classifier.predict(predicted) == test.labels[: len(predicted)].numpy()
+    share, count = float(right.mean()), len(right)
     se = float(np.sqrt(share * (1 - share) / count))
     return Metric.measured("knn_accuracy", share, n=count, se=se)
 
 
+@dataclass(frozen=True)
 class Map:
-    """A t-SNE map: ``points (n, 2)``, ``labels (n,)`` or None, and how far it can be trusted."""
+    """A t-SNE map: ``points (n, 2)``, ``labels (n,)`` or None, and its trustworthiness."""
 
-    def __init__(self, points: Codes | None, labels: Labels | None, trust: Metric) -> None:
-        self.points, self.labels, self.trust = points, labels, trust
+    points: Codes | None
+    labels: Labels | None
+    trust: Metric
 
 
 def _no_map(reason: Note) -> Map:
@@ -71,16 +75,16 @@ def _no_map(reason: Note) -> Map:
 
 
 def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
-    """The map of the first ``most`` test codes (a fixed subset), or the reason why there is none.
+    """Return the map of the first ``most`` test codes, or the reason why there is none.
 
-    Perplexity 30, or a third of the points where there are fewer than 91 (van der Maaten and
-    Hinton 2008 want it well below the number of points), early exaggeration 4 as in that paper:
-    from scikit-learn's 12 a map takes more than twice the iterations to come to the same
-    divergence. Always the same random state.
+    The perplexity is 30, or a third of the number of points if there are fewer than 91 (van der
+    Maaten and Hinton 2008 recommend a value well below that number). The early exaggeration is 4
+    as in that paper; with scikit-learn's 12 a map needs more than twice as many iterations for the
+    same divergence. The random state is fixed.
     """
     name = "tsne_trustworthiness"
     if most == 0:
-        return _no_map(Note.of("not_requested", "no map was asked for: tsne_points = 0"))
+        return _no_map(Note.of("not_requested", "not requested: tsne_points = 0"))
     codes = codes_of(vae, test, most)
     count = len(codes)
     if count <= 2 * NEIGHBOURS + 1:
@@ -90,7 +94,7 @@ def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
     spread = float(codes.astype(np.float64).std(0).max())
     if spread < _SPREAD_LEAST:
         return _no_map(Note.of("collapsed", "the posterior has collapsed: one code for all"))
-    # PCA starts the map in two dimensions, which a code of one does not have.
+    # PCA starts the map in two dimensions; a code of one dimension has only one.
     init = "pca" if codes.shape[1] > 1 else "random"
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
     points = TSNE(

@@ -1,4 +1,4 @@
-"""Everything that is measured of one trained cell."""
+"""All measurements of one trained cell."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["TRAIN_IMAGES", "Evaluation", "evaluate", "fit_scale"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name, arrays by name, and sentences that belong beside them."""
+    """Metrics by name, arrays by name, and warnings about them."""
 
     metrics: dict[str, Metric]
     arrays: dict[str, NDArray[np.generic]]
@@ -52,7 +52,7 @@ class Evaluation:
 def fit_scale(vae: VAE, train: EvaluationSplit, generator: torch.Generator) -> None:
     """Set an ``optimal`` sigma to the scale of highest likelihood on the whole training split.
 
-    Residuals are at one sampled code an image, as in training. Nothing is fitted on test.
+    The residuals are those of one sampled code per image, as in training.
     """
     if vae.sigma_kind != "optimal":
         return
@@ -78,10 +78,10 @@ def evaluate(
 
     Args:
         vae: trained; an ``optimal`` sigma is set here, from the training split.
-        train: for what is fitted: the scale, and the codes behind knn_accuracy.
-        test: what is scored.
+        train: the scale and the neighbours of knn_accuracy are fitted on it.
+        test: the images to score.
         generator: of all noise, on the CPU.
-        valid: for the scores to choose a design by; half of ``test`` where there is none.
+        valid: images to choose a design by; half of ``test`` if there are none.
 
     Raises:
         ValueError: if the test split is empty.
@@ -119,7 +119,7 @@ def evaluate(
         arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
         if cell.seed == 0:
             arrays |= small_decoder(vae)
-    # Last, so that what is optional changes no other number.
+    # Optional measurements come last, so that they do not change the noise of the others.
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)
     metrics |= _annealed(vae, cell, test, arrays.get("iw_bound_by_image"), generator)
@@ -134,18 +134,16 @@ def evaluate(
 
 
 TRAIN_IMAGES = 5_000
-"""Training images at most that the metrics ending in ``_train`` are means over: the first ones."""
-
-_TWINS = ("elbo", "reconstruction_error", "kl")
+"""The largest number of training images behind the metrics ending in ``_train``."""
 
 
 def _on_training_images(
     vae: VAE, cell: Cell, train: EvaluationSplit, generator: torch.Generator
 ) -> dict[str, Metric]:
-    """The bound's terms on up to 5,000 training images, a fixed subset: what overfitting is."""
+    """Return the terms of the bound on the first 5,000 training images, to show overfitting."""
     subset = train.first(TRAIN_IMAGES)
     metrics = bound_metrics(cell, subset, score(vae, cell, subset, generator))
-    return {f"{name}_train": metrics[name] for name in _TWINS}
+    return {f"{name}_train": metrics[name] for name in ("elbo", "reconstruction_error", "kl")}
 
 
 def _summaries(scores: Scores) -> dict[str, NDArray[np.generic]]:
@@ -165,10 +163,10 @@ def _float32(values: Tensor) -> NDArray[np.float32]:
 def _importance(
     vae: VAE, cell: Cell, test: EvaluationSplit, scores: Scores, generator: torch.Generator
 ) -> Evaluation:
-    """The importance-weighted bound, its k-curve, and the gap to the ELBO of the same images."""
+    """Measure the importance-weighted bound, its curve over k, and its gap to the ELBO."""
     if cell.iw_samples == 0 or scores.kl is None:
         reason = (
-            Note.of("not_requested", "not asked for: iw_samples = 0")
+            Note.of("not_requested", "not requested: iw_samples = 0")
             if cell.iw_samples == 0
             else Note.of("no_density", "a delta posterior has no density to weigh with")
         )
@@ -199,7 +197,7 @@ def _annealed(
     iw_bounds: NDArray[np.generic] | None,
     generator: torch.Generator,
 ) -> dict[str, Metric]:
-    """The bound by annealed importance sampling, and what the importance-weighted one misses."""
+    """Measure the bound by annealed importance sampling, and by how much it is above iw_bound."""
     if cell.ais_images == 0:
         return {}
     pixels = test.pixels[: cell.ais_images]

@@ -1,7 +1,7 @@
-"""What no result may break, and what a reader of a number has to be told.
+"""Warnings about the numbers of a cell: bounds that every result obeys, and limits of its meaning.
 
-The bounds are those of `vaebench.truth.bounds`, on the very split that was scored. A result that
-breaks one is a bug of the program, and the warning says so.
+The bounds are those of `vaebench.truth.bounds` on the split that was scored. A result that violates
+one is a bug of the program, and the warning says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROUNDING = 1e-4
 
 
 def comparable_as(cell: Cell, levels: int | None) -> str:
-    """Whether the ELBO of a cell is one of a mass, of a density, or of neither."""
+    """Return whether the ELBO of a cell is that of a mass, of a density, or of neither."""
     family = LIKELIHOODS[cell.likelihood]
     return family.kind if family.fits(levels) else NOT_A_LIKELIHOOD
 
@@ -32,7 +32,14 @@ def comparable_as(cell: Cell, levels: int | None) -> str:
 def warnings_of(
     cell: Cell, train_pixels: Tensor, split: EvaluationSplit, scores: Scores
 ) -> list[Note]:
-    """Return what a reader of the numbers of a cell has to know."""
+    """Return the warnings that belong to the numbers of a cell.
+
+    Args:
+        cell: the design.
+        train_pixels: pixels of the training images, ``(N, D)``.
+        split: the images that were scored.
+        scores: their scores.
+    """
     error = float(scores.reconstruction_error.mean())
     warnings = []
     if comparable_as(cell, split.levels) == NOT_A_LIKELIHOOD:
@@ -77,7 +84,7 @@ def _bernoulli_bounds(train_pixels: Tensor, split: EvaluationSplit, error: float
 
 
 def _blind_squares(train_pixels: Tensor, split: EvaluationSplit, scores: Scores) -> list[Note]:
-    """Whether the mean of the training images comes nearer to the images than the decoder does."""
+    """Warn if the mean of the training images predicts the images better than the decoder."""
     blind = float((split.pixels.double() - train_pixels.double().mean(0)).square().mean())
     error = float(scores.squared_error.mean())
     if not error > blind:
@@ -95,7 +102,7 @@ def _scale_bounds(
     warnings = []
     sigma = math.sqrt(scale_squared)
     if not 0 < sigma < math.inf:
-        text = f"the decoder's scale is {sigma:g}: it gives no density"
+        text = f"the decoder's scale is {sigma:g}, which gives no density"
         return [Note.of("scale_without_density", text)]
     if isinstance(cell.sigma, str) and sigma < 1.05 * SCALE_FLOOR:
         warnings.append(Note.of("scale_on_floor", f"sigma ended on its floor of {SCALE_FLOOR:g}"))
@@ -113,9 +120,9 @@ def _scale_bounds(
 
 
 def _unbounded(cell: Cell, split: EvaluationSplit) -> bool:
-    """A density that may pile up on values that occur again and again.
+    """Return whether a density can concentrate on repeated values.
 
-    Its scale is free to shrink, or is fixed below half the step between two grey levels.
+    It can if its scale is fitted, or fixed below half the step between two grey levels.
     """
     if split.levels is None or split.dequantized or LIKELIHOODS[cell.likelihood].kind != "density":
         return False

@@ -1,7 +1,7 @@
-"""The importance-weighted bound on log p(x) for any k, with its k-curve and effective sample size.
+"""The importance-weighted bound on log p(x) for any k, its curve over k, and effective samples.
 
 Burda, Grosse and Salakhutdinov 2016 (arXiv 1509.00519), theorem 1: E[L_k] rises with k towards
-log p(x). Weights are computed in blocks of images and samples, so that memory stays bounded.
+log p(x). Weights are computed in blocks of images and samples, so memory is bounded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BLOCK_NUMBERS = 2_000_000
 
 @dataclass(frozen=True)
 class ImportanceBound:
-    """L_k of ``N`` images and how well it is known.
+    """L_k of ``N`` images, and how precise it is.
 
     Attributes:
         bound: L_k of each image at the largest k, nats, ``(N,)``.
@@ -58,12 +58,12 @@ def log_weights(
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """log p(x, z) - log q(z|x) for ``k`` codes an image, ``(N, k)`` float64 in nats.
+    """Return log p(x, z) - log q(z|x) for ``k`` codes per image, ``(N, k)`` float64 in nats.
 
     Args:
         vae: a pack of one with a posterior density.
         pixels: ``(N, D)``.
-        k: codes an image, at least 1.
+        k: codes per image, at least 1.
         generator: of the noise, on the CPU.
         progress: called with the number of images done.
 
@@ -73,7 +73,7 @@ def log_weights(
     if k < 1:
         raise ValueError(f"the importance-weighted bound needs k of at least 1; got {k}")
     if len(pixels) == 0:
-        raise ValueError("there is nothing to evaluate on: no image was given")
+        raise ValueError("the importance-weighted bound needs at least one image; got none")
     device = vae.prior_scale.device
     rows = []
     for image in range(0, len(pixels), images := _images_at_once(vae, pixels, k)):
@@ -93,7 +93,7 @@ def log_weights(
 
 
 def _width(vae: VAE, pixels: Tensor) -> int:
-    """Size of the largest tensor that one code of one image needs."""
+    """Return the size of the largest tensor that one code of one image needs."""
     design = vae.cells[0]
     numbers = LIKELIHOODS[design.likelihood].numbers_per_pixel(vae.levels)
     factor = vae.latent_dim**2 if design.posterior == "full" else 0
@@ -109,7 +109,7 @@ def _samples_at_once(vae: VAE, x: Tensor) -> int:
 
 
 def importance_bound(weights: Tensor) -> ImportanceBound:
-    """L_k, its k-curve and the effective sample size from log-weights ``(N, k)``."""
+    """Return L_k, its curve over k and the effective sample size from log-weights ``(N, k)``."""
     k = weights.shape[1]
     curve = {size: _bound_in_groups(weights, size) for size in CURVE if size < k}
     curve[k] = _bound_in_groups(weights, k)
@@ -119,22 +119,22 @@ def importance_bound(weights: Tensor) -> ImportanceBound:
 
 
 def _bound_in_groups(weights: Tensor, size: int) -> Tensor:
-    """The mean of L_size over disjoint groups: unbiased for E[L_size], ``(N,)``."""
+    """Return the mean of L_size over disjoint groups, unbiased for E[L_size], ``(N,)``."""
     groups = weights.shape[1] // size
     grouped = weights[:, : groups * size].reshape(len(weights), groups, size)
     return (torch.logsumexp(grouped, 2) - math.log(size)).mean(1)
 
 
 def why_too_few_samples(result: ImportanceBound) -> str | None:
-    """Say why k is too small for L_k to be near log p(x), or None.
+    """Return why k is too small for L_k to be near log p(x), or None if it is not.
 
-    It is too small if k times the mean effective share is below 10, or if the curve still rises
-    by more than 0.5 nats from k = 1,000 to 5,000.
+    It is too small if k times the mean effective share is below 10, or if the curve rises by more
+    than 0.5 nats from k = 1,000 to k = 5,000.
     """
     k = max(result.curve)
     effective = k * float(result.effective_share.mean())
     if effective < _LEAST_EFFECTIVE:
-        return f"{k:,} samples are as good as {effective:.1f}, below {_LEAST_EFFECTIVE:g}"
+        return f"the effective number of {k:,} samples is {effective:.1f}, below 10"
     if not {1_000, 5_000} <= result.curve.keys():
         return None
     rise = float((result.curve[5_000] - result.curve[1_000]).mean())
@@ -144,13 +144,12 @@ def why_too_few_samples(result: ImportanceBound) -> str | None:
 
 
 def importance_metrics(result: ImportanceBound, k: int) -> dict[str, Metric]:
-    """The columns iw_bound, iw_samples, iw_se and iw_ess."""
+    """Return the columns iw_bound, iw_samples, iw_se and iw_ess."""
     bound = mean_and_se("iw_bound", result.bound)
-    share = mean_and_se("iw_ess", result.effective_share)
     metrics = {
         "iw_bound": bound,
         "iw_samples": Metric.measured("iw_samples", float(k)),
-        "iw_ess": share,
+        "iw_ess": mean_and_se("iw_ess", result.effective_share),
     }
     if bound.se is None:
         single = Note.of("too_few_images", "one image has no standard error")

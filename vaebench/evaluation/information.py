@@ -1,7 +1,7 @@
-"""The KL taken apart: E_x KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)).
+"""The two parts of the KL: E_x KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)).
 
-Hoffman and Johnson 2016; q(z) is the mean of q(z|x) over the whole split, not over a batch. With N
-images I_q cannot exceed log N, so a marginal KL below KL - log N cannot be seen.
+Hoffman and Johnson 2016. q(z) is the mean of q(z|x) over the whole split, not over a batch. With N
+images I_q cannot exceed log N, so a marginal KL below KL - log N cannot be detected.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ _LOG_2PI = math.log(2 * math.pi)
 def information_metrics(
     vae: VAE, split: EvaluationSplit, kl: Tensor, generator: torch.Generator
 ) -> dict[str, Metric]:
-    """mutual_information, its ceiling and marginal_kl, from codes of up to 500 images.
+    """Estimate mutual_information, its ceiling and marginal_kl from codes of up to 500 images.
 
-    For code z_i of image i: log q(z_i|x_i) - log (1/N) sum_j q(z_i|x_j). The estimate of I_q is
-    biased low only through the finite N, by nothing in expectation over codes; ``kl (N,)`` is
-    E KL(q(z|x) || p(z)) image by image, so that the two parts use the same images.
+    The estimate is the mean of log q(z_i|x_i) - log (1/N) sum_j q(z_i|x_j) over codes z_i of
+    images i. It is unbiased for the N images of the split, and below I_q of all images.
+
+    Args:
+        vae: a pack of one with a posterior density.
+        split: the images.
+        kl: KL(q(z|x) || p(z)) of each image, ``(N,)``, so that both parts use the same images.
+        generator: of all noise, on the CPU.
     """
     count = len(split)
     ceiling = Metric.measured("mutual_information_ceiling", math.log(count), n=count)
@@ -47,7 +52,8 @@ def information_metrics(
         for rows in split.batches(_numbers_per_image(queries, len(codes)))
     ]
     log_densities = torch.cat(parts)
-    # A code's own posterior, from its noise: this digit for digit, the estimate stays below log N.
+    # The density of a code under its own posterior is that from its noise: with the same digits in
+    # both places the estimate stays below log N.
     log_densities[chosen, torch.arange(len(chosen))] = own
     information = (own - torch.logsumexp(log_densities, 0)).cpu() + math.log(count)
     return {
@@ -58,17 +64,17 @@ def information_metrics(
 
 
 def _posterior(vae: VAE, pixels: Tensor) -> Diagonal | Full:
-    """q(z|x) in float64: differences of large squares follow."""
+    """Return q(z|x) in float64, since differences of large squares follow."""
     q = vae.encode(pixels.to(vae.prior_scale.device, vae.prior_scale.dtype).unsqueeze(0))
     if isinstance(q, Diagonal):
         return Diagonal(q.mean.double(), q.log_variance.double())
     if isinstance(q, Full):
         return Full(q.mean.double(), q.log_diagonal.double(), q.below.double())
-    raise ValueError("a delta posterior has no density, hence no mutual information")
+    raise ValueError("a delta posterior has no density, so it has no mutual information")
 
 
 def _numbers_per_image(q: Diagonal | Full, codes: int) -> int:
-    """Size of the largest tensor that one image needs, in float64 as the others are in float32."""
+    """Return the size of the largest tensor that one image needs, counted in float32 numbers."""
     latent_dim = q.mean.shape[-1]
     if isinstance(q, Full):
         return 2 * latent_dim * (latent_dim + codes)
@@ -76,12 +82,12 @@ def _numbers_per_image(q: Diagonal | Full, codes: int) -> int:
 
 
 def _log_density_of_all(q: Diagonal | Full, codes: Tensor) -> Tensor:
-    """log q(z_i|x_j) for codes ``(M, Z)`` under the posteriors of ``n`` images, ``(n, M)``."""
+    """Return log q(z_i|x_j) of codes ``(M, Z)`` under posteriors of ``n`` images, ``(n, M)``."""
     if isinstance(q, Full):
         centred = codes.T - q.mean[0].unsqueeze(-1)
         standard = torch.linalg.solve_triangular(q.factor[0], centred, upper=False)
-        # Beyond all numbers, or a difference of two such: a posterior as narrow as that has
-        # nothing at another image's code.
+        # An overflow, or a difference of two: the density of so narrow a posterior is zero at the
+        # code of another image.
         square: Tensor = standard.square().nan_to_num(math.inf, math.inf)
         density = -0.5 * (square + _LOG_2PI).sum(1)
         return density - q.log_diagonal[0].sum(-1, keepdim=True)
@@ -90,5 +96,5 @@ def _log_density_of_all(q: Diagonal | Full, codes: Tensor) -> Tensor:
     square = precision @ codes.square().T - 2 * (precision * mean) @ codes.T
     square += (precision * mean.square()).sum(1, keepdim=True)
     constant = (log_variance + _LOG_2PI).sum(1, keepdim=True)
-    # Of a very narrow posterior the terms cancel to what may be less than nothing.
+    # For a very narrow posterior rounding can make the sum of the terms negative.
     return -0.5 * (square.clamp(min=0) + constant)

@@ -1,7 +1,7 @@
-"""The bridge between a linear `VAE` and `truth.ppca`, which knows everything about it.
+"""Conversion between a linear `VAE` and the exact model of `truth.ppca`.
 
-A VAE with architecture ``linear`` and a Gaussian likelihood is probabilistic PCA: its log p(x) has
-a closed form, and so have the terms of its ELBO. Any estimator can thus be held against the truth.
+A VAE with architecture ``linear`` and a Gaussian likelihood is probabilistic PCA: its log p(x) and
+the terms of its ELBO have closed forms, with which every estimator can be compared.
 Source: Lucas et al. 2019, arXiv 1911.02469, section 4; Tipping and Bishop 1999.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LinearBound:
-    """The ELBO of ``N`` images by its exact terms, float64, nats; nothing is sampled.
+    """The exact terms of the ELBO of ``N`` images, float64, nats; nothing is sampled.
 
     Attributes:
         reconstruction_error: -E_q log p(x|z), ``(N,)``.
@@ -55,12 +55,14 @@ class LinearBound:
 
 @torch.no_grad()
 def as_vae(linear: LinearVAE, image_shape: tuple[int, int, int] | None = None) -> VAE:
-    """A float64 `VAE` of one cell with the decoder, encoder and sigma of a pPCA model.
+    """Return a float64 `VAE` of one cell with the decoder, encoder and sigma of a pPCA model.
 
-    ``image_shape`` (C, H, W) has D pixels; None is one row of them.
+    Args:
+        linear: a model of D pixels.
+        image_shape: (C, H, W) with D pixels in all; (1, 1, D) by default.
 
     Raises:
-        ValueError: for an image shape of another number of pixels.
+        ValueError: the image shape has another number of pixels.
     """
     shape = image_shape or (1, 1, linear.dimension)
     if int(np.prod(shape)) != linear.dimension:
@@ -91,13 +93,14 @@ def as_vae(linear: LinearVAE, image_shape: tuple[int, int, int] | None = None) -
 
 
 def as_linear(vae: VAE) -> LinearVAE:
-    """The pPCA model of a linear Gaussian VAE's decoder, whose `log_likelihood` is exact.
+    """Return the pPCA model of the decoder of a linear Gaussian VAE; its `log_likelihood` is exact.
 
-    Its encoder is the best diagonal one, not the VAE's own: log p(x) knows no encoder. A prior
-    N(0, s^2 I) is taken into W, so that the codes of the result are z / s.
+    The encoder of the result is the best diagonal one, not that of the VAE, since log p(x) does not
+    depend on the encoder. A prior N(0, s^2 I) becomes a factor of W: the codes of the result are
+    z / s.
 
     Raises:
-        ValueError: for a VAE that is no linear one with one Gaussian sigma for all pixels.
+        ValueError: the VAE is not linear, or it does not have one Gaussian sigma for all pixels.
     """
     model = double_copy(vae)
     scale = _fixed_scale(model)
@@ -111,13 +114,13 @@ def as_linear(vae: VAE) -> LinearVAE:
 
 @torch.no_grad()
 def exact_log_likelihood(vae: VAE, pixels: Tensor) -> Tensor:
-    """Log p(x) of images ``(N, D)`` under a linear Gaussian VAE, in closed form, ``(N,)`` float64.
+    """Return log p(x) of images ``(N, D)`` under a linear Gaussian VAE, ``(N,)`` float64.
 
     Sigma may differ between pixels: divided by it, they follow a pPCA model with sigma 1, whose
     density is lower by the product of the sigmas.
 
     Raises:
-        ValueError: as `linear_bound`, except for a delta posterior, which is not asked for.
+        ValueError: as `linear_bound`.
     """
     model = double_copy(vae)
     x = double_pixels(model, pixels)
@@ -131,22 +134,22 @@ def exact_log_likelihood(vae: VAE, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def linear_bound(vae: VAE, pixels: Tensor) -> LinearBound:
-    """The ELBO of images ``(N, D)`` under a linear Gaussian VAE, with E_q log p(x|z) exact.
+    """Return the ELBO of images ``(N, D)`` under a linear Gaussian VAE, with exact terms.
 
     With z ~ N(m, S), E_q log p(x|z) = log p(x|m) - sum_d (W S W')_dd / (2 sigma_d^2): a linear
     decoder's squared error has the second moment of a Gaussian (Lucas et al. 2019, section 4).
     At the pPCA optimum it is log p(x) itself.
 
     Raises:
-        ValueError: for no image, images of another size, a delta posterior, or a VAE that is no
-            linear one with a Gaussian sigma that does not depend on z.
+        ValueError: no image, images of another size, a delta posterior, a VAE that is not linear,
+            or a sigma that depends on z.
     """
     model = double_copy(vae)
     x = double_pixels(model, pixels)
     scale = _fixed_scale(model)[0, 0, 0]
     q = model.encode(x.unsqueeze(0))
     if isinstance(q, Delta):
-        raise ValueError("a delta posterior has no density, hence no ELBO: use diagonal or full")
+        raise ValueError("a delta posterior has no density and no ELBO: use diagonal or full")
     at_mean = model.decode(q.mean.unsqueeze(1))
     spread = _pixel_variance(model, q)
     log_likelihood = at_mean.log_prob(x)[0, 0] - (spread / (2 * scale.square())).sum(-1)
@@ -160,7 +163,7 @@ def linear_bound(vae: VAE, pixels: Tensor) -> LinearBound:
 
 
 def _pixel_variance(vae: VAE, q: Diagonal | Full) -> Tensor:
-    """Variance over z ~ q(z|x) of each pixel of W z: the diagonal of W S W', ``(N, D)``."""
+    """Return the variance over z ~ q(z|x) of each pixel of W z, diag(W S W'), ``(N, D)``."""
     W = _decoder_matrix(vae)
     if isinstance(q, Diagonal):
         return q.log_variance[0].exp() @ W.square().T
@@ -168,24 +171,24 @@ def _pixel_variance(vae: VAE, q: Diagonal | Full) -> Tensor:
 
 
 def _decoder_matrix(vae: VAE) -> Tensor:
-    """W of a linear decoder in the unit of the data, ``(D, Z)``."""
+    """Return W of a linear decoder in the unit of the data, ``(D, Z)``."""
     W = cast(Tensor, vae.decoder.weight)[0]
     return W if vae.units is None else W * vae.data_scale[0, 0, 0].unsqueeze(1)
 
 
 def has_closed_form(cell: Cell) -> bool:
-    """Whether log p(x) has a closed form: a linear decoder with Gaussian noise that ignores z."""
+    """Return whether log p(x) has a closed form: linear, with Gaussian noise that ignores z."""
     linear = cell.architecture == "linear" and cell.posterior != "delta"
     return linear and LIKELIHOODS[cell.likelihood].exact_linear_twin and cell.sigma != "predicted"
 
 
 def _fixed_scale(vae: VAE) -> Tensor:
-    """Sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE; ValueError for any other VAE."""
+    """Return sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE; raise ValueError for another."""
     cell, scale = vae.cells[0], vae.scale()
     if not has_closed_form(cell) or scale is None:
         raise ValueError(
-            "the closed form is that of architecture linear, likelihood gaussian and a sigma that "
-            f"does not depend on z; got {cell.architecture}, {cell.likelihood}, "
-            f"sigma {cell.sigma}: use annealed_bound, which takes any decoder"
+            "the closed form needs architecture linear, likelihood gaussian and a sigma that does "
+            f"not depend on z; got {cell.architecture}, {cell.likelihood}, sigma {cell.sigma}: "
+            "use annealed_bound, which takes any decoder"
         )
     return scale

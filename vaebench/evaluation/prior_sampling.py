@@ -1,8 +1,8 @@
-"""log p(x) by codes from the prior: unbiased for p(x), and hopeless.
+"""An estimate of log p(x) from codes of the prior: unbiased for p(x), but of no practical use.
 
-(1/k) sum_s p(x|z_s) with z_s ~ p(z) needs of the order of exp(KL(p(z|x) || p(z))) codes before
-one of them lies where the posterior does (Doersch 2016, arXiv 1606.05908, section 2; Chatterjee
-and Diaconis 2018, theorem 1.1). It is here to be seen beside the estimators that work.
+(1/k) sum_s p(x|z_s) with z_s ~ p(z) needs about exp(KL(p(z|x) || p(z))) codes until one of them
+falls into the region of the posterior (Doersch 2016, arXiv 1606.05908, section 2; Chatterjee and
+Diaconis 2018, theorem 1.1). It is provided for comparison with the other estimators.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def prior_log_weights(
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """log p(x|z) for ``k`` codes from the prior an image, ``(N, k)`` float64 in nats.
+    """Return log p(x|z) for ``k`` codes from the prior per image, ``(N, k)`` float64 in nats.
 
-    These are the importance weights of q(z|x) = p(z): `importance_bound` turns them into the
-    estimate, its curve over k and its effective share. Decoded in blocks, in bounded memory.
+    These are the importance weights for q(z|x) = p(z): `importance_bound` computes the estimate
+    from them, its curve over k and its effective share. Memory is bounded.
 
     Args:
         vae: a pack of one.
         pixels: ``(N, D)``.
-        k: codes an image, at least 1.
+        k: codes per image, at least 1.
         generator: of the noise, on the CPU.
         progress: called with the number of images done.
 
@@ -55,7 +55,7 @@ def prior_log_weights(
 
 
 def _log_likelihood(vae: VAE, x: Tensor, codes: int, generator: torch.Generator) -> Tensor:
-    """log p(x|z) of one image ``(D,)`` at so many codes from the prior, ``(codes,)``."""
+    """Return log p(x|z) of one image ``(D,)`` for codes from the prior, ``(codes,)``."""
     noise = torch.randn((1, codes, 1, vae.latent_dim), generator=generator, dtype=torch.float64)
     z = noise.to(x.device) * vae.prior_scale.unsqueeze(1)
     return vae.decode(z).log_prob(x)[0, :, 0].cpu()

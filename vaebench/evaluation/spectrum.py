@@ -1,7 +1,7 @@
 """How many directions the codes spread over: the spectrum of their covariance.
 
-A count of active units depends on its threshold when many units lie near it. The spectrum and its
-effective rank have no threshold.
+A count of active units depends on its threshold if the variances of many units are near it. The
+spectrum and its effective rank have no threshold.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from vaebench.records.schema import Metric, Note
 __all__ = ["SPECTRUM_IMAGES", "code_spectrum", "effective_rank"]
 
 SPECTRUM_IMAGES = 2_000
-"""Test images at most whose posterior means give the covariance: the first ones."""
+"""The largest number of test images behind the covariance; they are the first ones."""
 
 
 def code_spectrum(codes: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Eigenvalues of the covariance (with 1/n) of codes ``(n, Z)``, the largest first.
+    """Return the eigenvalues of the covariance (with 1/n) of codes ``(n, Z)``, largest first.
 
     Returns:
         ``(min(n, Z),)``; the other eigenvalues are zero. Empty if a code is not finite.
@@ -34,10 +34,10 @@ def code_spectrum(codes: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def effective_rank(spectrum: NDArray[np.float64], images: int) -> Metric:
-    """(tr C)^2 / tr C^2 from the eigenvalues of C: between 1 and the number of latent dimensions.
+    """Return (tr C)^2 / tr C^2 from the eigenvalues of C, also known as the participation ratio.
 
-    It is the number of directions if the codes vary equally in each of them (the participation
-    ratio).
+    It is between 1 and the number of latent dimensions. Codes that vary equally in r directions
+    have rank r.
     """
     if not len(spectrum):
         return Metric.absent("effective_rank", Note.of("not_finite", "the codes are not finite"))

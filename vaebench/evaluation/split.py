@@ -20,13 +20,13 @@ class EvaluationSplit:
     """One split of the data, drawn once.
 
     Attributes:
-        pixels: what the model is scored on, ``(N, D)`` float32: binarised or dequantised with a
-            fixed seed where the cell asks for it.
+        pixels: the pixels to score, ``(N, D)`` float32; binarised or dequantised with a fixed seed
+            if the cell says so.
         index: grey level of each pixel, 0 ... levels - 1, or its count, ``(N, D)``; None for
             real-valued data.
         levels: number of grey levels after binarisation; None for real-valued data and counts.
         dequantized: whether noise within a level was added to ``pixels``.
-        labels: class of each image, ``(N,)``; None where the data have none.
+        labels: class of each image, ``(N,)``; None for data without labels.
     """
 
     pixels: Tensor
@@ -39,7 +39,7 @@ class EvaluationSplit:
         return len(self.pixels)
 
     def first(self, count: int) -> EvaluationSplit:
-        """The first ``count`` images; a split comes shuffled, so they are a fair sample of it."""
+        """Return the first ``count`` images: a fair sample, since a split is shuffled."""
         return EvaluationSplit(
             self.pixels[:count],
             None if self.index is None else self.index[:count],
@@ -49,7 +49,7 @@ class EvaluationSplit:
         )
 
     def batches(self, numbers_per_image: int) -> Iterator[slice]:
-        """Slices of as many images as keep a batch's largest tensor near two million numbers."""
+        """Yield slices for which the largest tensor of a batch has about two million numbers."""
         size = max(1, min(1000, _BATCH_NUMBERS // max(1, numbers_per_image)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
@@ -58,7 +58,7 @@ class EvaluationSplit:
         """Return the intervals of the grey levels or counts of some images, ``(n, D)``.
 
         Raises:
-            ValueError: if the data are real-valued.
+            ValueError: the data are real-valued.
         """
         if self.index is None:
             raise ValueError("real-valued data have no grey levels")

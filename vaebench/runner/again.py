@@ -21,9 +21,8 @@ def tasks_again(
 ) -> list[Task]:
     """A task for each cell that a stored cell has weights for: its own, or of the same training.
 
-    Two cells have the same training and the same weights if they are equal in all but their
-    evaluation settings. Weights of other data, or of an older version of the numerics, do not
-    count.
+    Two cells have the same training and the same weights if they differ in evaluation settings
+    only. Weights of other data, or of an older version of the numerics, are not used.
 
     Args:
         cells: what to evaluate.
