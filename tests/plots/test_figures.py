@@ -447,3 +447,27 @@ def test_text_that_cannot_be_drawn_is_replaced() -> None:
         figure = Figure()
         figure.suptitle(drawable("$\\frac{1}{$ 漢"))
         figure.canvas.draw()
+
+
+def test_one_wide_interval_does_not_compress_the_others() -> None:
+    frame = frame_of([record(cell) for cell in cells([GAUSSIAN], sizes=[2, 4, 8, 16], seeds=3)])
+    wild = frame["latent_dim"] == 16
+    frame["elbo"] = -100.0 + frame["latent_dim"]
+    frame.loc[wild, "elbo"] += (frame.loc[wild, "seed"] - 1) * 5000.0
+    (figure,) = figures.against(frame, "latent_dim", ["elbo"])
+    low, high = figure.get_axes()[0].get_ylim()
+    assert low > -115
+    assert high < -68
+
+
+def test_active_units_have_an_axis_that_shows_one_and_a_thousand() -> None:
+    frame = frame_of([record(cell) for cell in cells([GAUSSIAN], sizes=[1, 8, 1000], seeds=3)])
+    frame["active_units"] = frame["latent_dim"].astype(float)
+    (figure,) = figures.against(frame, "latent_dim", ["active_units"])
+    axes = figure.get_axes()[0]
+    assert axes.get_yscale() == "symlog"
+    heights = axes.transAxes.inverted().transform(
+        axes.transData.transform([(1, 1.0), (1, 8.0), (1, 1000.0)])
+    )[:, 1]
+    assert heights[1] - heights[0] > 0.15
+    assert axes.get_ylim()[0] <= 0

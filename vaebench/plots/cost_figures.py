@@ -1,7 +1,7 @@
-"""What training costs: throughput, step time and memory, of finished cells of one machine.
+"""Figures of the cost of training: throughput, step time and memory of one machine's cells.
 
-A line or a row is one design: all that differ in anything but the seed, or on a line the latent
-size, stand apart. A cell that diverged has no time that means anything and is not drawn.
+A line is one design over its latent sizes, a row is one design. The time of a cell that diverged is
+incomplete, so only finished cells are drawn.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ _MOST_ROWS: Final = 40
 
 
 def _finished(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The cells to draw, and those of the metrics that any of them has.
+    """The cells to draw, and the metrics that at least one of them has.
 
     Raises:
         NotComparable: the rows are of different machines.
@@ -60,9 +60,9 @@ def _finished(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def cost(frame: pd.DataFrame, title: str = "", keys: Keys | None = None) -> Drawn | None:
-    """Cost against latent size: a dot a cell, a line of medians for each design of several sizes.
+    """Draw cost against latent size: a dot per cell, a line of medians per design.
 
-    Of more than `_MOST_DOTS` cells in a line, evenly spread ones are drawn; the medians are of all.
+    A line has at most `_MOST_DOTS` dots, evenly spread; its medians are those of all cells.
 
     Raises:
         NotComparable: the rows are of different machines.
@@ -108,7 +108,7 @@ def _line(axes: Axes, design: Design, metric: str) -> None:
 
 
 def _measured(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
-    """What was measured apart from each other: the cells of a pack share one number."""
+    """The separate measurements of these rows: the cells of a pack share one number."""
     known = rows[rows[metric].notna()]
     return measurements(known[metric].to_numpy(np.float64), shared(known, metric))
 
@@ -133,9 +133,9 @@ def _dots(
 
 
 def cost_by_design(frame: pd.DataFrame, title: str = "") -> Drawn | None:
-    """Cost of the designs of one latent size, a row each: a dot a cell and a bar at the median.
+    """Draw the cost of designs with one latent size: a dot per cell and a bar at the median.
 
-    Of more designs than fit, evenly spread ones are drawn; None where there is none.
+    If there are more designs than fit, evenly spread ones are drawn; None if there are none.
 
     Raises:
         NotComparable: the rows are of different machines.
@@ -164,7 +164,7 @@ def _names(kept: Sequence[pd.DataFrame]) -> list[str]:
 
 
 def _lone_name(rows: pd.DataFrame, parts: Sequence[Part]) -> str:
-    """Its size, and what tells it from the designs of several sizes, in a figure of their own."""
+    """The name of a lone design: its size, and the axes in which it differs from the sweeps."""
     axes = varying(pd.concat([part for _, part in parts]), without=["latent_dim"])
     names = design_names(axes, parts, 70)
     (name,) = (name for name, (_, part) in zip(names, parts, strict=True) if part is rows)
@@ -172,7 +172,7 @@ def _lone_name(rows: pd.DataFrame, parts: Sequence[Part]) -> str:
 
 
 def _packed(names: Sequence[str], parts: Sequence[pd.DataFrame]) -> list[str]:
-    """The names with the size of the packs that the cells were trained in, where sizes differ."""
+    """The names, with the size of the packs in which the cells were trained if sizes differ."""
     sizes = ["/".join(f"{size:.0f}" for size in ordered(part["pack_size"])) for part in parts]
     if len(set(sizes)) == 1:
         return list(names)
@@ -187,7 +187,7 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
         dots = values[evenly(len(values), _MOST_DOTS)]
         _dots(axes, dots, np.full(len(dots), place), INK)
         axes.plot([np.median(values)], [place], color=INK, marker="|", ms=10, mew=1.8)
-    # Three panels stand side by side: a name is narrow enough for its own without its unit.
+    # With three panels side by side, a name has room only if its unit is on the next line.
     axes.set_xlabel(axis_label(metric).replace(" [", "\n["))
     values = pd.concat([part[metric] for _, part in rows])
     if _spans_decades(values):
@@ -195,7 +195,7 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
         axes.set_xlim(float(values.min()) / 1.3, float(values.max()) * 1.3)
         _log_ticks(axes.xaxis)
     else:
-        # Zero is on the axis, and a little room beside it and beyond the last for their dots.
+        # The axis starts a little below zero and ends a little above the maximum, for the dots.
         most = max(float(values.max()), 1e-9)
         axes.set_xlim(-0.03 * most, 1.06 * most)
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -203,12 +203,12 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, pd.DataFrame]], metric: str) -> 
 
 
 def _log_ticks(axis: Axis) -> None:
-    """At most four ticks that name themselves, so that none overprints another: 1, 10, 100 ..."""
+    """Label at most four powers of ten, so that labels do not overlap."""
     axis.set_major_locator(LogLocator(numticks=4))
     axis.set_minor_locator(LogLocator(subs="all", numticks=100))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _spans_decades(values: "pd.Series[Any]") -> bool:
-    """Whether small values would all lie at zero on a plain axis."""
+    """Whether small values could not be distinguished from zero on a linear axis."""
     return bool(values.min() > 0 and values.max() > 20 * values.min())

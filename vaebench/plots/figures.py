@@ -1,10 +1,11 @@
-"""Figures of numbers: frame in, matplotlib `Figure` out; None where the frame lacks what it needs.
+"""Figures of numbers: frame in, matplotlib `Figure` out; None if the frame lacks what is drawn.
 
-A point is the mean over seeds with its 95 % Student t interval; one seed has a point alone. An
-open marker says that a seed of the design has no value there (diverged, failed). Every function
-takes rows that may be compared (see `comparability`) and refuses others.
+A point is the mean over seeds with its 95 % Student t interval; a single seed has no interval. An
+open marker means that a seed of the design has no value (diverged, failed). Every function takes
+rows that may be compared (see `comparability`) and refuses others.
 """
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ from vaebench.analysis.labels import (
     varying,
 )
 from vaebench.analysis.summary import design_summaries, summarise
-from vaebench.plots.keys import Key, Keys
+from vaebench.plots.keys import MARKERS, Key, Keys
 from vaebench.plots.palette import Colour
 from vaebench.plots.style import INK, WIDTH, tick
 
@@ -62,7 +63,7 @@ _MOST_CURVE_PANELS: Final = 6
 _MOST_CURVES: Final = 10
 _MOST_TICKS: Final = 14
 _LEAST_KL: Final = 1e-4
-"""Nats of a latent dimension; what has less is drawn at the bottom."""
+"""The lowest KL of a latent dimension in nats that is drawn at its place."""
 _LONG_RANK: Final = 256
 _NOT_NEGATIVE: Final = frozenset(
     {"kl", "mse", "active_units", "sigma_fitted", "knn_accuracy", "tsne_trustworthiness"}
@@ -77,7 +78,7 @@ _X_LABELS: Final = {
 
 @dataclass(frozen=True)
 class Design:
-    """One line of a figure: what tells it apart, and how it is drawn."""
+    """One line of a figure: its name, its rows, and its colour and marker."""
 
     label: str
     rows: pd.DataFrame
@@ -86,35 +87,35 @@ class Design:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure that may leave designs out, and a sentence that says so; '' where all are in it."""
+    """A figure, and a sentence on the designs that it leaves out; '' if it shows all."""
 
     figure: Figure
     left_out: str = ""
 
 
 def left_out(shown: int, every: int, of: str, rule: str = _EVENLY) -> str:
-    """The sentence that a caption ends with where not all designs are in a figure."""
+    """The last sentence of a caption if a figure does not show all designs."""
     return f" {shown} of {every:,} {of} are shown: {rule}." if shown < every else ""
 
 
 def measured(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The rows of designs of which at least one seed has one of the metrics.
+    """The rows of designs with a value of one of the metrics for at least one seed.
 
-    A design without any value, as one of a device that is absent, takes no room in a figure.
+    A design without any value, for example of an absent device, takes no room in a figure.
     """
     has = frame[list(metrics)].notna().any(axis=1)
     return frame[frame["design"].isin(set(frame.loc[has, "design"]))]
 
 
 def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[Part]:
-    """The frame's parts of equal values in `axes`, ordered; one part where there are no axes."""
+    """Split the frame into parts with equal values in `axes`, in order; one part without axes."""
     if not axes:
         return [((), frame)]
     return [(key, frame.iloc[rows]) for key, rows in split_places(frame, axes)]
 
 
 def _with_none(column: "pd.Series[Any]") -> list[Any]:
-    """The values of a column, every missing one as None."""
+    """The values of a column, with None for missing ones."""
     values = column.tolist()
     if not column.isna().any():
         return values
@@ -124,7 +125,7 @@ def _with_none(column: "pd.Series[Any]") -> list[Any]:
 def split_places(
     frame: pd.DataFrame, axes: Sequence[str]
 ) -> list[tuple[tuple[Any, ...], NDArray[np.intp]]]:
-    """The places of the rows of each part that `split` gives."""
+    """Return the row numbers of each part that `split` gives."""
     if not axes:
         return [((), np.arange(len(frame)))]
     values = [_with_none(frame[axis]) for axis in axes]
@@ -137,9 +138,9 @@ def split_places(
 
 
 def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
-    """Designs that have at least two values of x, one line each, and how many there are of them.
+    """Return the designs with at least two values of x, one line each, and their number.
 
-    Of more than `_MOST_SPREAD` as many are drawn as fit into one figure, evenly spread.
+    If there are more than `_MOST_SPREAD`, those that fit into one figure, evenly spread.
     """
     axes = varying(frame, without=[x])
     every = [(key, rows) for key, rows in split(frame, axes) if len(ordered(rows[x])) > 1]
@@ -154,19 +155,19 @@ def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
 
 
 def design_names(axes: Sequence[str], parts: Sequence[Part], limit: int = 90) -> list[str]:
-    """The names of designs: what tells one from the others, or what it is where it is alone."""
+    """The names of designs: the axes in which they differ, or all main axes of a lone design."""
     labels = design_labels(axes, [key for key, _ in parts])
     names = [label or fixed_label(rows) for label, (_, rows) in zip(labels, parts, strict=True)]
     return drawable_names(names, limit)
 
 
 def shown_of(shown: int, every: int) -> str:
-    """What a title says where not all designs are drawn."""
+    """The end of a title if not all designs are drawn."""
     return f" ({shown} of {every:,} designs)" if shown < every else ""
 
 
 def _thin(sizes: Sequence[float]) -> list[float]:
-    """Of rising sizes those that have room for a label on a log axis, the first and last too."""
+    """The sizes that have room for a label on a logarithmic axis, with the first and the last."""
     gap = math.log(sizes[-1] / sizes[0]) / _MOST_TICKS
     kept = [sizes[0]]
     for size in sizes[1:-1]:
@@ -186,7 +187,7 @@ def size_axis(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def spread_sizes(axes: Axes, values: Sequence[Any]) -> None:
-    """A size axis that holds its first and last tick, whatever is drawn beside them."""
+    """Set up a size axis with room to the left of its first tick and to the right of its last."""
     size_axis(axes, values)
     axes.set_xlim(float(values[0]) / 1.25, float(values[-1]) * 1.25)
 
@@ -200,7 +201,7 @@ def _word_axis(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def _positions(x: str, values: Sequence[Any], place: float) -> dict[Any, float]:
-    """Where each value of x is drawn; designs stand a little apart so that bars do not hide."""
+    """The place of each value of x; designs are shifted slightly so that bars do not overlap."""
     if x == "latent_dim":
         return {value: float(value) * 2.0 ** (0.16 * place) for value in values}
     return {value: i + 0.2 * place for i, value in enumerate(values)}
@@ -216,7 +217,7 @@ def _draw_design(axes: Axes, design: Design, x: str, metric: str, at: Mapping[An
     bars = np.vstack([mean - table["low"].to_numpy(float), table["high"].to_numpy(float) - mean])
     colour, marker = design.key.colour, design.key.marker
     axes.errorbar(places, mean, bars, fmt="none", ecolor=colour, elinewidth=1.1, capsize=2.2)
-    # Words like 'learned' have no place on a scale, so no line runs through them.
+    # Words such as 'learned' are not on a scale, so no line joins them.
     scaled = np.array([not isinstance(value, str) for value in table[x]])
     axes.plot(np.asarray(places)[scaled], mean[scaled], color=colour)
     whole = (table["n"] == table["cells"]).to_numpy()
@@ -245,12 +246,12 @@ def design_legend(figure: Figure, designs: Sequence[Design], columns: int = 4) -
 
 
 def legend_columns(labels: Sequence[str], most: int = 4) -> int:
-    """How many names fit side by side below a figure."""
+    """Return how many names fit into one line of a legend below a figure."""
     return max(1, min(most, 130 // (max(map(len, labels)) + 8)))
 
 
 def legend_inches(designs: Sequence[Design]) -> float:
-    """About the height of their `design_legend`."""
+    """Return the approximate height of their `design_legend`."""
     return 0.2 * -(-len(designs) // legend_columns([design.label for design in designs]))
 
 
@@ -265,11 +266,11 @@ def against(
     title: str = "",
     keys: Keys | None = None,
 ) -> list[Figure]:
-    """Metrics, side by side, against `latent_dim`, `sigma` or another axis, a line a design.
+    """Draw metrics against `latent_dim`, `sigma` or another axis, one line per design.
 
-    At most `MOST_DESIGNS` lines stand in one figure: more are spread over two. Of more than two
-    figures hold, one figure has some that are evenly spread, and its title says so. Designs with
-    a single value of x are left out; where none is left there is no figure.
+    A figure has at most `MOST_DESIGNS` lines; more are split over two figures. If two figures are
+    not enough, one figure shows evenly spread designs, and its title says so. Designs with a
+    single value of x are left out; without any other design there is no figure.
 
     Raises:
         NotComparable: the rows may not be compared in one of the metrics.
@@ -303,17 +304,37 @@ def _panels(designs: Sequence[Design], x: str, metrics: Sequence[str], title: st
         axes.set_xlabel(_X_LABELS.get(x, x.replace("_", " ")))
         axes.set_ylabel(axis_label(metric, all(is_bound(design.rows) for design in designs)))
         axes.yaxis.set_major_formatter(FuncFormatter(tick))
-        _bound(axes, metric)
+        _limit(axes, [design.rows for design in designs], x, metric)
         if metric == "active_units":
-            axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+            _count_axis(axes)
     fixed = f" ({fixed_label(designs[0].rows)})" if len(designs) == 1 else ""
     headed(figure, title + fixed)
     design_legend(figure, designs)
     return figure
 
 
-def _bound(axes: Axes, metric: str) -> None:
-    """No room for values that there are not, which a wide interval would ask for."""
+def _count_axis(axes: Axes) -> None:
+    """A scale that shows 1, 10 and 100 units, and none."""
+    axes.set_yscale("symlog", base=2, linthresh=1)
+    top = max(1.0, axes.get_ylim()[1])
+    ticks = [0, *(2**i for i in range(int(math.log2(top)) + 1))]
+    axes.yaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // 7)]))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _limit(axes: Axes, designs: Sequence[pd.DataFrame], x: str, metric: str) -> None:
+    """Limit the axis to the means and, of their intervals, to as much again.
+
+    One wide interval would otherwise compress all others. Values that cannot occur, such as
+    negative counts, have no room either.
+    """
+    table = pd.concat([summarise(rows, [x], metric) for rows in designs])
+    means = table["mean"].dropna()
+    if len(means) > 1 and means.max() > means.min():
+        room = float(means.max() - means.min())
+        low = max(table["low"].fillna(table["mean"]).min(), means.min() - room) - 0.05 * room
+        high = min(table["high"].fillna(table["mean"]).max(), means.max() + room) + 0.05 * room
+        axes.set_ylim(low, high)
     low, high = axes.get_ylim()
     if metric in _NOT_NEGATIVE and low < 0 < high:
         axes.set_ylim(bottom=-0.03 * high)
@@ -322,18 +343,19 @@ def _bound(axes: Axes, metric: str) -> None:
 
 
 def fixed_label(rows: pd.DataFrame) -> str:
-    """What a lone design is: likelihood, sigma and latent size, those of them that it fixes."""
+    """The name of a lone design: likelihood, sigma and latent size, if they are fixed."""
     axes = [axis for axis in ("likelihood", "sigma", "latent_dim") if len(ordered(rows[axis])) == 1]
     return design_label(axes, [rows[axis].iloc[0] for axis in axes])
 
 
 def headed(figure: Figure, title: str) -> None:
+    figure.align_labels()
     if title:
         figure.suptitle(drawable(title, 110), x=0.01, ha="left")
 
 
 def bits_ranking(frame: pd.DataFrame, title: str = "", most: int = 40) -> Figure | None:
-    """Bits per dimension of every design, best first: the one score that crosses families.
+    """Draw bits per dimension of every design, best first: the only score across families.
 
     Raises:
         NotComparable: the rows are of different data.
@@ -376,12 +398,12 @@ def _ranking(table: pd.DataFrame, title: str) -> Figure:
 
 
 def _wrapped(text: str) -> str:
-    """Lines that fit over one of three panels."""
+    """The text in lines that fit above one of three panels."""
     return textwrap.fill(text, 36)
 
 
 def _facets(parts: Sequence[Group]) -> list[Part]:
-    """The designs of all groups with a name each."""
+    """The designs of all groups, each with its name."""
     named: list[Part] = []
     for group in parts:
         axes = varying(group.frame, without=["latent_dim"])
@@ -399,14 +421,14 @@ def kl_per_dimension(
     most: int = _MOST_CURVE_PANELS,
     keys: Keys | None = None,
 ) -> Drawn | None:
-    """The KL of each latent dimension, sorted within a cell, a colour a latent size.
+    """Draw the KL of each latent dimension, sorted within a cell, one colour per latent size.
 
     Args:
-        parts: groups of comparable rows; each design has a panel and an axis of its own.
+        parts: groups of comparable rows; each design has its panel and axis.
         found: for a cell_id its KL per dimension in nats, (latent,).
-        title: what the figure is.
-        most: panels at most; those designs that have most latent sizes are kept. A design of one
-            latent size is in `kl_by_design`.
+        title: the title of the figure.
+        most: maximum number of panels; the designs with the most latent sizes are kept. A design
+            with one latent size is in `kl_by_design`.
         keys: the colours of the report.
     """
     every = sum(len(_by_sizes(group.frame)[0]) for group in parts)
@@ -418,7 +440,7 @@ def kl_per_dimension(
     palette = _size_palette([rows for _, rows in facets], keys)
     figure, panels = _grid(len(facets), 3, 2.5)
     for axes, ((name,), rows) in zip(panels, facets, strict=True):
-        # Of ten thousand dimensions that share twenty nats, a plain axis would show none.
+        # If ten thousand dimensions share twenty nats, a linear axis would show none of them.
         axes.set_yscale("log")
         for size, same in reversed(split(rows, ["latent_dim"])):
             _sorted_kl(axes, [found[cell] for cell in same["cell_id"]], palette[size[0]])
@@ -435,7 +457,7 @@ def kl_per_dimension(
 
 
 def _by_sizes(frame: pd.DataFrame) -> tuple[list[Part], list[Part]]:
-    """The designs with a KL that have several latent sizes, and those that have one."""
+    """The designs that have a KL: those with several latent sizes, and those with one."""
     kept = frame[frame["kl"].notna()]
     designs = split(kept, varying(kept, without=["latent_dim"])) if len(kept) else []
     several = [rows["latent_dim"].nunique() > 1 for _, rows in designs]
@@ -446,9 +468,10 @@ def _by_sizes(frame: pd.DataFrame) -> tuple[list[Part], list[Part]]:
 
 
 def curve_cells(parts: Sequence[Group]) -> list[str]:
-    """The cells that the figures of KL per dimension choose from, whose arrays they need.
+    """Return the cells whose arrays the figures of KL per dimension need.
 
-    Of each group the designs with most latent sizes, and evenly spread ones of one latent size.
+    These are, in each group, the designs with the most latent sizes, and evenly spread ones with
+    one latent size.
     """
     found: list[str] = []
     for group in parts:
@@ -474,7 +497,7 @@ def kl_by_design(
     most: int = _MOST_CURVES,
     keys: Keys | None = None,
 ) -> Drawn | None:
-    """The sorted KL of each latent dimension, a line a design, for designs of one latent size.
+    """Draw the sorted KL of each latent dimension, one line per design with one latent size.
 
     Raises:
         NotComparable: the rows may not be compared in nats.
@@ -489,9 +512,9 @@ def kl_by_design(
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     made = _named(shown, keys or Keys())
-    for design in made:
+    for place, design in enumerate(made):
         of = [found[cell] for cell in design.rows["cell_id"]]
-        _sorted_kl(axes, of, design.key.colour, design.key.marker)
+        _sorted_kl(axes, of, design.key.colour, design.key.marker, place / len(made))
     _rank_axis(axes, shown)
     design_legend(figure, [_of_marginals(design) for design in made])
     headed(figure, title)
@@ -499,7 +522,7 @@ def kl_by_design(
 
 
 def _named(frame: pd.DataFrame, keys: Keys) -> list[Design]:
-    """Every design of the frame, latent sizes apart, with its key."""
+    """Every design of the frame with its colour and marker; latent sizes are separate designs."""
     axes = varying(frame)
     parts = split(frame, axes)
     names = design_names(axes, parts, 60)
@@ -526,26 +549,37 @@ def _size_palette(frames: Sequence[pd.DataFrame], keys: Keys | None) -> dict[Any
     return (keys or Keys()).sizes(pd.concat([rows["latent_dim"] for rows in frames]))
 
 
-def _sorted_kl(axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str = "o") -> None:
+def _sorted_kl(
+    axes: Axes, curves: Sequence[Curve], colour: Colour, marker: str = "o", offset: float = -1.0
+) -> None:
+    """Draw the mean and range of sorted curves.
+
+    With an offset in [0, 1), markers along the line start there, so that the markers of lines on
+    top of each other alternate.
+    """
     table = np.vstack([np.sort(curve)[::-1] for curve in curves])
-    # A logarithmic axis has no room for more: ten thousand points would only be a large file.
+    # A logarithmic axis cannot show more: ten thousand points would only make a large file.
     rank = np.unique(np.geomspace(1, table.shape[1], 200).round().astype(int))
     table = table[:, rank - 1]
     if axes.get_yscale() == "log":  # rounding may leave a KL a little below zero
         table = np.maximum(table, _LEAST_KL)
     mean = table.mean(axis=0)
     axes.plot(rank, mean, color=colour)
+    if offset >= 0:
+        places = np.geomspace(1, rank[-1], 5)
+        places = places[:-1] * (places[1] / places[0]) ** offset
+        axes.plot(places, np.interp(places, rank, mean), color=colour, marker=marker, lw=0, ms=4)
     axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5, clip_on=False)
     axes.fill_between(rank, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, lw=0)
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most `most` places of `count`, evenly spread, the first and last among them."""
+    """Return at most `most` of `count` places, evenly spread, with the first and the last."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def widest(parts: Sequence[Part], most: int) -> list[Part]:
-    """At most `most` designs in their old order: those with most latent sizes, evenly of equals."""
+    """Return at most `most` designs in order: those with the most latent sizes, evenly spread."""
     by_count: dict[int, list[int]] = {}
     for i, (_, rows) in enumerate(parts):
         by_count.setdefault(len(ordered(rows["latent_dim"])), []).append(i)
@@ -569,7 +603,10 @@ def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _sizes_legend(figure: Figure, palette: Mapping[Any, Colour]) -> None:
-    handles = [Line2D([], [], color=c, label=f"z {size:,}") for size, c in palette.items()]
+    handles = [
+        Line2D([], [], color=c, marker=marker, label=f"z {size:,}")
+        for (size, c), marker in zip(palette.items(), itertools.cycle(MARKERS), strict=False)
+    ]
     if len(handles) > 1:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(handles)))
 
@@ -581,10 +618,10 @@ def loss_curves(
     most: int = 9,
     keys: Keys | None = None,
 ) -> Drawn | None:
-    """The training ELBO by epoch, a thin line a cell; a cross where a cell diverged.
+    """Draw the training ELBO by epoch, a thin line per cell; a cross marks where one diverged.
 
-    The vertical range leaves out the lowest twentieth of the values: the first epochs would
-    otherwise hide the rest. Each design has a panel and an axis of its own.
+    The vertical range leaves out the lowest twentieth of the values, since the first epochs would
+    otherwise compress the rest. Each design has its panel and axis.
     """
     every = _facets(_with(parts, lambda cell: len(series.get(cell, {}).get("train_elbo", ())) > 1))
     facets = widest(every, most)
@@ -615,7 +652,16 @@ def _training(
         curve = np.array(series[str(row.cell_id)]["train_elbo"], dtype=np.float64)
         epochs = np.arange(1, len(curve) + 1)
         colour = palette[row.latent_dim]
-        axes.plot(epochs, curve, color=colour, lw=1.0, alpha=0.85)
+        place = list(palette).index(row.latent_dim)
+        # Every size has its marker, at other epochs than the next size.
+        step = max(1, len(curve) // 5)
+        every = (place * step // max(1, len(palette)), step)
+        style: dict[str, Any] = {
+            "marker": MARKERS[place % len(MARKERS)],
+            "markevery": every,
+            "ms": 3.5,
+        }
+        axes.plot(epochs, curve, color=colour, lw=1.0, alpha=0.85, **style)
         known = np.flatnonzero(np.isfinite(curve))
         if row.status == "diverged" and len(known):
             last = known[-1]

@@ -1,4 +1,4 @@
-"""Which colour and marker stands for what: one book of keys for all figures of a report."""
+"""The colours and markers of designs and latent sizes, the same in all figures of a report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _COLOURS: Final = 10
 
 @dataclass(frozen=True)
 class Key:
-    """How what bears one name is drawn."""
+    """The colour and marker of one name."""
 
     colour: Colour
     marker: str
 
 
 def _key(place: int) -> Key:
-    """The place-th key: 20 colours and 13 markers, of which all 260 pairs come in turn."""
+    """The key at a place: 20 colours and 13 markers form 260 different pairs."""
     shades = colours(_COLOURS)
     shade = shades[place % _COLOURS]
     return Key(
@@ -31,7 +31,7 @@ def _key(place: int) -> Key:
 
 
 class Keys:
-    """Keys of designs by name and colours of latent sizes; a name keeps its key once it has one.
+    """Keys of designs by name, and colours of latent sizes; a name keeps the key that it has.
 
     Args:
         sizes: the latent sizes of the whole report, so that a size has one colour in all figures.
@@ -42,9 +42,9 @@ class Keys:
         self._sizes = ordered(list(sizes))
 
     def designs(self, names: Sequence[str], numeric: bool = False) -> list[Key]:
-        """The key of each name, given out in order of appearance; a lone one takes none up.
+        """Return the key of each name, assigned in order of appearance; a lone name needs none.
 
-        Names of an ordered quantity that appear together for the first time (`numeric`) get
+        Names of an ordered quantity (`numeric`) that appear together for the first time get
         colours from dark to light.
         """
         if len(names) == 1:
@@ -57,7 +57,7 @@ class Keys:
         return [self._named[name] for name in names]
 
     def sizes(self, values: Iterable[Any]) -> dict[Any, Colour]:
-        """A colour for each latent size, dark to light over all sizes of the report."""
+        """Return a colour for each latent size, dark to light over all sizes of the report."""
         wanted = ordered(list(values))
         known = self._sizes if set(wanted) <= set(self._sizes) else wanted
         shades = dict(zip(known, ramp(len(known)), strict=False))

@@ -47,9 +47,9 @@ class Kind:
 
     Attributes:
         array: the name of the array.
-        designs: at most so many designs with several latent sizes.
-        sizes: at most so many latent sizes of each of them.
-        alone: at most so many designs with one latent size.
+        designs: maximum number of designs with several latent sizes.
+        sizes: maximum number of latent sizes of each of them.
+        alone: maximum number of designs with one latent size.
         strips: each cell is a strip of images with a label to its left, else a square panel.
     """
 
@@ -90,7 +90,7 @@ class Shown:
 
     @property
     def note(self) -> str:
-        """What is said over its map."""
+        """The accuracy and trust that are written above its map."""
         shares = {"kNN": self.knn_accuracy, "trust": self.tsne_trustworthiness}
         if "tsne_labels" not in self.arrays:
             del shares["kNN"]

@@ -1,4 +1,4 @@
-"""The rate-distortion plane: where each design spends its nats."""
+"""The rate-distortion plane: how each design spends its nats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +32,9 @@ from vaebench.plots.style import FADED, WIDTH, tick
 __all__ = ["near", "rate_distortion"]
 
 _FAR: Final = 3.0
-"""A value so many interquartile ranges beyond the quartiles is far from the others."""
+"""A value this many interquartile ranges beyond the quartiles is far from the others."""
 _PRESSED: Final = 5.0
-"""How many times as long an axis is made by far values before the others get a panel apart."""
+"""If far values make an axis this many times as long, the other points have their panel."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class _Path:
 
 
 def near(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points (n, 2) to show in a panel of their own, (n,); all where none is far away.
+    """Return which points (n, 2) are shown without the far ones, (n,); all if none is far away.
 
-    A point is far by Tukey's rule in either coordinate; the others get a panel only where the far
-    ones make an axis more than five times as long.
+    A point is far by Tukey's rule in either coordinate. The others have a separate panel only if
+    the far ones make an axis more than five times as long.
     """
     low, high = np.quantile(points, [0.25, 0.75], axis=0)
     room = _FAR * (high - low)
@@ -77,10 +77,11 @@ def near(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 def rate_distortion(
     frame: pd.DataFrame, title: str = "", keys: Keys | None = None
 ) -> Figure | None:
-    """Rate against distortion, a point a design, coloured by latent size; lines of equal ELBO.
+    """Draw rate against distortion, one point per design, with lines of equal ELBO.
 
-    Of more designs than there are markers those are drawn that are evenly spread. Where some lie
-    so far away that they would press the others together, the others have a panel beside them.
+    The colour is the latent size if there are several. If there are more designs than markers,
+    evenly spread ones are drawn. If some points are so far away that they would compress the
+    others, a second panel shows the others alone.
 
     Raises:
         NotComparable: the rows may not be compared in nats.
@@ -95,7 +96,7 @@ def rate_distortion(
     labels = drawable_names(design_labels(axes_names, [key for key, _ in parts]))
     book = keys or Keys()
     shown = book.designs(labels)
-    # With one latent size, colour is free to tell designs apart.
+    # With one latent size, the colour can distinguish designs.
     several = len(ordered(kept["latent_dim"])) > 1
     palette = book.sizes(kept["latent_dim"]) if several else {}
     shown = _by_marker(shown) if several else shown
@@ -114,7 +115,7 @@ def _path(rows: pd.DataFrame, key: Key, palette: Mapping[Any, Colour]) -> _Path:
 
 
 def _by_marker(keys: Sequence[Key]) -> list[Key]:
-    """The keys with a free marker for each that repeats: colour does not tell these apart."""
+    """The keys with a new marker for each that repeats, since the colour is the latent size."""
     taken = {key.marker for key in keys}
     free = iter([marker for marker in MARKERS if marker not in taken])
     seen: set[str] = set()
@@ -127,7 +128,7 @@ def _by_marker(keys: Sequence[Key]) -> list[Key]:
 
 
 def _plane(paths: Sequence[_Path], labels: Sequence[str]) -> Figure:
-    """All points in one panel; or those near each other in a wide one and all in a narrow one."""
+    """All points in one panel; or the near ones in a wide panel and all in a narrow one."""
     points, halves = (np.concatenate([getattr(p, of) for p in paths]) for of in ("means", "halves"))
     close = near(points)
     below = max(0, -(-len(labels) // legend_columns(labels)) - 5)
@@ -145,7 +146,7 @@ def _plane(paths: Sequence[_Path], labels: Sequence[str]) -> Figure:
     _finish(narrow)
     far = int((~close).sum())
     wide.set_title(f"without {far} far point{'s' * (far != 1)}", fontsize=8)
-    narrow.set_title("all points (box: the panel beside)", fontsize=8)
+    narrow.set_title("all points (box: the other panel)", fontsize=8)
     (left, right), (low, high) = wide.get_xlim(), wide.get_ylim()
     box = Rectangle((left, low), right - left, high - low, fill=False, ec=FADED, ls="--")
     narrow.add_patch(box)
@@ -193,7 +194,7 @@ def _finish(axes: Axes) -> None:
 
 
 def _equal_elbo(axes: Axes) -> None:
-    """Faint lines of equal ELBO, numbered at the edge; the axes' limits stay as they are."""
+    """Draw faint lines of equal ELBO, numbered at the edge, without changing the limits."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     for total in MaxNLocator(7).tick_values(low + left, high + right):
         axes.plot([left, right], [total - left, total - right], color="#d7dbe0", lw=0.8, zorder=0)
@@ -222,7 +223,7 @@ def _equal_elbo(axes: Axes) -> None:
 def _legends(
     figure: Figure, labels: Sequence[str], keys: Sequence[Key], palette: Mapping[Any, Colour]
 ) -> None:
-    """What the markers are, below; what the colours are, where they are latent sizes, at right."""
+    """A legend of the markers below, and of the latent sizes at the right."""
     handles = [
         Line2D([], [], color=FADED if palette else key.colour, marker=key.marker, lw=0, label=label)
         for label, key in zip(labels, keys, strict=True)

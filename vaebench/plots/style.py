@@ -1,6 +1,6 @@
-"""One look for every figure.
+"""The style of every figure.
 
-Everything is set here and nothing is taken from the user's matplotlibrc, locale, fonts or display.
+Nothing is taken from the user's matplotlibrc, locale, fonts or display.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _STYLE: Final[Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    # No figure has ticks on top, so no draw need look for room between them and a title.
+    # No figure has ticks at the top, so the place of a title need not be searched for.
     "axes.titley": 1.0,
     "axes.labelsize": 9.0,
     "axes.labelcolor": INK,
@@ -37,7 +37,7 @@ _STYLE: Final[Any] = {
     "grid.color": "#e9ebee",
     "grid.linewidth": 0.8,
     "text.color": INK,
-    # A dollar sign in a name is a dollar sign.
+    # A dollar sign in a name is not the start of a formula.
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -54,17 +54,17 @@ _STYLE: Final[Any] = {
     "figure.facecolor": "white",
     "figure.constrained_layout.w_pad": 0.08,
     "image.interpolation": "nearest",
-    # Text stays text: small files that can be searched; DejaVu Sans or the reader's sans serif.
+    # Text is kept as text, so that files are small and can be searched.
     "svg.fonttype": "none",
     "svg.hashsalt": "vaebench",
-    # TrueType: journals refuse the other kind.
+    # TrueType fonts are embedded; journals refuse Type 3.
     "pdf.fonttype": 42,
 }
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Matplotlib's defaults and this style, whatever the user's settings; restored at the end."""
+    """Use matplotlib's defaults and this style; the user's settings are restored at the end."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -72,5 +72,5 @@ def drawing() -> Iterator[None]:
 
 
 def tick(value: float, _position: int | None = None) -> str:
-    """A number beside an axis, with a minus sign and commas in thousands."""
+    """Return the label of a tick, with a minus sign and commas between thousands."""
     return f"{value + 0.0:,.10g}".replace("-", "−")

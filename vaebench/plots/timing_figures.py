@@ -1,4 +1,4 @@
-"""Figures of timed training steps: throughput and speed-up over each size, one machine a figure."""
+"""Figures of timed training steps: throughput and speed-up against each size, per machine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -32,10 +32,10 @@ _Shades = Mapping[str, tuple[Colour, str]]
 
 
 def timing_figure(bench: Bench | Group, title: str = "") -> Figure | None:
-    """A column a swept size: throughput of every device, and below it how it compares to the CPU.
+    """Draw the throughput of every device against each swept size, and below it the speed-up.
 
-    A bar is the range between the quartiles of the blocks of steps; an open marker is a noisy
-    timing; one that is too noisy is left out. None where no size was swept.
+    A bar is the interquartile range over blocks of steps; an open marker is a noisy timing; a
+    timing that is too noisy is left out. None if no size was swept.
     """
     swept = [(axis, _drawn(lines(bench.frame, axis), "step_ms")) for axis in SIZES]
     columns = [(axis, found) for axis, found in swept if found]
@@ -115,7 +115,7 @@ def _draw(
 
 
 def _count_scale(axes: Axes) -> None:
-    """A log scale in plain numbers, with ticks between the powers of ten where those are few."""
+    """Use a logarithmic scale with plain numbers, and more ticks if the range is small."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     few = high / low < 200

@@ -19,9 +19,10 @@ from matplotlib.colors import to_hex, to_rgb
 from vaebench.analysis.columns import axis_label, heading, unit
 from vaebench.analysis.comparability import Group, is_bound, is_timing
 from vaebench.analysis.labels import (
-    design_label,
+    design_labels,
+    drawable_names,
+    is_missing,
     ordered,
-    plain,
     reading_order,
     value_text,
     varying,
@@ -60,6 +61,7 @@ _SHAPES: Final = (
     "triangle-left",
     "triangle-right",
 )
+_SCALES: Final = {"z": "log", "active_units": "symlog"}
 VISIBLE: Final = "indexof(hidden, datum.family) < 0"
 _FOCUS: Final = "selected == null || datum.design == selected || datum.family == selected"
 
@@ -113,13 +115,14 @@ class Designs:
         if self.frame.empty:
             return {}
         rows = self.frame.drop_duplicates("design")
-        found = {}
-        for design, size, *values in zip(
-            rows["design"], rows["latent_dim"], *(rows[axis] for axis in self._axes), strict=True
-        ):
-            family = plain(design_label(self._axes, values), 80)
-            found[str(design)] = (f"{family}, z {size:,}", family)
-        return found
+        keys = list(zip(*(rows[axis].map(_plain_key) for axis in self._axes), strict=True))
+        distinct = list(dict.fromkeys(keys))
+        labels = drawable_names(design_labels(self._axes, distinct), 80)
+        families = dict(zip(distinct, labels, strict=True))
+        return {
+            str(design): (f"{families[key]}, z {size:,}", families[key])
+            for design, size, key in zip(rows["design"], rows["latent_dim"], keys, strict=True)
+        }
 
     def rows(self, group: Group) -> list[dict[str, Any]]:
         """One row per design of a group: its names, its size, and its metrics with intervals."""
@@ -153,6 +156,11 @@ class Designs:
             (name, to_hex(book[name].colour), _SHAPES[names.index(name) % len(_SHAPES)])
             for name in present
         ]
+
+
+def _plain_key(value: Any) -> Any:
+    """A value that is equal to itself: None instead of NaN."""
+    return None if is_missing(value) else value
 
 
 def _short(value: float) -> float | None:
@@ -237,7 +245,10 @@ def scatter(
     elif x == "z":
         scale = _limits("x", type="log", base=2, zero=alt.Undefined)
         horizontal = alt.X(
-            "z:Q", scale=scale, title=_title("z"), axis=alt.Axis(format=",d", tickCount=8)
+            "z:Q",
+            scale=scale,
+            title=_title("z"),
+            axis=alt.Axis(format=",d", values=_apart(sorted({row["z"] for row in rows}))),
         )
     else:
         horizontal = alt.X(
@@ -277,16 +288,31 @@ def scatter(
     return Chart(spec, rows, _described(rows, y), axes, families)
 
 
+def _apart(sizes: Sequence[int], most: int = 12) -> list[int]:
+    """The sizes whose labels have room on a logarithmic axis."""
+    gap = (sizes[-1] / sizes[0]) ** (1 / most)
+    kept = [sizes[0]]
+    for size in sizes[1:-1]:
+        if size >= gap * kept[-1] and sizes[-1] >= gap * size:
+            kept.append(size)
+    return [*kept, sizes[-1]]
+
+
 def _options(metrics: Sequence[str], bound: bool = True) -> list[dict[str, str]]:
     """The fields that a channel can show."""
     return [
-        {"field": m, "title": _title(m, bound), "label": _title(m, bound).partition(" [")[0]}
+        {
+            "field": m,
+            "title": _title(m, bound),
+            "label": _title(m, bound).partition(" [")[0],
+            "scale": _SCALES.get(m, "linear"),
+        }
         for m in metrics
     ]
 
 
 def _described(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """What the rows show in a metric, in one sentence."""
+    """A sentence on the range of a metric in the rows."""
     known = [row for row in rows if row.get(metric) is not None]
     low, high = (pick(known, key=lambda row: row[metric]) for pick in (min, max))
     ends = (f"{number(row[metric])} ({row['design']})" for row in (low, high))
@@ -372,7 +398,7 @@ def curves(
     tips += [alt.Tooltip("y:Q", title=titles[1], format=",.5~g")]
     shared = {"x": horizontal, "y": vertical, "color": colour, "opacity": focus}
     lines = base.mark_line(strokeWidth=1.6, clip=True).encode(detail="design:N", **shared)
-    hit = base.mark_point(filled=True, size=28, clip=True, cursor="pointer").encode(
+    hit = base.mark_point(filled=True, size=14, clip=True, cursor="pointer").encode(
         tooltip=tips, **shared
     )
     ends = base.transform_filter("isValid(datum.end)").mark_text(align="left", dx=5, fontSize=10)

@@ -98,7 +98,7 @@ def _collapse(done: pd.DataFrame, lost: "pd.Series[bool]") -> list[str]:
 
 
 def _limits(frame: pd.DataFrame) -> list[str]:
-    """What limits the comparisons: unfinished cells, one seed, scores that are not bounds."""
+    """The limits of the comparisons: unfinished cells, one seed, scores that are not bounds."""
     made = []
     counts = frame["status"].value_counts()
     lost = [f"{counts[s]} {value_text(s)}" for s in sorted(counts.index) if s != "done"]

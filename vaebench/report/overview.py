@@ -386,7 +386,7 @@ _CODE: Final = ("bits for z", "bits for x given z", "bits for x")
 def code_tables(frame: pd.DataFrame) -> list[Table]:
     """Return the two-part code of an image (Doersch 2016, 2.4.2): bits for z, then for x given z.
 
-    The image is the discrete one, at the precision of its own grey levels, so only designs with a
+    The image is the discrete one, at the precision of its grey levels, so only designs with a
     `bits_per_dim` have a code; one table holds designs that may be compared in it.
     """
     if frame.empty:

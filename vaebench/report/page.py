@@ -83,7 +83,7 @@ class Picture:
 
     @property
     def description(self) -> str:
-        """What the figure shows, for readers who cannot see it."""
+        """A description of the figure for readers who cannot see it."""
         if self.chart is not None:
             return f"{self.title}. {self.chart.description}"
         return f"{self.title}. {self.caption}"

@@ -135,7 +135,7 @@ def _write(results: Results, timings: Timings, folder: Path) -> None:
     if frame.empty:
         page = Page(
             title="Training steps, timed",
-            lead=f"What a training step costs, in {counted(timings.frame)}.",
+            lead=f"The cost of a training step, in {counted(timings.frame)}.",
             facts=_timing_facts(timings.frame),
             sentences=speeds,
             sections=shown_sections,
@@ -165,7 +165,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _title(frame: pd.DataFrame) -> str:
     """The data sets, and what varies between the designs: 'digits: likelihood, sigma'."""
-    axes = sorted(varying(frame, without=["dataset", "device"]), key=reading_order)
+    varied = varying(frame, without=["dataset", "device"])
+    axes = sorted(varied, key=lambda axis: (axis != "latent_dim", reading_order(axis)))
     about = ", ".join(heading(axis) for axis in axes[:4]) + (", …" if len(axes) > 4 else "")
     names = ", ".join(plain(shown(name), 40) for name in ordered(frame["dataset"])[:4])
     return f"{names}: {about}" if about else names

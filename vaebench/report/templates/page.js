@@ -50,7 +50,10 @@
       const room = high - low || Math.abs(high) * 0.1 || 1;
       const ends = (end) => rows.map((row) => row[field + end]).filter((value) => value != null);
       low = Math.max(Math.min(low, ...ends("_low")), low - room) - 0.05 * room;
+      const least = low < 0 && Math.min(...middle) >= 0 ? 0 : low;
       high = Math.min(Math.max(high, ...ends("_high")), high + room) + 0.05 * room;
+      // A count or an error cannot be negative, whatever a wide interval says.
+      low = least === low ? low : -0.03 * high;
     }
     each.view.signal(channel + "lo", low).signal(channel + "hi", high);
   }
@@ -82,6 +85,7 @@
           for (const end of ["", "_low", "_high"])
             if (coding.field === old + end) coding.field = option.field + end;
           if (name === channel) coding.title = option.title;
+          if (coding.scale) coding.scale.type = option.scale;
         }
   }
 
