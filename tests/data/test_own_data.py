@@ -14,7 +14,7 @@ from PIL import Image
 
 from vaebench.data import own_data
 from vaebench.data.catalog import facts_of
-from vaebench.data.own_data import Reading, from_arrays
+from vaebench.data.own_data import Reading, from_arrays, keep_arrays
 from vaebench.data.sources import load
 from vaebench.errors import DataInvalid
 
@@ -531,3 +531,32 @@ def test_sixteen_bit_images_keep_their_upper_byte(tmp_path: Path) -> None:
         Image.fromarray(deep + (int(file.stem) << 12)).save(file)
     data = load(str(own))
     assert np.arange(12).tolist() in [image.flatten().tolist() for image in data.train.images]
+
+
+class Pairs(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """A torch data set as a user writes it: images in [0, 1] with the channel first."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.from_numpy(grey(12)[index : index + 1] / np.float32(255)), index % 3
+
+
+def test_arrays_tensors_and_torch_data_sets_from_python(tmp_path: Path) -> None:
+    images = grey(12)
+    paths = {
+        keep_arrays({"train": each, "test": each}, tmp_path)
+        for each in (images, torch.from_numpy(images))
+    }
+    assert len(paths) == 1
+    expected = load(str(paths.pop()))
+    kept = keep_arrays({"train": Pairs(), "test": Pairs()}, tmp_path)
+    found = load(str(kept), reading=Reading(range=(0.0, 1.0), layout="channels_first"))
+    assert torch.equal(found.train.images, expected.train.images)
+    assert found.train.labels is not None
+    assert sorted(set(found.train.labels.tolist())) == [0, 1, 2]
+    with pytest.raises(DataInvalid, match=r"names of arrays are train, .*; got 'x'"):
+        keep_arrays({"x": images}, tmp_path)
+    with pytest.raises(DataInvalid, match="'train' must be an array"):
+        keep_arrays({"train": 3}, tmp_path)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vaebench.errors import GridError
+import vaebench
+from vaebench.errors import GridError, UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
@@ -211,3 +212,22 @@ def test_images_of_two_levels_are_one_cell_whatever_binarises_them(tmp_path: Pat
     plan = make_plan(grid, {})
     assert len(plan.todo) == 1
     assert plan.repeated == 2
+
+
+def test_arrays_from_python_are_trained(tmp_path: Path) -> None:
+    images = np.random.default_rng(4).integers(0, 256, (120, 4, 4), dtype=np.uint8)
+    grid = {
+        "name": "arrays",
+        "base": BASE
+        | {"epochs": 1, "batch_size": 20, "dataset": "mnist", "likelihood": "gaussian"},
+    }
+    summary = vaebench.run(
+        grid, tmp_path / "s", data={"train": images}, data_dir=tmp_path / "data", jobs=1
+    )
+    assert summary.states() == {"done": 1}
+    (record,) = Store(tmp_path / "s").read_all()[0]
+    assert record.data is not None
+    assert (record.data.n_train, record.data.n_test, record.data.levels) == (96, 24, 256)
+    assert str(tmp_path) not in record.model_dump_json()
+    with pytest.raises(UsageError, match="this grid is built"):
+        vaebench.run(Grid.from_dict(grid), tmp_path / "s", data={"train": images})

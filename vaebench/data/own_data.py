@@ -6,8 +6,10 @@ Every message names the source, the array and, where one example is at fault, it
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -25,6 +27,7 @@ __all__ = [
     "Kind",
     "Reading",
     "from_arrays",
+    "keep_arrays",
 ]
 
 Array = NDArray[Any]
@@ -156,6 +159,52 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
     _check(source, splits, levels)
     train, test, valid = splits["train"], splits["test"], splits.get("valid")
     return ArraySplits(train, test, levels, digest, valid, note, kind)
+
+
+def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
+    """Write arrays from Python into an .npz file that is named by their content; return its path.
+
+    Args:
+        data: NumPy arrays, tensors or torch data sets by the names of `ARRAY_NAMES`.
+        folder: a data folder.
+
+    Raises:
+        DataInvalid: a name is unknown, or a value is not an array.
+    """
+    if not isinstance(data, Mapping):
+        raise DataInvalid(f"data must map names to arrays, such as 'train'; got {type(data)}")
+    arrays: dict[str, Array] = {}
+    for name, values in data.items():
+        if name not in ARRAY_NAMES:
+            known = ", ".join(ARRAY_NAMES)
+            raise DataInvalid(f"data: the names of arrays are {known}; got {name!r}")
+        arrays |= _plain_arrays(name, values)
+    path = folder / "arrays" / f"{_digest(arrays)[:24]}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.stem}.{os.getpid()}.part")
+        with part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **cast("dict[str, Any]", arrays))
+        part.replace(path)
+    return path
+
+
+def _plain_arrays(name: str, values: object) -> dict[str, Array]:
+    """Return one array, or the images and labels of a torch data set."""
+    if hasattr(values, "detach"):
+        values = cast(Any, values).detach().cpu().numpy()
+    if hasattr(values, "__array__"):
+        return {name: np.asarray(values)}
+    if not (hasattr(values, "__getitem__") and hasattr(values, "__len__")):
+        raise DataInvalid(
+            f"data: {name!r} must be an array, a tensor or a data set; got {values!r:.80}"
+        )
+    whole = cast(Any, values)
+    items = [whole[index] for index in range(len(whole))]
+    if not (items and isinstance(items[0], tuple)):
+        return {name: np.stack([np.asarray(item) for item in items])} if items else {}
+    images = np.stack([np.asarray(item[0]) for item in items])
+    return {name: images, f"{name}_labels": np.array([int(item[1]) for item in items])}
 
 
 def _kind(train: Array, reading: Reading) -> Kind:

@@ -602,6 +602,10 @@ def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
 _program_fields = attrgetter(
     "dataset",
     "channels",
+    "kind",
+    "shape",
+    "resize",
+    "standardize",
     "binarization",
     "dequantize",
     "architecture",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vaebench.data.catalog import storage_folder
+from vaebench.data.own_data import keep_arrays
 from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
@@ -20,6 +22,7 @@ def run(
     output: Path | str | None = None,
     *,
     overrides: Mapping[str, Iterable[object]] | None = None,
+    data: Mapping[str, object] | None = None,
     data_dir: Path | str | None = None,
     jobs: int | None = None,
     retry_failed: bool = False,
@@ -36,6 +39,10 @@ def run(
         grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of its content.
         output: the results folder, by default ``results/<grid>``.
         overrides: axis -> values, as ``--set`` does; not with a Grid, which is already built.
+        data: the data set of every cell, in place of the grid's: arrays by the names ``train``,
+            ``test``, ``valid`` and ``train_labels`` and so on. An array is a NumPy array, a tensor,
+            or a torch ``Dataset`` of images or of pairs of image and label. Only ``train`` must be
+            given. They are kept as a file in the data folder.
         data_dir: where data files are looked for first.
         jobs: worker processes, one a core by default.
         retry_failed: try again what failed, diverged or ran out of time.
@@ -58,17 +65,22 @@ def run(
         StoreBusy, StorageError: the folder is held by another run, or cannot be written.
     """
     forced = _lists(overrides)
+    folder = None if data_dir is None else Path(data_dir)
+    if data is not None:
+        forced["dataset"] = [str(keep_arrays(data, storage_folder(folder)))]
     if isinstance(grid, Mapping):
         grid = Grid.from_dict(grid, forced)
     elif not isinstance(grid, Grid):
         grid = Grid.load(str(grid), forced)
-    elif overrides:
-        raise UsageError("overrides go with a grid's name or file; this grid is already built")
+    elif forced:
+        raise UsageError(
+            "overrides and data go with the name, file or mapping of a grid; this grid is built"
+        )
     store = Store(folder_of(output, Path("results") / grid.name))
     return run_grid(
         grid,
         store,
-        data_dir=None if data_dir is None else Path(data_dir),
+        data_dir=folder,
         jobs=jobs,
         retry_failed=retry_failed,
         wait=wait,
