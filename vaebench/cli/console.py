@@ -30,6 +30,7 @@ __all__ = [
     "comparison_text",
     "comparison_verdict",
     "fact_text",
+    "frame_text",
     "record_text",
     "store_text",
     "timings_text",
@@ -42,13 +43,17 @@ _ROUNDING = 1e-9
 
 
 def store_text(store: Path | str, most_rows: int | None = None) -> str:
+    """Return the text of `frame_text` for a results folder."""
+    return frame_text(load_with_damage(store)[0], most_rows)
+
+
+def frame_text(every: pd.DataFrame, most_rows: int | None = None) -> str:
     """Return the designs of a store with their main metrics, the warnings, and the states.
 
     Args:
-        store: the results folder.
+        every: the tidy frame of the store.
         most_rows: leave out the designs of a table after this many, and say so.
     """
-    every, _ = load_with_damage(store)
     frame = without_superseded(every)
     main = {heading(name, bound) for name in _METRICS_SHOWN for bound in (True, False)}
     parts = []

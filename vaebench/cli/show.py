@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
-_MOST_ROWS = 200
+_MOST_ROWS = 60
 
 
 @click.command(cls=Command, short_help="A store's state, or one record, to read.")
@@ -30,31 +30,29 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     """
     from vaebench.analysis.frame import load_with_damage
     from vaebench.analysis.timing import load_timings_with_unused
-    from vaebench.cli.console import store_text, timings_text
+    from vaebench.cli.console import frame_text, timings_text
     from vaebench.records.store import Store
 
     require_stores(store)
-    states = Store(store).states()
     facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
+    if cell is not None:
+        _show_one(store, _match(cell, [*Store(store).states(), *facts], store), facts, as_json)
+        return
+    frame, damages = load_with_damage(store)
+    states = dict(zip(frame["cell_id"], frame["status"], strict=True))
+    states |= {damage.name: damage.kind for damage in damages}
     if not states and not facts:
         say(f"vaebench: there is no record in {store}", err=True)
         leave([ExitCode.NOTHING])
-    if cell is not None:
-        _show_one(store, _match(cell, [*states, *facts], store), facts, as_json=as_json)
-        return
     timings, unused = load_timings_with_unused(store)
     unused = list(dict.fromkeys([*map(str, Store(store).check()), *unused]))
     findings = sum(fact.kind == "finding" for fact in facts.values())
     if as_json:
-        document = {
-            "store": str(store),
-            "states": states,
-            "cells": json_rows(load_with_damage(store)[0]),
-        }
+        document = {"store": str(store), "states": states, "cells": json_rows(frame)}
         say_json({**document, "facts": list(facts), "unused": unused})
     else:
         if states:
-            say(store_text(store, most_rows=_MOST_ROWS))
+            say(frame_text(frame, most_rows=_MOST_ROWS))
         if not timings.empty:
             say(timings_text(timings))
         if findings:
@@ -72,7 +70,7 @@ def _match(word: str, names: list[str], store: Path) -> str:
     return matching[0]
 
 
-def _show_one(store: Path, name: str, facts: dict[str, FactRecord], *, as_json: bool) -> None:
+def _show_one(store: Path, name: str, facts: dict[str, FactRecord], as_json: bool) -> None:
     from vaebench.cli.console import fact_text, record_text
     from vaebench.records.store import Store
 
