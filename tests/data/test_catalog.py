@@ -11,7 +11,8 @@ import pytest
 from miniature_files import Miniature
 
 from vaebench.data import catalog
-from vaebench.data.catalog import fingerprint, kind_of, locate, places
+from vaebench.data.catalog import fingerprint, kind_of, locate
+from vaebench.data.places import places
 from vaebench.data.sources import SOURCES
 from vaebench.errors import DataMissing
 from vaebench.grid.choices import DATASETS

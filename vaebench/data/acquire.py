@@ -24,17 +24,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Literal, cast
 from urllib.parse import urlsplit
 
-from vaebench.data.catalog import (
-    FILE_SETS,
-    FileSet,
-    Located,
-    file_set,
-    locate,
-    present,
-    remedy,
-    storage_folder,
-)
+from vaebench.data.catalog import FILE_SETS, FileSet, Located, file_set, locate, present, remedy
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
+from vaebench.data.places import storage_folder
 from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS
 from vaebench.system.disk import naming

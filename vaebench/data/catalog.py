@@ -5,7 +5,6 @@ Nothing here imports torch, so that a plan, a listing or a cell's identity is fa
 
 import difflib
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from vaebench.data.image_folder import read_folder
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
 from vaebench.data.own_data import ArraySplits, Reading
 from vaebench.data.own_files import TABLES, explain_unusable, read_npz, read_table
+from vaebench.data.places import places, storage_folder
 from vaebench.errors import DataInvalid, DataMissing, UsageError
 from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 
@@ -31,11 +31,9 @@ __all__ = [
     "fingerprint",
     "kind_of",
     "locate",
-    "places",
     "present",
     "read_own",
     "remedy",
-    "storage_folder",
 ]
 
 DIGITS_SHA256 = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
@@ -116,26 +114,6 @@ class Located:
     facts: FileSet
     folder: Path
     paths: tuple[Path, ...]
-
-
-def places(data_dir: Path | None) -> tuple[Path, ...]:
-    """The data folders in the order of search: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""
-    named = [data_dir, _from_environment("VAEBENCH_DATA"), _cache_folder()]
-    return tuple(dict.fromkeys(place for place in named if place is not None))
-
-
-def storage_folder(data_dir: Path | None) -> Path:
-    """The data folder into which files are fetched and added: the first of `places`."""
-    return places(data_dir)[0]
-
-
-def _from_environment(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value) if value else None
-
-
-def _cache_folder() -> Path:
-    return (_from_environment("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vaebench"
 
 
 def locate(dataset: str, data_dir: Path | None = None) -> Located:

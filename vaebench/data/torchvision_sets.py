@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vaebench.data.catalog import places, storage_folder
 from vaebench.data.own_data import ArraySplits, Reading, from_arrays
+from vaebench.data.places import places, storage_folder
 from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataMissing
 from vaebench.grid.choices import TORCHVISION_PREFIX

@@ -1,0 +1,26 @@
+"""The folders in which data files are searched, and the one into which they are written."""
+
+import os
+from pathlib import Path
+
+__all__ = ["places", "storage_folder"]
+
+
+def places(data_dir: Path | None) -> tuple[Path, ...]:
+    """The data folders in the order of search: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""
+    named = [data_dir, _from_environment("VAEBENCH_DATA"), _cache_folder()]
+    return tuple(dict.fromkeys(place for place in named if place is not None))
+
+
+def storage_folder(data_dir: Path | None) -> Path:
+    """The data folder into which files are fetched and added: the first of `places`."""
+    return places(data_dir)[0]
+
+
+def _from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _cache_folder() -> Path:
+    return (_from_environment("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vaebench"
