@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vaebench.data.catalog import storage_folder
 from vaebench.data.own_data import keep_arrays
+from vaebench.data.places import storage_folder
 from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
