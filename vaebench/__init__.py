@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vaebench.records.store import Store
     from vaebench.report.report import write_report
     from vaebench.runner.api import run
+    from vaebench.runner.external import evaluate
     from vaebench.runner.models import load_model
     from vaebench.runner.reproduce import reproduce
     from vaebench.runner.timing import time_steps
@@ -32,6 +33,7 @@ __all__ = [
     "audit",
     "best",
     "compare",
+    "evaluate",
     "load_model",
     "load_results",
     "load_timings",
@@ -49,6 +51,7 @@ _HOMES = {
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing",
     "best": "vaebench.analysis.recommendation",
+    "evaluate": "vaebench.runner.external",
     "compare": "vaebench.analysis.comparison",
     "load_model": "vaebench.runner.models",
     "load_results": "vaebench.analysis.frame",

@@ -78,6 +78,18 @@ _ENTRIES = (
     ),
     MetricChoice("ais_bound", NATS, "bound on log p(x) by annealed importance sampling", "higher"),
     MetricChoice(
+        "ais_bracket",
+        NATS,
+        "upper less lower bound by annealing, on images simulated from an external model",
+        "lower",
+    ),
+    MetricChoice(
+        "exact_log_likelihood",
+        NATS,
+        "log p(x) in closed form, of an external model with a linear Gaussian decoder",
+        "higher",
+    ),
+    MetricChoice(
         "iw_shortfall",
         NATS,
         "ais_bound less the iw_bound of the same images: what iw_bound misses at least",

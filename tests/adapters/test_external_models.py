@@ -1,0 +1,160 @@
+"""Models of other people: the same estimators, and the loss they were trained with."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from outside_models import LinearVAE, Losses, PlainVAE
+from scipy.stats import multivariate_normal
+from torch import nn
+
+from vaebench.adapters.base import as_adapter
+from vaebench.adapters.external import ExternalVAE, describe
+from vaebench.adapters.own_loss import OwnLoss, compare_own_loss
+from vaebench.cli.main import main
+from vaebench.data.sources import load
+from vaebench.errors import UsageError
+from vaebench.records.store import Store
+from vaebench.runner.external import evaluate
+
+FAST: dict[str, object] = {"tsne_points": 0, "test_size": 100, "train_size": 200}
+DIGITS = (1, 8, 8)
+
+
+def external(model: object, pixels: torch.Tensor, **settings: object) -> ExternalVAE:
+    adapter = as_adapter(model, DIGITS)
+    cell = describe(adapter, pixels[:4], DIGITS, {"architecture": "external:m", **settings})
+    return ExternalVAE(adapter, cell, DIGITS, 17)
+
+
+def test_a_linear_model_from_outside_has_its_exact_log_likelihood(tmp_path: Path) -> None:
+    data = load("linear-gaussian", None, 200, 0, 100)
+    pixels = data.test.images.flatten(1).double().numpy()
+    model = LinearVAE(pixels.shape[1])
+    found = evaluate(
+        model,
+        "linear-gaussian",
+        tmp_path,
+        settings=FAST | {"iw_samples": 2_000, "iw_images": 100, "ais_images": 1},
+    )
+    W = model.decoder.weight.detach().double().numpy()
+    covariance = W @ W.T + 0.25 * np.eye(len(W))
+    exact = multivariate_normal(model.decoder.bias.detach().double().numpy(), covariance)
+    metrics = found.record.metrics
+    value = metrics["exact_log_likelihood"].value
+    assert value == pytest.approx(exact.logpdf(pixels).mean(), abs=1e-3)
+    assert value is not None
+    elbo, bound = metrics["elbo"].value, metrics["iw_bound"].value
+    assert elbo is not None
+    assert bound is not None
+    assert elbo < bound < value + 3 * (metrics["iw_se"].value or 0)
+    bracket = metrics["ais_bracket"]
+    assert bracket.value is not None
+    assert -0.5 < bracket.value < 0.5
+    assert Store(tmp_path).read(found.record.cell_id) == found.record
+
+
+@pytest.mark.parametrize(
+    ("error", "gaussian", "words"),
+    [
+        ("", False, "is the negative ELBO"),
+        ("", True, "is the negative ELBO"),
+        ("mean", False, "a mean over 64 pixels"),
+        ("sign", False, "KL has the wrong sign"),
+        ("beta", False, "beta = (3.9|4)"),
+        ("no constant", True, r"constant -\d+\.\d+ nats of the gaussian density is missing"),
+    ],
+)
+def test_a_planted_error_of_a_loss_is_described(error: str, gaussian: bool, words: str) -> None:
+    images = load("digits", None).test.images
+    pixels = (images.float() / 16).flatten(1)
+    binary = pixels if gaussian else (pixels > 0.5).float()
+    model = Losses(error, gaussian)
+    found = compare_own_loss(external(model, binary), model.own_loss, binary)
+    assert re.search(words, found.text()), found
+
+
+def test_a_constant_is_not_missing_where_it_is_there() -> None:
+    right = OwnLoss(-10.0, -10.0, 1.0, 1.0, 0.0, 0.1, 64, "gaussian", 0.2)
+    assert "missing" not in right.text()
+
+
+def test_a_module_that_returns_tensors_gets_its_distributions_from_the_user() -> None:
+    pixels = torch.rand(8, 64, generator=torch.Generator().manual_seed(1)).round()
+    z = torch.randn(8, 2, generator=torch.Generator().manual_seed(2))
+    probabilities = as_adapter(PlainVAE(), DIGITS, "bernoulli")
+    logits = as_adapter(PlainVAE(logits=True), DIGITS, "bernoulli")
+    x = pixels.view(-1, *DIGITS)
+    one, other = (a.decode(z).log_prob(x) for a in (probabilities, logits))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+    output = PlainVAE().decode(z)
+    expected = -nn.functional.binary_cross_entropy(output, pixels, reduction="none").sum(1)
+    torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        (PlainVAE(), {}, "--likelihood"),
+        (PlainVAE(), {"likelihood": "gaussian"}, "needs sigma"),
+        (PlainVAE(), {"likelihood": "bernoulli", "sigma": 1.0}, "has no sigma"),
+        (nn.Linear(64, 2), {"likelihood": "bernoulli"}, "has no method encode"),
+        (object(), {}, "encode, decode and prior"),
+        (Losses(""), {"likelihood": "bernoulli"}, "distributions of its own"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused(
+    model: object, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        as_adapter(model, DIGITS, **settings)
+
+
+def test_the_same_weights_are_the_same_cell_and_others_are_not(tmp_path: Path) -> None:
+    def digits(model: PlainVAE) -> str:
+        settings = FAST | {"binarization": "threshold"}
+        found = evaluate(model, "digits", tmp_path, likelihood="bernoulli", settings=settings)
+        return found.record.cell_id
+
+    changed = PlainVAE()
+    with torch.no_grad():
+        changed.heads.bias.add_(0.1)
+    assert digits(PlainVAE()) == digits(PlainVAE()) != digits(changed)
+
+
+def test_the_command_scores_a_function_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    words = ["--dataset", "digits", "-o", str(tmp_path), "--set", "binarization=threshold"]
+    words += ["--set", "tsne_points=0", "--set", "test_size=60"]
+    codes = []
+    for model in ("outside_models:plain", "outside_models:fails", "nowhere", "no.such:load"):
+        with pytest.raises(SystemExit) as leaving:
+            main(["evaluate", model, *words, "--likelihood", "bernoulli"])
+        codes.append(leaving.value.code)
+    assert codes == [0, 2, 2, 2]
+    captured = capsys.readouterr()
+    assert "external:outside_models" in captured.out
+    assert "no weights here" in captured.err
+    (record,) = Store(tmp_path).read_all()[0]
+    assert record.warnings[-1].code == "external"
+
+
+def test_a_pythae_folder_is_scored_and_its_pickles_are_not_read(tmp_path: Path) -> None:
+    models = pytest.importorskip("pythae.models", reason="pythae is not installed")
+    folder = tmp_path / "model"
+    config = models.VAEConfig(input_dim=(1, 8, 8), latent_dim=2, reconstruction_loss="bce")
+    torch.manual_seed(0)
+    models.VAE(config).save(str(folder))
+    settings = FAST | {"binarization": "threshold"}
+    found = evaluate(str(folder), "digits", tmp_path / "store", settings=settings)
+    assert found.record.cell.architecture == "external:pythae_vae"
+    assert found.own_loss is not None
+    assert "is the negative ELBO" in found.own_loss
+    (folder / "encoder.pkl").write_bytes(b"")
+    with pytest.raises(UsageError, match="--trust"):
+        evaluate(str(folder), "digits", tmp_path / "store", settings=settings)

@@ -1,0 +1,1 @@
+"""How a trained VAE that vaebench did not train becomes one that `evaluation` can score."""

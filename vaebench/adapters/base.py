@@ -1,0 +1,201 @@
+"""The interface of an external model, and the adapter for modules as public code writes them."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    Laplace,
+    Normal,
+)
+
+from vaebench.errors import UsageError
+
+__all__ = ["Adapter", "ModuleAdapter", "as_adapter"]
+
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "laplace")
+"""What the output of a plain decoder can be the mean of."""
+_EPSILON = 1e-7
+"""Probabilities are kept this far from 0 and 1, as single precision does anyway near 1."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """A trained VAE as three distributions; all shapes are those of `torch.distributions`.
+
+    With ``N`` images of shape (C, H, W) and ``Z`` latent dimensions:
+
+    Attributes:
+        prior: p(z) over codes ``(Z,)``; it must be N(0, s^2 I).
+
+    Example:
+        >>> class Mine(nn.Module):
+        ...     prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+        ...
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.encoder, self.decoder = nn.Linear(64, 4), nn.Linear(2, 64)
+        ...
+        ...     def encode(self, x):  # (N, 1, 8, 8) -> a distribution over (N, 2)
+        ...         mean, log_variance = self.encoder(x.flatten(1)).chunk(2, 1)
+        ...         return Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
+        ...
+        ...     def decode(self, z):  # (N, 2) -> a distribution over (N, 1, 8, 8)
+        ...         return Independent(Bernoulli(logits=self.decoder(z).view(-1, 1, 8, 8)), 3)
+        >>> isinstance(Mine(), Adapter)
+        True
+    """
+
+    prior: Distribution
+
+    def encode(self, x: Tensor) -> Distribution:
+        """Return q(z|x) over ``(N, Z)`` for images ``(N, C, H, W)`` with pixels in [0, 1]."""
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z) over ``(N, C, H, W)`` for codes ``(N, Z)``."""
+
+
+class ModuleAdapter(nn.Module):
+    """A module with ``encode(x) -> (mean, log_variance)`` and ``decode(z) -> reconstruction``.
+
+    Most public code has these two methods. What the module cannot say is which distribution the
+    reconstruction is the mean of, so the user says it.
+
+    Args:
+        module: the trained model; images are passed as ``(N, C, H, W)`` or, if it does not accept
+            these, as rows ``(N, D)``.
+        image_shape: (C, H, W).
+        likelihood: a name in `LIKELIHOODS`.
+        sigma: standard deviation of a gaussian or b of a laplace, in pixel units.
+
+    Raises:
+        UsageError: the module lacks a method, or the likelihood or sigma is missing or wrong.
+    """
+
+    prior: Distribution
+
+    def __init__(
+        self,
+        module: nn.Module,
+        image_shape: tuple[int, int, int],
+        likelihood: str | None,
+        sigma: float | None,
+    ) -> None:
+        super().__init__()
+        lacking = [name for name in ("encode", "decode") if not hasattr(module, name)]
+        if lacking:
+            raise UsageError(
+                f"{type(module).__name__} has no method {' and no '.join(lacking)}: return an "
+                "object with encode(x), decode(z) and prior instead (`vaebench evaluate --help`)"
+            )
+        if likelihood not in LIKELIHOODS:
+            raise UsageError(
+                f"{type(module).__name__} returns tensors, so say what its output is the mean of: "
+                f"--likelihood {'|'.join(LIKELIHOODS)}; got {likelihood!r}"
+            )
+        scaled = likelihood in ("gaussian", "laplace")
+        if scaled != (sigma is not None):
+            raise UsageError(
+                f"the {likelihood} likelihood {'needs' if scaled else 'has no'} sigma; "
+                f"got sigma = {sigma}"
+            )
+        self.module, self.image_shape = module.eval(), image_shape
+        self.likelihood, self.sigma = likelihood, sigma
+        self.rows = self._wants_rows()
+        with torch.no_grad():
+            mean, _ = self._moments(self._probe())
+            output = self._output(mean)
+        # An output outside [0, 1] cannot be a probability, so it is a logit.
+        self.logits = bool((output < 0).any() or (output > 1).any())
+        size = mean.shape[-1]
+        self.prior = Independent(Normal(torch.zeros(size), torch.ones(size)), 1)
+
+    def _probe(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        like = next(self.module.parameters(), torch.zeros(()))
+        return torch.rand((8, *self.image_shape), generator=generator).to(like)
+
+    def _wants_rows(self) -> bool:
+        images = self._probe()
+        try:
+            with torch.no_grad():
+                self.module.encode(images)  # type: ignore[operator]  # the user's method
+        except (RuntimeError, ValueError, TypeError):
+            return True
+        return False
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            found = self.module.encode(x.flatten(1) if self.rows else x)  # type: ignore[operator]  # the user's method
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"{type(self.module).__name__}.encode accepts images neither as "
+                f"{tuple(x.shape)} nor as {tuple(x.flatten(1).shape)}: {error}"
+            ) from error
+        if not (isinstance(found, tuple) and len(found) == 2):
+            raise UsageError(
+                f"{type(self.module).__name__}.encode must return (mean, log_variance); "
+                f"got {type(found).__name__}"
+            )
+        return found
+
+    def _output(self, z: Tensor) -> Tensor:
+        output: Tensor = self.module.decode(z)  # type: ignore[operator]  # the user's method
+        pixels = int(torch.Size(self.image_shape).numel())
+        if output.numel() != len(z) * pixels:
+            raise UsageError(
+                f"{type(self.module).__name__}.decode must give {pixels} numbers per code; "
+                f"got {tuple(output.shape)} for {len(z)} codes"
+            )
+        return output.reshape(len(z), *self.image_shape)
+
+    def encode(self, x: Tensor) -> Distribution:
+        """Return q(z|x) over ``(N, Z)``."""
+        mean, log_variance = self._moments(x)
+        return Independent(Normal(mean, (0.5 * log_variance).exp(), validate_args=False), 1)
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z) over ``(N, C, H, W)``."""
+        output = self._output(z)
+        if self.likelihood in ("gaussian", "laplace"):
+            density = Normal if self.likelihood == "gaussian" else Laplace
+            return Independent(density(output, torch.full_like(output, self.sigma or 1.0)), 3)
+        logits = output if self.logits else output.logit(_EPSILON)
+        kind = Bernoulli if self.likelihood == "bernoulli" else ContinuousBernoulli
+        return Independent(kind(logits=logits, validate_args=False), 3)
+
+
+def as_adapter(
+    model: object,
+    image_shape: tuple[int, int, int],
+    likelihood: str | None = None,
+    sigma: float | None = None,
+) -> Adapter:
+    """Return a model as an `Adapter`.
+
+    Args:
+        model: an `Adapter`, or a module with ``encode`` and ``decode`` that return tensors.
+        image_shape: (C, H, W).
+        likelihood, sigma: for a module that returns tensors; an `Adapter` has its own.
+
+    Raises:
+        UsageError: the model is neither, or ``likelihood`` and ``sigma`` do not go with it.
+    """
+    if isinstance(model, Adapter):
+        if likelihood is not None or sigma is not None:
+            raise UsageError(
+                f"{type(model).__name__} has distributions of its own: omit likelihood and sigma"
+            )
+        return model
+    if isinstance(model, nn.Module):
+        return ModuleAdapter(model, image_shape, likelihood, sigma)
+    raise UsageError(
+        "a model is an object with encode, decode and prior, or a torch module with encode and "
+        f"decode; got {type(model).__name__}"
+    )

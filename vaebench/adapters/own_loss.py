@@ -1,0 +1,153 @@
+"""What the loss of an external model is of the bound of its own distributions.
+
+For each of some images the model's own loss is fitted by
+
+    loss = recon_weight * (-E_q log p(x|z)) + kl_weight * KL + constant
+
+by least squares. With an ELBO both weights are 1 and the constant is 0; another result names the
+weight or the constant that explains the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.adapters.external import ExternalVAE
+from vaebench.grid.choices import LIKELIHOODS
+from vaebench.model.objective import draw
+
+__all__ = ["OwnLoss", "compare_own_loss"]
+
+_IMAGES, _DRAWS = 64, 1000
+_TOLERANCE = 0.05
+"""Weights and shares closer than this are equal: both sides are means over random codes."""
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """The fit of a model's own loss by the terms of its bound, in nats per image.
+
+    Attributes:
+        loss: mean of the model's own loss.
+        negative_elbo: mean of the negative ELBO of its distributions.
+        recon_weight, kl_weight, constant: of the fit.
+        unexplained: standard deviation of what the fit leaves, in the loss's own unit.
+        pixels: pixels per image.
+        family: name of the likelihood family.
+        sigma: the scale of the family where it is one number.
+    """
+
+    loss: float
+    negative_elbo: float
+    recon_weight: float
+    kl_weight: float
+    constant: float
+    unexplained: float
+    pixels: int
+    family: str
+    sigma: float | None
+
+    def text(self) -> str:
+        """Return the finding in one or two sentences."""
+        difference = self.loss - self.negative_elbo
+        size = max(1.0, abs(self.negative_elbo))
+        weighted = self._is(self.recon_weight, 1) and self._is(self.kl_weight, 1)
+        if weighted and abs(difference) < _TOLERANCE * size and not self._constants():
+            return f"its own loss, {self.loss:.2f}, is the negative ELBO of its distributions"
+        return (
+            f"its own loss, {self.loss:.4g}, is not the negative ELBO of its distributions, "
+            f"{self.negative_elbo:.2f} nats/image: {self._explanation()}"
+        )
+
+    def _is(self, value: float, expected: float) -> bool:
+        return abs(value - expected) <= _TOLERANCE * abs(expected)
+
+    def _explanation(self) -> str:
+        causes = []
+        if self._is(self.recon_weight * self.pixels, 1):
+            causes.append(f"the reconstruction term is a mean over {self.pixels} pixels, not a sum")
+        elif self._is(self.recon_weight / _DRAWS, 1):
+            causes.append("it is a sum over the batch, not a mean")
+        elif self.recon_weight < 0:
+            causes.append("the reconstruction term has the wrong sign")
+        elif not self._is(self.recon_weight, 1):
+            causes.append(f"the reconstruction term has the weight {self.recon_weight:.4g}")
+        if self.recon_weight and not self._is(self.kl_weight / self.recon_weight, 1):
+            beta = self.kl_weight / self.recon_weight
+            causes.append(
+                "the KL has the wrong sign"
+                if self.kl_weight < 0 < self.recon_weight
+                else f"beta = {beta:.4g}"
+            )
+        causes += self._constants()
+        return "; ".join(causes) or "no weight or constant explains the difference"
+
+    def _constants(self) -> list[str]:
+        constant = self.constant
+        normaliser = self._normaliser()
+        scale = max(1.0, 0.01 * abs(self.negative_elbo))
+        if normaliser and abs(constant + self.recon_weight * normaliser) < scale * max(
+            1e-3, abs(self.recon_weight)
+        ):
+            return [f"the constant {normaliser:.2f} nats of the {self.family} density is missing"]
+        if abs(constant) < scale * max(1e-3, abs(self.recon_weight)):
+            return []
+        return [f"a constant of {constant:.4g} is added"]
+
+    def _normaliser(self) -> float | None:
+        """-log p(x|z) at a residual of 0: what squared or absolute errors leave out."""
+        if self.sigma is None or not LIKELIHOODS[self.family].has_scale:
+            return None
+        if self.family == "gaussian":
+            return 0.5 * self.pixels * math.log(2 * math.pi * self.sigma**2)
+        return self.pixels * math.log(2 * self.sigma) if self.family == "laplace" else None
+
+
+@torch.no_grad()
+def compare_own_loss(
+    vae: ExternalVAE, own_loss: Callable[[Tensor], Tensor], pixels: Tensor
+) -> OwnLoss:
+    """Fit a model's own loss by the terms of its bound on up to 64 images ``(N, D)``.
+
+    The loss is a mean over its batch, so it is called with 1,000 copies of one image at a time and
+    averages over as many random codes as the terms of the bound do.
+    """
+    rows = pixels[:_IMAGES]
+    generator = torch.Generator().manual_seed(0)
+    terms, losses = [], []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for row in rows:
+            noise = torch.randn((1, _DRAWS, 1, vae.latent_dim), generator=generator)
+            drawn = draw(vae, row[None, None], noise.to(row))
+            terms.append(torch.cat((drawn.reconstruction_error()[0], drawn.kl()[0])))
+            copies = row.reshape(1, *vae.image_shape).expand(_DRAWS, *vae.image_shape)
+            losses.append(own_loss(copies.contiguous()).double())
+    recon, kl = torch.stack(terms).double().unbind(1)
+    return _fit(vae, recon, kl, torch.stack(losses))
+
+
+def _fit(vae: ExternalVAE, recon: Tensor, kl: Tensor, losses: Tensor) -> OwnLoss:
+    # Centred columns keep the weights accurate beside a large constant.
+    design = torch.stack((recon - recon.mean(), kl - kl.mean()), 1).numpy()
+    weights, *_ = np.linalg.lstsq(design, (losses - losses.mean()).numpy(), rcond=1e-8)
+    constant = float(losses.mean() - weights[0] * recon.mean() - weights[1] * kl.mean())
+    left = (losses - losses.mean()).numpy() - design @ weights
+    cell = vae.cells[0]
+    return OwnLoss(
+        float(losses.mean()),
+        float((recon + kl).mean()),
+        float(weights[0]),
+        float(weights[1]),
+        constant,
+        float(left.std()),
+        math.prod(vae.image_shape),
+        cell.likelihood,
+        cell.sigma if isinstance(cell.sigma, float) else None,
+    )
