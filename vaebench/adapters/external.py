@@ -113,6 +113,8 @@ class ExternalVAE(VAE):
     ) -> None:
         nn.Module.__init__(self)
         self.adapter = adapter
+        # The adapter does the work of both; neither is a network of vaebench's.
+        self.encoder, self.decoder = nn.Identity(), nn.Identity()
         # Registers modules that an adapter holds without being one, so that `double` reaches them.
         held = vars(adapter).values() if not isinstance(adapter, nn.Module) else ()
         self.held = nn.ModuleList(each for each in held if isinstance(each, nn.Module))
