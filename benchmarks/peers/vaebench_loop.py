@@ -17,7 +17,7 @@ __all__ = ["train_pack", "train_vaebench"]
 def train_vaebench(
     work: Workload, seed: int, *, compiled: bool = False, precision: str = "float32"
 ) -> tuple[float, Weights]:
-    """Train one cell; ``compiled`` as in a run of 10,000 steps or more."""
+    """Train one cell; ``compiled`` as in a run of 20,000 steps or more."""
     seconds, (weights,) = train_pack(work, [seed], compiled=compiled, precision=precision)
     return seconds, weights
 

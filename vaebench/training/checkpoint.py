@@ -33,7 +33,7 @@ class _Unusable(Exception):
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: tensors by name, and the rest as JSON has it."""
+    """The content of a checkpoint: tensors by name, and everything else as JSON values."""
 
     tensors: dict[str, Tensor]
     books: dict[str, Any]
@@ -108,14 +108,14 @@ class Checkpoint:
             except FileNotFoundError:
                 continue
             except _Unusable as error:
-                self.note = f"a checkpoint was there and not used: {error}"
+                why = str(error)
             except OSError as error:
                 why = f"it could not be read ({error.strerror})"
-                self.note = f"a checkpoint was there and not used: {why}"
             except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                self.note = f"a checkpoint was there and not used: it was malformed ({error})"
+                why = f"it was malformed ({error})"
             else:
                 return saved
+            self.note = f"a checkpoint was there and not used: {why}"
         return None
 
     def _read(self, path: Path) -> Saved:
@@ -135,7 +135,7 @@ class Checkpoint:
         return Saved(tensors, books)
 
     def _origin(self) -> dict[str, str]:
-        """What must be the same for a training to be taken up."""
+        """Return what must be equal for a checkpoint to be used."""
         return {
             "identity": self.identity,
             "format": _FORMAT,

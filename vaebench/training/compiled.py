@@ -21,10 +21,8 @@ from vaebench.training.step import Gradients, TrainingStep, training_loss
 __all__ = ["Capture", "NotFaster", "captured_step", "compile_gradients", "cuda_graph"]
 
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
-"""The largest relative difference from the eager step, in the Euclidean norm of each tensor.
-
-bfloat16 rounds a number by up to 0.004 of itself, and another order of summation may round so.
-"""
+"""The largest relative difference from the eager step, in the Euclidean norm of each tensor;
+bfloat16 rounds a number by up to 0.004 of itself."""
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 """Records what a function launches, without running it, and returns what replays it."""
@@ -77,10 +75,7 @@ def _program(vae: VAE) -> _Program:
 
 
 def compile_gradients(step: TrainingStep, x: Tensor, noise: Tensor) -> Gradients:
-    """Compile the loss and its gradient for batches of the shapes of ``x`` and ``noise``.
-
-    Returns:
-        A replacement of `TrainingStep.gradients`.
+    """Compile a replacement of `TrainingStep.gradients` for batches of the shapes of these.
 
     Raises:
         NotFaster: there is no compiler, it cannot do this design, or the numbers differ.
@@ -102,21 +97,18 @@ def compile_gradients(step: TrainingStep, x: Tensor, noise: Tensor) -> Gradients
         first_line = str(error).partition("\n")[0]
         raise NotFaster(f"not compiled: {type(error).__name__}: {first_line}") from error
     expected, eager = step.gradients(x, noise)
-    zeros = [
-        torch.zeros_like(ours) if g is None else g for ours, g in zip(found, eager, strict=True)
-    ]
-    if not _agree([numbers, *found], [expected, *zeros], step.vae.cells[0].precision):
+    theirs = [0 * a if b is None else b for a, b in zip(found, eager, strict=True)]
+    if not _agree([numbers, *found], [expected, *theirs], step.vae.cells[0].precision):
         raise NotFaster("not compiled: the numbers are not those of the eager step")
     return gradients
 
 
 def _agree(ours: Sequence[Tensor], theirs: Sequence[Tensor], precision: str) -> bool:
     """Return whether tensors are equal up to rounding; a diverged member's numbers are left out."""
-    if any(not a.isfinite().equal(b.isfinite()) for a, b in zip(ours, theirs, strict=True)):
+    pairs = list(zip(ours, theirs, strict=True))
+    if any(not a.isfinite().equal(b.isfinite()) for a, b in pairs):
         return False
-    pairs = [
-        (a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)) for a, b in zip(ours, theirs, strict=True)
-    ]
+    pairs = [(a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)) for a, b in pairs]
     # A tensor that is zero up to rounding is compared on the scale of all tensors.
     total = float(nn.utils.get_total_norm([b for _, b in pairs]))
     return all(
@@ -166,8 +158,7 @@ def captured_step(
     steps: libraries allocate memory at their first calls, which a capture may not contain.
 
     Returns:
-        The captured step, and the numbers of this one. The captured step overwrites its result at
-        the next call.
+        The captured step, which overwrites its result at the next call, and the numbers of this one.
 
     Raises:
         NotFaster: the step cannot be captured, or the numbers differ. The weights and the state
@@ -177,19 +168,13 @@ def captured_step(
     expected = [step(x, noise), *_moves(step, before)]
     held_x, held_noise, held_numbers = x.clone(), noise.clone(), torch.empty_like(expected[0])
 
-    gradients: list[Tensor | None] = []
-
     def run() -> None:
         held_numbers.copy_(step(held_x, held_noise))
-        gradients[:] = [parameter.grad for parameter in step.parameters.values()]
 
     def replayed(x: Tensor, noise: Tensor) -> Tensor:
         held_x.copy_(x)
         held_noise.copy_(noise)
         replay()
-        # An eager step on a short batch may have come in between.
-        for parameter, gradient in zip(step.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient
         return held_numbers
 
     _restore(step, before)

@@ -35,8 +35,8 @@ _EAGER_STEPS = 3
 class Divergence:
     """Where a member's loss stopped being finite.
 
-    ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, None if there was
-    none; ``gradient_norm`` is that step's, None if not finite; ``sigma`` is the scale after it.
+    ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, or None;
+    ``gradient_norm`` is that step's, None if not finite or captured; ``sigma`` is the scale then.
     """
 
     step: int
@@ -129,27 +129,25 @@ def train(
         return loop.run(compiled, progress, after_epoch)
 
 
+@dataclass
 class _Loop:
-    def __init__(
-        self,
-        vae: VAE,
-        cells: Sequence[Cell],
-        pixels: TrainingPixels,
-        generators: Sequence[Generators],
-        capture: Capture | None,
-        checkpoint: Checkpoint | None,
-        stop: Callable[[], bool],
-        kept: dict[str, Tensor],
-    ) -> None:
-        self.vae, self.cells, self.pixels, self.generators = vae, cells, pixels, generators
-        self.checkpoint, self.stop, self.kept = checkpoint, stop, kept
-        self.design = cells[0]
-        self.step = TrainingStep(vae, cells)
-        self.training = Training([{} for _ in cells], [None for _ in cells])
-        self._capture = capture if _is_fixed_program(self.design) else None
+    vae: VAE
+    cells: Sequence[Cell]
+    pixels: TrainingPixels
+    generators: Sequence[Generators]
+    capture: Capture | None
+    checkpoint: Checkpoint | None
+    stop: Callable[[], bool]
+    kept: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
+        self.design = self.cells[0]
+        self.step = TrainingStep(self.vae, self.cells)
+        self.training = Training([{} for _ in self.cells], [None for _ in self.cells])
+        self._capture = self.capture if _is_fixed_program(self.design) else None
         self._captured: Callable[[Tensor, Tensor], Tensor] | None = None
         self._full_steps = 0  # since the start of this process
-        self._last_loss: list[float | None] = [None for _ in cells]
+        self._last_loss: list[float | None] = [None for _ in self.cells]
 
     def run(
         self, compiled: bool, progress: Progress | None, after_epoch: AfterEpoch | None
@@ -267,7 +265,8 @@ class _Loop:
         return self._members()
 
     def _divergence(self, member: int) -> Divergence:
-        norm = self.step.gradient_norm(member)
+        # The gradient of a captured step is replaced by that of a short batch after it.
+        norm = math.nan if self._captured else self.step.gradient_norm(member)
         return Divergence(
             step=len(self.training.step_seconds),
             loss=self._last_loss[member],
@@ -351,11 +350,7 @@ class _Loop:
         return bool(saved.books["compiled"])
 
     def _restore(self, saved: Saved) -> None:
-        """Set the state to a saved one.
-
-        Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is not a state of this training.
-        """
+        """Set the state to a saved one; raises what `Checkpoint.load` expects if it does not fit."""
         tensors, books, training = saved.tensors, saved.books, self.training
         for name, tensor in self._model_tensors():
             tensor.copy_(tensors[name])
@@ -386,10 +381,6 @@ class _Loop:
 
 
 def _is_fixed_program(design: Cell) -> bool:
-    """Return whether a step has no branches on data and changes no buffer of the model.
-
-    Only then is it compiled or captured; a user's own network may do anything.
-    """
-    return (
-        ":" not in design.architecture and design.posterior != "full" and design.sigma != "optimal"
-    )
+    """Return whether a step may be compiled or captured: no branch on data, no changed buffer."""
+    own_network = ":" in design.architecture
+    return not own_network and design.posterior != "full" and design.sigma != "optimal"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -86,8 +85,7 @@ class TrainingStep:
     def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
         """Update the weights on pixels ``(P, B, D)`` with noise ``(P, S, B, Z)``.
 
-        Returns:
-            `StepTerms.stacked` before the update, ``(3, P)``.
+        Returns `StepTerms.stacked` before the update, ``(3, P)``.
         """
         full = x.shape[1] == self.batch_size
         compute = self.compiled if self.compiled is not None and full else self.gradients
@@ -120,15 +118,16 @@ class TrainingStep:
     def gradient_norm(self, member: int) -> float:
         """Return the Euclidean norm of one member's last gradient."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        # Parameters of a network that the user supplies have no pack dimension.
-        own = [g[member] for g in gradients] if len(self.vae.cells) > 1 else gradients
-        return float(nn.utils.get_total_norm(own))
+        return float(nn.utils.get_total_norm(self._of_member(gradients, member)))
 
     def is_finite(self, member: int) -> bool:
         """Return whether all weights of one member are finite."""
         weights = [p.detach() for p in self.parameters.values()]
-        own = [w[member] for w in weights] if len(self.vae.cells) > 1 else weights
-        return all(bool(weight.isfinite().all()) for weight in own)
+        return all(bool(weight.isfinite().all()) for weight in self._of_member(weights, member))
+
+    def _of_member(self, tensors: list[Tensor], member: int) -> list[Tensor]:
+        # Parameters of a network that the user supplies have no pack dimension.
+        return [each[member] for each in tensors] if len(self.vae.cells) > 1 else tensors
 
 
 def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Optimizer:
@@ -182,7 +181,8 @@ def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> Step
         noise: standard normal numbers ``(P, S, B, Z)``.
     """
     design = vae.cells[0]
-    with _precision(design.precision, x.device.type):
+    half = design.precision == "bfloat16"
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
         drawn = draw(vae, x, noise, fit_scale=True)
     reconstruction_error = drawn.reconstruction_error().mean(-1)
     if design.posterior == "delta":
@@ -193,12 +193,6 @@ def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> Step
         bound = importance_weighted_bound(drawn.log_weights()).mean(-1)
         return StepTerms(-bound, reconstruction_error, kl)
     return StepTerms(reconstruction_error + penalties * kl, reconstruction_error, kl)
-
-
-def _precision(precision: str, device: str) -> AbstractContextManager[object]:
-    return (
-        torch.autocast(device, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    )
 
 
 def penalty_weights(cells: Sequence[Cell], device: torch.device) -> Tensor:
