@@ -43,12 +43,11 @@ def draw_batch(
     Returns:
         Pixels ``(P, B, D)`` and standard normal noise ``(P, S, B, Z)``.
     """
-    shape = (design.importance_samples, indices.shape[1], design.latent_dim)
+    members, images = indices.shape
+    noise = torch.empty(
+        members, design.importance_samples, images, design.latent_dim, device=pixels.device
+    )
+    for own, each in zip(noise, generators, strict=True):
+        own.normal_(generator=each.noise)
     x = [pixels.visit(rows, each.pixels) for rows, each in zip(indices, generators, strict=True)]
-    noise = [
-        torch.empty(shape, device=pixels.device).normal_(generator=each.noise)
-        for each in generators
-    ]
-    if len(x) == 1:
-        return x[0].unsqueeze(0), noise[0].unsqueeze(0)
-    return torch.stack(x), torch.stack(noise)
+    return (x[0].unsqueeze(0) if members == 1 else torch.stack(x)), noise

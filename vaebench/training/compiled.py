@@ -158,11 +158,10 @@ def captured_step(
     steps: libraries allocate memory at their first calls, which a capture may not contain.
 
     Returns:
-        The captured step, which overwrites its result at the next call, and the numbers of this one.
+        The captured step, which overwrites its result at each call, and the numbers of this one.
 
     Raises:
-        NotFaster: the step cannot be captured, or the numbers differ. The weights and the state
-            of the optimizer are then as they were.
+        NotFaster: the step cannot be captured, or the numbers differ; no step was then taken.
     """
     before = [tensor.clone() for tensor in step.state()]
     expected = [step(x, noise), *_moves(step, before)]

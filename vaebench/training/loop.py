@@ -245,8 +245,8 @@ class _Loop:
         self.training.compile_seconds += time.perf_counter() - begin
 
     def _note(self, error: NotFaster) -> None:
-        said = f"the training step was {error}"
-        self.training.note = "; ".join(filter(None, (self.training.note, said)))
+        notes = (self.training.note, f"the training step was {error}")
+        self.training.note = "; ".join(note for note in notes if note)
 
     def _members(self) -> list[int]:
         """Return the members that have not diverged."""
@@ -350,7 +350,7 @@ class _Loop:
         return bool(saved.books["compiled"])
 
     def _restore(self, saved: Saved) -> None:
-        """Set the state to a saved one; raises what `Checkpoint.load` expects if it does not fit."""
+        """Set the state to a saved one; raises what `Checkpoint.load` expects for a wrong one."""
         tensors, books, training = saved.tensors, saved.books, self.training
         for name, tensor in self._model_tensors():
             tensor.copy_(tensors[name])
