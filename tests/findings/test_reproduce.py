@@ -18,7 +18,7 @@ from vaebench.errors import UnknownFinding
 from vaebench.findings.evidence import rows_of
 from vaebench.findings.finding import Assessed, Counts, Finding, assess
 from vaebench.findings.registry import FINDINGS, families, finding_lines, select_findings
-from vaebench.findings.story import latent_story
+from vaebench.findings.story import latent_rows, latent_story
 from vaebench.findings.verdict import Judgement, Margin, Statistic
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
@@ -270,6 +270,30 @@ def test_the_story_is_made_from_the_numbers(tmp_path):
     assert "the units that are not active hold 2 nats of KL" in told[3.0]
     assert "longer training does not win that back" in told[3.0]
     assert "The KL of inactive units goes from 2 nats to 2 nats" in told[3.0]
+
+
+def test_a_sweep_that_has_only_begun_does_not_replace_a_whole_one():
+    cells = [*FINDINGS["latent-two"].cells("full"), *Grid.load("latent-dim").cells]
+    both = replace(FINDINGS["latent-two"], cells=lambda _: tuple(cells))
+    world = evidence(both, latents(3.0), budget="full")
+    frame = world.frame
+    assert set(latent_rows(world, "full")["epochs"]) == {1, 6, 30, 100}
+    begun = frame[(frame["batch_size"] == 128) | frame["latent_dim"].isin([2, 32])]
+    assert set(latent_rows(replace(world, frame=begun), "full")["batch_size"]) == {128}
+    most = frame[(frame["epochs"] < 100) | frame["latent_dim"].isin([2, 32])]
+    assert set(latent_rows(replace(world, frame=most), "full")["epochs"]) == {1, 6, 30}
+
+
+def test_the_story_says_where_the_second_bound_is_too_loose():
+    world = evidence(FINDINGS["latent-ten-thousand"], latents(3.0))
+    own = world.frame.assign(iw_bound=world.frame["elbo"] + 1, iw_samples=100.0, iw_ess=0.5)
+    told = " ".join(latent_story(replace(world, frame=own)))
+    assert "k is too small" not in told
+    for columns in ({"iw_ess": 0.05}, {"warning_codes": "too_few_samples"}):
+        told = " ".join(latent_story(replace(world, frame=own.assign(**columns))))
+        assert "k is too small" in told
+    told = " ".join(latent_story(replace(world, frame=own.assign(iw_shortfall=4.0))))
+    assert "annealed importance sampling finds 4 nats above" in told
 
 
 def test_the_story_leaves_out_what_an_incomplete_store_cannot_tell():

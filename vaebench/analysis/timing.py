@@ -91,7 +91,7 @@ class Timings:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """A line for each record that is no timing."""
+        """A line for each record that is not a timing."""
         return tuple(f"{each.name}: {each.reason}" for each in self.damaged)
 
 
@@ -114,7 +114,7 @@ class Line:
 
 
 def load_timings(path: Path | str) -> pd.DataFrame:
-    """The timings of one results folder: a row a record.
+    """The timings of one results folder; one row for each record.
 
     Columns: `step_ms` is the median over blocks of steps in ms, `step_ms_low` and `step_ms_high`
     their quartiles, `spread` the interquartile range over the median, `waited` the share of the
@@ -136,7 +136,7 @@ def load_timings(path: Path | str) -> pd.DataFrame:
 
 
 def load_timings_with_unused(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
-    """The timings of one results folder, and a line for each record beside the cells' not used.
+    """The timings of one results folder, and a line for each unused record that is not of a cell.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -150,7 +150,7 @@ def load_timings_with_unused(path: Path | str) -> tuple[pd.DataFrame, list[str]]
 
 
 def read_timings(paths: Sequence[Path]) -> Timings:
-    """Read the timings of whole results folders; what is no timing is listed, not used.
+    """Read the timings of whole results folders; other records are listed and not used.
 
     Raises:
         StorageError: a folder cannot be listed.
@@ -347,7 +347,7 @@ def crossovers(frame: pd.DataFrame) -> list[str]:
 
 
 def precisions(frame: pd.DataFrame) -> list[str]:
-    """What bfloat16 wins on each device: a sentence for each device of each machine."""
+    """The gain of bfloat16: a sentence for each device of each machine."""
     made = []
     for bench in benches(frame):
         timed = bench.frame[bench.frame["step_ms"].notna()]

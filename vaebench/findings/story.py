@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from vaebench.analysis.kinds import warned
 from vaebench.analysis.summary import number, summarise
 from vaebench.findings.evidence import Evidence, over_seeds, rows_of, select, values_of
 from vaebench.findings.finding import Assessed
@@ -21,10 +22,15 @@ _LEAST_SAMPLES = 10
 
 
 def latent_rows(evidence: Evidence, budget: Budget) -> pd.DataFrame:
-    """The finished rows of the sweep over latent sizes, or of the older grid where it has none."""
+    """The finished rows of the longest sweep with at least three latent sizes, or of an older grid.
+
+    A sweep that has only begun does not take the place of a whole one.
+    """
     for cells in latent_tests(budget):
         with suppress(Untested):
-            return select(rows_of(evidence.frame, cells))
+            rows = select(rows_of(evidence.frame, cells))
+            if rows.loc[rows["epochs"] == rows["epochs"].max(), "latent_dim"].nunique() >= 3:
+                return rows
     return pd.DataFrame()
 
 
@@ -139,11 +145,14 @@ def _bounds(rows: pd.DataFrame) -> str:
         f"{_lost(rows, last, 'iw_bound')} of the importance-weighted bound"
     )
     effective = float((own["iw_samples"] * own["iw_ess"]).min())
-    if effective < _LEAST_SAMPLES:
+    if effective < _LEAST_SAMPLES or warned(own, "too_few_samples").any():
         text += (
             f"; k is too small there ({number(effective)} effective samples), so the second "
             "number is an upper limit of the loss of likelihood"
         )
+    if "iw_shortfall" in own and own["iw_shortfall"].notna().any():
+        missed = _text(over_seeds(own["iw_shortfall"].dropna(), "nats"))
+        text += f"; annealed importance sampling finds {missed} above the importance-weighted bound"
     return f"{text}."
 
 
