@@ -103,7 +103,7 @@ def test_a_module_that_returns_tensors_gets_its_distributions_from_the_user() ->
         (PlainVAE(), {"likelihood": "bernoulli", "sigma": 1.0}, "has no sigma"),
         (nn.Linear(64, 2), {"likelihood": "bernoulli"}, "has no method encode"),
         (object(), {}, "encode, decode and prior"),
-        (Losses(""), {"likelihood": "bernoulli"}, "distributions of its own"),
+        (Losses(""), {"likelihood": "bernoulli"}, "already returns distributions"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(

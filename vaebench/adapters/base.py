@@ -20,7 +20,7 @@ from vaebench.errors import UsageError
 __all__ = ["Adapter", "ModuleAdapter", "as_adapter"]
 
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "laplace")
-"""What the output of a plain decoder can be the mean of."""
+"""The families whose mean a plain decoder can return."""
 _EPSILON = 1e-7
 """Probabilities are kept this far from 0 and 1, as single precision does anyway near 1."""
 
@@ -64,8 +64,8 @@ class Adapter(Protocol):
 class ModuleAdapter(nn.Module):
     """A module with ``encode(x) -> (mean, log_variance)`` and ``decode(z) -> reconstruction``.
 
-    Most public code has these two methods. What the module cannot say is which distribution the
-    reconstruction is the mean of, so the user says it.
+    Most public code has these two methods. The module does not state the
+    distribution of its reconstruction, so the user does.
 
     Args:
         module: the trained model; images are passed as ``(N, C, H, W)`` or, if it does not accept
@@ -190,7 +190,7 @@ def as_adapter(
     if isinstance(model, Adapter):
         if likelihood is not None or sigma is not None:
             raise UsageError(
-                f"{type(model).__name__} has distributions of its own: omit likelihood and sigma"
+                f"{type(model).__name__} already returns distributions: omit likelihood and sigma"
             )
         return model
     if isinstance(model, nn.Module):

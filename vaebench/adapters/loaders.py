@@ -75,7 +75,7 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
 
 
 def _state_digest(model: object) -> bytes:
-    """A digest of all weights: the function's file alone does not tell which ones it read."""
+    """A digest of all weights, because the function may read them from any file."""
     digest = hashlib.sha256()
     held = getattr(model, "__dict__", {}).values()
     for module in [model] if isinstance(model, nn.Module) else held:
@@ -119,7 +119,7 @@ def _pythae(folder: Path, *, trust: bool) -> Loaded:
 
 
 class _PythaeAdapter(nn.Module):
-    """A pythae model: its encoder, its decoder, and the density its reconstruction loss stands for.
+    """A pythae model: its encoder, its decoder, and the density of its reconstruction loss.
 
     ``bce`` is a Bernoulli; ``mse`` there is half the sum of squares, a Gaussian of sigma 1.
     """

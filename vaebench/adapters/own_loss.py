@@ -1,4 +1,4 @@
-"""What the loss of an external model is of the bound of its own distributions.
+"""Compare the loss of an external model with the bound of its distributions.
 
 For each of some images the model's own loss is fitted by
 
@@ -134,7 +134,7 @@ def compare_own_loss(
 
 
 def _fit(vae: ExternalVAE, recon: Tensor, kl: Tensor, losses: Tensor) -> OwnLoss:
-    # Centred columns keep the weights accurate beside a large constant.
+    # Centred columns keep the weights accurate if the constant is large.
     design = torch.stack((recon - recon.mean(), kl - kl.mean()), 1).numpy()
     weights, *_ = np.linalg.lstsq(design, (losses - losses.mean()).numpy(), rcond=1e-8)
     constant = float(losses.mean() - weights[0] * recon.mean() - weights[1] * kl.mean())

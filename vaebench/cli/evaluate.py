@@ -20,7 +20,7 @@ __all__ = ["evaluate"]
 @click.option("--name", help="The model's name in tables [default: that of its module].")
 @click.option(
     "--likelihood",
-    help="What decode returns the mean of: bernoulli, continuous_bernoulli, gaussian or laplace.",
+    help="The output of decode is the mean of: bernoulli, continuous_bernoulli, gaussian, laplace.",
 )
 @click.option("--sigma", type=float, help="The scale of a gaussian or laplace, in pixel units.")
 @click.option(
@@ -55,7 +55,7 @@ def evaluate(
     whose encode, decode and prior are torch.distributions.
 
     The command first compares the model's own loss, where it has one, with the negative ELBO of its
-    distributions. `vaebench report` shows the record beside those of trained cells.
+    distributions. `vaebench report` shows the record together with those of trained cells.
     """
     from vaebench.cli.console import record_text
     from vaebench.grid.spec import parse_override
