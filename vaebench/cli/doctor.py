@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vaebench.cli.options import FOLDER, Command, require_stores
-from vaebench.cli.output import leave, say
+from vaebench.cli.output import leave, plural, say
 from vaebench.errors import ExitCode, NothingToReport
 
+if TYPE_CHECKING:
+    from vaebench.records.store import Damage, Store
+
 __all__ = ["doctor"]
+
+_MOST_NAMES = 10
 
 
 @click.command(cls=Command, short_help="Machine, versions, devices; a store's damage.")
@@ -34,6 +41,25 @@ def doctor(store: Path | None) -> None:
     newer = sum(damage.kind == "newer" for damage in damages)
     counts = {"damaged": len(damages) - newer, "of a newer vaebench": newer}
     found = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+    for line in _unfinished(Store(store), damages):
+        say(line)
     say(f"{store}: {found or 'nothing is damaged'}")
     if damages:
         leave([ExitCode.DAMAGED])
+
+
+def _unfinished(store: Store, damages: Sequence[Damage]) -> Iterator[str]:
+    """Yield what is unfinished in a store, and what the next run of its grid would train."""
+    states = store.states()
+    redone = {each.name for each in damages if each.kind in ("damaged", "edited", "arrays")}
+    redone |= {name for name, state in states.items() if state in ("interrupted", "unavailable")}
+    if redone:
+        names = ", ".join(sorted(redone)[:_MOST_NAMES]) + ", …" * (len(redone) > _MOST_NAMES)
+        yield f"unfinished: the next run of the grid trains {plural(len(redone), 'cell')}: {names}"
+    failed = sum(state in ("failed", "diverged", "timeout") for state in states.values())
+    if failed:
+        yield f"{plural(failed, 'cell')} failed, diverged or timed out: retry with --retry-failed"
+    files = store.checkpoints.glob("*.checkpoint")
+    kept = {path.stem.removesuffix(".previous") for path in files}
+    if kept:
+        yield f"{plural(len(kept), 'checkpoint')}: the training continues from there"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vaebench.cli.options import FOLDER, Command, json_option, require_stores
 from vaebench.cli.output import json_rows, leave, plural, say, say_json, say_unused
-from vaebench.errors import ExitCode
+from vaebench.errors import ExitCode, RecordError, StorageError
 
 if TYPE_CHECKING:
     from vaebench.records.schema import FactRecord
@@ -72,12 +73,25 @@ def _match(word: str, names: list[str], store: Path) -> str:
 
 def _show_one(store: Path, name: str, facts: dict[str, FactRecord], as_json: bool) -> None:
     from vaebench.cli.console import fact_text, record_text
+    from vaebench.records.schema import CellRecord
     from vaebench.records.store import Store
 
-    record = facts[name] if name in facts else Store(store).read(name)
+    cells = Store(store)
+    try:
+        record = facts[name] if name in facts else cells.read(name)
+    except StorageError as error:
+        _leave_damaged(error)
     if as_json:
         say_json(record.model_dump(mode="json", by_alias=True))
-    elif name in facts:
-        say(fact_text(facts[name]))
     else:
-        say(record_text(Store(store).read(name)))
+        say(record_text(record) if isinstance(record, CellRecord) else fact_text(record))
+    try:
+        if name not in facts:
+            cells.arrays(name)
+    except (RecordError, StorageError) as error:
+        _leave_damaged(error)
+
+
+def _leave_damaged(error: Exception) -> NoReturn:
+    say_unused([str(error)])
+    sys.exit(ExitCode.DAMAGED)
