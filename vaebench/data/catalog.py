@@ -136,7 +136,7 @@ def file_set(dataset: str) -> FileSet:
     """The files of a data set.
 
     Raises:
-        UsageError: it is no data set of files; the text says which are.
+        UsageError: it is not a data set of files; the text names those that are.
     """
     if dataset in FILE_SETS:
         return FILE_SETS[dataset]
@@ -232,7 +232,7 @@ def read_own(dataset: str, data_dir: Path | None, reading: Reading) -> ArraySpli
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a plan has to know about a data set.
+    """The facts of a data set that a plan needs.
 
     Attributes:
         checksum: of the content.

@@ -1,7 +1,7 @@
 """The IDX files of MNIST and Fashion-MNIST: pinned contents, raw or gzipped, read with a cap.
 
-What is read is what was checked: the bytes are hashed and parsed from one read, so nothing that
-lies beside a file (or replaces it meanwhile) can stand in for it.
+A file is read once, and the same bytes are hashed and parsed: a file that is replaced between a
+check and a read cannot be used unchecked.
 """
 
 import gzip

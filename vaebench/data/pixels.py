@@ -1,13 +1,13 @@
 """From grey levels to the pixels that a model sees, and back.
 
-Grey level k of L stands for the pixel k/(L-1); dequantised data are (k+u)/L with u uniform on one
+Grey level k of L is the pixel value k/(L-1); dequantised data are (k+u)/L with u uniform on one
 grey level. Pixels are float32, flattened to `(N, D)` with D = C*H*W. Real-valued data (`levels` is
 None) pass through as they are.
 
 Binarised pixels are 0 or 1: `threshold` cuts at one half, `static` draws each pixel once with its
-grey value as the probability of a 1, `dynamic` draws anew at every visit in training. Images that
-are scored are drawn once, from a fixed seed: those draws are the same for every cell, and for an
-image that is among the first N of a split whatever N is.
+grey value as the probability of a 1, `dynamic` draws again at every visit in training. Images that
+are scored are drawn once, from a fixed seed: the draw of an image is the same for every cell, and
+does not depend on how many images follow it.
 """
 
 import torch

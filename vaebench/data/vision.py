@@ -25,9 +25,9 @@ def torchvision_module(name: str) -> ModuleType:
     except RuntimeError as error:
         if _NO_OPERATORS not in str(error) or _schemas:
             raise
-    # A torchvision built for CUDA can't load its compiled operators beside a CPU build of torch,
-    # and then fails on import, since it describes operators that nobody has declared. We use none
-    # of them: declaring the two it stumbles over lets the rest of the package be imported. With
+    # A torchvision built for CUDA cannot load its compiled operators with a CPU build of torch. Its
+    # import then fails, because it describes operators that were not declared. None of them is
+    # used here, and after declaring two of them the rest of the package can be imported. With
     # builds that match, the import above succeeds and nothing is declared.
     # torch.library carries no annotations, hence the two ignores.
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
