@@ -70,7 +70,8 @@ def evaluate(
         dataset: as the axis ``dataset``.
         output: the results folder, by default ``results/external``.
         name: of the model in tables; letters, digits and underscores.
-        likelihood, sigma: for a module whose ``decode`` returns a tensor.
+        likelihood: the family, for a module whose ``decode`` returns a tensor.
+        sigma: the scale of that family, in units of the [0, 1] pixel.
         settings: values of further axes, such as ``binarization``, ``seed`` or ``iw_samples``.
         data_dir: where data files are looked for first.
         trust: allow pickled parts of a pythae folder.
