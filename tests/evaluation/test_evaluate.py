@@ -42,7 +42,9 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
     monkeypatch.setattr(
         "vaebench.evaluation.evaluate.Annealing", lambda: Annealing(2, 5, leapfrog_steps=2)
     )
-    result = evaluated(cell(iw_samples=20, iw_images=10, ais_images=4, tsne_points=40))
+    monkeypatch.setattr("vaebench.evaluation.local._STEPS", 2)
+    settings = {"iw_images": 10, "ais_images": 4, "local_images": 3, "tsne_points": 40}
+    result = evaluated(cell(iw_samples=20, **settings))
     expected = set(METRICS) - FROM_TRAINING - {"elbo_se", "nonzero_codes"}
     assert set(result.metrics) == expected | {
         "elbo_train",
@@ -54,6 +56,7 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
         assert metric.value is not None, name
     assert result.metrics["iw_bound"].n == 10
     assert result.metrics["ais_bound"].n == 4
+    assert result.metrics["amortization_gap"].n == 3
     assert result.arrays["iw_curve_k"].tolist() == [1, 10, 20]
     assert result.arrays["kl_per_dimension"].shape == (2,)
     assert result.arrays["tsne"].shape == (40, 2)

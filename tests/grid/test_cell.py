@@ -23,6 +23,7 @@ IMPOSSIBLE = [
     ({"early_stopping": 3}, "needs validation images"),
     ({"optimizer": "sgd", "adam_beta1": 0.5}, "adam_beta1 .* has no meaning"),
     ({"adam_beta1": 1.0}, "below 1"),
+    ({"posterior": "delta", "local_images": 5}, "no posterior gap"),
     ({"posterior": "delta", "ais_images": 5}, "log p.x. is not defined"),
     ({"likelihood": "bernoulli", "sigma": 0.1}, "a likelihood without a scale has no sigma"),
     ({"likelihood": "categorical", "sigma": "learned"}, "has no sigma"),

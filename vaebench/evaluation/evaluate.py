@@ -29,6 +29,7 @@ from vaebench.evaluation.importance import (
 )
 from vaebench.evaluation.information import information_metrics
 from vaebench.evaluation.linear import exact_log_likelihood, has_closed_form
+from vaebench.evaluation.local import gap_metrics
 from vaebench.evaluation.pictures import map_images, pictures, small_decoder
 from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
 from vaebench.evaluation.split import EvaluationSplit
@@ -122,6 +123,8 @@ def evaluate(
     # Optional measurements come last, so that they do not change the noise of the others.
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)
+    if cell.local_images:
+        metrics |= gap_metrics(vae, test.pixels[: cell.local_images], generator)
     metrics |= _annealed(vae, cell, test, arrays.get("iw_bound_by_image"), generator)
     has_density = scores.scale_squared is not None and 0 < scores.scale_squared < math.inf
     if has_closed_form(cell) and has_density:

@@ -54,6 +54,7 @@ EVALUATION_SETTINGS = (
     "iw_samples",
     "iw_images",
     "ais_images",
+    "local_images",
     "tsne_points",
     "test_size",
 )
@@ -201,6 +202,9 @@ class Cell(BaseModel):
     ais_images: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
         0,
         description="test images whose log p(x) annealed importance sampling bounds; 0: none",
+    )
+    local_images: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
+        0, description="test images whose q(z|x) is optimised to split the posterior gap; 0: none"
     )
     tsne_points: Annotated[int, BeforeValidator(Whole(0, 2_000))] = Field(
         300, description="test images on the t-SNE map; 0 leaves it out"
@@ -391,6 +395,13 @@ DEPENDENCES = (
         lambda value: value != "delta",
         0,
         "a delta posterior is trained without a prior, so log p(x) is not defined",
+    ),
+    Dependence(
+        "local_images",
+        "posterior",
+        lambda value: value != "delta",
+        0,
+        "a delta posterior has no density and no posterior gap",
     ),
     Dependence(
         "importance_samples",

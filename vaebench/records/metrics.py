@@ -101,6 +101,18 @@ _ENTRIES = (
         "iw_bound less the elbo of the same images: an estimate of D[q(z|x)||p(z|x)] from below",
     ),
     MetricChoice(
+        "amortization_gap",
+        NATS,
+        "the part of the posterior gap that vanishes if q(z|x) is optimised for each image",
+        "lower",
+    ),
+    MetricChoice(
+        "approximation_gap",
+        NATS,
+        "the part of the posterior gap that remains then, because q is Gaussian; from below",
+        "lower",
+    ),
+    MetricChoice(
         "active_units", "count", "latent dimensions whose posterior mean varies above 0.01 λ²"
     ),
     MetricChoice(

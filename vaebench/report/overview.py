@@ -174,7 +174,7 @@ def _ceilings(frame: pd.DataFrame) -> tuple[str, ...]:
 
 # The title or each row gives these, or they only say how precisely was measured.
 _IN_TITLES: Final = frozenset({"dataset", "binarization", "dequantize", "seed", "device"}) | {
-    *("eval_samples", "iw_samples", "iw_images", "ais_images", "tsne_points")
+    *("eval_samples", "iw_samples", "iw_images", "ais_images", "local_images", "tsne_points")
 }
 _ALWAYS_SHARED: Final = frozenset({"hidden", "latent_dim", "epochs"})
 _WORDS: Final = {"latent_dim": "latent dimension", "hidden": "hidden layers"}

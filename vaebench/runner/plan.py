@@ -267,6 +267,9 @@ _ANNEALED_PASSES = 4e5
 """Annealed importance sampling of an image, in forward passes: 24 chains (8 of them for tuning) of
 500 moves and half of 10 leapfrog steps, each a gradient in float64."""
 
+_LOCAL_PASSES = 1.6e4
+"""The optimisation of q for an image, in forward passes: 500 gradients of 8 codes, and scores."""
+
 
 def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, trained: int) -> float:
     """The part of the evaluation that grows with the design: forward passes and pairs of images."""
@@ -274,7 +277,9 @@ def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, traine
     forward = scored * uses * (1 + cell.eval_samples) / 2
     draws = min(cell.iw_images, tested) * cell.iw_samples
     weighed = draws * (uses / 2 + 30.0 * max(outputs, cell.latent_dim)) / 3
-    weighed += min(cell.ais_images, tested) * _ANNEALED_PASSES * uses / 2
+    passes = min(cell.ais_images, tested) * _ANNEALED_PASSES
+    passes += min(cell.local_images, tested) * _LOCAL_PASSES
+    weighed += passes * uses / 2
     # The density of each code under the posterior of each of up to 2,000 images.
     pairs = min(tested, 2_000) ** 2 if cell.posterior == "full" else 0
     mixed = 4.0 * pairs * cell.latent_dim**2 / 2
