@@ -1,4 +1,4 @@
-"""Re-test findings: one union of their cells, facts beside them, verdicts from the records."""
+"""Re-test findings: train the union of their cells, compute facts, judge by the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from vaebench.findings.linear import LINEAR_SIZES
 from vaebench.findings.registry import select_findings
 from vaebench.findings.settings import BUDGETS, Budget
 from vaebench.findings.verdict import Judgement
-from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
@@ -31,8 +30,13 @@ __all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
 
 @dataclass
 class Reproduction:
-    """How a re-test ended: a row a finding, the run of the cells behind them, what is to be said of
-    their records, and why each data set that is not here is not, by its name.
+    """The outcome of a re-test.
+
+    Attributes:
+        rows: every finding with its verdict.
+        summary: the run of the cells.
+        notes: lines about outdated records.
+        absent: data set -> why it is missing.
     """
 
     rows: tuple[Assessed, ...]
@@ -55,27 +59,27 @@ def reproduce(
     wait: bool = False,
     echo: Callable[[str], None] = print,
 ) -> Reproduction:
-    """Re-test findings: train what has no record yet, compute what is mathematics, judge.
+    """Re-test findings: train cells without a record, compute mathematics, judge.
 
     Args:
         words: names or families of findings; all by default.
         budget: ``quick`` (digits) or ``full`` (MNIST).
         store: the results folder, by default ``results/reproduce-<budget>``.
-        device: where the cells are trained; in judging, records of any device count.
+        device: where the cells are trained; records of any device are judged.
         train: false judges by the records that are there, trains nothing and writes nothing.
-        data_dir: where data files are looked for first.
+        data_dir: the first place to search for data files.
         jobs: worker processes, by default one for each core.
         retry_failed: try again what failed, diverged or ran out of time.
-        keep_weights: keep the weights of the cells; one that has none is trained again.
+        keep_weights: keep the weights of the cells; a cell without weights is trained again.
         wait: wait for another run that uses the store.
         echo: prints a line.
 
-    A data set that cannot be had leaves its findings `not tested`, with the reason.
+    If a data set is missing, its findings are `not tested`, with the reason.
 
     Raises:
-        UnknownFinding: a word names none.
+        UnknownFinding: a word is neither a name nor a family.
         UsageError: there is no such budget.
-        StoreBusy, StorageError: the folder is held by another run, or can't be written.
+        StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
     if budget not in BUDGETS:
         raise UsageError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
@@ -84,7 +88,12 @@ def reproduce(
         store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))
     absent = _absent_data(findings, budget, data_dir)
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
-    cells = [cell for finding in wanted for cell in _cells(finding, budget)]
+    cells = [
+        cell
+        for finding in wanted
+        if budget not in finding.untested
+        for cell in finding.cells(budget)
+    ]
     summary = RunSummary()
     if cells and train:
         placed = [cell.model_copy(update={"device": device}) for cell in cells]
@@ -114,15 +123,11 @@ def reproduce(
 
 
 def collected(store: Store) -> Evidence:
-    """All that a store holds, as evidence; damaged files count as absent."""
+    """The contents of a store as evidence; damaged files count as absent."""
     results = read_results([store.root])
     facts, _ = store.read_facts()
     payloads = {fact.record_id: fact.payload for fact in facts if fact.kind == "finding"}
     return Evidence(results.frame, results.arrays, results.series, payloads)
-
-
-def _cells(finding: Finding, budget: Budget) -> tuple[Cell, ...]:
-    return () if budget in finding.untested else finding.cells(budget)
 
 
 def _needs(finding: Finding, budget: Budget) -> set[str]:
@@ -134,7 +139,7 @@ def _needs(finding: Finding, budget: Budget) -> set[str]:
 def _absent_data(
     findings: Sequence[Finding], budget: Budget, data_dir: Path | None
 ) -> dict[str, str]:
-    """Why each data set that is not here is not, by its name."""
+    """The missing data sets, each with the reason."""
     absent = {}
     for dataset in sorted(set().union(*(_needs(finding, budget) for finding in findings))):
         try:
@@ -148,7 +153,7 @@ def _absent_data(
 def _judged(
     finding: Finding, evidence: Evidence, budget: Budget, absent: dict[str, str]
 ) -> Assessed:
-    """Judge by what the store holds; say of what it lacks that the data are not here."""
+    """Judge by the records; if they do not suffice, name missing data as the reason."""
     judged = assess(finding, evidence, budget)
     missing = sorted(_needs(finding, budget) & set(absent))
     if judged.judgement.verdict == "not tested" and missing:
@@ -163,14 +168,14 @@ _Compute = Callable[[], dict[str, JsonValue]]
 def _lacking(
     needed: Sequence[tuple[str, int, _Compute]], store: Store
 ) -> list[tuple[str, _Compute]]:
-    """Those of the facts that have no record yet, or one of an older revision."""
+    """The facts without a record, or with one of an older revision."""
     facts, _ = store.read_facts()
     known = {fact.record_id: fact.payload.get("revision") for fact in facts}
     return [(name, compute) for name, revision, compute in needed if known.get(name) != revision]
 
 
 def _write_facts(needed: Sequence[tuple[str, int, _Compute]], store: Store, *, wait: bool) -> None:
-    """Write the records that need no cell and are not there yet."""
+    """Compute and write the facts that have no record."""
     from vaebench.runner.machine import environment
 
     with store.writing(wait=wait):
@@ -197,7 +202,7 @@ def _facts_of(
 
 
 def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonValue]:
-    """What the images of a data set say of any model of them.
+    """Numbers of the images of a data set that bound every model of them.
 
     Eigenvalues of the training images' covariance in squared pixels; the mean log-likelihood, in
     nats an image, of the pPCA optimum of some latent sizes on those training images that are
@@ -205,7 +210,7 @@ def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonVa
     that ignores z, in nats an image.
 
     Raises:
-        DataMissing, DataInvalid: the data can't be had.
+        DataMissing, DataInvalid: the data are missing or damaged.
     """
     from vaebench.data.pixels import evaluation_pixels
     from vaebench.data.sources import load
