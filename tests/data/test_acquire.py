@@ -484,7 +484,7 @@ def test_a_damaged_archive_is_refused(miniature: Miniature, tmp_path: Path, kind
     source = miniature.write(tmp_path / "source")
     path = packed(tmp_path / "archive", source, kind)
     path.write_bytes(path.read_bytes()[:-1500] if kind != "tar" else b"no archive" * 100)
-    with pytest.raises(DataInvalid, match=r"archive can't be read|does not hold all files"):
+    with pytest.raises(DataInvalid, match=r"archive cannot be read|does not hold all files"):
         add("mnist", path, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

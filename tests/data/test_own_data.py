@@ -560,3 +560,14 @@ def test_arrays_tensors_and_torch_data_sets_from_python(tmp_path: Path) -> None:
         keep_arrays({"x": images}, tmp_path)
     with pytest.raises(DataInvalid, match="'train' must be an array"):
         keep_arrays({"train": 3}, tmp_path)
+
+
+def test_labels_of_one_split_or_of_one_class_are_reported_at_once() -> None:
+    arrays = {"train": grey(), "test": grey(seed=1), "train_labels": np.arange(6)}
+    note = from_arrays("data", arrays, Reading()).note
+    assert note is not None
+    assert "only one of train and test" in note
+    one = {"train_labels": np.ones(6, int), "test_labels": np.ones(6, int)}
+    note = from_arrays("data", arrays | one, Reading()).note
+    assert note is not None
+    assert "one class" in note

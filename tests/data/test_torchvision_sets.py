@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from vaebench.data.acquire import fetch
 from vaebench.data.catalog import facts_of, locate
 from vaebench.data.sources import load
+from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataMissing
 from vaebench.grid.cell import Cell, cell_id
 
@@ -90,3 +92,16 @@ def test_a_damaged_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (batches / f"data_batch_{number}").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(DataMissing, match="corrupted"):
         load("torchvision:CIFAR10", tmp_path)
+
+
+def test_fetch_lets_torchvision_download(kmnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are there, so nothing is downloaded; a refused connection is reported."""
+    assert fetch("torchvision:KMNIST", kmnist) == kmnist
+    module = torchvision_module("datasets")
+
+    def refuse(self: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(module.QMNIST, "download", refuse)
+    with pytest.raises(DataMissing, match="could not download QMNIST: no network"):
+        fetch("torchvision:QMNIST", kmnist)

@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from vaebench.data.catalog import FILE_SETS, FileSet, Located, file_set, locate, present, remedy
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
 from vaebench.data.places import storage_folder
+from vaebench.data.torchvision_sets import fetch_torchvision
 from vaebench.errors import DataInvalid, DataMissing
-from vaebench.grid.choices import DATASETS
+from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 from vaebench.system.disk import naming
 
 __all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "require", "verify"]
@@ -52,7 +53,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file of a data set and what is wrong with its content, None if nothing is."""
+    """One file of a data set and what is wrong with its content, or None."""
 
     path: Path
     fault: str | None
@@ -60,7 +61,7 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class SetState:
-    """A packaged data set: is it there to be used, and where?"""
+    """A packaged data set, whether it is present, and where."""
 
     name: str
     summary: str
@@ -69,7 +70,7 @@ class SetState:
 
 
 def listing(data_dir: Path | None = None) -> tuple[SetState, ...]:
-    """Every packaged data set; files count as present by their names alone, `verify` reads them."""
+    """Return every packaged data set; files are looked for by name, only `verify` reads them."""
     return tuple(_state(name, data_dir) for name in DATASETS)
 
 
@@ -94,11 +95,11 @@ def verify(name: str, data_dir: Path | None = None) -> tuple[FileCheck, ...]:
 
 
 def require(name: str, data_dir: Path | None = None) -> None:
-    """Hold the files of `mnist` or `fashion-mnist` to their pinned SHA-256.
+    """Compare the files of `mnist` or `fashion-mnist` with their pinned SHA-256.
 
     Raises:
         DataMissing: the files are in none of the places.
-        DataInvalid: a file is not what it should be; the text names all such, and the way out.
+        DataInvalid: a file has another content; the text names all such files and the remedy.
     """
     faults = [check.fault for check in verify(name, data_dir) if check.fault is not None]
     if faults:
@@ -115,17 +116,18 @@ def _fault(path: Path, file: IdxFile) -> str | None:
         with path.open("rb") as stream:
             read_content(stream, file, str(path))
     except OSError as error:
-        return f"{path} can't be read: {error.strerror or error}"
+        return f"{path} cannot be read: {error.strerror or error}"
     except DataInvalid as error:
         return str(error)
     return None
 
 
 def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
-    """Download `mnist` or `fashion-mnist` from torchvision's mirrors, unless it is there and whole.
+    """Download a data set, unless its files are there and right.
 
-    Each mirror is tried in turn; what it sends counts only if its SHA-256 is the pinned one. One
-    process downloads at a time, the others wait for it; a dead one's lock is taken over.
+    The files of `mnist` and `fashion-mnist` come from torchvision's mirrors, which are tried in
+    turn, and must have the pinned SHA-256. Data sets named ``torchvision:NAME`` are downloaded and
+    checked by torchvision. One process downloads at a time; the others wait.
 
     Args:
         name: of the data set.
@@ -136,10 +138,14 @@ def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
         The folder that holds the files.
 
     Raises:
-        DataMissing: no mirror gave a right file; the text says what each did, and the way out.
-        OSError: the data folder can't be written.
+        DataMissing: no mirror gave a right file; the text says why, and what to do.
+        OSError: the data folder cannot be written.
         ValueError: `name` is not a data set of files.
     """
+    if name.startswith(TORCHVISION_PREFIX):
+        storage_folder(data_dir).mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(storage_folder(data_dir), say):
+            return fetch_torchvision(name, data_dir)
     facts = file_set(name)
     folder = _prepared(facts, data_dir)
     with _one_at_a_time(folder, say):
@@ -170,7 +176,7 @@ def _whole_copy(name: str, data_dir: Path | None) -> Path | None:
 
 @contextmanager
 def _one_at_a_time(folder: Path, say: Say) -> Iterator[None]:
-    """Hold the folder's lock; the operating system frees it when its owner dies."""
+    """Hold the lock of the folder; the operating system releases it when its owner ends."""
     with (folder / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +200,7 @@ def _put(folder: Path, file: IdxFile, content: bytes) -> None:
 
 
 def _mirrors(facts: FileSet) -> list[str]:
-    """Torchvision's addresses for this data set, those of https first."""
+    """Return torchvision's addresses for this data set, those with https first."""
     from vaebench.data.vision import torchvision_module
 
     mirrors: list[str] = getattr(
@@ -226,7 +232,7 @@ def _download(facts: FileSet, file: IdxFile, folder: Path, say: Say) -> bytes:
 
 
 def _body(address: str, limit: int) -> bytes:
-    """The body of an answer of at most `limit` bytes, within the time limits."""
+    """Return the body of an answer of at most `limit` bytes, within the time limits."""
     if urlsplit(address).scheme not in ("https", "http"):
         raise DataInvalid(f"only http and https are downloaded from; got {address}")
     deadline = time.monotonic() + _FILE_TIMEOUT_S
@@ -281,7 +287,7 @@ def add(name: str, path: Path, data_dir: Path | None = None, say: Say = _silent)
         DataMissing: there is nothing at `path`.
         DataInvalid: the archive is damaged, has unsafe members or is too large, or a file is
             absent or of the wrong content.
-        OSError: the data folder can't be written.
+        OSError: the data folder cannot be written.
         ValueError: `name` is not a data set of files.
     """
     facts = file_set(name)
@@ -296,7 +302,7 @@ def add(name: str, path: Path, data_dir: Path | None = None, say: Say = _silent)
 
 @dataclass(frozen=True)
 class _Member:
-    """A file in a folder or archive: what it is called there, and its first `limit` bytes."""
+    """A file in a folder or archive: its name there, and a function for its first bytes."""
 
     name: str
     read: Callable[[int], bytes]
@@ -317,7 +323,7 @@ def _gathered(facts: FileSet, path: Path) -> dict[str, bytes]:
             except DataInvalid as error:
                 faults[name] = str(error)
     except _DAMAGED as error:
-        raise DataInvalid(f"{path} can't be read: {error}") from error
+        raise DataInvalid(f"{path} cannot be read: {error}") from error
     absent = [name for name in wanted if name not in contents]
     if absent:
         told = [f"  {faults.get(name, f'{name} (or {name}.gz) is not there')}" for name in absent]
@@ -413,7 +419,7 @@ def _unzipped(raw: BinaryIO) -> Iterator[Any]:
 
 @dataclass
 class _Capped:
-    """A stream that refuses to give more than `_MAX_UNPACKED` bytes: the end of a gzip bomb."""
+    """A stream that gives at most `_MAX_UNPACKED` bytes, against gzip bombs."""
 
     stream: IO[bytes]
     path: Path

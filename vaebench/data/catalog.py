@@ -1,4 +1,4 @@
-"""The data sets known by name, where their files are looked for, and what identifies a set.
+"""The data sets with a name, where their files are searched, and what identifies a set.
 
 Nothing here imports torch, so that a plan, a listing or a cell's identity is fast.
 """
@@ -117,11 +117,11 @@ class Located:
 
 
 def locate(dataset: str, data_dir: Path | None = None) -> Located:
-    """Where the files of `mnist` or `fashion-mnist` are; their content is not looked at.
+    """Return where the files of `mnist` or `fashion-mnist` are, without reading them.
 
     Raises:
-        DataMissing: no place holds all four; the text names each, and the two ways out.
-        UsageError: `dataset` is not one of files.
+        DataMissing: no folder has all four; the text names each folder and the two remedies.
+        UsageError: the data set has no files.
     """
     facts = file_set(dataset)
     tried = _candidates(facts, data_dir)
@@ -133,7 +133,7 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
 
 
 def file_set(dataset: str) -> FileSet:
-    """The files of a data set.
+    """Return the files of a data set.
 
     Raises:
         UsageError: it is not a data set of files; the text names those that are.
@@ -153,7 +153,7 @@ def _candidates(facts: FileSet, data_dir: Path | None) -> tuple[Path, ...]:
 
 
 def present(folder: Path, file: IdxFile) -> Path | None:
-    """The path of `file` in `folder`, raw or gzipped, or None; a raw one of the right size."""
+    """Return the path of `file` in `folder`, raw with the right size or gzipped, or None."""
     raw, zipped = folder / file.name, folder / f"{file.name}.gz"
     if raw.is_file() and (raw.stat().st_size == file.size or not zipped.is_file()):
         return raw
@@ -280,7 +280,7 @@ def facts_of(
 
 
 def remedy(dataset: str) -> str:
-    """How a person gets the files of a packaged data set that are absent or wrong."""
+    """Return how to get the files of a packaged data set that are absent or wrong."""
     return (
         f"`vaebench data fetch {dataset}` downloads the right files; "
         f"`vaebench data add {dataset} PATH` takes them from a folder or archive"

@@ -1,7 +1,8 @@
-"""The IDX files of MNIST and Fashion-MNIST: pinned contents, raw or gzipped, read with a cap.
+"""Reading IDX files, the format of MNIST, raw or gzipped.
 
 A file is read once, and the same bytes are hashed and parsed: a file that is replaced between a
 check and a read cannot be used unchecked.
+torchvision reads such files without comparing a checksum, and not gzipped.
 """
 
 import gzip

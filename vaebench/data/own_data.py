@@ -42,7 +42,7 @@ _LARGEST_COUNT = 2**24
 """Larger integers are not exact in float32."""
 _SPLIT_SEED = 577_215
 _TEST_SHARE = 5
-"""One of so many examples goes to the test split of data that have none."""
+"""One example in five becomes a test example if the data have no test split."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,15 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
         for name in SPLITS
         if name in arrays
     }
-    note = None
+    classes = splits["train"].labels
+    notes = []
+    if "test" in splits and (classes is None) != (splits["test"].labels is None):
+        notes.append("only one of train and test has labels, so labels are not used")
+    if classes is not None and len(np.unique(classes)) == 1:
+        notes.append("all training labels are one class, so no label can be told from the codes")
     if "test" not in splits:
         splits |= _split_by_seed(source, splits["train"])
-        note = (
+        notes.append(
             f"the data have no test split: {len(splits['test'].images):,} of "
             f"{len(arrays['train']):,} examples were held out, by a fixed seed"
         )
@@ -158,7 +163,7 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
                 digest = hashlib.sha256(f"{digest} two levels".encode()).hexdigest()
     _check(source, splits, levels)
     train, test, valid = splits["train"], splits["test"], splits.get("valid")
-    return ArraySplits(train, test, levels, digest, valid, note, kind)
+    return ArraySplits(train, test, levels, digest, valid, "; ".join(notes) or None, kind)
 
 
 def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:

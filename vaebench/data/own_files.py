@@ -42,8 +42,8 @@ _ALIASES = {name: name for name in ARRAY_NAMES} | {
 _SKIPPED = ("latents_values", "latents_classes", "latents_names", "metadata")
 """Arrays of dSprites that are not read; one of them holds objects."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What zipfile and numpy raise for damaged or encrypted files, for headers that announce more data
-# than there are, and (ValueError) for arrays of objects, which are never unpickled.
+# The errors of zipfile and numpy for damaged or encrypted files, for headers that announce more
+# data than the file holds, and (ValueError) for arrays of objects, which are never unpickled.
 _UNREADABLE = (
     OSError,
     EOFError,

@@ -32,7 +32,7 @@ _MARGIN = 2.0**-15
 
 
 def effective_levels(levels: int | None, binarization: str) -> int | None:
-    """The number of grey levels after binarisation: 2, or `levels` where there is none.
+    """Return the number of grey levels after binarisation: 2, or `levels` without it.
 
     Raises:
         ValueError: real-valued data (None) are to be binarised, or the name is unknown.
@@ -55,7 +55,7 @@ def evaluation_pixels(
     dequantize: bool,
     seed: int = DRAW_SEED,
 ) -> Tensor:
-    """The pixels of images to be scored: what is random is drawn once, from `seed`.
+    """Return the pixels of images that are scored; random numbers are drawn once, from `seed`.
 
     With `static` binarisation these are the very pixels that `TrainingPixels` holds for the same
     images. The draw of one image does not depend on how many others follow it.
@@ -128,7 +128,7 @@ class TrainingPixels:
         return self._held.shape[1]
 
     def visit(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """The pixels of a batch, `(B, D)` float32; what is random is drawn from `generator`.
+        """Return the pixels of a batch, `(B, D)` float32; all random draws use `generator`.
 
         Args:
             indices: `(B,)` int64, on the device.

@@ -1,4 +1,4 @@
-"""The one place where torchvision is imported: late, since it costs seconds."""
+"""The one place where torchvision is imported, as late as possible: it takes seconds."""
 
 import importlib
 from types import ModuleType
@@ -11,11 +11,11 @@ _NO_OPERATORS = "operator torchvision::nms does not exist"
 _OPERATORS = ("nms", "qnms")
 
 _schemas: list[torch.library.Library] = []
-"""Keeps the schemas below alive: torch forgets them with their library."""
+"""Keeps the schemas below: torch removes them with their library."""
 
 
 def torchvision_module(name: str) -> ModuleType:
-    """The submodule `torchvision.<name>`, such as `datasets`.
+    """Return the submodule `torchvision.<name>`, such as `datasets`.
 
     Raises:
         ImportError, RuntimeError: torchvision is not there, or does not fit the installed torch.
