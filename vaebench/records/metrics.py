@@ -84,12 +84,6 @@ _ENTRIES = (
         "lower",
     ),
     MetricChoice(
-        "exact_log_likelihood",
-        NATS,
-        "log p(x) in closed form, of an external model with a linear Gaussian decoder",
-        "higher",
-    ),
-    MetricChoice(
         "iw_shortfall",
         NATS,
         "ais_bound less the iw_bound of the same images: what iw_bound misses at least",
