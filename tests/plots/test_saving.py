@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaebench.plots.saving import save_png, save_vector
+from vaebench.plots.saving import save_for_paper, save_png
 from vaebench.plots.style import drawing
 
 
@@ -27,14 +27,30 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
         with drawing():
             made = figure(1.0)
             save_png(made, tmp_path / folder / "f.png")
-            for ending in ("svg", "pdf"):
-                save_vector(made, tmp_path / folder / f"f.{ending}")
+            save_for_paper(made, tmp_path / folder / "f")
     for name in ("f.png", "f.svg", "f.pdf"):
         content = (tmp_path / "one" / name).read_bytes()
         assert content == (tmp_path / "two" / name).read_bytes()
     assert "a title" in (tmp_path / "one" / "f.svg").read_text(encoding="utf-8")
     with Image.open(tmp_path / "one" / "f.png") as image:
         assert image.size == (800, 600)
+
+
+def test_a_figure_for_a_paper_is_one_column_wide_with_its_fonts(tmp_path: Path) -> None:
+    with drawing():
+        made = Figure((9.6, 3), layout="constrained")
+        for axes in made.subplots(1, 3):
+            axes.plot([0, 1], [0, 1], label="<script>alert(1)</script>")
+            axes.set_xlabel("a label")
+        made.legend(*made.get_axes()[0].get_legend_handles_labels(), loc="outside lower center")
+        save_for_paper(made, tmp_path / "wide")
+    text = (tmp_path / "wide.pdf").read_bytes()
+    assert b"/MediaBox [ 0 0 241.2 " in text
+    assert b"/FontFile2" in text
+    boxes = [axes.get_position() for axes in made.get_axes()]
+    assert boxes[0].y0 > boxes[1].y1
+    assert boxes[1].y0 > boxes[2].y1
+    assert "<script" not in (tmp_path / "wide.svg").read_text(encoding="utf-8")
 
 
 def test_frequent_colours_are_kept_among_thousands_of_shades(tmp_path: Path) -> None:

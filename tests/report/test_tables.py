@@ -4,16 +4,19 @@ import csv
 import io
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import cells, diverged, failed, record
+from synthetic import cells, diverged, failed, fill, record
 
 from vaebench.analysis.frame import load_results, tidy
 from vaebench.cli.console import store_text
+from vaebench.errors import UsageError
 from vaebench.grid.cell import Cell
 from vaebench.records.schema import Metric, Note, Status
 from vaebench.records.store import Store
@@ -29,7 +32,8 @@ from vaebench.report.overview import (
     unfinished,
     warnings_table,
 )
-from vaebench.report.tables import Table, csv_text, latex, markdown, shortened
+from vaebench.report.report import make_report
+from vaebench.report.tables import Table, csv_text, latex, markdown, paper_latex, shortened
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -379,3 +383,53 @@ def test_designs_that_warn_keep_their_whole_names() -> None:
     table = warnings_table(frame, named=True)
     assert table is not None
     assert all(f"z {size}" in table.rows[0][2] for size in ("16", "32", "100", "10,000"))
+
+
+def test_a_table_for_a_paper_is_aligned_at_its_decimals() -> None:
+    rows = (("gaussian_1", "-103.25 ± 0.86", "12"), ("laplace", "n/a [1]", "1,200.5"))
+    header, units = ("likelihood", "ELBO", "MSE"), ("", "nats/image", "pixel²")
+    table = Table("t", "Results on a & b", header, units, rows, (False, True, True), ("[1] why",))
+    text = paper_latex(table)
+    assert r"\caption{Results on a \& b.}" in text
+    assert r"\label{tab:t}" in text
+    assert r"{lS[table-format=-3.2]@{\,\(\pm\)\,}S[table-format=1.2]S[table-format=4.1]}" in text
+    assert r"gaussian\_1 & -103.25 & 0.86 & 12 \\" in text
+    assert r"laplace & {n/a {[}1{]}} & {} & 1200.5 \\" in text
+    few = paper_latex(table, ["mse"])
+    assert "ELBO" not in few
+    assert "likelihood" in few
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_tables_and_figures_for_a_paper_compile(tmp_path: Path) -> None:
+    evil = r"\input{/etc/passwd} 50% & _ # $ ~ ^ {"
+    made = [
+        record(cell, grid=evil) for cell in cells([GAUSSIAN, {"likelihood": "laplace"}], [2, 8])
+    ]
+    made[0] = failed(made[0].cell, evil)
+    store = fill(tmp_path / "store", made)
+    page = make_report(store, tmp_path / "report", paper=True, columns=["elbo", "kl"]).page
+    folder = page.parent / "paper"
+    tables = sorted(folder.glob("*.tex"))
+    figures = sorted(folder.glob("*.pdf"))
+    assert tables
+    assert {path.stem for path in figures} == {path.stem for path in folder.glob("*.svg")}
+    body = [rf"\input{{{path.name}}}" for path in tables]
+    body += [rf"\includegraphics[width=3in]{{{path.name}}}" for path in figures[:2]]
+    packages = r"\usepackage{booktabs,siunitx,textcomp,graphicx}"
+    start = [r"\documentclass{article}", r"\usepackage[T1]{fontenc}", packages]
+    lines = [*start, r"\begin{document}", *body, r"\end{document}"]
+    (folder / "all.tex").write_text("\n".join(lines), encoding="utf-8")
+    command = ["pdflatex", "-no-shell-escape", "-halt-on-error", "-interaction=batchmode", "all"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    assert done.returncode == 0, (folder / "all.log").read_text(errors="replace")[-2000:]
+
+
+def test_columns_are_metrics_and_belong_to_a_paper(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store", [record(Cell())], pictures=False)
+    with pytest.raises(UsageError, match="no metric 'elbo_'"):
+        make_report(store, tmp_path / "r", paper=True, columns=["elbo_"])
+    with pytest.raises(UsageError, match="add --paper"):
+        make_report(store, tmp_path / "r", columns=["elbo"])
+    assert not (tmp_path / "r").exists()

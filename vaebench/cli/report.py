@@ -16,7 +16,9 @@ __all__ = ["report"]
 @click.command(cls=Command, short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")
 @click.option("-o", "--output", type=FOLDER, help="The report's folder [default: reports/DIR].")
-def report(stores: tuple[Path, ...], output: Path | None) -> None:
+@click.option("--paper", is_flag=True, help="Also figures and LaTeX tables for a paper.")
+@click.option("--columns", default="", help="Metrics of these tables, e.g. elbo,kl [default: all].")
+def report(stores: tuple[Path, ...], output: Path | None, paper: bool, columns: str) -> None:
     """Make tables, figures and a page from the records in DIR, and from nothing else.
 
     The same records give the same bytes. Without DIR: every store in results/.
@@ -26,7 +28,9 @@ def report(stores: tuple[Path, ...], output: Path | None) -> None:
     require_stores(*stores)
     results = Path("results")
     rooms = [*results.glob("*/cells"), *results.glob("*/facts")] if results.exists() else []
-    made = make_report(stores or sorted({each.parent for each in rooms}), output)
+    chosen = stores or sorted({each.parent for each in rooms})
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    made = make_report(chosen, output, paper=paper, columns=names)
     say(f"report: {made.page}")
     if say_unused(made.unused):
         leave([ExitCode.DAMAGED])

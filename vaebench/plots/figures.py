@@ -349,7 +349,6 @@ def fixed_label(rows: pd.DataFrame) -> str:
 
 
 def headed(figure: Figure, title: str) -> None:
-    figure.align_labels()
     if title:
         figure.suptitle(drawable(title, 110), x=0.01, ha="left")
 

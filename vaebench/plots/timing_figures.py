@@ -59,6 +59,7 @@ def timing_figure(bench: Bench | Group, title: str = "") -> Figure | None:
         row[0].set_ylabel(label)
         _count_scale(row[0])
     _devices(figure, shades)
+    figure.align_labels()
     headed(figure, title)
     return figure
 

@@ -31,9 +31,11 @@ from vaebench.analysis.timing import (
     precisions,
     read_timings,
 )
-from vaebench.errors import NothingToReport, OnlyDamaged
+from vaebench.errors import NothingToReport, OnlyDamaged, UsageError
+from vaebench.grid.values import closest
 from vaebench.plots.keys import Keys
 from vaebench.plots.style import drawing
+from vaebench.records.metrics import METRICS
 from vaebench.records.store import Store
 from vaebench.report.drawing import draw
 from vaebench.report.facts import counted as counted_cells
@@ -43,7 +45,7 @@ from vaebench.report.overview import once
 from vaebench.report.page import Page, Section, html, phrase
 from vaebench.report.panels import decoder_of
 from vaebench.report.sections import SECTIONS, Content, SectionSpec, caption_facts
-from vaebench.report.tables import Table, csv_text, flat, latex, markdown, shortened
+from vaebench.report.tables import Table, csv_text, flat, latex, markdown, paper_latex, shortened
 from vaebench.report.target import check_target, default_target, replacing
 from vaebench.system.disk import naming
 
@@ -79,8 +81,26 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
     return make_report(paths, out).page
 
 
-def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Report:
-    """Make a report as `write_report` does, and return also which files it could not use."""
+def make_report(
+    paths: Sequence[Path | str] | Path | str,
+    out: Path | str | None = None,
+    *,
+    paper: bool = False,
+    columns: Sequence[str] = (),
+) -> Report:
+    """Make a report as `write_report` does, and return also which files it could not use.
+
+    Args:
+        paths: one results folder or several.
+        out: the report's folder.
+        paper: also write figures of one column's width as SVG and PDF, and LaTeX tables with
+            caption, label and decimal alignment, into the folder `paper`.
+        columns: the metrics of these tables; all if empty.
+
+    Raises:
+        UsageError: also if a column is not a metric, or given without `paper`.
+    """
+    _check_columns(columns, paper=paper)
     stores = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     for store in stores:
         require_folder(store)
@@ -93,7 +113,7 @@ def make_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None
     gc.freeze()
     try:
         with naming(target), replacing(target) as folder:
-            _write(results, timings, folder)
+            _write(results, timings, folder, columns if paper else None)
     finally:
         gc.unfreeze()
     known = {each.name for each in results.damaged}
@@ -117,16 +137,24 @@ def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport
     return kind(f"{text}{lost}: run `{run}` first")
 
 
-def _write(results: Results, timings: Timings, folder: Path) -> None:
-    """Write the figures, the tables and the page of a report."""
-    for name in ("figures", "tables"):
+def _check_columns(columns: Sequence[str], *, paper: bool) -> None:
+    if columns and not paper:
+        raise UsageError("columns are chosen for the tables of a paper: add --paper")
+    for name in columns:
+        if name not in METRICS:
+            raise UsageError(f"there is no metric {name!r}{closest(name, METRICS)}")
+
+
+def _write(results: Results, timings: Timings, folder: Path, columns: Sequence[str] | None) -> None:
+    """Write the figures, the tables and the page of a report, with `columns` also for a paper."""
+    for name in ("figures", "tables", *(() if columns is None else ("paper",))):
         (folder / name).mkdir()
     current = without_superseded(results.frame)
     frame = once(current, "data_checksum") if len(current) else current
     keys = Keys(() if frame.empty else frame["latent_dim"])
     content = Content(frame, results, timings.frame, keys)
     with drawing():
-        sections = [_section(spec, content, folder) for spec in SECTIONS]
+        sections = [_section(spec, content, folder, columns) for spec in SECTIONS]
     shown_sections = tuple(each for each in sections if each.pictures or each.tables)
     speeds = (*crossovers(timings.frame), *precisions(timings.frame))
     known = {each.name for each in results.damaged}
@@ -172,16 +200,23 @@ def _title(frame: pd.DataFrame) -> str:
     return f"{names}: {about}" if about else names
 
 
-def _section(spec: SectionSpec, content: Content, folder: Path) -> Section:
+def _section(
+    spec: SectionSpec, content: Content, folder: Path, columns: Sequence[str] | None
+) -> Section:
     group = Group("", "", content.timings if content.frame.empty else content.frame)
     known = caption_facts(group)
+    paper = None if columns is None else folder / "paper"
     pictures = [
-        picture for figure in spec.figures for picture in draw(figure, content, folder / "figures")
+        picture
+        for figure in spec.figures
+        for picture in draw(figure, content, folder / "figures", paper)
     ]
     tables = []
     for table in spec.tables(content):
         if table is not None:
             _write_table(table, folder / "tables")
+            if columns is not None:
+                _write_text(folder / "paper" / f"{table.name}.tex", paper_latex(table, columns))
             tables.append(shortened(table, _MOST_ROWS))
     return Section(
         spec.key,

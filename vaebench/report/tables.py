@@ -6,16 +6,18 @@ it cannot become markup, a formula or a command.
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from vaebench.analysis.columns import heading
 from vaebench.analysis.labels import is_missing, plain, value_text
+from vaebench.records.metrics import METRICS
 
-__all__ = ["Table", "csv_text", "flat", "latex", "markdown", "shortened"]
+__all__ = ["Table", "csv_text", "flat", "latex", "markdown", "paper_latex", "shortened"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,73 @@ def _latex_columns(table: Table) -> Iterator[str]:
     for place, numeric in enumerate(table.numeric):
         longest = max((len(row[place]) for row in table.rows), default=0)
         yield "r" if numeric else r"p{0.5\linewidth}" if longest > _SENTENCE else "l"
+
+
+_NUMBER: Final = re.compile(r"(-?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")
+
+
+def paper_latex(table: Table, columns: Sequence[str] = ()) -> str:
+    """Return the table as a LaTeX float with caption, label and numbers aligned at their decimals.
+
+    Args:
+        table: what is written.
+        columns: names of metrics; other metrics are left out if there are any.
+    """
+    metrics = {heading(name): name for name in METRICS}
+    kept = [
+        place
+        for place, head in enumerate(table.header)
+        if not columns or head not in metrics or metrics[head] in columns
+    ]
+    made = [_paper_column(table, place) for place in kept]
+    rows = zip(*(entries for _, _, entries in made), strict=True)
+    lines = [
+        r"% needs \usepackage{booktabs}, \usepackage{siunitx} and \usepackage{textcomp}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex_text(table.title)}.}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\footnotesize",
+        rf"\begin{{tabular}}{{{''.join(form for form, _, _ in made)}}}",
+        r"\toprule",
+        " & ".join(head for _, head, _ in made) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"{{\footnotesize\par {_latex_text(note)}\par}}" for note in table.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _paper_column(table: Table, place: int) -> tuple[str, str, list[str]]:
+    """The LaTeX format, heading and entries of a column; intervals have a column of theirs."""
+    texts = [row[place] for row in table.rows]
+    head = _latex_text(_heads(table)[place])
+    found = [_NUMBER.fullmatch(text.replace(",", "")) for text in texts]
+    known = [each for each in found if each]
+    if not table.numeric[place] or not known:
+        return "l", head, [_latex_text(text) for text in texts]
+    form = f"S[table-format={_siunitx([each[1] for each in known])}]"
+    halves = [each[2] for each in known if each[2]]
+    entries = [
+        each[1] if each else f"{{{_latex_text(text)}}}"
+        for each, text in zip(found, texts, strict=True)
+    ]
+    if halves:
+        form += rf"@{{\,\(\pm\)\,}}S[table-format={_siunitx(halves)}]"
+        ends = [each[2] if each and each[2] else "{}" for each in found]
+        entries = [f"{entry} & {end}" for entry, end in zip(entries, ends, strict=True)]
+    return form, rf"\multicolumn{{{1 + bool(halves)}}}{{c}}{{{head}}}", entries
+
+
+def _siunitx(numbers: Sequence[str]) -> str:
+    """The siunitx format that has room for these numbers, e.g. '-3.2'."""
+    sign = "-" if any(number.startswith("-") for number in numbers) else ""
+    parts = [number.lstrip("-").partition(".") for number in numbers]
+    whole, decimals = (max((len(part[i]) for part in parts), default=1) for i in (0, 2))
+    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
 
 
 def _csv_entry(value: Any) -> Any:

@@ -21,7 +21,7 @@ __all__ = ["check_target", "default_target", "replacing", "require_apart"]
 
 _PAGE: Final = "index.html"
 _MANIFEST: Final = "manifest.json"
-_FOLDERS: Final = ("figures", "tables")
+_FOLDERS: Final = ("figures", "tables", "paper")
 
 
 def default_target(paths: Sequence[Path]) -> Path:
