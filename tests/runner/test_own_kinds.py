@@ -100,6 +100,7 @@ def test_a_real_table_has_the_likelihood_of_its_linear_twin(tmp_path: Path, sigm
     # In the unit of the data: the root mean square of five sigmas, mostly that of column a.
     assert 100 < value(record, "sigma_fitted") < 500
     assert record.metrics["bits_per_dim"].reason_code == "no_levels"
+    assert [note.code for note in record.warnings] == ["data"]  # a fifth is held out
 
 
 def test_the_exact_log_likelihood_is_a_gaussians_density(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from vaebench.evaluation.bound import Scores
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.model.likelihoods import SCALE_FLOOR
 from vaebench.records.schema import NOT_A_LIKELIHOOD, Note
 from vaebench.truth.bounds import bce_ceiling, bce_floor, density_ceiling
@@ -104,9 +104,12 @@ def _scale_bounds(
     if not 0 < sigma < math.inf:
         text = f"the decoder's scale is {sigma:g}, which gives no density"
         return [Note.of("scale_without_density", text)]
-    if isinstance(cell.sigma, str) and sigma < 1.05 * SCALE_FLOOR:
+    # A fitted scale of standardised columns is as many scales as there are columns.
+    own = cell.dataset not in DATASETS and split.levels is None
+    several = own and cell.standardize and isinstance(cell.sigma, str)
+    if isinstance(cell.sigma, str) and not several and sigma < 1.05 * SCALE_FLOOR:
         warnings.append(Note.of("scale_on_floor", f"sigma ended on its floor of {SCALE_FLOOR:g}"))
-    if cell.sigma in ("per_pixel", "predicted"):
+    if several or cell.sigma in ("per_pixel", "predicted"):
         return warnings
     log_peak = LIKELIHOODS[cell.likelihood].log_peak
     ceiling = density_ceiling(log_peak, split.pixels.shape[1], sigma)
