@@ -26,6 +26,8 @@ def test_what_the_likelihoods_can_do() -> None:
     assert {each.name for each in likelihoods if each.kind == "mass"} == {
         "bernoulli",
         "categorical",
+        "poisson",
+        "negative_binomial",
     }
     assert {each.name for each in likelihoods if each.support == "real"} == scaled
     clipped = {each.name for each in likelihoods if each.has_mean_parameter}
