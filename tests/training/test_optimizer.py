@@ -45,6 +45,13 @@ def test_a_factor_is_of_the_initial_rate_and_not_of_the_last() -> None:
         step.set_rate_factor(factor)
     rates = sorted(group["lr"] for group in step.optimizer.param_groups)
     assert rates == pytest.approx([0.25 * 3e-3, 0.25 * 3e-2])
+    # On a GPU the rates are tensors, which a captured step reads again.
+    held = [torch.tensor(1.0) for _ in rates]
+    for group, rate in zip(step.optimizer.param_groups, held, strict=True):
+        group["lr"] = rate
+    for factor in (1.0, 0.5):
+        step.set_rate_factor(factor)
+    assert sorted(rate.item() for rate in held) == pytest.approx([0.5 * 3e-3, 0.5 * 3e-2])
 
 
 def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
@@ -57,6 +64,13 @@ def test_weight_decay_pulls_weights_and_leaves_biases_and_scales() -> None:
                 assert (move.sign() == -before.sign()).float().mean() > 0.99, name
             else:
                 torch.testing.assert_close(move, stepped([plain])[name][1])
+        design = plain.model_copy(update={"weight_decay": 0.1})
+        step = TrainingStep(made([design]), [design])
+        for group in step.optimizer.param_groups:
+            names = [n for n, p in step.parameters.items() if any(p is q for q in group["params"])]
+            expected = 0.1 if all(name.endswith("weight") for name in names) else 0.0
+            assert group["weight_decay"] == expected, names
+            assert len({name.endswith("weight") for name in names}) == 1, names
 
 
 @pytest.mark.parametrize("beta1", [0.9, 0.0])

@@ -90,9 +90,14 @@ def pixels_of(design: Cell, grey: Tensor | None = None) -> TrainingPixels:
     return TrainingPixels(grey, levels, design.binarization, design.dequantize)
 
 
-def run(*cells: Cell, grey: Tensor | None = None, progress: Progress | None = None) -> Run:
+def run(
+    *cells: Cell,
+    grey: Tensor | None = None,
+    progress: Progress | None = None,
+    compiled: bool = False,
+) -> Run:
     """Train a pack, each member from the generators of its own seed."""
     pixels = pixels_of(cells[0], grey)
     vae = made(cells, pixels.levels)
     sources = [Generators(*(generator(c.seed, i) for i in (1, 2, 3))) for c in cells]
-    return Run(vae, train(vae, cells, pixels, sources, progress))
+    return Run(vae, train(vae, cells, pixels, sources, progress, compiled=compiled))

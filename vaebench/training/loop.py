@@ -54,8 +54,7 @@ class Training:
         images: images that each member has seen.
         series: for each member, name -> one number per epoch (nats per image; sigma in pixels).
         divergence: for each member, where it diverged, or None.
-        step_kind: how full batches were computed at the end: ``eager``, ``compiled``,
-            ``captured`` or ``compiled and captured``.
+        step_kind: ``eager``, ``compiled``, ``captured`` or ``compiled and captured``.
         note: why steps were not compiled or captured as they should be; None if they were.
         compile_seconds: the time to compile the step, before the first.
         resumed_after: epochs done by an earlier process; 0 if there was none.
@@ -76,8 +75,8 @@ class Stopped(Exception):
 
 
 AfterEpoch = Callable[[int, Callable[[], Training]], bool]
-"""Called after each epoch with its number and a function that returns the training so far; returns
-whether to end the training."""
+"""Called after each epoch with its number and a function that returns the training as if it ended
+there; returns whether to end the training."""
 
 Progress = Callable[[int, int, Sequence[float]], None]
 """Called after each epoch with its number, their count, and the members' mean losses."""
@@ -101,8 +100,7 @@ def train(
 
     Args:
         vae: on the device of ``pixels``.
-        cells: one for each member; they differ in seed, beta, sparsity, prior scale and the value
-            of a fixed sigma at most.
+        cells: one for each member, as for `TrainingStep`.
         pixels: the training split, shared by the members.
         generators: one for each member.
         progress: called after each epoch.
@@ -112,9 +110,8 @@ def train(
         checkpoint: where the training is saved after an epoch from time to time. A training that
             is saved there already is continued, with the same result as without interruption.
         stop: asked after each epoch but the last, if there is a checkpoint, whether to stop.
-        after_epoch: called after each epoch, before a checkpoint, with its number and a function
-            that returns the training as if it ended there, for use before the next epoch. The
-            training ends after an epoch for which it returns true.
+        after_epoch: called after each epoch, before a checkpoint; what its function returns is
+            for use before the next epoch.
         kept: tensors of ``after_epoch`` that a checkpoint holds too; filled when one is loaded.
 
     Raises:

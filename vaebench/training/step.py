@@ -65,10 +65,7 @@ class TrainingStep:
     """
 
     def __init__(self, vae: VAE, cells: Sequence[Cell]) -> None:
-        shared = {
-            (cell.optimizer, cell.adam_beta1, cell.learning_rate, cell.weight_decay)
-            for cell in cells
-        }
+        shared = {(c.optimizer, c.adam_beta1, c.learning_rate, c.weight_decay) for c in cells}
         if len(shared) > 1:
             raise ValueError(
                 "the cells of a pack share optimizer, adam_beta1, learning_rate and weight_decay: "
@@ -117,8 +114,8 @@ class TrainingStep:
 
     def gradient_norm(self, member: int) -> float:
         """Return the Euclidean norm of one member's last gradient."""
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        return float(nn.utils.get_total_norm(self._of_member(gradients, member)))
+        found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        return float(nn.utils.get_total_norm(self._of_member(found, member)))
 
     def is_finite(self, member: int) -> bool:
         """Return whether all weights of one member are finite."""
