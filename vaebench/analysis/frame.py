@@ -27,6 +27,7 @@ from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, Environment, State
 from vaebench.records.store import Damage, Store
+from vaebench.system.terminal import escaped
 
 __all__ = [
     "EDITION",
@@ -380,10 +381,10 @@ def read_results(paths: Sequence[Path]) -> Results:
                 if isinstance(found, Damage):
                     damages.append(found)
                 elif isinstance(found, CellRecord):
-                    key, done = (found.cell_id, path.name), found.status.state == "done"
+                    key, done = (found.cell_id, escaped(path.name)), found.status.state == "done"
                     if key not in there or (done and not there[key].done):
                         there[key] = _There(store, found.series, done)
-                    yield found, path.name
+                    yield found, escaped(path.name)
 
     frame = tidy(records())
     # A cell of several stores has its curves and arrays from the one that its row is of.
@@ -445,6 +446,6 @@ def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
             if isinstance(each, Damage):
                 damages.append(each)
             else:
-                yield each, root.name
+                yield each, escaped(root.name)
 
     return tidy(sound()), damages

@@ -19,6 +19,7 @@ from vaebench.analysis.summary import number
 from vaebench.records.schema import Environment, FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
+from vaebench.system.terminal import escaped
 
 __all__ = [
     "KINDS",
@@ -145,7 +146,7 @@ def load_timings_with_unused(path: Path | str) -> tuple[pd.DataFrame, list[str]]
     root = Path(path)
     require_folder(root)
     facts, damages = Store(root).read_facts()
-    found = timing_frame((fact, root.name) for fact in facts if fact.kind == "timing")
+    found = timing_frame((fact, escaped(root.name)) for fact in facts if fact.kind == "timing")
     return found.frame, [*map(str, damages), *found.unused]
 
 
@@ -158,7 +159,7 @@ def read_timings(paths: Sequence[Path]) -> Timings:
     found: list[tuple[FactRecord, str]] = []
     for path in paths:
         facts = (each for each in Store(path).iter_facts() if isinstance(each, FactRecord))
-        found += [(fact, path.name) for fact in facts if fact.kind == "timing"]
+        found += [(fact, escaped(path.name)) for fact in facts if fact.kind == "timing"]
     return timing_frame(found)
 
 
