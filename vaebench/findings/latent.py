@@ -7,6 +7,7 @@ a plateau; the smallest effect that counts is 1 nat. On 8×8 digits 1,000 latent
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,7 @@ Tests = Callable[[Budget], tuple[tuple[Cell, ...], ...]]
 """The cells of a whole test by budget, then those of its smaller tests."""
 
 
+@cache
 def latent_cells(budget: Budget) -> tuple[Cell, ...]:
     """The sweep over latent sizes: in full the packaged grid `tutorial-latent`."""
     if budget == "full":
@@ -78,6 +80,7 @@ def latent_cells(budget: Budget) -> tuple[Cell, ...]:
     )
 
 
+@cache
 def latent_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     """The sweep, then smaller tests of the same question: shorter trainings, an older grid."""
     cells = latent_cells(budget)
@@ -88,6 +91,7 @@ def latent_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     return (*shorter[:-1], Grid.load("latent-dim").cells)
 
 
+@cache
 def _first_epoch(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     found = []
     for cells in latent_tests(budget):
@@ -96,6 +100,7 @@ def _first_epoch(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     return tuple(dict.fromkeys(found))
 
 
+@cache
 def _rate_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     """The same sizes at two learning rates: the smaller sizes show what the rate alone does."""
     if budget == "full":
@@ -105,6 +110,7 @@ def _rate_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     return ((*usual, *halved),)
 
 
+@cache
 def _tutorial_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     if budget == "quick":
         return ()
