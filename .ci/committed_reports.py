@@ -19,6 +19,8 @@ from pathlib import Path
 
 STORES = Path("results/reference")
 REPORTS = Path("reports/reference")
+UNFINISHED = {"tutorial-latent"}
+"""Stores whose trainings have not all ended; their reports are committed afterwards."""
 FINDINGS = ("latent-dim", "--budget", "full", "--no-train", "-o", str(STORES / "mnist-latent-dim"))
 
 
@@ -57,7 +59,7 @@ def vaebench(*arguments: str) -> None:
 
 def make_reports(folder: Path) -> None:
     """Make the report of every committed store, and the page of findings, below a folder."""
-    for store in sorted(STORES.iterdir()):
+    for store in sorted(each for each in STORES.iterdir() if each.name not in UNFINISHED):
         vaebench("report", str(store), "-o", str(folder / store.name))
     vaebench("reproduce", *FINDINGS, "--report-dir", str(folder / "findings-full"))
 
