@@ -1,5 +1,6 @@
 """Models of other people: the same estimators, and the loss they were trained with."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def test_a_module_that_returns_tensors_gets_its_distributions_from_the_user() ->
         (nn.Linear(64, 2), {"likelihood": "bernoulli"}, "has no method encode"),
         (object(), {}, "encode, decode and prior"),
         (Losses(""), {"likelihood": "bernoulli"}, "already returns distributions"),
+        (PlainVAE(), {"likelihood": "gaussian", "sigma": 0.0}, "positive"),
+        (PlainVAE(), {"likelihood": "laplace", "sigma": float("nan")}, "positive"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(
@@ -111,6 +114,47 @@ def test_a_model_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         as_adapter(model, DIGITS, **settings)
+
+
+class Broken(PlainVAE):
+    def __init__(self, value: float | None) -> None:
+        super().__init__()
+        self.value = value
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        if self.value is None:
+            raise NameError("hidden_layer")
+        return torch.full((len(z), 64), self.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        (Broken(None), {}, "the model failed: NameError: hidden_layer"),
+        (Broken(math.nan), {}, "nan or infinity"),
+        (PlainVAE(), {"test_sze": 3}, "did you mean 'test_size'"),
+        (PlainVAE(), {"latent_dim": 4}, "the model itself decides latent_dim"),
+        (PlainVAE(), {"device": "cuda"}, "on the cpu"),
+        (PlainVAE(), {"test_size": 100_000}, "test_size"),
+    ],
+    ids=["bug", "nan", "typo", "latent_dim", "device", "test_size"],
+)
+def test_a_mistake_is_named_in_one_line_and_writes_nothing(
+    model: object, settings: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words) as refused:
+        evaluate(
+            model, "digits", tmp_path / "store", likelihood="bernoulli", settings=FAST | settings
+        )
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_sigma_is_recorded_as_it_was_given(tmp_path: Path) -> None:
+    found = evaluate(
+        PlainVAE(), "digits", tmp_path, likelihood="gaussian", sigma=0.3, settings=FAST
+    )
+    assert found.record.cell.sigma == 0.3
 
 
 def test_the_same_weights_are_the_same_cell_and_others_are_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -105,6 +106,8 @@ class ModuleAdapter(nn.Module):
                 f"the {likelihood} likelihood {'needs' if scaled else 'has no'} sigma; "
                 f"got sigma = {sigma}"
             )
+        if sigma is not None and not (0 < sigma < math.inf):
+            raise UsageError(f"sigma is a positive, finite number of pixel units; got {sigma}")
         self.module, self.image_shape = module.eval(), image_shape
         self.likelihood, self.sigma = likelihood, sigma
         self.rows = self._wants_rows()
@@ -165,7 +168,7 @@ class ModuleAdapter(nn.Module):
         output = self._output(z)
         if self.likelihood in ("gaussian", "laplace"):
             density = Normal if self.likelihood == "gaussian" else Laplace
-            return Independent(density(output, torch.full_like(output, self.sigma or 1.0)), 3)
+            return Independent(density(output, torch.full_like(output, self.sigma or math.nan)), 3)
         logits = output if self.logits else output.logit(_EPSILON)
         kind = Bernoulli if self.likelihood == "bernoulli" else ContinuousBernoulli
         return Independent(kind(logits=logits, validate_args=False), 3)
@@ -189,9 +192,7 @@ def as_adapter(
     """
     if isinstance(model, Adapter):
         if likelihood is not None or sigma is not None:
-            raise UsageError(
-                f"{type(model).__name__} already returns distributions: omit likelihood and sigma"
-            )
+            raise UsageError("this model already returns distributions: omit likelihood and sigma")
         return model
     if isinstance(model, nn.Module):
         return ModuleAdapter(model, image_shape, likelihood, sigma)

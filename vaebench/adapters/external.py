@@ -181,6 +181,11 @@ def describe(
             f"got one over {tuple(q.mean.shape[1:])}"
         )
     p = _likelihood(adapter.decode(q.mean[0]), image_shape)
+    if not (bool(q.mean.isfinite().all()) and bool(p.mean.isfinite().all())):
+        raise UsageError(
+            "the model gives nan or infinity for images of this data set: check its weights and "
+            "the range of pixels that it was trained on"
+        )
     if p.mean.shape != (1, len(images), pixels.shape[1]):
         raise UsageError(
             f"decode must return a distribution over {(len(images), *image_shape)}; "
@@ -201,7 +206,8 @@ def _sigma(p: Likelihood) -> float | str | None:
         return None
     first = p.scale.flatten()[0]
     if bool((p.scale == first).all()):
-        return float(first)
+        # As the user wrote it: the shortest number that is this one in single precision.
+        return float(str(first.numpy()))
     return "per_pixel" if bool((p.scale == p.scale[:, :1]).all()) else "predicted"
 
 

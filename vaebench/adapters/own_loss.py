@@ -53,12 +53,17 @@ class OwnLoss:
     family: str
     sigma: float | None
 
-    def text(self) -> str:
-        """Return the finding in one or two sentences."""
+    @property
+    def agrees(self) -> bool:
+        """Whether the loss is the negative ELBO, as far as random codes allow to tell."""
         difference = self.loss - self.negative_elbo
         size = max(1.0, abs(self.negative_elbo))
         weighted = self._is(self.recon_weight, 1) and self._is(self.kl_weight, 1)
-        if weighted and abs(difference) < _TOLERANCE * size and not self._constants():
+        return weighted and abs(difference) < _TOLERANCE * size and not self._constants()
+
+    def text(self) -> str:
+        """Return the finding in one or two sentences."""
+        if self.agrees:
             return f"its own loss, {self.loss:.2f}, is the negative ELBO of its distributions"
         return (
             f"its own loss, {self.loss:.4g}, is not the negative ELBO of its distributions, "

@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from vaebench.adapters.base import as_adapter
 from vaebench.adapters.external import ExternalVAE, describe, linear_twin
 from vaebench.adapters.loaders import Loaded, load_external
-from vaebench.adapters.own_loss import compare_own_loss
-from vaebench.errors import UsageError
+from vaebench.adapters.own_loss import OwnLoss, compare_own_loss
+from vaebench.errors import UsageError, VaebenchError
 from vaebench.evaluation.annealing import Annealing, bidirectional_bounds
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.evaluation.evaluate import evaluate as measure
 from vaebench.evaluation.guards import comparable_as
-from vaebench.grid.cell import Cell, cell_id
+from vaebench.grid.cell import AXES, Cell, cell_id
+from vaebench.grid.values import closest
 from vaebench.model.sampling import simulate
 from vaebench.records.schema import CellRecord, Metric, Note, Status
 from vaebench.records.store import Store, folder_of
@@ -94,22 +95,29 @@ def evaluate(
         "architecture": f"external:{name or loaded.name}",
     }
     # Which data are loaded does not depend on the likelihood; this one fits any data.
+    given = sorted({"latent_dim", "likelihood", "sigma", "posterior", "prior_scale"} & axes.keys())
+    if given:
+        raise UsageError(f"the model itself decides {', '.join(given)}: leave them out of settings")
+    if axes.get("device", "cpu") != "cpu":
+        raise UsageError(f"models are evaluated on the cpu; got device = {axes['device']!r}")
     with _refused_axes():
         probe = Cell.model_validate(axes | {"likelihood": "gaussian"})
-    prepared = prepared_for(probe, None if data_dir is None else Path(data_dir))
+    with _user_errors("the data set does not fit the settings"):
+        prepared = prepared_for(probe, None if data_dir is None else Path(data_dir))
     shape = prepared.data.shape
-    adapter = as_adapter(loaded.model, shape, likelihood, sigma)
-    with _refused_axes():
+    with _user_errors("the model failed"):
+        adapter = as_adapter(loaded.model, shape, likelihood, sigma)
+    with _refused_axes(), _user_errors("the model failed"):
         cell = describe(adapter, prepared.test.pixels[:_DESCRIBED_BY], shape, axes)
     vae = ExternalVAE(adapter, cell, shape, prepared.test.levels).eval().requires_grad_(False)
     own = None
     if loaded.own_loss is not None:
-        own = compare_own_loss(vae, loaded.own_loss, prepared.test.pixels).text()
+        own = compare_own_loss(vae, loaded.own_loss, prepared.test.pixels)
     record, arrays = _measured(vae, cell, prepared, loaded.digest, own)
     store = Store(folder_of(output, Path("results") / _GRID))
     with store.writing():
         record = store.write(record, arrays)
-    return Evaluated(record, store.root, own)
+    return Evaluated(record, store.root, None if own is None else own.text())
 
 
 @contextmanager
@@ -119,10 +127,24 @@ def _refused_axes() -> Iterator[None]:
         yield
     except ValidationError as error:
         faults = (
-            ": ".join([*map(str, each["loc"]), each["msg"].removeprefix("Value error, ")])
+            f"unknown axis {each['loc'][0]!r}{closest(str(each['loc'][0]), sorted(AXES))}"
+            if each["type"] == "extra_forbidden"
+            else ": ".join([*map(str, each["loc"]), each["msg"].removeprefix("Value error, ")])
             for each in error.errors()
         )
         raise UsageError("; ".join(faults)) from error
+
+
+@contextmanager
+def _user_errors(what: str) -> Iterator[None]:
+    """Turn any error of a user's model or settings into one line; ours keep their own."""
+    try:
+        yield
+    except (VaebenchError, ValidationError):
+        raise
+    except Exception as error:
+        first = str(error).partition("\n")[0][:300]
+        raise UsageError(f"{what}: {type(error).__name__}: {first}") from error
 
 
 def _given(model: object) -> Loaded:
@@ -132,7 +154,7 @@ def _given(model: object) -> Loaded:
 
 
 def _measured(
-    vae: ExternalVAE, cell: Cell, prepared: Prepared, digest: str, own: str | None
+    vae: ExternalVAE, cell: Cell, prepared: Prepared, digest: str, own: OwnLoss | None
 ) -> tuple[CellRecord, Arrays]:
     source = generator(cell.seed, "evaluation")
     measured = measure(vae, cell, prepared.train, prepared.test, source, prepared.valid)
@@ -144,8 +166,8 @@ def _measured(
     if cell.ais_images:
         metrics["ais_bracket"] = _bracket(vae, cell)
     notes = [Note.of("external", "a model that vaebench did not train; training axes do not apply")]
-    if own is not None:
-        notes.append(Note.of("own_loss", own))
+    if own is not None and not own.agrees:
+        notes.append(Note.of("own_loss", own.text()))
     record = CellRecord(
         cell_id=cell_id(cell, prepared.data.checksum, digest),
         grid=_GRID,
