@@ -20,6 +20,7 @@ EXIT_CODES = {
     "UserCodeError": 2,
     "EngineError": 2,
     "WorkerStartError": 1,
+    "OutputError": 1,
     "RecordMissing": 2,
     "WeightsMissing": 2,
     "StorageError": 2,

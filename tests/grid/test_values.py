@@ -56,7 +56,7 @@ REFUSED = [
     ("sigma", "lerned", "did you mean 'learned'"),
     ("likelihood", "gausian", "did you mean 'gaussian'"),
     ("likelihood", "Bernoulli", "did you mean 'bernoulli'"),
-    ("likelihood", "poisson", "one of bernoulli, continuous_bernoulli, gaussian"),
+    ("likelihood", "cauchy", "one of bernoulli, continuous_bernoulli, gaussian"),
     ("likelihood", 3, "not 3"),
     ("device", "gpu", "cpu, cuda, mps, available, or cuda:N, not 'gpu'$"),
     ("device", "cuda:x", "cuda:N, not 'cuda:x'"),

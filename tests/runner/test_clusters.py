@@ -87,7 +87,9 @@ def test_a_worker_that_dies_takes_only_its_cell_with_it(nodes: Any, tmp_path: Pa
     assert summary.states() == {"done": 1, "failed": 1}
     records, _ = Store(tmp_path).read_all()
     (dead,) = [each for each in records if each.status.state == "failed"]
-    assert dead.status.reason == "the worker died twice (Ray's logs may tell why)"
+    assert dead.status.reason is not None
+    assert "the worker died twice" in dead.status.reason
+    assert "Ray's logs" in dead.status.reason
 
 
 def test_a_cell_that_hangs_is_ended(nodes: Any, tmp_path: Path) -> None:

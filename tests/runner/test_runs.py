@@ -322,7 +322,7 @@ def test_the_python_call_does_what_the_command_does(
     frame = vaebench.load_results("results/tiny")
     assert sorted(frame["cell_id"]) == sorted(summary.trained)
     assert "done, ELBO" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="overrides go with a grid's name or file"):
+    with pytest.raises(ValueError, match="overrides and data go with the name"):
         vaebench.run(grid(seed=[0]), overrides={"seed": [1]})
 
 

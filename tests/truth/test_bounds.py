@@ -98,7 +98,7 @@ def test_clip_must_leave_an_interval(clip):
 @pytest.mark.parametrize("x", [[[-0.1]], [[1.1]], [[255.0]]])
 def test_pixels_must_lie_in_the_unit_interval(x):
     for call in (bce_floor, lambda x: bce_ceiling(x, [[0.5]]), lambda x: bce_ceiling([[0.5]], x)):
-        with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\]"):
             call(x)
 
 

@@ -27,7 +27,6 @@ from urllib.parse import urlsplit
 from vaebench.data.catalog import FILE_SETS, FileSet, Located, file_set, locate, present, remedy
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
 from vaebench.data.places import storage_folder
-from vaebench.data.torchvision_sets import fetch_torchvision
 from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 from vaebench.system.disk import naming
@@ -145,6 +144,9 @@ def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
     if name.startswith(TORCHVISION_PREFIX):
         storage_folder(data_dir).mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(storage_folder(data_dir), say):
+            # Imports torch, which nothing else here needs.
+            from vaebench.data.torchvision_sets import fetch_torchvision
+
             return fetch_torchvision(name, data_dir)
     facts = file_set(name)
     folder = _prepared(facts, data_dir)
