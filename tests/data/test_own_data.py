@@ -571,3 +571,18 @@ def test_labels_of_one_split_or_of_one_class_are_reported_at_once() -> None:
     note = from_arrays("data", arrays | one, Reading()).note
     assert note is not None
     assert "one class" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,2\n3,4\n5,6\n7,8\n", "the first row must hold the names"),
+        (",x,y\n0,1.5,2\n1,3,4\n2,5,6\n", "index=False"),
+    ],
+    ids=["no header", "an index without a name"],
+)
+def test_a_table_whose_columns_have_no_names_is_refused(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataInvalid, match=words):
+        load(table(tmp_path / "t.csv", text))

@@ -138,7 +138,29 @@ def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
         raise DataInvalid(f"{path} cannot be read as a table: {error}") from error
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _numbers(path: Path, table: pd.DataFrame) -> NDArray[Any]:
+    names = [str(name) for name in table.columns]
+    # 0, 1, 2, ... are the names that pandas gives to columns without any.
+    numbered = names == [str(place) for place in range(len(names))]
+    if names and path.suffix.lower() == ".csv" and not numbered and all(map(_is_number, names)):
+        raise DataInvalid(
+            f"{path}: the first row must hold the names of the columns; got the numbers "
+            f"{', '.join(names[:5])}: add a row of names above them"
+        )
+    unnamed = [name for name in names if name.startswith("Unnamed:")]
+    if unnamed:
+        raise DataInvalid(
+            f"{path}: {len(unnamed)} column has no name, as the index that pandas writes by "
+            "default; write the table with to_csv(..., index=False), or name the column"
+        )
     for name in table.columns:
         column = table[name]
         if column.dtype.kind not in "biuf":
