@@ -146,8 +146,14 @@ def test_one_seed_has_no_interval() -> None:
     ids=["two packs", "two packs and two alone", "one pack against three alone"],
 )
 def test_a_timing_that_seeds_share_is_one_measurement(
-    a: dict[int, float | None], b: dict[int, float | None], n: int, difference: float
+    a: dict[int, float | None],
+    b: dict[int, float | None],
+    n: int,
+    difference: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The table is printed whole, however wide the terminal of the caller is.
+    monkeypatch.delenv("COLUMNS", raising=False)
     packed = (frame(a, pack_size=3), frame(b, pack_size=3, sigma=0.3))
     found = paired(*packed, "train_seconds")
     (row,) = found.frame.to_dict("records")

@@ -199,6 +199,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.png"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # Tables are printed whole, however wide the terminal of the caller is.
+    monkeypatch.delenv("COLUMNS", raising=False)
     # Never the cluster of another test that runs at the same time.
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.syspath_prepend(str(tmp_path))
