@@ -391,3 +391,10 @@ def test_own_data_are_selected_by_the_name_in_the_grid() -> None:
     }
     assert told == {"./a.npz"}
     assert parse_side("s:dataset=mnist")[1] == {"dataset": "mnist"}
+
+
+def test_a_comparison_of_one_seed_has_no_p_value() -> None:
+    found = paired(frame({0: 2.0}), frame({0: 5.0}, sigma=0.3), "elbo")
+    text = comparison_text(found, ("a", "b"))
+    assert "one seed: no interval" in text
+    assert "nan" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +214,7 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
         *means,
         f"{number(row['difference'], half)}{spread}",
         count,
-        f"{row['p']:.2g}",
+        "n/a" if math.isnan(row["p"]) else f"{row['p']:.2g}",
         comparison_verdict(row, metric),
     )
 

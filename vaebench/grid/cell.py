@@ -74,7 +74,8 @@ _DEFAULT_HIDDEN = {"conv": (32, 64), "tutorial": (1000, 500, 250)}
 _DATASET = Name(
     choices.DATASETS,
     _PATH,
-    "torchvision:NAME, the path of an .npz, .csv or .parquet file or of an image folder (./photos)",
+    "torchvision:NAME, the path of an .npz, .csv or .parquet file, or of an image folder, "
+    "with a slash (./photos)",
 )
 _ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
 _DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")

@@ -214,7 +214,9 @@ class Sizes:
     @property
     def text(self) -> str:
         """The rule in words."""
-        return f"a list of at most {self.longest} whole numbers from 1 to {self.high:,}, like [400]"
+        example = [400] if self.longest > 3 else [28, 28]
+        numbers = f"at most {self.longest} whole numbers from 1 to {self.high:,}"
+        return f"a list of {numbers}, like {example}"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -226,7 +228,8 @@ class Sizes:
         """Return the sizes as a tuple; raise ValueError for anything else."""
         value = plain(value)
         if not isinstance(value, (list, tuple)) or len(value) > self.longest:
-            hint = "; on an axis, write each value as a list: [[128], [400]]"
+            lists = "[[128], [400]] in a file, [128],[400] after --set"
+            hint = f"; on an axis, write each value as a list: {lists}"
             raise ValueError(str(_refusal(self.text, value)) + hint)
         sizes = tuple(map(plain, value))
         for size in sizes:
