@@ -59,8 +59,12 @@ def _cells(size: Size) -> Iterator[tuple[float, float, int]]:
 
 
 def compare(size: Size, tools: Sequence[str] = TOOLS) -> list[Taken]:
-    """Run the grid by each tool, one after the other."""
-    return [_taken(tool, size) for tool in tools]
+    """Run the grid by each tool, one after the other; each time is printed when it is known."""
+    found = []
+    for tool in tools:
+        found.append(_taken(tool, size))
+        print(f"{tool}: {found[-1].seconds:.1f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def _taken(tool: str, size: Size) -> Taken:
