@@ -49,4 +49,7 @@ def test_spectra_are_means_over_seeds_of_each_size(frame: pd.DataFrame) -> None:
     lines = figure.axes[0].get_lines()
     np.testing.assert_allclose(lines[1].get_ydata(), 2.0 / np.arange(1, 9))
     assert lines[-1].get_ydata()[0] == pytest.approx(0.01), "the threshold of an active unit"
+    figure.canvas.draw()
+    ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert "0.1" in ticks, "numbers, not the source of a formula"
     assert code_spectra(frame, lambda _: {}) is None

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from vaebench.analysis.comparability import require_comparable
@@ -13,7 +14,7 @@ from vaebench.analysis.labels import shown
 from vaebench.analysis.summary import summarise
 from vaebench.plots.figures import headed, size_axis
 from vaebench.plots.palette import colours
-from vaebench.plots.style import INK, WIDTH
+from vaebench.plots.style import INK, WIDTH, tick
 
 __all__ = ["bounds_and_published", "code_spectra"]
 
@@ -87,6 +88,8 @@ def code_spectra(
     threshold = 0.01 * float(rows["prior_scale"].iloc[0]) ** 2
     axes.axhline(threshold, color=INK, ls=":", lw=1)
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="variance of the posterior means")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(tick))
     axes.legend(title="latent dimension", ncols=2)
     headed(figure, title)
     return figure
