@@ -49,8 +49,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 _WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
-# A reader that meets a writer between record and arrays looks again; one look is usual.
-_LOOKS = 5
 _MOST_RECORD_BYTES = 10_000_000
 _ROOMS = ("cells", "facts")
 # File systems that cannot lock a folder, as NFS.
@@ -155,7 +153,11 @@ class Store:
             self._place(folder, text, packed)
             # The record must be certain before the arrays of the one before it are replaced.
             self._files.sync_folder(folder)
-            self._settle_arrays(folder, packed, keep=record.arrays_sha256 is not None)
+            # Until their arrays are in their place, readers find them in `.incoming`.
+            if packed is not None:
+                self._files.replace(self._pending(folder, "npz"), folder / "arrays.npz")
+            elif record.arrays_sha256 is None:
+                self._files.remove(folder / "arrays.npz")
             if isinstance(record, CellRecord) and record.weights_sha256 is None:
                 self._files.remove(folder / _WEIGHTS)
             self._files.sync_folder(folder)
@@ -194,19 +196,11 @@ class Store:
 
     def read_all(self) -> tuple[list[CellRecord], list[Damage]]:
         """Return the records of all cells, and the files that are not used."""
-        found = list(self.iter_records())
-        return (
-            [each for each in found if isinstance(each, CellRecord)],
-            [each for each in found if isinstance(each, Damage)],
-        )
+        return _separated(self.iter_records())
 
     def read_facts(self) -> tuple[list[FactRecord], list[Damage]]:
         """Return the records of all findings and timings, and the files that are not used."""
-        found = list(self.iter_facts())
-        return (
-            [each for each in found if isinstance(each, FactRecord)],
-            [each for each in found if isinstance(each, Damage)],
-        )
+        return _separated(self.iter_facts())
 
     def states(self) -> dict[str, State | DamageKind]:
         """Return the state of every cell that has a record; for an unused one, its damage."""
@@ -251,9 +245,7 @@ class Store:
             for each in found:
                 yield each
                 if not isinstance(each, Damage):
-                    yield from self._array_damage(room, each)
-                    if weights and isinstance(each, CellRecord) and each.weights_sha256 is not None:
-                        yield from self._weights_damage(each)
+                    yield from self._lost_content(room, each, weights)
 
     def check(self) -> list[Damage]:
         """Return all that is damaged in the folder, arrays and weights too; changes nothing."""
@@ -393,13 +385,6 @@ class Store:
                     self._files.remove(leftover)
             raise
 
-    def _settle_arrays(self, folder: Path, packed: bytes | None, keep: bool) -> None:
-        """Move the arrays to their place; until then readers find them in `.incoming`."""
-        if packed is not None:
-            self._files.replace(self._pending(folder, "npz"), folder / "arrays.npz")
-        elif not keep:
-            self._files.remove(folder / "arrays.npz")
-
     def _sweep(self) -> None:
         """Complete what a killed writer had written to the disk, and remove the rest."""
         if self.checkpoints.is_dir():
@@ -414,13 +399,11 @@ class Store:
                 continue
             # Arrays of a record that cannot be read now wait for the next writer.
             with suppress(StorageError):
-                self._finish(path, *arrays_of.groups())
-
-    def _finish(self, path: Path, room: str, name: str) -> None:
-        if self._belongs(path, room, name):
-            self._files.replace(path, self.root / room / name / "arrays.npz")
-        else:
-            self._files.remove(path)
+                room, record = arrays_of.groups()
+                if self._belongs(path, room, record):
+                    self._files.replace(path, self.root / room / record / "arrays.npz")
+                else:
+                    self._files.remove(path)
 
     def _belongs(self, path: Path, room: str, name: str) -> bool:
         try:
@@ -428,13 +411,6 @@ class Store:
         except (RecordError, RecordMissing):
             return False
         return named == _sha256(self._files.read(path))
-
-    def _names(self, room: str) -> list[str]:
-        with storing("list the results folder", self.root / room):
-            try:
-                return sorted(n for n in self._files.names(self.root / room) if _is_name(n))
-            except FileNotFoundError:
-                return []
 
     def _read(self, room: str, name: str) -> CellRecord | FactRecord:
         path = self.root.joinpath(room, _checked_name(name), "record.json")
@@ -451,7 +427,10 @@ class Store:
         return record
 
     def _found(self, room: str, read: Callable[[str], AnyRecord]) -> Iterator[AnyRecord | Damage]:
-        for name in self._names(room):
+        names: list[str] = []
+        with storing("list the results folder", self.root / room), suppress(FileNotFoundError):
+            names = sorted(filter(_is_name, self._files.names(self.root / room)))
+        for name in names:
             try:
                 yield read(name)
             except RecordMissing:
@@ -460,23 +439,23 @@ class Store:
                 path = self.root / room / name / "record.json"
                 yield Damage(path, name, _damage_kind(error), str(error))
 
-    def _array_damage(self, room: str, record: CellRecord | FactRecord) -> Iterator[Damage]:
-        path = self.root / room / record.record_id / "arrays.npz"
-        try:
-            self._packed(room, record)
-        except StorageError as error:
-            yield Damage(path, record.record_id, "unreadable", str(error))
-        except (RecordError, RecordMissing) as error:
-            yield Damage(path, record.record_id, "arrays", str(error))
-
-    def _weights_damage(self, record: CellRecord) -> Iterator[Damage]:
-        path = self.root / "cells" / record.cell_id / _WEIGHTS
-        try:
-            self._weights(record)
-        except StorageError as error:
-            yield Damage(path, record.cell_id, "unreadable", str(error))
-        except WeightsMissing as error:
-            yield Damage(path, record.cell_id, "weights", str(error))
+    def _lost_content(
+        self, room: str, record: CellRecord | FactRecord, weights: bool
+    ) -> Iterator[Damage]:
+        """Yield the damage of the arrays of a record, and of its weights if `weights` is true."""
+        checks: list[tuple[DamageKind, str, Callable[[], object]]] = [
+            ("arrays", "arrays.npz", lambda: self._packed(room, record))
+        ]
+        if weights and isinstance(record, CellRecord) and record.weights_sha256 is not None:
+            checks.append(("weights", _WEIGHTS, lambda: self._weights(record)))
+        for kind, name, check in checks:
+            path = self.root / room / record.record_id / name
+            try:
+                check()
+            except StorageError as error:
+                yield Damage(path, record.record_id, "unreadable", str(error))
+            except (RecordError, RecordMissing, WeightsMissing) as error:
+                yield Damage(path, record.record_id, kind, str(error))
 
     def _weights(self, record: CellRecord) -> bytes:
         again = "`vaebench run --keep-weights` trains it again and keeps them"
@@ -491,24 +470,21 @@ class Store:
     def _packed(self, room: str, record: CellRecord | FactRecord) -> bytes | None:
         """Return the bytes of the arrays that the record names, wherever they are just now."""
         folder = self.root.joinpath(room, record.record_id)
-        for _ in range(_LOOKS):
+        place, pending = folder / "arrays.npz", self._pending(folder, "npz")
+        # A reader that meets a writer between record and arrays looks again; one look is usual.
+        for _ in range(5):
             if record.arrays_sha256 is None:
                 return None
-            for path in self._array_places(folder):
+            for path in (place, pending, place):
                 packed = self._read_if_there(path)
                 if packed is not None and _sha256(packed) == record.arrays_sha256:
                     return packed
             # A writer may have replaced the record since it was read.
             record = self._read(room, record.record_id)
         raise ArraysDamaged(
-            f"{folder / 'arrays.npz'} is missing or not what the record names; "
+            f"{place} is missing or not what the record names; "
             "the next `vaebench run` trains the cell again"
         )
-
-    def _array_places(self, folder: Path) -> Iterator[Path]:
-        yield folder / "arrays.npz"
-        yield self._pending(folder, "npz")
-        yield folder / "arrays.npz"
 
     def _read_if_there(self, path: Path) -> bytes | None:
         with storing("read the file", path):
@@ -521,6 +497,15 @@ class Store:
         taken = set(self._files.names(folder))
         tries = (name if number == 1 else f"{name}-{number}" for number in range(1, 1_000_000))
         return folder / next(each for each in tries if each not in taken)
+
+
+def _separated(
+    found: Iterable[AnyRecord | Damage],
+) -> tuple[list[AnyRecord], list[Damage]]:
+    """Separate records from damages."""
+    found = list(found)
+    records = [each for each in found if not isinstance(each, Damage)]
+    return records, [each for each in found if isinstance(each, Damage)]
 
 
 def _room(record: CellRecord | FactRecord) -> str:
