@@ -72,7 +72,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("run", "small.toml", "--set", "seed=0..4"), "not '0..4'"),
     (("reproduce", "-o", "store", "--report-dir", "store/r"), "outside of the results"),
     (("reproduce", "--device", "nix"), "--device: must be one of cpu"),
-    (("audit", "--x-shape", "1,b"), "--x-shape is whole numbers with commas; got '1,b'"),
+    (("audit", "--x-shape", "1,b"), "--x-shape takes whole numbers with commas"),
     (("time", "--device", "gpu"), "--device: must be one of cpu, cuda, mps, available"),
     (("time", "--device", "cpu,cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
     (("time", "--latent-dim", "2,b"), "--latent-dim takes whole numbers with commas"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vaebench.cli.options import Command
+from vaebench.cli.options import NUMBERS, Command, given_options
 from vaebench.cli.output import say
 
 __all__ = ["audit"]
@@ -23,7 +23,7 @@ __all__ = ["audit"]
 @click.option("--batch", type=int, help="Images per batch.")
 @click.option("--sigma", type=float, help="The sigma of a gaussian-nll.")
 @click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, recon, mu, logvar).")
-@click.option("--x-shape", metavar="C,H,W", help="Shape of one image, for --loss.")
+@click.option("--x-shape", type=NUMBERS, metavar="C,H,W", help="Shape of one image, for --loss.")
 @click.option(
     "--order",
     metavar="NAME,...",
@@ -39,18 +39,24 @@ __all__ = ["audit"]
 )
 @click.option("--zoo", is_flag=True, help="Run each classic error and print its effect in nats.")
 @click.option("--peers", is_flag=True, help="Print the hidden sigma of well-known code bases.")
-def audit(zoo: bool, peers: bool, x_shape: str | None, **words: Any) -> None:
+def audit(zoo: bool, peers: bool, **words: Any) -> None:
     """Report the sigma and beta that a VAE loss hides, and whether it is an ELBO at all.
 
     For example: vaebench audit --recon mse-mean --kl sum --kl-weight 0.00025 --pixels 12288
     --latent 128
     """
-    given = _given()
-    for alone in ("--zoo", "--peers"):
-        _refuse_with(given, alone, given)
-    _refuse_with(given, "--loss", ("--kl", "--kl-weight", "--recon-weight", "--sigma"))
-    _refuse_with(given, "--recon", ("--x-shape", "--order", "--range"))
-    _refuse_with(given, "--x-shape", ("--pixels",))
+    given = given_options()
+    no_effect_with: dict[str, Sequence[str]] = {
+        "--zoo": given,
+        "--peers": given,
+        "--loss": ("--kl", "--kl-weight", "--recon-weight", "--sigma"),
+        "--recon": ("--x-shape", "--order", "--range"),
+        "--x-shape": ("--pixels",),
+    }
+    for option, others in no_effect_with.items():
+        idle = [name for name in others if name in given and name != option]
+        if option in given and idle:
+            raise click.UsageError(f"with {option} leave out {', '.join(idle)}")
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text
@@ -64,31 +70,4 @@ def audit(zoo: bool, peers: bool, x_shape: str | None, **words: Any) -> None:
     else:
         from vaebench.auditing.options import audit_options
 
-        say(audit_options(x_shape=_shape(x_shape), **words).text())
-
-
-def _given() -> list[str]:
-    """Return the options of this command that were given a value."""
-    context = click.get_current_context()
-    return [
-        option.opts[0]
-        for option in context.command.params
-        if option.name is not None
-        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
-    ]
-
-
-def _refuse_with(given: Sequence[str], option: str, others: Sequence[str]) -> None:
-    """Refuse options that have no effect together with another one."""
-    idle = [name for name in others if name in given and name != option]
-    if option in given and idle:
-        raise click.UsageError(f"with {option} leave out {', '.join(idle)}")
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.UsageError(f"--x-shape is whole numbers with commas; got {text!r}") from error
+        say(audit_options(**words).text())

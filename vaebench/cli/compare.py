@@ -8,7 +8,6 @@ import click
 
 from vaebench.cli.options import Command, json_option, require_stores
 from vaebench.cli.output import json_rows, leave, say, say_json, say_unused
-from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
     from vaebench.analysis.comparison import Comparison
@@ -42,8 +41,7 @@ def compare(a: str, b: str, metric: str, as_json: bool) -> None:
         say_json(_document(found, (a, b)))
     else:
         say(comparison_text(found, (a, b)))
-    if say_unused(found.unused):
-        leave([ExitCode.DAMAGED])
+    leave(say_unused(found.unused))
 
 
 def _document(found: Comparison, names: tuple[str, str]) -> dict[str, object]:

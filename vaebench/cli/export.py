@@ -41,5 +41,4 @@ def export(store: Path, output: Path) -> None:
         leave([ExitCode.NOTHING])
     if not frame.empty:
         say(f"{plural(len(frame), 'row')}: {write_table(frame, output)}")
-    if say_unused(unused):
-        leave([ExitCode.DAMAGED])
+    leave(say_unused(unused))

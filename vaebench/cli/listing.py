@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
 from vaebench.cli.options import Command
 from vaebench.cli.output import say
-
-if TYPE_CHECKING:
-    from vaebench.grid.cell import Axis
-    from vaebench.grid.choices import DatasetChoice, LikelihoodChoice
-    from vaebench.records.metrics import MetricChoice
 
 __all__ = ["list_"]
 
@@ -29,48 +23,36 @@ def list_(what: str) -> None:
         say(line)
 
 
-def _lines(what: str) -> Iterable[str]:
+def _lines(what: str) -> Iterator[str]:
     from vaebench.findings.registry import finding_lines
-    from vaebench.grid.cell import AXES
     from vaebench.grid.choices import DATASETS, LIKELIHOODS
+    from vaebench.grid.cell import AXES
     from vaebench.grid.spec import packaged_grids
+    from vaebench.grid.values import shown
     from vaebench.records.metrics import METRICS
 
     match what:
         case "grids":
-            return (f"{name:<14} {about}" for name, about in packaged_grids().items())
+            yield from (f"{name:<14} {about}" for name, about in packaged_grids().items())
         case "axes":
-            return map(_axis_line, AXES.values())
+            for axis in AXES.values():
+                value = list(axis.default) if isinstance(axis.default, tuple) else axis.default
+                default = "" if value is None else f"; default {shown(value)}"
+                yield f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
         case "likelihoods":
-            return map(_likelihood_line, LIKELIHOODS.values())
+            for family in LIKELIHOODS.values():
+                scale = "has a sigma" if family.has_scale else "no sigma"
+                facts = f"{family.kind}, {scale}, {family.unit}"
+                yield f"{family.name:<22} {facts}; {family.summary}"
         case "datasets":
-            return map(_dataset_line, DATASETS.values())
+            for data in DATASETS.values():
+                levels = "real-valued" if data.levels is None else f"{data.levels} grey levels"
+                images = f"{data.train_images:,} + {data.test_images:,} images"
+                shape = "x".join(map(str, data.shape))
+                yield f"{data.name:<16} {images} of {shape}, {levels}; {data.summary}"
         case "metrics":
-            return map(_metric_line, METRICS.values())
+            for metric in METRICS.values():
+                better = f", {metric.better} is better" if metric.better else ""
+                yield f"{metric.name:<30} {metric.unit}{better}; {metric.summary}"
         case _:
-            return finding_lines()
-
-
-def _axis_line(axis: Axis) -> str:
-    from vaebench.grid.values import shown
-
-    value = list(axis.default) if isinstance(axis.default, tuple) else axis.default
-    default = "" if value is None else f"; default {shown(value)}"
-    return f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
-
-
-def _likelihood_line(family: LikelihoodChoice) -> str:
-    scale = "has a sigma" if family.has_scale else "no sigma"
-    return f"{family.name:<22} {family.kind}, {scale}, {family.unit}; {family.summary}"
-
-
-def _dataset_line(data: DatasetChoice) -> str:
-    levels = "real-valued" if data.levels is None else f"{data.levels} grey levels"
-    images = f"{data.train_images:,} + {data.test_images:,} images"
-    shape = "x".join(map(str, data.shape))
-    return f"{data.name:<16} {images} of {shape}, {levels}; {data.summary}"
-
-
-def _metric_line(metric: MetricChoice) -> str:
-    better = f", {metric.better} is better" if metric.better else ""
-    return f"{metric.name:<30} {metric.unit}{better}; {metric.summary}"
+            yield from finding_lines()

@@ -11,9 +11,12 @@ import click
 
 __all__ = [
     "FOLDER",
+    "NUMBERS",
     "Command",
+    "Function",
     "Group",
     "data_dir_option",
+    "given_options",
     "jobs_option",
     "json_option",
     "report_options",
@@ -80,6 +83,28 @@ class _Folder(click.Path):
 
 FOLDER = _Folder()
 
+
+class _Numbers(click.ParamType):
+    """Whole numbers from 1 upwards, separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        option = "" if param is None else param.opts[0]
+        try:
+            numbers = tuple(map(int, value.split(",")))
+        except ValueError as error:
+            rule = "takes whole numbers with commas, like 20,128"
+            raise click.UsageError(f"{option} {rule}; got {value!r}", ctx) from error
+        if min(numbers) < 1:
+            raise click.UsageError(f"{option} takes numbers from 1; got {value!r}", ctx)
+        return numbers
+
+
+NUMBERS = _Numbers()
+
 data_dir_option = click.option(
     "--data-dir", type=FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
 )
@@ -125,6 +150,17 @@ def report_options(default: str) -> Callable[[Function], Function]:
         return no_report(report_dir(function))
 
     return add
+
+
+def given_options() -> list[str]:
+    """Return the options of the current command that were given a value."""
+    context = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in context.command.params
+        if option.name is not None
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
 
 
 def require_stores(*stores: Path) -> None:

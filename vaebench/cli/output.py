@@ -121,12 +121,12 @@ def json_rows(frame: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
-def say_unused(lines: Iterable[str]) -> bool:
-    """Name every file that was not used; return whether there is one."""
+def say_unused(lines: Iterable[str]) -> set[ExitCode]:
+    """Name every file that was not used; return the exit code that applies if there is one."""
     lines = list(lines)
     for line in lines:
         say(f"vaebench: not used: {line}", err=True)
-    return bool(lines)
+    return {ExitCode.DAMAGED} if lines else set()
 
 
 def plural(count: int, noun: str) -> str:

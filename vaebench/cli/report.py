@@ -8,7 +8,6 @@ import click
 
 from vaebench.cli.options import FOLDER, Command, require_stores
 from vaebench.cli.output import leave, say, say_unused
-from vaebench.errors import ExitCode
 
 __all__ = ["report"]
 
@@ -32,5 +31,4 @@ def report(stores: tuple[Path, ...], output: Path | None, paper: bool, columns: 
     names = [name.strip() for name in columns.split(",") if name.strip()]
     made = make_report(chosen, output, paper=paper, columns=names)
     say(f"report: {made.page}")
-    if say_unused(made.unused):
-        leave([ExitCode.DAMAGED])
+    leave(say_unused(made.unused))

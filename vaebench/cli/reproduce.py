@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,52 +54,34 @@ def reproduce(
     output: Path | None,
     device: str,
     no_train: bool,
-    jobs: int | None,
-    retry_failed: bool,
-    keep_weights: bool,
-    wait: bool,
     no_report: bool,
     report_dir: Path | None,
-    data_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Re-test published claims and give each a verdict.
 
     FINDING is a name or a family such as latent-dim (`vaebench list findings`); all by default.
     Running it again does only what is missing. The exit code is 6 if a claim is contradicted.
     """
-    from pydantic import ValidationError
-
     from vaebench.findings.registry import select_findings
-    from vaebench.grid.cell import Cell
+    from vaebench.grid.cell import AXES
     from vaebench.records.store import Store
     from vaebench.report.target import require_apart
+    from vaebench.runner.reproduce import collected
     from vaebench.runner.reproduce import reproduce as run
 
     select_findings(findings)
     try:
-        Cell.model_validate({"device": device})
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise click.UsageError(f"--device: {message}") from error
+        AXES["device"].check(device)
+    except ValueError as error:
+        raise click.UsageError(f"--device: {error}") from error
     store = Store(output or Path("results") / f"reproduce-{budget}")
     if no_train:
         require_stores(store.root)
     folder = report_dir or Path("reports") / f"findings-{store.root.resolve().name}"
     if not no_report:
         require_apart([store.root], folder)
-    made = run(
-        findings,
-        budget,
-        store,
-        data_dir=data_dir,
-        device=device,
-        train=not no_train,
-        jobs=jobs,
-        retry_failed=retry_failed,
-        keep_weights=keep_weights,
-        wait=wait,
-        echo=say,
-    )
+    made = run(findings, budget, store, device=device, train=not no_train, echo=say, **options)
     say("\n".join((verdict_table(made.rows), *made.notes)))
     say(f"records: {store.root}")
     summary = made.summary
@@ -108,14 +90,11 @@ def reproduce(
         say(f"stopped, {left} left; the same command continues, and then writes the page")
     elif not no_report and summary.storage_error is None:
         from vaebench.report.findings_page import write_findings_page
-        from vaebench.runner.reproduce import collected
 
         say(f"report: {write_findings_page(made.rows, collected(store), folder)}")
     for reason in (*made.absent.values(), *filter(None, [summary.storage_error])):
         say(f"vaebench: {reason}", err=True)
-    codes = codes_of(summary)
-    if say_unused(map(str, store.check())):
-        codes.add(ExitCode.DAMAGED)
+    codes = codes_of(summary) | say_unused(map(str, store.check()))
     verdicts = {each.judgement.verdict for each in made.rows}
     if "contradicted" in verdicts:
         codes.add(ExitCode.CONTRADICTED)

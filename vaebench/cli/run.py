@@ -20,7 +20,6 @@ from vaebench.cli.options import (
     wait_option,
 )
 from vaebench.cli.output import Echo, codes_of, leave, plural, say, say_json, say_unused
-from vaebench.errors import ExitCode
 
 if TYPE_CHECKING:
     from vaebench.grid.spec import Grid
@@ -155,8 +154,7 @@ def _report(
 def _leave(summary: RunSummary, echo: Echo) -> None:
     codes = codes_of(summary) | ({echo.error.exit_code} if echo.error is not None else set())
     if summary.signal is None:
-        if say_unused(summary.unused):
-            codes.add(ExitCode.DAMAGED)
+        codes |= say_unused(summary.unused)
         if summary.damaged:
             files = plural(summary.damaged, "damaged file")
             say(f"vaebench: {files} moved to .quarantine; missing cells were retrained", err=True)
@@ -189,10 +187,12 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
             say(summary.worker_time.text())
     states = summary.states()
     if table and summary.storage_error is None and states:
+        from vaebench.analysis.recommendation import best
         from vaebench.cli.console import store_text
 
         say(f"\n{store_text(root, most_rows=_MOST_ROWS)}\n")
-        _say_recommendations(root)
+        for each in best(root):
+            say(" ".join(each.lines()))
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     left = f", {summary.left} left" if summary.left else ""
     resume = "; the same command continues" if left or states.get("interrupted") else ""
@@ -202,13 +202,6 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
     if summary.storage_error is not None:
         say(f"vaebench: {summary.storage_error}", err=True)
     say(f"records: {root}")
-
-
-def _say_recommendations(root: Path) -> None:
-    from vaebench.analysis.recommendation import best
-
-    for each in best(root):
-        say(" ".join(each.lines()))
 
 
 def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -> None:

@@ -59,8 +59,7 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
         if findings:
             judge = f"vaebench reproduce --no-train -o {store}"
             say(f"{plural(findings, 'record')} of findings without cells: see `{judge}`")
-    if say_unused(unused):
-        leave([ExitCode.DAMAGED])
+    leave(say_unused(unused))
 
 
 def _match(word: str, names: list[str], store: Path) -> str:

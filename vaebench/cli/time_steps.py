@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.options import Command, report_options, store_option, wait_option
+from vaebench.cli.options import (
+    NUMBERS,
+    Command,
+    Function,
+    given_options,
+    report_options,
+    store_option,
+    wait_option,
+)
 from vaebench.cli.output import codes_of, leave, say, say_unused
-from vaebench.errors import ExitCode, NothingToReport, WrongStep
+from vaebench.errors import NothingToReport, WrongStep
 
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
 
 __all__ = ["time_command"]
+
+
+def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Function]:
+    return click.option(option, parameter, type=NUMBERS, metavar="N[,N]", help=about)
 
 
 @click.command("time", cls=Command, short_help="Time training steps on CPU and GPU.")
@@ -26,9 +39,9 @@ __all__ = ["time_command"]
     metavar="NAME[,NAME]",
     help="cpu, cuda, cuda:1, mps; 'available' uses all devices [default].",
 )
-@click.option("--latent-dim", metavar="N[,N]", help="Latent dimensions to sweep.")
-@click.option("--batch-size", metavar="N[,N]", help="Batch sizes to sweep.")
-@click.option("--width", metavar="N[,N]", help="Widths of the hidden layer to sweep.")
+@_swept("--latent-dim", "latent_dims", "Latent dimensions to sweep.")
+@_swept("--batch-size", "batch_sizes", "Batch sizes to sweep.")
+@_swept("--width", "widths", "Widths of the hidden layer to sweep.")
 @click.option(
     "--precision",
     default="float32",
@@ -38,6 +51,8 @@ __all__ = ["time_command"]
 )
 @click.option(
     "--pack",
+    "pack_sizes",
+    type=NUMBERS,
     default="1",
     show_default=True,
     metavar="N[,N]",
@@ -61,19 +76,10 @@ __all__ = ["time_command"]
 def time_command(
     output: Path | None,
     devices: tuple[str, ...],
-    latent_dim: str | None,
-    batch_size: str | None,
-    width: str | None,
     precision: str,
-    pack: str,
-    seconds: float,
-    steps: int | None,
-    threads: int | None,
-    eager: bool,
-    again: bool,
-    wait: bool,
     no_report: bool,
     report_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Time training steps on CPU and GPU: median, spread, images per second, memory.
 
@@ -95,26 +101,13 @@ def time_command(
     from vaebench.records.store import Store
     from vaebench.runner.timing import time_steps
 
-    source = click.get_current_context().get_parameter_source
-    if steps is not None and source("seconds") is click.core.ParameterSource.COMMANDLINE:
+    if {"--steps", "--seconds"} <= set(given_options()):
         raise click.UsageError("--seconds and --steps both set the duration of a timing: give one")
     root = output or Path("results") / "time"
+    named = tuple(name for text in devices for name in text.split(",")) or ("available",)
     try:
         summary = time_steps(
-            root,
-            devices=tuple(name for text in devices for name in text.split(",")) or ("available",),
-            latent_dims=_numbers("--latent-dim", latent_dim),
-            batch_sizes=_numbers("--batch-size", batch_size),
-            widths=_numbers("--width", width),
-            precisions=tuple(precision.split(",")),
-            pack_sizes=_numbers("--pack", pack) or (1,),
-            seconds=seconds,
-            steps=steps,
-            threads=threads,
-            eager=eager,
-            again=again,
-            wait=wait,
-            echo=say,
+            root, devices=named, precisions=tuple(precision.split(",")), echo=say, **options
         )
     except WrongStep as error:
         option = "pack" if error.axis == "pack_size" else error.axis
@@ -127,24 +120,8 @@ def time_command(
             say(f"report: {write_report(root, report_dir)}")
         except NothingToReport:
             say("there is nothing to report on")
-    codes = codes_of(summary)
-    if summary.signal is None and say_unused(map(str, Store(root).check())):
-        codes.add(ExitCode.DAMAGED)
-    leave(codes, summary.signal)
-
-
-def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.UsageError(
-            f"{option} takes whole numbers with commas, like 20,128; got {text!r}"
-        ) from error
-    if min(numbers) < 1:
-        raise click.UsageError(f"{option} takes numbers from 1; got {text!r}")
-    return numbers
+    unused = say_unused(map(str, Store(root).check())) if summary.signal is None else set()
+    leave(codes_of(summary) | unused, summary.signal)
 
 
 def _print_summary(summary: TimingSummary, root: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Unpack
 
 from vaebench.data.own_data import keep_arrays
 from vaebench.data.places import storage_folder
 from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
-from vaebench.runner.engines.base import EngineName
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunOptions, RunSummary, run_grid
 
 __all__ = ["run"]
 
@@ -24,14 +23,7 @@ def run(
     overrides: Mapping[str, Iterable[object]] | None = None,
     data: Mapping[str, object] | None = None,
     data_dir: Path | str | None = None,
-    jobs: int | None = None,
-    retry_failed: bool = False,
-    wait: bool = False,
-    largest_pack: int | None = None,
-    time_limit: float = math.inf,
-    keep_weights: bool = False,
-    evaluate_again: bool = False,
-    engine: EngineName = "local",
+    **options: Unpack[RunOptions],
 ) -> RunSummary:
     """Run a grid; a cell that already has a record is not run again.
 
@@ -44,17 +36,19 @@ def run(
             or a torch ``Dataset`` of images or of pairs of image and label. Only ``train`` must be
             given. They are kept as a file in the data folder.
         data_dir: where data files are looked for first.
-        jobs: worker processes, one a core by default.
-        retry_failed: try again what failed, diverged or ran out of time.
-        wait: wait for another run that holds the folder.
-        largest_pack: how many cells of equal shapes are trained as one program at most.
-        time_limit: seconds that a cell may take, evaluation included; one that takes longer, or
-            hangs, is ended and recorded as ``timeout``.
-        keep_weights: keep the trained weights of each cell, for `load_model`; a finished cell
-            without weights in the folder is trained again.
-        evaluate_again: train nothing; evaluate the cells of the grid again from kept weights, with
-            the metrics and evaluation settings of now.
-        engine: ``local`` trains on this machine, ``ray`` on the machines of a Ray cluster.
+        options: those of `vaebench.runner.run.run_grid`:
+
+            * ``jobs``: worker processes, one a core by default.
+            * ``retry_failed``: try again what failed, diverged or ran out of time.
+            * ``wait``: wait for another run that holds the folder.
+            * ``largest_pack``: how many cells of equal shapes are trained as one program at most.
+            * ``time_limit``: seconds that a cell may take, evaluation included; one that takes
+              longer, or hangs, is ended and recorded as ``timeout``.
+            * ``keep_weights``: keep the trained weights of each cell, for `load_model`; a finished
+              cell without weights in the folder is trained again.
+            * ``evaluate_again``: train nothing; evaluate the cells of the grid again from kept
+              weights, with the metrics and evaluation settings of now.
+            * ``engine``: ``local`` trains on this machine, ``ray`` on those of a Ray cluster.
 
     Raises:
         UsageError: overrides for a Grid, an override that is not a list of values, or a time limit,
@@ -77,19 +71,7 @@ def run(
             "overrides and data go with the name, file or mapping of a grid; this grid is built"
         )
     store = Store(folder_of(output, Path("results") / grid.name))
-    return run_grid(
-        grid,
-        store,
-        data_dir=folder,
-        jobs=jobs,
-        retry_failed=retry_failed,
-        wait=wait,
-        largest_pack=largest_pack,
-        time_limit=time_limit,
-        keep_weights=keep_weights,
-        evaluate_again=evaluate_again,
-        engine=engine,
-    )
+    return run_grid(grid, store, data_dir=folder, **options)
 
 
 def _lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaebench.data.sources import ImageData
 from vaebench.evaluation.evaluate import Evaluation, evaluate
 from vaebench.evaluation.guards import comparable_as
 from vaebench.grid.cell import Cell
@@ -66,7 +65,16 @@ def execute(
         return [_evaluated_again(task, task.trained)]
     design = task.cells[0]
     prepared = prepared_for(design, task.data_dir)
-    _fits(design, prepared)
+    if design.batch_size > len(prepared.pixels):
+        raise ValueError(
+            f"batch_size must not exceed the {len(prepared.pixels):,} training images; "
+            f"got {design.batch_size:,}"
+        )
+    stopping = None
+    if design.early_stopping is not None:
+        if prepared.valid is None:
+            raise ValueError("early_stopping needs validation images: set valid_size")
+        stopping = EarlyStopping(design.early_stopping)
     network = source_digest(design.architecture)  # as it is when it is made
     seed_the_defaults(design.seed)
     memory = PeakMemory(design.device)
@@ -78,14 +86,11 @@ def execute(
         prepared.initial_scale,
         prepared.units,
     ).to(design.device)
-    sources = [training_generators(cell) for cell in task.cells]
     place = task.checkpoint
     checkpoint = None if place is None else Checkpoint(place, " ".join(task.cell_ids))
     pack = _Pack(task, vae, memory, checkpoint, network)
     outcomes: list[Outcome] = []
     seen: set[str] = set()
-
-    stopping = _early_stopping(design, prepared)
 
     def after_epoch(epoch: int, so_far: Callable[[], Training]) -> bool:
         due = [each for each in task.shared if each[0].epochs == epoch < design.epochs]
@@ -100,7 +105,7 @@ def execute(
         vae,
         task.cells,
         prepared.pixels,
-        sources,
+        [training_generators(cell) for cell in task.cells],
         report,
         compiled=task.compiled,
         checkpoint=checkpoint,
@@ -137,24 +142,31 @@ class _Pack:
     def outcomes(self, cells: Sequence[tuple[Cell, str]], training: Training) -> list[Outcome]:
         """Evaluate cells by the weights as they are now; training is not disturbed."""
         device = self.vae.prior_scale.device
-        speed = _speed(training, len(self.task.cells), self.memory.peak())
+        speed, step_ms = _speed(training, len(self.task.cells))
+        speed["peak_memory_mib"] = self.memory.peak()
         # A network of the user's own may draw from torch's default generators.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            return [self._outcome(cell, name, training, speed) for cell, name in cells]
+            return [self._outcome(*each, training, speed, {"step_ms": step_ms}) for each in cells]
 
-    def _outcome(self, cell: Cell, cell_id: str, training: Training, speed: _Speed) -> Outcome:
+    def _outcome(
+        self,
+        cell: Cell,
+        cell_id: str,
+        training: Training,
+        metrics: dict[str, Metric],
+        arrays: Arrays,
+    ) -> Outcome:
         key = training_key(cell)
         index = [training_key(each) for each in self.task.cells].index(key)
         prepared = prepared_for(cell, self.task.data_dir)
         divergence, weights = training.divergence[index], None
-        metrics, arrays, warnings = dict(speed.metrics), dict(speed.arrays), []
+        warnings: tuple[Note, ...] = ()
         if divergence is None:
             member = copy.deepcopy(self.vae.member(index))
             measured = _evaluated(member, cell, prepared)
             weights = packed_weights(member) if self.task.keep_weights else None
-            metrics |= measured.metrics
-            arrays |= measured.arrays
-            warnings = list(measured.warnings)
+            metrics, arrays = metrics | measured.metrics, arrays | measured.arrays
+            warnings = tuple(measured.warnings)
         own = cell_id in self.task.cell_ids
         record = CellRecord(
             cell_id=cell_id,
@@ -164,7 +176,7 @@ class _Pack:
             status=Status(state="done") if divergence is None else _diverged(divergence),
             metrics=metrics,
             series=training.series[index],
-            warnings=[*warnings, *_notes(prepared.data, training, self)],
+            warnings=[*warnings, *self._notes(prepared.data.note, training)],
             comparable=comparable_as(cell, prepared.test.levels),
             environment=environment(cell.device),
             network_sha256=self.network,
@@ -172,10 +184,23 @@ class _Pack:
         )
         return Outcome(record, arrays, weights, trained=own)
 
-
-_NOTES_OF_TRAINING = frozenset(
-    {"data", "step_fallback", "checkpoint", "early_stopping", "resumed", "retried"}
-)
+    def _notes(self, data: str | None, training: Training) -> list[Note]:
+        """Return what a record says about how its data were read and how its training went."""
+        resumed, best = training.resumed_after, None
+        if self.best_epoch is not None:
+            epochs = len(training.series[0]["train_loss"])
+            best = (
+                f"trained for {epochs:,} epochs; "
+                f"the weights are those after epoch {self.best_epoch:,}"
+            )
+        texts: dict[WarningCode, str | None] = {
+            "data": data,
+            "step_fallback": training.note,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.note,
+            "early_stopping": best,
+            "resumed": f"stopped after epoch {resumed:,} and resumed" if resumed else None,
+        }
+        return [Note.of(code, text) for code, text in texts.items() if text is not None]
 
 
 def _evaluated_again(task: Task, trained: Trained) -> Outcome:
@@ -211,38 +236,11 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
     return Outcome(record, arrays | measured.arrays, weights, trained=False)
 
 
-def _notes(data: ImageData, training: Training, pack: _Pack) -> list[Note]:
-    """Return what a record says about how its data were read and how its training went."""
-    resumed = training.resumed_after
-    texts: dict[WarningCode, str | None] = {
-        "data": data.note,
-        "step_fallback": training.note,
-        "checkpoint": None if pack.checkpoint is None else pack.checkpoint.note,
-        "early_stopping": None if pack.best_epoch is None else _chosen(pack.best_epoch, training),
-        "resumed": f"stopped after epoch {resumed:,} and resumed" if resumed else None,
-    }
-    return [Note.of(code, text) for code, text in texts.items() if text is not None]
-
-
-def _chosen(best_epoch: int, training: Training) -> str:
-    epochs = len(training.series[0]["train_loss"])
-    return f"trained for {epochs:,} epochs; the weights are those after epoch {best_epoch:,}"
-
-
-def _early_stopping(design: Cell, prepared: Prepared) -> EarlyStopping | None:
-    if design.early_stopping is None:
-        return None
-    if prepared.valid is None:
-        raise ValueError("early_stopping needs validation images: set valid_size")
-    return EarlyStopping(design.early_stopping)
-
-
-def _fits(cell: Cell, prepared: Prepared) -> None:
-    if cell.batch_size > len(prepared.pixels):
-        raise ValueError(
-            f"batch_size must not exceed the {len(prepared.pixels):,} training images; "
-            f"got {cell.batch_size:,}"
-        )
+_NOTES_OF_TRAINING = ("data", "step_fallback", "checkpoint", "early_stopping", "resumed", "retried")
+_SPEED_METRICS = (
+    *("train_seconds", "step_ms_median", "step_ms_p95", "samples_per_second"),
+    *("pack_size", "peak_memory_mib"),
+)
 
 
 def _evaluated(vae: VAE, cell: Cell, prepared: Prepared) -> Evaluation:
@@ -267,43 +265,20 @@ def _diverged(divergence: Divergence) -> Status:
     )
 
 
-@dataclass(frozen=True)
-class _Speed:
-    metrics: dict[str, Metric]
-    arrays: Arrays
+def _speed(training: Training, pack_size: int) -> tuple[dict[str, Metric], NDArray[np.float32]]:
+    """Timings of training, and the times of at most 500 steps, evenly spaced.
 
-
-_SPEED_METRICS = (
-    "train_seconds",
-    "step_ms_median",
-    "step_ms_p95",
-    "samples_per_second",
-    "pack_size",
-    "peak_memory_mib",
-)
-
-
-def _speed(training: Training, pack_size: int, memory: Metric) -> _Speed:
-    """Timings of training; in a pack a step's time is divided by the pack's size."""
+    In a pack a step's time is divided by the pack's size.
+    """
     step_ms = np.array(training.step_seconds) * 1e3 / pack_size
     seconds = training.compile_seconds + math.fsum(training.step_seconds)
     count = len(step_ms)
-    metrics = {
-        "train_seconds": Metric.measured("train_seconds", seconds / pack_size, n=count),
-        "step_ms_median": Metric.measured(
-            "step_ms_median", statistics.median(step_ms.tolist()), n=count
-        ),
-        "step_ms_p95": Metric.measured("step_ms_p95", float(np.percentile(step_ms, 95)), n=count),
-        "samples_per_second": Metric.measured(
-            "samples_per_second", training.images * pack_size / seconds, n=count
-        ),
-        "pack_size": Metric.measured("pack_size", float(pack_size)),
-        "peak_memory_mib": memory,
+    values = {
+        "train_seconds": seconds / pack_size,
+        "step_ms_median": statistics.median(step_ms.tolist()),
+        "step_ms_p95": float(np.percentile(step_ms, 95)),
+        "samples_per_second": training.images * pack_size / seconds,
     }
-    return _Speed(metrics, {"step_ms": _thinned(step_ms)})
-
-
-def _thinned(step_ms: NDArray[np.float64]) -> NDArray[np.float32]:
-    """At most 500 raw step times, evenly spaced: enough for a spread, small enough to keep."""
-    stride = max(1, math.ceil(len(step_ms) / 500))
-    return step_ms[::stride].astype(np.float32)
+    metrics = {name: Metric.measured(name, value, n=count) for name, value in values.items()}
+    metrics["pack_size"] = Metric.measured("pack_size", float(pack_size))
+    return metrics, step_ms[:: max(1, math.ceil(count / 500))].astype(np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from pydantic import JsonValue
 
@@ -21,7 +22,7 @@ from vaebench.findings.verdict import Judgement
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store, folder_of
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunOptions, RunSummary, run_grid
 from vaebench.truth.bounds import bce_ceiling, bce_floor
 from vaebench.truth.ppca import LinearVAE, fit
 
@@ -53,11 +54,8 @@ def reproduce(
     data_dir: Path | None = None,
     device: str = "cpu",
     train: bool = True,
-    jobs: int | None = None,
-    retry_failed: bool = False,
-    keep_weights: bool = False,
-    wait: bool = False,
     echo: Callable[[str], None] = print,
+    **options: Unpack[RunOptions],
 ) -> Reproduction:
     """Re-test findings: train cells without a record, compute mathematics, judge.
 
@@ -68,11 +66,9 @@ def reproduce(
         device: where the cells are trained; records of any device are judged.
         train: false judges by the records that are there, trains nothing and writes nothing.
         data_dir: the first place to search for data files.
-        jobs: worker processes, by default one for each core.
-        retry_failed: try again what failed, diverged or ran out of time.
-        keep_weights: keep the weights of the cells; a cell without weights is trained again.
-        wait: wait for another run that uses the store.
         echo: prints a line.
+        options: those of `vaebench.runner.run.run_grid`, such as ``jobs``, ``retry_failed``,
+            ``keep_weights`` (a cell without weights is trained again) and ``wait``.
 
     If a data set is missing, its findings are `not tested`, with the reason.
 
@@ -98,21 +94,12 @@ def reproduce(
     if cells and train:
         placed = [cell.model_copy(update={"device": device}) for cell in cells]
         grid = Grid.of(f"reproduce-{budget}", placed, f"the cells of {len(wanted)} findings")
-        summary = run_grid(
-            grid,
-            store,
-            data_dir=data_dir,
-            jobs=jobs,
-            retry_failed=retry_failed,
-            keep_weights=keep_weights,
-            wait=wait,
-            echo=echo,
-        )
+        summary = run_grid(grid, store, data_dir=data_dir, echo=echo, **options)
     made: dict[str, dict[str, JsonValue]] = {}
     if summary.signal is None and summary.storage_error is None:
         needed = list(_facts_of(wanted, budget, data_dir))
         if train:
-            _write_facts(needed, store, wait=wait)
+            _write_facts(needed, store, wait=options.get("wait", False))
         else:
             made = {name: compute() for name, compute in _lacking(needed, store)}
     evidence = collected(store)

@@ -7,11 +7,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
+from typing import TypedDict
 
 from tqdm import tqdm
 
@@ -40,7 +42,20 @@ from vaebench.runner.worker_time import WorkerTime
 from vaebench.system.processes import GRACE_SECONDS, Stop
 from vaebench.system.terminal import capped, printable
 
-__all__ = ["RunSummary", "devices_of", "run_grid", "surveyed"]
+__all__ = ["RunOptions", "RunSummary", "devices_of", "run_grid", "surveyed"]
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of a run; `run_grid` documents each."""
+
+    jobs: int | None
+    retry_failed: bool
+    wait: bool
+    largest_pack: int | None
+    time_limit: float
+    keep_weights: bool
+    evaluate_again: bool
+    engine: EngineName
 
 
 @dataclass
@@ -72,10 +87,7 @@ class RunSummary:
 
     def states(self) -> dict[str, int]:
         """Return the number of cells in each state."""
-        counts: dict[str, int] = {}
-        for state in (*self.trained.values(), *self.finished.values()):
-            counts[state] = counts.get(state, 0) + 1
-        return dict(sorted(counts.items()))
+        return dict(sorted(Counter([*self.trained.values(), *self.finished.values()]).items()))
 
 
 def run_grid(
@@ -127,9 +139,15 @@ def run_grid(
     begin = time.monotonic()
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)
+
+        def planned(states: Mapping[str, str]) -> Plan:
+            plan = make_plan(grid, states, devices, retry_failed=retry_failed, data_dir=data_dir)
+            for name in plan.data_sets():
+                require(name, data_dir)
+            return plan
+
         if not store.root.exists():
-            # Missing data are reported before a folder is made.
-            _require_data(make_plan(grid, {}, devices, data_dir=data_dir), data_dir)
+            planned({})  # so that missing data are reported before a folder is made
         with store.writing(wait=wait):
             found = surveyed(store, keep_weights)
             aside = store.set_aside(found.damages)
@@ -137,31 +155,24 @@ def run_grid(
                 echo(f"set aside in .quarantine: {damage}")
             known = found.states
             if evaluate_again:
-                kept_out = ("newer", "unreadable")
-                known = {name: state for name, state in known.items() if state in kept_out}
-            plan = make_plan(grid, known, devices, retry_failed=retry_failed, data_dir=data_dir)
-            _require_data(plan, data_dir)
-            todo = {planned.cell_id for planned in plan.todo}
+                kept = ("newer", "unreadable")
+                known = {name: state for name, state in known.items() if state in kept}
+            plan = planned(known)
+            todo = {each.cell_id for each in plan.todo}
             for damage in found.damages:
                 if damage.kind in ("arrays", "weights") and damage.name in todo:
                     echo(f"made again: {damage}")
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
-                base = Task(
-                    (),
-                    (),
-                    grid.name,
-                    None if data_dir is None else data_dir.absolute(),
-                    keep_weights,
-                    store.checkpoints.absolute(),
-                )
+                data = None if data_dir is None else data_dir.absolute()
+                base = Task((), (), grid.name, data, keep_weights, store.checkpoints.absolute())
                 tasks = (
                     tasks_again(plan.todo, store, base, echo)
                     if evaluate_again
                     else _tasks(plan, base, found.with_weights, largest_pack)
                 )
-                workers = _workers(machines, jobs, plan, echo)
-                pool = Pool(min(workers, len(tasks)), machines, time_limit=time_limit)
+                workers = min(_workers(machines, jobs, plan, echo), len(tasks))
+                pool = Pool(workers, machines, time_limit=time_limit)
                 _train_all(tasks, store, pool, summary, echo, found.standing)
     # Arrays of a finished cell are still damaged if it could not be trained again.
     mended = {
@@ -197,12 +208,6 @@ def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str
     if lack is not None:
         echo(f"warning: {lack}")
     return workers
-
-
-def _require_data(plan: Plan, data_dir: Path | None) -> None:
-    """Check the files of the data sets now, so that no cell fails for them later."""
-    for name in plan.data_sets():
-        require(name, data_dir)
 
 
 @dataclass
@@ -252,6 +257,27 @@ def devices_of(grid: Grid, engine: Engine) -> list[str]:
     return engine.devices() if asked else ["cpu"]
 
 
+def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | None) -> list[Task]:
+    """Make the tasks, longest first, so that no worker waits for a long one that started last.
+
+    A cell that is trained again keeps its weights if it is among those that were ``kept``.
+    """
+    trained = shared_trainings(plan.todo)
+    compiled = programs_worth_compiling(shared_trainings(plan.cells), largest_pack)
+    tasks = []
+    for pack in packs(trained, largest_pack):
+        task = replace(
+            base,
+            cells=tuple(each.cell for each in pack),
+            cell_ids=tuple(each.cell_id for each in pack),
+            compiled=program_key(pack[0].cell) in compiled,
+            shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
+        )
+        keep = base.keep_weights or any(name in kept for _, name in task.all_cells())
+        tasks.append(replace(task, keep_weights=keep))
+    return tasks
+
+
 def _train_all(
     tasks: Sequence[Task],
     store: Store,
@@ -292,53 +318,24 @@ def _stopped_by(number: int) -> str:
     return f"stopped by {signal.Signals(number).name}"
 
 
-def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | None) -> list[Task]:
-    """Make the tasks, longest first, so that no worker waits for a long one that started last."""
-    trained = shared_trainings(plan.todo)
-    compiled = programs_worth_compiling(shared_trainings(plan.cells), largest_pack)
-    tasks = [
-        replace(
-            base,
-            cells=tuple(each.cell for each in pack),
-            cell_ids=tuple(each.cell_id for each in pack),
-            compiled=program_key(pack[0].cell) in compiled,
-            shared=tuple((s.cell, s.cell_id) for each in pack for s in trained[each]),
-        )
-        for pack in packs(trained, largest_pack)
-    ]
-    # A cell that is trained again keeps its weights if it did before.
-    return [
-        replace(task, keep_weights=True)
-        if any(name in kept for _, name in task.all_cells())
-        else task
-        for task in tasks
-    ]
-
-
-_GOES_ON = ("interrupted", "timeout")
-"""States after which a training may continue from its checkpoint."""
-
-
 def _keep(
     outcomes: Sequence[Outcome], store: Store, summary: RunSummary, standing: Collection[str]
 ) -> bool:
     """Write records, but no failure over a finished cell; return false if a write failed."""
+    ended = []
     try:
         for outcome in outcomes:
             name, state = outcome.record.cell_id, outcome.record.status.state
             if state == "done" or name not in standing:
                 store.write(outcome.record, outcome.arrays, outcome.weights)
             summary.trained[name] = state
-        ended = [each.record for each in outcomes if each.record.status.state not in _GOES_ON]
-        store.forget_checkpoints(record.cell_id for record in ended)
+            if state not in ("interrupted", "timeout"):  # these continue from their checkpoint
+                ended.append(name)
+        store.forget_checkpoints(ended)
     except (StorageError, NewerSchema) as error:
         summary.storage_error = str(error)
         return False
     return True
-
-
-_MOST_OF_A_REASON = 500
-"""Characters of it in the line of a cell; the record has more."""
 
 
 class _Display:
@@ -367,14 +364,20 @@ class _Display:
 
     def show(self, outcomes: Sequence[Outcome], running: Sequence[Running]) -> None:
         """Update the bar, or print a line for each cell that ended."""
-        # All cells of a pack share its time.
-        self._work += sum(map(_seconds_of, outcomes))
+        for outcome in outcomes:
+            price = estimate(outcome.record.cell)
+            # All cells of a pack share its time.
+            self._work += price.seconds if outcome.trained else price.evaluation_seconds
         for outcome in outcomes:
             self._done += 1
             if self._bar.disable or outcome.record.status.state != "done":
-                self._line(outcome)
+                self._line(outcome.record)
+        current = sum(each.share * _seconds(each.task) for each in running)
+        losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
         with self._terminal():
-            self._advance(running)
+            self._bar.n = min(self._work + current, round(self._price, 3))
+            self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
+            self._bar.set_postfix_str(f"loss {', '.join(losses)} nats" if losses else "")
 
     @contextmanager
     def _terminal(self) -> Iterator[None]:
@@ -384,18 +387,10 @@ class _Display:
         except OSError:
             self._bar.disable = True
 
-    def _advance(self, running: Sequence[Running]) -> None:
-        current = sum(each.share * _seconds(each.task) for each in running)
-        self._bar.n = min(self._work + current, round(self._price, 3))
-        self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
-        losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
-        self._bar.set_postfix_str(f"loss {', '.join(losses)} nats" if losses else "")
-
-    def _line(self, outcome: Outcome) -> None:
-        record = outcome.record
+    def _line(self, record: CellRecord) -> None:
         what: str = record.status.state
         if record.status.reason:
-            what += f" ({capped(record.status.reason, _MOST_OF_A_REASON)})"
+            what += f" ({capped(record.status.reason, 500)})"  # the record has all of it
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable == NOT_A_LIKELIHOOD else "ELBO"
@@ -420,8 +415,3 @@ def _seconds(task: Task) -> float:
     if task.trained is not None:
         return estimate(task.cells[0]).evaluation_seconds
     return sum(price.seconds for price in estimates([cell for cell, _ in task.all_cells()]))
-
-
-def _seconds_of(outcome: Outcome) -> float:
-    price = estimate(outcome.record.cell)
-    return price.seconds if outcome.trained else price.evaluation_seconds
