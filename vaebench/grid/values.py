@@ -8,7 +8,9 @@ bool is not a whole number, a number in quotes is not a number, and infinities a
 import difflib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
@@ -48,37 +50,6 @@ def closest(word: str, options: Iterable[str]) -> str:
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
-class Check(Protocol):
-    """Turns a raw value into the canonical one, or refuses it."""
-
-    @property
-    def text(self) -> str:
-        """The rule in words."""
-        ...
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The rule as JSON schema; a grid file may break it only where `text` says more."""
-        ...
-
-    def __call__(self, value: object) -> object:
-        """Return the canonical value; raise ValueError for a value that breaks the rule."""
-        ...
-
-
-def _refusal(text: str, value: object) -> ValueError:
-    quoted = isinstance(value, str) and "number" in text and _is_number(value)
-    hint = "; write the number without quotes" if quoted else ""
-    return ValueError(f"must be {text}, not {shown(value)}{hint}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 @runtime_checkable
 class _Array(Protocol):
     """The part of numpy's numbers and arrays that is used here."""
@@ -100,43 +71,78 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+class Check(ABC):
+    """Turns a raw value into the canonical one, or refuses it.
+
+    Attributes:
+        absent: what leaving the value out means, if that is allowed.
+    """
+
+    absent: str | None = None
+
+    @property
+    @abstractmethod
+    def rule(self) -> str:
+        """What is accepted, in words that follow "must be"."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON schema; a grid file may break it only where `text` says more."""
+
+    @abstractmethod
+    def convert(self, value: object) -> object:
+        """Return the canonical value; raise ValueError for a value that breaks the rule."""
+
+    @property
+    def text(self) -> str:
+        """The rule in words, and what leaving the value out means."""
+        return self.rule + (f"; left out: {self.absent}" if self.absent else "")
+
+    def __call__(self, value: object) -> object:
+        """Return the canonical value; raise ValueError for a value that breaks the rule."""
+        return None if value is None and self.absent else self.convert(plain(value))
+
+    def refusal(self, value: object) -> ValueError:
+        """Return the error of a value that breaks the rule."""
+        hint = ""
+        if isinstance(value, str) and "number" in self.rule:
+            with suppress(ValueError):
+                if math.isfinite(float(value)):
+                    hint = "; write the number without quotes"
+        return ValueError(f"must be {self.rule}, not {shown(value)}{hint}")
+
+
 @dataclass(frozen=True)
-class Whole:
-    """A whole number from `low` to `high`; `absent` is what leaving it out means, if allowed."""
+class Whole(Check):
+    """A whole number from `low` to `high`."""
 
     low: int
     high: int
     absent: str | None = None
 
     @property
-    def text(self) -> str:
+    def rule(self) -> str:
         """The rule in words."""
-        return self._rule + (f"; left out: {self.absent}" if self.absent else "")
+        return f"a whole number from {self.low:,} to {self.high:,}"
 
     @property
     def schema(self) -> dict[str, Any]:
         """The rule as JSON schema."""
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
-    @property
-    def _rule(self) -> str:
-        return f"a whole number from {self.low:,} to {self.high:,}"
-
-    def __call__(self, value: object) -> int | None:
+    def convert(self, value: object) -> int:
         """Return the number; raise ValueError for anything else."""
-        if value is None and self.absent:
-            return None
-        value = plain(value)
         if not _is_whole(value) or not self.low <= value <= self.high:
-            raise _refusal(self._rule, value)
+            raise self.refusal(value)
         return value
 
 
 @dataclass(frozen=True)
-class Real:
+class Real(Check):
     """A finite number between `low` and `high` that float32 can hold, or one of some `words`.
 
-    With `open_low` or `open_high` that end is excluded. `absent` is as for `Whole`.
+    With `open_low` or `open_high` that end is excluded.
     """
 
     low: float = 0.0
@@ -147,9 +153,12 @@ class Real:
     absent: str | None = None
 
     @property
-    def text(self) -> str:
+    def rule(self) -> str:
         """The rule in words."""
-        return self._rule + (f"; left out: {self.absent}" if self.absent else "")
+        low = f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
+        high = f" and below {self.high:g}" if self.open_high else f" and at most {self.high:g}"
+        words = ", or one of " + ", ".join(self.words) if self.words else ""
+        return f"a number {low}{high if self.high < _LARGEST else ''}{words}"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -161,24 +170,14 @@ class Real:
         }
         return {"anyOf": [number, {"enum": list(self.words)}]} if self.words else number
 
-    @property
-    def _rule(self) -> str:
-        low = f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
-        high = f" and below {self.high:g}" if self.open_high else f" and at most {self.high:g}"
-        words = ", or one of " + ", ".join(self.words) if self.words else ""
-        return f"a number {low}{high if self.high < _LARGEST else ''}{words}"
-
-    def __call__(self, value: object) -> float | str | None:
+    def convert(self, value: object) -> float | str:
         """Return the number as a float, or the word; raise ValueError for anything else."""
-        if value is None and self.absent:
-            return None
-        value = plain(value)
         if isinstance(value, str) and self.words:
             if value in self.words:
                 return value
-            raise ValueError(str(_refusal(self._rule, value)) + closest(value, self.words))
+            raise ValueError(f"{self.refusal(value)}{closest(value, self.words)}")
         if not (isinstance(value, float) or _is_whole(value)) or not self._contains(value):
-            raise _refusal(self._rule, value)
+            raise self.refusal(value)
         if value != 0.0 and abs(value) < _SMALLEST:
             raise ValueError(f"must not be denormal in float32 (below {_SMALLEST:.3g}): {value!r}")
         return float(value) + 0.0  # turns -0.0 into 0.0, so that both are one cell
@@ -189,30 +188,28 @@ class Real:
         return above and below and math.isfinite(value)
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(Check):
     """true or false."""
 
-    text: str = "true or false"
+    rule = "true or false"
     schema: ClassVar[dict[str, Any]] = {"type": "boolean"}
 
-    def __call__(self, value: object) -> bool:
+    def convert(self, value: object) -> bool:
         """Return the bool; raise ValueError for anything else."""
-        value = plain(value)
         if not isinstance(value, bool):
-            raise _refusal(self.text, value)
+            raise self.refusal(value)
         return value
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Check):
     """A list of at most `longest` layer sizes, each a whole number from 1 to `high`."""
 
     high: int = 65_536
     longest: int = 16
 
     @property
-    def text(self) -> str:
+    def rule(self) -> str:
         """The rule in words."""
         example = [400] if self.longest > 3 else [28, 28]
         numbers = f"at most {self.longest} whole numbers from 1 to {self.high:,}"
@@ -224,47 +221,40 @@ class Sizes:
         size = {"type": "integer", "minimum": 1, "maximum": self.high}
         return {"type": "array", "items": size, "maxItems": self.longest}
 
-    def __call__(self, value: object) -> tuple[int, ...]:
+    def convert(self, value: object) -> tuple[int, ...]:
         """Return the sizes as a tuple; raise ValueError for anything else."""
-        value = plain(value)
         if not isinstance(value, (list, tuple)) or len(value) > self.longest:
             lists = "[[128], [400]] in a file, [128],[400] after --set"
             hint = f"; on an axis, write each value as a list: {lists}"
-            raise ValueError(str(_refusal(self.text, value)) + hint)
+            raise ValueError(f"{self.refusal(value)}{hint}")
         sizes = tuple(map(plain, value))
         for size in sizes:
             if not _is_whole(size) or not 1 <= size <= self.high:
-                raise _refusal(self.text, value)
+                raise self.refusal(value)
         return cast(tuple[int, ...], sizes)
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(Check):
     """A list of a lowest and a highest number, or an empty list."""
 
-    text: str = "a list of the lowest and the highest value, like [0, 1]; left out: none"
-    schema: ClassVar[dict[str, Any]] = {
-        "type": "array",
-        "items": {"type": "number"},
-        "maxItems": 2,
-    }
+    rule = "a list of the lowest and the highest value, like [0, 1]; left out: none"
+    schema: ClassVar[dict[str, Any]] = {"type": "array", "items": {"type": "number"}, "maxItems": 2}
 
-    def __call__(self, value: object) -> tuple[float, ...]:
+    def convert(self, value: object) -> tuple[float, ...]:
         """Return the two numbers as a tuple; raise ValueError for anything else."""
-        value = plain(value)
         if not isinstance(value, (list, tuple)) or len(value) not in (0, 2):
-            raise _refusal(self.text, value)
+            raise self.refusal(value)
         numbers = tuple(plain(each) for each in value)
         if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
-            raise _refusal(self.text, value)
+            raise self.refusal(value)
         ends = tuple(float(each) for each in cast(tuple[float, ...], numbers))
         if ends and not (ends[0] < ends[1] and all(map(math.isfinite, ends))):
-            raise _refusal(self.text, value)
+            raise self.refusal(value)
         return ends
 
 
 @dataclass(frozen=True)
-class Name:
+class Name(Check):
     """One of `options`, or a word that matches `pattern`, which `otherwise` describes."""
 
     options: Mapping[str, object]
@@ -272,7 +262,7 @@ class Name:
     otherwise: str = ""
 
     @property
-    def text(self) -> str:
+    def rule(self) -> str:
         """The rule in words."""
         names = ", ".join(self.options)
         return f"one of {names}, or {self.otherwise}" if self.otherwise else f"one of {names}"
@@ -281,13 +271,10 @@ class Name:
     def schema(self) -> dict[str, Any]:
         """The rule as JSON schema; any text where there is a pattern."""
         names = {"enum": list(self.options)}
-        return (
-            {"anyOf": [names, {"type": "string", "title": self.otherwise}]}
-            if self.pattern
-            else names
-        )
+        other = {"type": "string", "title": self.otherwise}
+        return {"anyOf": [names, other]} if self.pattern else names
 
-    def __call__(self, value: object) -> str:
+    def convert(self, value: object) -> str:
         """Return the name; raise ValueError, with the most similar option, for anything else.
 
         A path object is never an option: one without a separator becomes ./photos.
@@ -297,7 +284,7 @@ class Name:
                 if re.fullmatch(self.pattern, text):
                     return text
         if not isinstance(value, str):
-            raise _refusal(self.text, value)
+            raise self.refusal(value)
         if value in self.options or (self.pattern and re.fullmatch(self.pattern, value)):
             return value
-        raise ValueError(f"{_refusal(self.text, value)}{closest(value, self.options)}")
+        raise ValueError(f"{self.refusal(value)}{closest(value, self.options)}")
