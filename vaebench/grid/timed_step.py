@@ -6,7 +6,7 @@ layer; the images themselves are made up, so no data set is needed.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -67,18 +67,19 @@ class TimedStep:
 
     def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
         """The pack that is trained: cells that differ in their seeds."""
-        design = {
-            "dataset": "mnist",
-            "binarization": "dynamic",
-            "device": self.device,
-            "latent_dim": self.latent_dim,
-            "batch_size": self.batch_size,
-            "hidden": (self.width,),
-            "precision": self.precision,
-            "epochs": epochs,
-        }
         return tuple(
-            Cell.model_validate({**design, "seed": seed}) for seed in range(self.pack_size)
+            Cell(
+                dataset="mnist",
+                binarization="dynamic",
+                device=self.device,
+                latent_dim=self.latent_dim,
+                batch_size=self.batch_size,
+                hidden=(self.width,),
+                precision=self.precision,
+                epochs=epochs,
+                seed=seed,
+            )
+            for seed in range(self.pack_size)
         )
 
 
@@ -108,24 +109,20 @@ def sweep(
         axis: tuple(values or (_SWEPT[axis] if none else (_CENTRE[axis],)))
         for axis, values in given.items()
     }
-    return tuple(
-        dict.fromkeys(
-            TimedStep(device, *sizes, precision, pack_size, eager)
-            for precision, pack_size, sizes, device in itertools.product(
-                precisions, pack_sizes, _through_the_centre(axes), devices
-            )
+    # The size nearest to the centre by ratio; a size below 1 is refused later, with the rest.
+    centre = {
+        axis: min(values, key=lambda value: abs(math.log(max(value, 1) / _CENTRE[axis])))
+        for axis, values in axes.items()
+    }
+    designs = [
+        tuple((centre | {axis: value}).values())
+        for axis, values in axes.items()
+        for value in values
+    ]
+    steps = (
+        TimedStep(device, latent_dim, batch_size, width, precision, pack_size, eager)
+        for precision, pack_size, (latent_dim, batch_size, width), device in itertools.product(
+            precisions, pack_sizes, designs, devices
         )
     )
-
-
-def _through_the_centre(axes: dict[str, tuple[int, ...]]) -> Iterator[tuple[int, int, int]]:
-    centre = {axis: _nearest(values, _CENTRE[axis]) for axis, values in axes.items()}
-    for axis, values in axes.items():
-        for value in values:
-            latent_dim, batch_size, width = (centre | {axis: value}).values()
-            yield latent_dim, batch_size, width
-
-
-def _nearest(values: Sequence[int], wanted: int) -> int:
-    """The size nearest by ratio; a size below 1 is refused later, with the rest."""
-    return min(values, key=lambda value: abs(math.log(max(value, 1) / wanted)))
+    return tuple(dict.fromkeys(steps))

@@ -11,7 +11,7 @@ import torch
 
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["PeakMemory"]
+__all__ = ["PeakMemory", "is_out_of_memory"]
 
 
 class PeakMemory:
@@ -41,6 +41,13 @@ class PeakMemory:
             why = "this system does not report the resident peak of a process"
             return Metric.absent(name, Note.of("not_measurable", why))
         return Metric.measured(name, max(0.0, peak_resident - self._start))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device or of the machine is full."""
+    # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
+    allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return allocation or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _return_freed_memory() -> None:

@@ -14,7 +14,7 @@ from vaebench.grid.timed_step import IMAGE_SHAPE, LEVELS, TimedStep
 from vaebench.model.vae import VAE
 from vaebench.records.timing import Timing
 from vaebench.runner.machine import absent_device, available_devices, environment, settle
-from vaebench.runner.memory import PeakMemory
+from vaebench.runner.memory import PeakMemory, is_out_of_memory
 from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.runner.seeding import generator, training_generators
 from vaebench.system.processes import serve_the_parent
@@ -53,15 +53,9 @@ def send_timing(connection: Connection, threads: int, step: TimedStep, bound: Ti
     try:
         timing = time_step(step, bound)
     except Exception as error:  # noqa: BLE001 -- a device may fail in any way; the others are timed
-        timing = Timing.absent(step, "failed", _reason(error)[:500])
+        what = "out of memory" if is_out_of_memory(error) else type(error).__name__
+        timing = Timing.absent(step, "failed", f"{what}: {error}"[:500])
     connection.send(timing)
-
-
-def _reason(error: Exception) -> str:
-    # torch's allocator on the CPU raises a plain RuntimeError.
-    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    full = full or "can't allocate memory" in str(error)
-    return f"{'out of memory' if full else type(error).__name__}: {error}"
 
 
 def time_step(step: TimedStep, bound: TimingBudget) -> Timing:

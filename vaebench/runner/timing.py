@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from vaebench.records.store import Store, folder_of
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.engines.local import default_jobs
 from vaebench.runner.messages import DeviceInfo, TimingBudget
-from vaebench.system.processes import Stop, starting_processes
+from vaebench.system.processes import Stop, how_ended, starting_processes
 
 __all__ = ["TimingSummary", "time_steps"]
 
@@ -98,9 +98,13 @@ def time_steps(
     begin = time.monotonic()
     if isinstance(devices, str) or not devices:
         raise UsageError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
-    _positive("seconds", seconds)
-    _whole("steps", steps, least=10)
-    _whole("threads", threads, least=1)
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"seconds must be above 0 and finite; got {seconds}")
+    for name, number, least in (("steps", steps, 10), ("threads", threads, 1)):
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= least):
+            rule = f"must be a whole number of at least {least}"
+            raise UsageError(f"{name} {rule}; got {number!r}")
     if threads is not None and threads > default_jobs():
         raise UsageError(
             f"threads must not exceed the {default_jobs()} cores that this process may use; "
@@ -127,18 +131,6 @@ def time_steps(
         summary.signal = stop.signal
     summary.seconds = time.monotonic() - begin
     return summary
-
-
-def _positive(name: str, number: float) -> None:
-    if not 0 < number < float("inf"):
-        raise UsageError(f"{name} must be above 0 and finite; got {number}")
-
-
-def _whole(name: str, number: int | None, least: int) -> None:
-    if number is None:
-        return
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise UsageError(f"{name} must be a whole number of at least {least}; got {number!r}")
 
 
 _Wanted = tuple[TimedStep, DeviceInfo]
@@ -261,11 +253,7 @@ class _Ended:
     exit_code: int | None
 
     def __str__(self) -> str:
-        if self.exit_code is not None and self.exit_code < 0:
-            name = signal.Signals(-self.exit_code).name
-            killed = " (killed, likely out of memory)" if name == "SIGKILL" else ""
-            return f"the process was ended by {name}{killed}"
-        return f"the process left with exit code {self.exit_code}"
+        return f"the process {how_ended(self.exit_code)}"
 
 
 def _send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:

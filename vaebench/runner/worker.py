@@ -17,13 +17,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.cell import Cell
 from vaebench.records.schema import ReasonCode, Status
 from vaebench.runner.execute import execute
 from vaebench.runner.machine import absent_device, environment, settle
+from vaebench.runner.memory import is_out_of_memory
 from vaebench.runner.messages import (
     Begun,
     Finished,
@@ -145,11 +144,7 @@ def _failed(error: BaseException) -> Status:
 def _reason_code(error: BaseException) -> ReasonCode:
     if isinstance(error, DataMissing | DataInvalid):
         return "data"
-    # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
-    allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if allocation or isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out_of_memory"
-    return "error"
+    return "out_of_memory" if is_out_of_memory(error) else "error"
 
 
 def _public_text(text: str) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "GRACE_SECONDS",
     "Stop",
     "end_group",
+    "how_ended",
     "passing_signals_on",
     "serve_the_parent",
     "starting_processes",
@@ -156,6 +157,14 @@ def end_group(leader: int | None) -> None:
     if leader is not None and hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
+
+
+def how_ended(exit_code: int | None, times: str = "") -> str:
+    """Return how a process ended, in words that follow its name; `times` may be " twice"."""
+    if exit_code is None or exit_code >= 0:
+        return f"left{times} with exit code {exit_code}"
+    killed = " (killed, likely out of memory)" if -exit_code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-exit_code).name}{times}{killed}"
 
 
 class Stop:

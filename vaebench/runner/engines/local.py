@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Self, cast
 from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Message, StopRequest, Task
 from vaebench.runner.output import ForwardedOutput
-from vaebench.system.processes import end_group, starting_processes
+from vaebench.system.processes import end_group, how_ended, starting_processes
 
 __all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
 
@@ -90,11 +89,7 @@ class LocalWorker:
 
     def ended(self, times: str = "") -> str:
         """How it ended; see `Worker`."""
-        code = self.exit_code
-        if code is None or code >= 0:
-            return f"left{times} with exit code {code}"
-        killed = " (killed, likely out of memory)" if -code == signal.SIGKILL else ""
-        return f"was ended by {signal.Signals(-code).name}{times}{killed}"
+        return how_ended(self.exit_code, times)
 
 
 class LocalEngine:
