@@ -17,7 +17,6 @@ __all__ = ["Arrays", "pack", "unpack"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 _MOST_BYTES = 1 << 30
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, OverflowError, MemoryError)
 _DIMENSIONS: dict[str, tuple[int, ...]] = {
@@ -49,9 +48,19 @@ def pack(arrays: Arrays) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(arrays):
-            entry = zipfile.ZipInfo(f"{_checked_name(name)}.npy", date_time=_EPOCH)
+            if not (name.isascii() and name.isidentifier()):
+                rule = "an array's name is letters, digits and underscores"
+                raise ValueError(f"{rule}; got {name!r}")
+            array = np.asarray(arrays[name], order="C")
+            if array.dtype.hasobject:
+                rule = "arrays hold plain numbers or text"
+                raise TypeError(f"{rule}; {name!r} has dtype {array.dtype}")
+            npy = io.BytesIO()
+            np.lib.format.write_array(npy, array, allow_pickle=False)
+            # A fixed time, so that equal arrays give equal bytes.
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, _npy(name, arrays[name]), compresslevel=6)
+            archive.writestr(entry, npy.getvalue(), compresslevel=6)
     return packed.getvalue()
 
 
@@ -92,18 +101,3 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         shape, _, dtype = read(file)
         if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
             raise ArraysDamaged(f"{entry.filename} claims the shape {shape}, which does not fit")
-
-
-def _npy(name: str, array: NDArray[Any]) -> bytes:
-    array = np.asarray(array, order="C")
-    if array.dtype.hasobject:
-        raise TypeError(f"arrays hold plain numbers or text; {name!r} has dtype {array.dtype}")
-    npy = io.BytesIO()
-    np.lib.format.write_array(npy, array, allow_pickle=False)
-    return npy.getvalue()
-
-
-def _checked_name(name: str) -> str:
-    if not (name.isascii() and name.isidentifier()):
-        raise ValueError(f"an array's name is letters, digits and underscores; got {name!r}")
-    return name

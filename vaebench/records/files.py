@@ -16,7 +16,6 @@ from vaebench.errors import StorageError
 
 __all__ = ["Files", "storing", "write_whole"]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MOST_BYTES = 1 << 34
 
 
@@ -151,18 +150,11 @@ def storing(action: str, path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        raise _refused(action, path, error) from error
-
-
-def _refused(action: str, path: Path, error: OSError) -> StorageError:
-    number = error.errno or errno.EIO
-    why = error.strerror or os.strerror(number)
-    told = f"cannot {action}: {why} ({errno.errorcode.get(number, number)})"
-    if number in _FULL:
-        told += f", {_free_bytes(path):,} bytes are free; free some space and run it again"
-    return StorageError(number, told, str(error.filename or path))
-
-
-def _free_bytes(path: Path) -> int:
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(there).free
+        number = error.errno or errno.EIO
+        why = error.strerror or os.strerror(number)
+        told = f"cannot {action}: {why} ({errno.errorcode.get(number, number)})"
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            there = next(each for each in (path, *path.absolute().parents) if each.exists())
+            free = shutil.disk_usage(there).free
+            told += f", {free:,} bytes are free; free some space and run it again"
+        raise StorageError(number, told, str(error.filename or path)) from error

@@ -281,7 +281,9 @@ def to_text(record: CellRecord | FactRecord) -> bytes:
     for name in ("weights_sha256", "trained_as"):
         if content.get(name, "") is None:
             del content[name]
-    text = _with_trailer(_canonical(content))
+    body = _canonical(content)
+    digest = hashlib.sha256(body).hexdigest()
+    text = body[:-1] + f',"length":{len(body)},"sha256":"{digest}"}}\n'.encode("ascii")
     try:
         returned = from_text(text)
     except RecordError as error:
@@ -320,11 +322,6 @@ def _canonical(content: object) -> bytes:
     except ValueError as error:
         raise ValueError(f"a record holds finite numbers only: {error}") from error
     return text.encode("ascii")
-
-
-def _with_trailer(body: bytes) -> bytes:
-    digest = hashlib.sha256(body).hexdigest()
-    return body[:-1] + f',"length":{len(body)},"sha256":"{digest}"}}\n'.encode("ascii")
 
 
 def _verified(text: bytes) -> bytes:

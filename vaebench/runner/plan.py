@@ -29,8 +29,7 @@ __all__ = [
     "training_key",
 ]
 
-_RETRIED = frozenset({"unavailable", "interrupted"})
-_REDONE = frozenset({"damaged", "edited", "arrays", "weights"})
+_MADE_AGAIN = ("unavailable", "interrupted", "damaged", "edited", "arrays", "weights")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def make_plan(
         state = states.get(name)
         if state in ("newer", "unreadable"):
             left_alone[name] = state
-        elif state is None or state in _REDONE or _again(state, retry_failed):
+        elif state is None or state in _MADE_AGAIN or (retry_failed and state != "done"):
             todo.append(cells[name])
         else:
             finished[name] = state
@@ -141,14 +140,15 @@ def _source(cell: Cell) -> _Source:
 
 def _require_room(todo: Sequence[Planned], known: Mapping[_Source, SetFacts]) -> None:
     """Refuse sizes larger than the data set, and networks that do not exist, all at once."""
-    problems: dict[Problem, None] = {}
-    for cell in (planned.cell for planned in todo):
-        facts = known[_source(cell)]
-        problems |= dict.fromkeys(_problems(cell, facts))
+    problems = [
+        problem
+        for planned in todo
+        for problem in _problems(planned.cell, known[_source(planned.cell)])
+    ]
     for name in dict.fromkeys(planned.cell.architecture for planned in todo):
         lack = lack_of_function(name) if ":" in name else None
         if lack is not None:
-            problems[Problem("architecture", f"{lack}; got {name!r}")] = None
+            problems.append(Problem("architecture", f"{lack}; got {name!r}"))
     if problems:
         raise GridError(problems)
 
@@ -192,10 +192,6 @@ def _size_problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
     if (cell.test_size or 1) > facts.test_images:
         asked = f"asks for {cell.test_size:,}, and {cell.dataset} has {facts.test_images:,}"
         yield Problem("test_size", f"{asked} images to test on")
-
-
-def _again(state: str, retry_failed: bool) -> bool:
-    return state in _RETRIED or (retry_failed and state != "done")
 
 
 _FLOPS = 2.0e10
@@ -301,14 +297,10 @@ def _sizes(cell: Cell, shape: tuple[int, int, int], outputs: int) -> tuple[int, 
     ends = (channels * (1 + outputs), *(2 * size for size in hidden[:-1]))
     for end, size in zip(ends, hidden, strict=True):
         height, width = height // 2, width // 2
-        pairs = _KERNEL * end * size
+        pairs = 16 * end * size  # weights: a kernel of 4 by 4 for each pair of channels
         weights, uses = weights + pairs, uses + pairs * height * width
     dense = hidden[-1] * height * width * (code + latent)
     return weights + dense, uses + dense
-
-
-_KERNEL = 16
-"""Weights of a convolution for each pair of channels."""
 
 
 def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
