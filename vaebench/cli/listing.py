@@ -14,8 +14,7 @@ __all__ = ["list_"]
 
 @click.command("list", cls=Command, short_help="List grids, axes, metrics and more.")
 @click.argument(
-    "what",
-    type=click.Choice(["grids", "axes", "likelihoods", "datasets", "metrics", "findings"]),
+    "what", type=click.Choice(["grids", "axes", "likelihoods", "datasets", "metrics", "findings"])
 )
 def list_(what: str) -> None:
     """Print the entries of a list, one line each."""

@@ -499,9 +499,7 @@ class Store:
         return folder / next(each for each in tries if each not in taken)
 
 
-def _separated(
-    found: Iterable[AnyRecord | Damage],
-) -> tuple[list[AnyRecord], list[Damage]]:
+def _separated(found: Iterable[AnyRecord | Damage]) -> tuple[list[AnyRecord], list[Damage]]:
     """Separate records from damages."""
     found = list(found)
     records = [each for each in found if not isinstance(each, Damage)]
