@@ -7,36 +7,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = [
-    "ArraysDamaged",
-    "AuditError",
-    "DataInvalid",
-    "DataMissing",
-    "EngineError",
-    "ExitCode",
-    "GridError",
-    "NewerSchema",
-    "NotComparable",
-    "NothingToReport",
-    "OnlyDamaged",
-    "OutputError",
-    "Problem",
-    "RecordDamaged",
-    "RecordEdited",
-    "RecordError",
-    "RecordMissing",
-    "StorageError",
-    "StoreBusy",
-    "UnknownFinding",
-    "UsageError",
-    "UserCodeError",
-    "VaebenchError",
-    "WeightsMissing",
-    "WorkerStartError",
-    "WrongStep",
-    "exit_code_of",
-]
-
 
 class ExitCode(IntEnum):
     """The exit codes of the command line, which scripts rely on."""

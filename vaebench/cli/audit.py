@@ -10,8 +10,6 @@ import click
 from vaebench.cli.options import NUMBERS, Command, given_options
 from vaebench.cli.output import say
 
-__all__ = ["audit"]
-
 
 @click.command(cls=Command, short_help="The sigma and beta that a VAE loss hides.")
 @click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse, bce-sum.")

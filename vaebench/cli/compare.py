@@ -12,8 +12,6 @@ from vaebench.cli.output import json_rows, leave, say, say_json, say_unused
 if TYPE_CHECKING:
     from vaebench.analysis.comparison import Comparison
 
-__all__ = ["compare"]
-
 
 @click.command(cls=Command, short_help="Two stores or two designs, paired by seed.")
 @click.argument("a")

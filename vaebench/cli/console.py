@@ -27,16 +27,6 @@ from vaebench.report.tables import Table
 from vaebench.report.timings import timing_table
 from vaebench.system.terminal import printable
 
-__all__ = [
-    "comparison_text",
-    "comparison_verdict",
-    "fact_text",
-    "frame_text",
-    "record_text",
-    "store_text",
-    "timings_text",
-]
-
 _METRICS_SHOWN = ("elbo", "kl", "bits_per_dim", "mse", "active_units")
 _MOST_REASONS = 6
 # A spread below this share of the values is rounding.

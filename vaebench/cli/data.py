@@ -10,8 +10,6 @@ from vaebench.cli.options import Group, data_dir_option
 from vaebench.cli.output import leave, say
 from vaebench.errors import ExitCode
 
-__all__ = ["data"]
-
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def data() -> None:

@@ -16,7 +16,6 @@ from vaebench.errors import ExitCode, NothingToReport
 if TYPE_CHECKING:
     from vaebench.records.store import Damage, Store
 
-__all__ = ["doctor"]
 
 _MOST_NAMES = 10
 

@@ -10,8 +10,6 @@ from vaebench.cli.options import Command, data_dir_option, json_option, store_op
 from vaebench.cli.output import say, say_json
 from vaebench.errors import UsageError
 
-__all__ = ["evaluate"]
-
 
 @click.command(cls=Command, short_help="Score a VAE that vaebench did not train.")
 @click.argument("model")

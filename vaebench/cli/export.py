@@ -10,8 +10,6 @@ from vaebench.cli.options import FOLDER, Command, require_stores
 from vaebench.cli.output import leave, plural, say, say_unused
 from vaebench.errors import ExitCode
 
-__all__ = ["export"]
-
 
 @click.command(cls=Command, short_help="Write a store's tidy table as CSV or Parquet.")
 @click.argument("store", type=FOLDER, metavar="DIR")

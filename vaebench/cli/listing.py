@@ -9,8 +9,6 @@ import click
 from vaebench.cli.options import Command
 from vaebench.cli.output import say
 
-__all__ = ["list_"]
-
 
 @click.command("list", cls=Command, short_help="List grids, axes, metrics and more.")
 @click.argument(

@@ -31,8 +31,6 @@ from vaebench.cli.time_steps import time_command
 from vaebench.errors import ExitCode, VaebenchError, exit_code_of
 from vaebench.system.terminal import adapt
 
-__all__ = ["cli", "main"]
-
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 

@@ -9,23 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = [
-    "FOLDER",
-    "NUMBERS",
-    "Command",
-    "Function",
-    "Group",
-    "data_dir_option",
-    "given_options",
-    "jobs_option",
-    "json_option",
-    "report_options",
-    "require_stores",
-    "retry_option",
-    "store_option",
-    "wait_option",
-]
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 

@@ -17,20 +17,6 @@ from vaebench.system.terminal import printable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Echo",
-    "Summary",
-    "codes_of",
-    "json_rows",
-    "leave",
-    "leave_unread",
-    "open_closed_streams",
-    "plural",
-    "say",
-    "say_json",
-    "say_unused",
-    "unwritten",
-]
 
 _BY_URGENCY = (
     ExitCode.DATA,

@@ -16,8 +16,6 @@ from vaebench.runner.engines import engine_of
 from vaebench.runner.plan import Plan, estimates, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
 
-__all__ = ["duration", "preview"]
-
 
 def preview(
     grid: Grid, store: Store, options: Mapping[str, Any], echo: Callable[[str], None]

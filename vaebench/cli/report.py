@@ -9,8 +9,6 @@ import click
 from vaebench.cli.options import FOLDER, Command, require_stores
 from vaebench.cli.output import leave, say, say_unused
 
-__all__ = ["report"]
-
 
 @click.command(cls=Command, short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from vaebench.findings.finding import Assessed
     from vaebench.findings.settings import Budget
 
-__all__ = ["reproduce", "verdict_table"]
-
 
 @click.command(cls=Command)
 @click.argument("findings", nargs=-1, metavar="[FINDING]...")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from vaebench.grid.spec import Grid
     from vaebench.runner.run import RunSummary
 
-__all__ = ["run"]
 
 _MOST_ROWS = 40
 

@@ -15,7 +15,6 @@ from vaebench.errors import ExitCode, RecordError, StorageError
 if TYPE_CHECKING:
     from vaebench.records.schema import FactRecord
 
-__all__ = ["show"]
 
 _MOST_ROWS = 60
 

@@ -16,8 +16,6 @@ from itertools import accumulate
 from vaebench.report.tables import Table
 from vaebench.system.terminal import printable
 
-__all__ = ["WIDEST", "aligned", "selected_columns"]
-
 WIDEST = 110
 _MARK = re.compile(r" ?\[(\d+)\]")
 

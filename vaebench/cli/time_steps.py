@@ -23,8 +23,6 @@ from vaebench.errors import NothingToReport, WrongStep
 if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
 
-__all__ = ["time_command"]
-
 
 def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Function]:
     return click.option(option, parameter, type=NUMBERS, metavar="N[,N]", help=about)

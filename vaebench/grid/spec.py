@@ -33,8 +33,6 @@ from vaebench.grid.cell import (
 )
 from vaebench.grid.values import closest, plain, shown
 
-__all__ = ["MAX_CELLS", "Grid", "Overrides", "grid_schema", "packaged_grids", "parse_override"]
-
 MAX_CELLS = 200_000
 """The largest number of combinations that a grid may hold."""
 MAX_BYTES = 1_000_000

@@ -15,8 +15,6 @@ from vaebench.errors import WrongStep
 from vaebench.grid.cell import Cell
 from vaebench.grid.choices import DATASETS
 
-__all__ = ["IMAGE_SHAPE", "LEVELS", "TimedStep", "sweep"]
-
 IMAGE_SHAPE = DATASETS["mnist"].shape
 LEVELS = 256
 """Grey levels of the made-up images, before they are binarised."""

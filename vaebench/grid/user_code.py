@@ -15,8 +15,6 @@ from typing import Any
 from vaebench.errors import UserCodeError
 from vaebench.grid.values import closest
 
-__all__ = ["lack_of_function", "load_function", "source_digest"]
-
 
 def load_function(name: str) -> Callable[..., Any]:
     """Import the function that ``module:function`` names; the working folder is searched first.

@@ -15,19 +15,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeGuard, cast, runtime_checkable
 
-__all__ = [
-    "Check",
-    "Flag",
-    "Interval",
-    "Name",
-    "Real",
-    "Sizes",
-    "Whole",
-    "closest",
-    "plain",
-    "shown",
-]
-
 _MOST_CHARACTERS = 60
 # High enough that "gpu" does not suggest "cpu".
 _SIMILARITY = 0.7

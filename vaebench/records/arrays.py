@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from vaebench.errors import ArraysDamaged
 
-__all__ = ["Arrays", "pack", "unpack"]
-
 Arrays = Mapping[str, NDArray[Any]]
 
 _MOST_BYTES = 1 << 30

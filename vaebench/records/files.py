@@ -14,8 +14,6 @@ from pathlib import Path
 
 from vaebench.errors import StorageError
 
-__all__ = ["Files", "storing", "write_whole"]
-
 _MOST_BYTES = 1 << 34
 
 

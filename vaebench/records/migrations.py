@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MIGRATIONS"]
-
 _WARNINGS_OF_VERSION_1 = {
     "a density on data with repeated": "unbounded_density",
     "Bernoulli on grey pixels is": "not_a_likelihood",

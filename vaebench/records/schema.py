@@ -25,24 +25,6 @@ from vaebench.grid.cell import Cell
 from vaebench.records.metrics import metric_choice
 from vaebench.records.migrations import MIGRATIONS
 
-__all__ = [
-    "MIGRATIONS",
-    "NOT_A_LIKELIHOOD",
-    "SCHEMA",
-    "STATES",
-    "CellRecord",
-    "DataFacts",
-    "Environment",
-    "FactRecord",
-    "Metric",
-    "Note",
-    "Record",
-    "State",
-    "Status",
-    "from_text",
-    "to_text",
-]
-
 SCHEMA_PREFIX = "vaebench/record/"
 SCHEMA_VERSION = 2
 SCHEMA: Literal["vaebench/record/2"] = "vaebench/record/2"

@@ -40,8 +40,6 @@ from vaebench.records.arrays import Arrays, pack, unpack
 from vaebench.records.files import Files, storing, write_whole
 from vaebench.records.schema import CellRecord, FactRecord, State, from_text, to_text
 
-__all__ = ["Damage", "DamageKind", "Store", "folder_of"]
-
 DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weights"]
 AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
 

@@ -11,17 +11,6 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_va
 from vaebench.grid.timed_step import IMAGE_SHAPE, TimedStep
 from vaebench.records.schema import Environment, FactRecord
 
-__all__ = [
-    "MOST_BLOCKS",
-    "NOISY",
-    "REVISION",
-    "TOO_NOISY",
-    "Timing",
-    "blocks",
-    "quartiles",
-    "timing_id",
-]
-
 REVISION = 1
 """Raised when the timed step changes; timings of an older revision are then repeated."""
 

@@ -13,8 +13,6 @@ from vaebench.records.store import Store
 from vaebench.runner.messages import Arrays, Task, Trained
 from vaebench.runner.plan import Planned
 
-__all__ = ["tasks_again"]
-
 
 def tasks_again(
     cells: Sequence[Planned], store: Store, base: Task, echo: Callable[[str], None]

@@ -13,8 +13,6 @@ from vaebench.grid.spec import Grid
 from vaebench.records.store import Store, folder_of
 from vaebench.runner.run import RunOptions, RunSummary, run_grid
 
-__all__ = ["run"]
-
 
 def run(
     grid: Grid | str | Path | Mapping[str, object],

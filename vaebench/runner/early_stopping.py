@@ -14,8 +14,6 @@ from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.runner.seeding import generator
 
-__all__ = ["EarlyStopping", "validation_bound"]
-
 _EPOCH, _BOUND, _WEIGHTS = "best_epoch", "best_bound", "weights."
 
 

@@ -29,8 +29,6 @@ from vaebench.runner.seeding import generator, seed_the_defaults, training_gener
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Divergence, Training, train
 
-__all__ = ["execute"]
-
 Report = Callable[[int, int, Sequence[float]], None]
 
 

@@ -30,8 +30,6 @@ from vaebench.runner.messages import Arrays, public
 from vaebench.runner.prepared import Prepared, data_facts, prepared_for
 from vaebench.runner.seeding import generator
 
-__all__ = ["Evaluated", "evaluate"]
-
 _DESCRIBED_BY = 8
 _GRID = "external"
 

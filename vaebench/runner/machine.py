@@ -14,8 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from vaebench.records.schema import Environment
 
-__all__ = ["absent_device", "available_devices", "description", "environment", "settle"]
-
 _PACKAGES = ("vaebench", "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy")
 
 

@@ -11,8 +11,6 @@ import torch
 
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["PeakMemory", "is_out_of_memory"]
-
 
 class PeakMemory:
     """Peak memory of training above its start: CUDA's allocator, or the resident set of Linux."""

@@ -16,23 +16,6 @@ from vaebench.grid.user_code import source_digest
 from vaebench.records.schema import CellRecord, Environment, Status
 from vaebench.runner.plan import training_key
 
-__all__ = [
-    "Arrays",
-    "Begun",
-    "DeviceInfo",
-    "Finished",
-    "Message",
-    "Outcome",
-    "Progressed",
-    "Recorded",
-    "StopRequest",
-    "Task",
-    "TimingBudget",
-    "Trained",
-    "public",
-    "unfinished",
-]
-
 Arrays = dict[str, NDArray[np.generic]]
 
 

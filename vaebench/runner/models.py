@@ -15,8 +15,6 @@ from vaebench.model.vae import VAE, Units
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 
-__all__ = ["load_model", "packed_weights", "unpacked_model"]
-
 _INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
 
 

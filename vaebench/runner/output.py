@@ -11,8 +11,6 @@ from multiprocessing.connection import Connection
 
 from vaebench.system.terminal import escaped
 
-__all__ = ["ForwardedOutput"]
-
 _MOST_CHARACTERS = 4_000
 """For each pack; about fifty lines, enough to find a mistake."""
 

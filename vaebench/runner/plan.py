@@ -18,17 +18,6 @@ from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
 
-__all__ = [
-    "Estimate",
-    "Plan",
-    "Planned",
-    "estimate",
-    "estimates",
-    "make_plan",
-    "shared_trainings",
-    "training_key",
-]
-
 _MADE_AGAIN = ("unavailable", "interrupted", "damaged", "edited", "arrays", "weights")
 
 

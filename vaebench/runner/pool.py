@@ -23,8 +23,6 @@ from vaebench.runner.messages import (
     unfinished,
 )
 
-__all__ = ["Event", "Pool", "Running"]
-
 _ATTEMPTS = 2
 
 

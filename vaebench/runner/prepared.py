@@ -18,8 +18,6 @@ from vaebench.grid.choices import DATASETS
 from vaebench.model.vae import Units
 from vaebench.records.schema import DataFacts
 
-__all__ = ["Prepared", "data_facts", "prepared_for"]
-
 
 @dataclass(frozen=True)
 class Prepared:

@@ -26,8 +26,6 @@ from vaebench.runner.run import RunOptions, RunSummary, run_grid
 from vaebench.truth.bounds import bce_ceiling, bce_floor
 from vaebench.truth.ppca import LinearVAE, fit
 
-__all__ = ["Reproduction", "collected", "data_payload", "reproduce"]
-
 
 @dataclass
 class Reproduction:

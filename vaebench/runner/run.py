@@ -42,8 +42,6 @@ from vaebench.runner.worker_time import WorkerTime
 from vaebench.system.processes import GRACE_SECONDS, Stop
 from vaebench.system.terminal import capped, printable
 
-__all__ = ["RunOptions", "RunSummary", "devices_of", "run_grid", "surveyed"]
-
 
 class RunOptions(TypedDict, total=False):
     """The options of a run; `run_grid` documents each."""

@@ -11,8 +11,6 @@ import torch
 from vaebench.grid.cell import Cell
 from vaebench.training.batches import Generators
 
-__all__ = ["generator", "seed_the_defaults", "training_generators"]
-
 
 def _number(seed: int, purpose: str) -> int:
     """Return 63 bits from a hash, so that neighbouring seeds share nothing."""

@@ -20,8 +20,6 @@ from vaebench.runner.seeding import generator, training_generators
 from vaebench.system.processes import serve_the_parent
 from vaebench.training.loop import Training, train
 
-__all__ = ["send_places", "send_timing", "time_step"]
-
 _IMAGES = 16_384
 """Images on the device, unless a batch is larger: 50 MB, more than a cache holds."""
 

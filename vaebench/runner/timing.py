@@ -19,8 +19,6 @@ from vaebench.runner.engines.local import default_jobs
 from vaebench.runner.messages import DeviceInfo, TimingBudget
 from vaebench.system.processes import Stop, how_ended, starting_processes
 
-__all__ = ["TimingSummary", "time_steps"]
-
 _PATIENCE = 0.1
 """Seconds between two checks for a signal."""
 

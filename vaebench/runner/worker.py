@@ -37,8 +37,6 @@ from vaebench.system.processes import serve_the_parent
 from vaebench.system.terminal import capped
 from vaebench.training.loop import Stopped
 
-__all__ = ["serve", "work"]
-
 _THREADS = 1
 """Other cores are for other workers: most cells are too small to be shared by threads."""
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from vaebench.runner.messages import Outcome
 
-__all__ = ["WorkerTime"]
-
 
 @dataclass
 class WorkerTime:

@@ -10,8 +10,6 @@ from typing import Literal, Protocol, Self
 
 from vaebench.runner.messages import Message, Task
 
-__all__ = ["ENGINES", "Engine", "EngineName", "Worker", "WorkerDied"]
-
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
 

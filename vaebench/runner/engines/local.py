@@ -17,8 +17,6 @@ from vaebench.runner.messages import Message, StopRequest, Task
 from vaebench.runner.output import ForwardedOutput
 from vaebench.system.processes import end_group, how_ended, starting_processes
 
-__all__ = ["LocalEngine", "LocalWorker", "default_jobs"]
-
 _LEAVE_SECONDS = 5.0
 # Imported once, so that every worker starts with them. Modules that are missing are passed over.
 _PRELOADED = (

@@ -27,8 +27,6 @@ from vaebench.runner.engines.base import Worker, WorkerDied
 from vaebench.runner.messages import Finished, Message, StopRequest, Task
 from vaebench.system.terminal import capped
 
-__all__ = ["RayEngine", "RayWorker"]
-
 _DATA = "VAEBENCH_DATA"
 _CONNECT_SECONDS = 10.0
 
