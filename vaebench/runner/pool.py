@@ -219,9 +219,10 @@ class Pool:
             self._failed_starts += 1
             if self._failed_starts > self.jobs:
                 raise EngineError(f"no worker can be started: the last one {worker.ended()}")
-        retried = task is not None and (
-            self._try_alone(task) or (attempt < _ATTEMPTS and self._try_again(task, attempt))
-        )
+        retried = task is not None and self._try_alone(task)
+        if task is not None and not retried and attempt < _ATTEMPTS:
+            self._waiting.appendleft((task, attempt + 1))
+            retried = True
         self._replace(slot)
         if task is None:
             return []
@@ -239,10 +240,6 @@ class Pool:
             self._slots[self._slots.index(slot)] = WorkerSlot(self._engine.start())
         else:
             self._slots.remove(slot)
-
-    def _try_again(self, task: Task, attempt: int) -> bool:
-        self._waiting.appendleft((task, attempt + 1))
-        return True
 
     def _try_alone(self, task: Task) -> bool:
         """Have each cell of a pack trained by itself, before all that waits; false if it is one."""
