@@ -22,8 +22,8 @@ def list_(what: str) -> None:
 
 def _lines(what: str) -> Iterator[str]:
     from vaebench.findings.registry import finding_lines
-    from vaebench.grid.choices import DATASETS, LIKELIHOODS
     from vaebench.grid.cell import AXES
+    from vaebench.grid.choices import DATASETS, LIKELIHOODS
     from vaebench.grid.spec import packaged_grids
     from vaebench.grid.values import shown
     from vaebench.records.metrics import METRICS
