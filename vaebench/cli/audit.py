@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vaebench.cli.options import NUMBERS, Command, given_options
+from vaebench.cli.options import Command, given_options, whole_numbers
 from vaebench.cli.output import say
 
 
@@ -21,7 +21,9 @@ from vaebench.cli.output import say
 @click.option("--batch", type=int, help="Images per batch.")
 @click.option("--sigma", type=float, help="The sigma of a gaussian-nll.")
 @click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, recon, mu, logvar).")
-@click.option("--x-shape", type=NUMBERS, metavar="C,H,W", help="Shape of one image, for --loss.")
+@click.option(
+    "--x-shape", callback=whole_numbers, metavar="C,H,W", help="Shape of one image, for --loss."
+)
 @click.option(
     "--order",
     metavar="NAME,...",

@@ -67,26 +67,22 @@ class _Folder(click.Path):
 FOLDER = _Folder()
 
 
-class _Numbers(click.ParamType):
-    """Whole numbers from 1 upwards, separated by commas."""
+def whole_numbers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Read whole numbers from 1 upwards, separated by commas: a callback of an option."""
+    if value is None:
+        return None
+    option = param.opts[0]
+    try:
+        numbers = tuple(map(int, value.split(",")))
+    except ValueError as error:
+        rule = "takes whole numbers with commas, like 20,128"
+        raise click.UsageError(f"{option} {rule}; got {value!r}", ctx) from error
+    if min(numbers) < 1:
+        raise click.UsageError(f"{option} takes numbers from 1; got {value!r}", ctx)
+    return numbers
 
-    name = "numbers"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        option = "" if param is None else param.opts[0]
-        try:
-            numbers = tuple(map(int, value.split(",")))
-        except ValueError as error:
-            rule = "takes whole numbers with commas, like 20,128"
-            raise click.UsageError(f"{option} {rule}; got {value!r}", ctx) from error
-        if min(numbers) < 1:
-            raise click.UsageError(f"{option} takes numbers from 1; got {value!r}", ctx)
-        return numbers
-
-
-NUMBERS = _Numbers()
 
 data_dir_option = click.option(
     "--data-dir", type=FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."

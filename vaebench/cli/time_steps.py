@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaebench.cli.options import (
-    NUMBERS,
     Command,
     Function,
     given_options,
     report_options,
     store_option,
     wait_option,
+    whole_numbers,
 )
 from vaebench.cli.output import codes_of, leave, say, say_unused
 from vaebench.errors import NothingToReport, WrongStep
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Function]:
-    return click.option(option, parameter, type=NUMBERS, metavar="N[,N]", help=about)
+    return click.option(option, parameter, callback=whole_numbers, metavar="N[,N]", help=about)
 
 
 @click.command("time", cls=Command, short_help="Time training steps on CPU and GPU.")
@@ -50,7 +50,7 @@ def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Func
 @click.option(
     "--pack",
     "pack_sizes",
-    type=NUMBERS,
+    callback=whole_numbers,
     default="1",
     show_default=True,
     metavar="N[,N]",

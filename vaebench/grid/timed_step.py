@@ -65,20 +65,17 @@ class TimedStep:
 
     def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
         """The pack that is trained: cells that differ in their seeds."""
-        return tuple(
-            Cell(
-                dataset="mnist",
-                binarization="dynamic",
-                device=self.device,
-                latent_dim=self.latent_dim,
-                batch_size=self.batch_size,
-                hidden=(self.width,),
-                precision=self.precision,
-                epochs=epochs,
-                seed=seed,
-            )
-            for seed in range(self.pack_size)
-        )
+        design = {
+            "dataset": "mnist",
+            "binarization": "dynamic",
+            "device": self.device,
+            "latent_dim": self.latent_dim,
+            "batch_size": self.batch_size,
+            "hidden": (self.width,),
+            "precision": self.precision,
+            "epochs": epochs,
+        }
+        return tuple(Cell.model_validate(design | {"seed": seed}) for seed in range(self.pack_size))
 
 
 def sweep(
