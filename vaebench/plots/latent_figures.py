@@ -13,7 +13,7 @@ from vaebench.analysis.comparability import require_comparable
 from vaebench.analysis.labels import shown
 from vaebench.analysis.summary import summarise
 from vaebench.plots.figures import headed, size_axis
-from vaebench.plots.palette import colours
+from vaebench.plots.palette import colours, ramp
 from vaebench.plots.style import INK, WIDTH, tick
 
 __all__ = ["bounds_and_published", "code_spectra"]
@@ -82,7 +82,7 @@ def code_spectra(
         return None
     figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
-    for (size, spectrum), colour in zip(found.items(), colours(len(found)), strict=True):
+    for (size, spectrum), colour in zip(found.items(), ramp(len(found)), strict=True):
         ranks = np.arange(1, len(spectrum) + 1)
         axes.plot(ranks, np.maximum(spectrum, 1e-6), color=colour, label=shown(size))
     threshold = 0.01 * float(rows["prior_scale"].iloc[0]) ** 2

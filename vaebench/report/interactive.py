@@ -22,6 +22,7 @@ from vaebench.analysis.labels import (
     design_labels,
     drawable_names,
     is_missing,
+    order_key,
     ordered,
     reading_order,
     value_text,
@@ -116,12 +117,16 @@ class Designs:
             return {}
         rows = self.frame.drop_duplicates("design")
         keys = list(zip(*(rows[axis].map(_plain_key) for axis in self._axes), strict=True))
-        distinct = list(dict.fromkeys(keys))
+        distinct = sorted(set(keys), key=lambda key: [order_key(value) for value in key])
         labels = drawable_names(design_labels(self._axes, distinct), 80)
         families = dict(zip(distinct, labels, strict=True))
+        found = sorted(
+            zip(keys, rows["latent_dim"], rows["design"], strict=True),
+            key=lambda row: (distinct.index(row[0]), row[1]),
+        )
         return {
             str(design): (f"{families[key]}, z {size:,}", families[key])
-            for design, size, key in zip(rows["design"], rows["latent_dim"], keys, strict=True)
+            for key, size, design in found
         }
 
     def rows(self, group: Group) -> list[dict[str, Any]]:
@@ -145,13 +150,18 @@ class Designs:
                 ends = {"": "mean", "_low": "low", "_high": "high"}
                 row |= {f"{metric}{end}": _short(summary[metric][of]) for end, of in ends.items()}
             found.append(row)
-        return sorted(found, key=lambda row: (row["family"], row["z"]))
+        return sorted(found, key=lambda row: (self._families.index(row["family"]), row["z"]))
+
+    @cached_property
+    def _families(self) -> list[str]:
+        """The names of families in the order of their values: 6 epochs before 30."""
+        return list(dict.fromkeys(family for _, family in self.names.values()))
 
     def legend(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
         """The families of some rows with their colours and shapes."""
-        names = list(dict.fromkeys(family for _, family in self.names.values()))
+        names = self._families
         book = dict(zip(names, self.keys.designs(names), strict=True))
-        present = dict.fromkeys(str(row["family"]) for row in rows)
+        present = sorted({str(row["family"]) for row in rows}, key=names.index)
         return [
             (name, to_hex(book[name].colour), _SHAPES[names.index(name) % len(_SHAPES)])
             for name in present

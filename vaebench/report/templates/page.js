@@ -53,7 +53,8 @@
       const least = low < 0 && Math.min(...middle) >= 0 ? 0 : low;
       high = Math.min(Math.max(high, ...ends("_high")), high + room) + 0.05 * room;
       // A count or an error cannot be negative, whatever a wide interval says.
-      low = least === low ? low : -0.03 * high;
+      // The scale of active units is logarithmic but for its start.
+      if (least !== low) low = field === "active_units" ? -0.3 : -0.03 * high;
     }
     each.view.signal(channel + "lo", low).signal(channel + "hi", high);
   }
