@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vaebench.records.store import Store
     from vaebench.report.report import write_report
     from vaebench.runner.api import run
+    from vaebench.runner.encode import encode
     from vaebench.runner.external import evaluate
     from vaebench.runner.models import load_model
     from vaebench.runner.reproduce import reproduce
@@ -33,6 +34,7 @@ __all__ = [
     "audit",
     "best",
     "compare",
+    "encode",
     "evaluate",
     "load_model",
     "load_results",
@@ -51,6 +53,7 @@ _HOMES = {
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing",
     "best": "vaebench.analysis.recommendation",
+    "encode": "vaebench.runner.encode",
     "evaluate": "vaebench.runner.external",
     "compare": "vaebench.analysis.comparison",
     "load_model": "vaebench.runner.models",

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from outside_models import LinearVAE, Losses, PlainVAE
 from scipy.stats import multivariate_normal
 from torch import nn
 
+import vaebench
 from vaebench.adapters.base import as_adapter
 from vaebench.adapters.external import ExternalVAE, describe
-from vaebench.adapters.own_loss import OwnLoss, compare_own_loss
+from vaebench.adapters.own_loss import ImportanceLoss, OwnLoss, compare_own_loss
 from vaebench.cli.main import main
 from vaebench.data.sources import load
-from vaebench.errors import UsageError
+from vaebench.errors import UsageError, WeightsMissing
 from vaebench.records.store import Store
 from vaebench.runner.external import evaluate
 
@@ -202,3 +204,153 @@ def test_a_pythae_folder_is_scored_and_its_pickles_are_not_read(tmp_path: Path) 
     (folder / "encoder.pkl").write_bytes(b"")
     with pytest.raises(UsageError, match="--trust"):
         evaluate(str(folder), "digits", tmp_path / "store", settings=settings)
+
+
+class Returns(nn.Module):
+    """A module whose encode returns what it was given."""
+
+    def __init__(self, returned: object) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def encode(self, x: torch.Tensor) -> object:
+        return self.returned
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(z), 64)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (torch.zeros(8, 4), r"got a tensor of shape \(8, 4\)"),
+        (
+            (torch.zeros(8, 64), torch.zeros(8, 2), torch.zeros(8, 2)),
+            r"got 3 values \(a tensor of shape \(8, 64\), a tensor of shape \(8, 2\)",
+        ),
+        ((torch.zeros(8, 2), torch.zeros(8, 3)), r"one shape; got 2 values .*\(8, 2\).*\(8, 3\)"),
+        ((torch.zeros(4, 2), torch.zeros(4, 2)), r"shape \(8, Z\) for 8 images; got 2 values"),
+        ((torch.zeros(8, 2), 1.0), r"a tensor of shape \(8, 2\), float"),
+    ],
+)
+def test_what_encode_returned_is_described_by_its_shapes(returned: object, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        as_adapter(Returns(returned), DIGITS, "bernoulli")
+
+
+def test_a_misspelt_likelihood_is_answered_with_the_name() -> None:
+    with pytest.raises(UsageError, match="did you mean 'bernoulli'"):
+        as_adapter(PlainVAE(), DIGITS, "bernouli")
+
+
+class OfRows(nn.Module):
+    """A network of linear layers, which would accept ``(N, 1, 1, D)`` too."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.decoder = nn.Linear(pixels, 4), nn.Linear(2, pixels)
+        self.seen: list[torch.Tensor] = []
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.seen.append(x)
+        return self.encoder(x).chunk(2, -1)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self.decoder(z)
+
+
+def test_rows_of_a_table_arrive_as_rows_in_their_own_unit(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(1_000, 5, (60, 3))
+    pd.DataFrame(values, columns=list("abc")).to_csv(tmp_path / "t.csv", index=False)
+    model = OfRows(3)
+    found = evaluate(
+        model,
+        str(tmp_path / "t.csv"),
+        tmp_path / "s",
+        likelihood="gaussian",
+        sigma=5.0,
+        settings={"tsne_points": 0},
+    )
+    assert model.seen[-1].shape[1:] == (3,)
+    assert model.seen[-1].mean() == pytest.approx(1_000, abs=5)
+    assert found.record.data is not None
+    assert found.record.data.shift is None, "nothing was standardised"
+    assert found.record.metrics["exact_log_likelihood"].value is not None
+
+
+def test_a_cell_of_a_store_measures_what_its_record_says(tmp_path: Path) -> None:
+    base = {"train_size": 200, "test_size": 50, "batch_size": 20, "hidden": [8], "epochs": 1}
+    axes = {"likelihood": "gaussian", "sigma": "learned", "seed": 3, "latent_dim": 2}
+    grid = {"name": "cell", "base": base | axes | {"tsne_points": 0, "iw_samples": 4}}
+    vaebench.run(grid, tmp_path / "trained", jobs=1, keep_weights=True)
+    (trained,) = Store(tmp_path / "trained").read_all()[0]
+    folder = tmp_path / "trained" / "cells" / trained.cell_id
+    found = evaluate(str(folder), "digits", tmp_path / "s").record
+    assert found.cell.architecture == "external:vaebench_mlp"
+    assert found.cell_id != trained.cell_id
+    same = {name for name in found.metrics if not name.endswith("_seconds")}
+    assert {"elbo", "iw_bound", "bits_per_dim", "knn_accuracy"} <= same
+    assert {n: found.metrics[n] for n in same} == {n: trained.metrics[n] for n in same}
+    for words, settings in (
+        ("its own likelihood", {"likelihood": "gaussian"}),
+        ("decides latent_dim", {"settings": {"latent_dim": 3}}),
+    ):
+        with pytest.raises(UsageError, match=words):
+            evaluate(str(folder), "digits", tmp_path / "s", **settings)  # type: ignore[arg-type]  # of any type
+    with pytest.raises(UsageError, match=r"\(1, 8, 8\); those of .*\(3, 32, 32\)"):
+        evaluate(str(folder), "torchvision:FakeData", tmp_path / "s", settings={"channels": 3})
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(WeightsMissing):
+        evaluate(str(folder), "digits", tmp_path / "s")
+
+
+def test_the_loss_of_an_importance_weighted_autoencoder_is_named() -> None:
+    """pythae and others return the mean of log w weighted by w, which is above the bound."""
+    images = load("digits", None).test.images
+    pixels = (images.float() / 16 > 0.5).float().flatten(1)[:20]
+    model = Losses("")
+    vae = external(model, pixels)
+    k = 5
+
+    def log_weights(x: torch.Tensor) -> torch.Tensor:
+        q = model.encode(x.repeat(k, 1, 1, 1))
+        z = q.rsample()
+        log_w = model.decode(z).log_prob(x.repeat(k, 1, 1, 1)) + model.prior.log_prob(z)
+        return (log_w - q.log_prob(z)).view(k, -1)
+
+    def bound(x: torch.Tensor) -> torch.Tensor:
+        return -(log_weights(x).logsumexp(0) - math.log(k)).mean()
+
+    def surrogate(x: torch.Tensor) -> torch.Tensor:
+        log_w = log_weights(x)
+        return -(log_w.softmax(0) * log_w).sum(0).mean()
+
+    right = compare_own_loss(vae, bound, pixels, k)
+    assert right.agrees
+    assert "is minus the importance-weighted bound with k = 5" in right.text()
+    wrong = compare_own_loss(vae, surrogate, pixels, k)
+    assert not wrong.agrees
+    assert "up to log 5 = 1.61 nats too low" in wrong.text()
+    assert isinstance(wrong, ImportanceLoss)
+    assert wrong.weighted < wrong.negative_bound <= wrong.weighted + math.log(k)
+    other = compare_own_loss(vae, lambda x: 2 * bound(x), pixels, k)
+    assert "no weight or constant" in other.text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "words"),
+    [
+        ("VAE", (1, 4, 4), r"examples of shape \(1, 4, 4\); those of this data set .*\(1, 8, 8\)"),
+        ("VQVAE", (1, 8, 8), "is a VQVAE; of pythae's models"),
+        ("VAMP", (1, 8, 8), "is a VAMP; of pythae's models"),
+    ],
+)
+def test_a_pythae_model_that_does_not_fit_is_named(
+    tmp_path: Path, kind: str, size: tuple[int, ...], words: str
+) -> None:
+    models = pytest.importorskip("pythae.models", reason="pythae is not installed")
+    config = getattr(models, f"{kind}Config")(input_dim=size, latent_dim=4)
+    getattr(models, kind)(config).save(str(tmp_path / "model"))
+    with pytest.raises(UsageError, match=words):
+        evaluate(str(tmp_path / "model"), "digits", tmp_path / "s", settings=FAST)

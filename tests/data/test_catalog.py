@@ -115,7 +115,7 @@ def test_pinned_fingerprints_do_not_move() -> None:
 
 
 def test_an_unknown_set_is_told_what_was_meant(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match=r"no 'fashion_mnist'. Was fashion-mnist meant\?"):
+    with pytest.raises(DataMissing, match=r"'fashion_mnist' \(did you mean 'fashion-mnist'\?\)"):
         kind_of("fashion_mnist")
     with pytest.raises(DataMissing, match=r"path of an \.npz, \.csv or"):
         kind_of(str(tmp_path / "absent.npz"))

@@ -1,12 +1,14 @@
 """A user's own data: what is taken, and the one message for each way to be wrong."""
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,7 +18,8 @@ from vaebench.data import own_data
 from vaebench.data.catalog import facts_of
 from vaebench.data.own_data import Reading, from_arrays, keep_arrays
 from vaebench.data.sources import load
-from vaebench.errors import DataInvalid
+from vaebench.errors import DataInvalid, DataMissing
+from vaebench.system import memory
 
 Arrays = dict[str, Any]
 
@@ -167,8 +170,10 @@ def test_a_header_that_announces_too_much_is_no_array(tmp_path: Path) -> None:
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.npz"
     np.savez_compressed(path, train=np.zeros((1000, 30, 30), np.uint8), test=grey())
-    monkeypatch.setattr(own_data, "MAX_BYTES", 100_000)
-    with pytest.raises(DataInvalid, match=r"unpacks to 900,\d+ bytes; at most 100,000"):
+    monkeypatch.setattr(own_data, "available_memory", lambda: 100_000)
+    with pytest.raises(
+        DataInvalid, match=r"unpacks to 900,\d+ bytes, and 100,000 bytes of memory are free"
+    ):
         load(str(path))
 
 
@@ -284,9 +289,9 @@ def test_images_in_and_out_of_classes_do_not_mix(tmp_path: Path) -> None:
 def test_a_vast_image_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_data, "MAX_BYTES", 1000)
+    monkeypatch.setattr(own_data, "available_memory", lambda: 1000)
     own = folder(tmp_path / "own", size=(40, 30))
-    with pytest.raises(DataInvalid, match="unpacks to 7,200 bytes; at most 1,000"):
+    with pytest.raises(DataInvalid, match="unpacks to 7,200 bytes, and 1,000 bytes of memory"):
         load(str(own))
 
 
@@ -455,7 +460,12 @@ def test_a_parquet_table_is_that_of_a_csv(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,x\n2,y\n3,z\n4,w\n", "column 'b' holds .*, not numbers"),
-        ("a,b\n1,2\n2,\n3,4\n4,4\n", "column 'b' has no value in row 1"),
+        ("a,b\n1,2\n2,\n3,4\n4,4\n", "column 'b' has no value in line 3"),
+        ("a,b\n\n1,2\n\n3,\n4,4\n", "column 'b' has no value in line 5"),
+        ("a,b\n1,2\n3,inf\n4,4\n", "column 'b' has an infinite value in line 3"),
+        ("a;b\n1;2\n3;4\n", r"semicolons.*sep=';'\)\.to_csv\('data\.csv'"),
+        ("a;b\n1,5;2\n3;4\n", r"sep=';', decimal=','\)"),
+        ("a\tb\n1\t2\n3\t4\n", "separated by tabs"),
         ("", "cannot be read as a table"),
         ("label\nx\ny\n", "no column of numbers"),
     ],
@@ -586,3 +596,55 @@ def test_a_table_whose_columns_have_no_names_is_refused(
 ) -> None:
     with pytest.raises(DataInvalid, match=words):
         load(table(tmp_path / "t.csv", text))
+
+
+def test_a_misspelt_file_is_answered_with_its_neighbour(tmp_path: Path) -> None:
+    saved(tmp_path, train=grey(), test=grey())
+    with pytest.raises(DataMissing, match=r"^there is no .*owm\.npz' \(did you mean .*own\.npz"):
+        load(str(tmp_path / "owm.npz"))
+
+
+def test_a_pipe_is_called_a_pipe(tmp_path: Path) -> None:
+    for name in ("x.csv", "x.npz", "x"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataInvalid, match="is a pipe or a device"):
+            load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_table_larger_than_free_memory_is_refused_from_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(3_000, 4)), columns=list("abcd"))
+    if name.endswith("csv"):
+        rows.to_csv(tmp_path / name, index=False)
+    else:
+        rows.to_parquet(tmp_path / name)
+    assert len(load(str(tmp_path / name)).train) == 2_400
+    monkeypatch.setattr(own_data, "available_memory", lambda: 50_000)
+    monkeypatch.setattr(Path, "read_bytes", None)  # only the header may be read
+    with pytest.raises(DataInvalid, match=r"50,000 bytes of memory are free"):
+        load(str(tmp_path / name))
+
+
+def test_free_memory_is_the_smaller_of_the_machine_and_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert memory.available_memory() is None
+    (tmp_path / "meminfo").write_text("MemFree:  1 kB\nMemAvailable:  7000 kB\n")
+    assert memory.available_memory() == 7_000 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("500\n")
+    assert memory.available_memory() == 7_000 * 1024
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory.available_memory() == 4_500
+
+
+def test_the_names_of_classes_are_kept(tmp_path: Path) -> None:
+    own = folder(tmp_path / "own", classes=True)
+    data = load(str(own))
+    assert data.classes == tuple(sorted({path.parent.name for path in own.rglob("*.png")}))
+    text = "x,label\n" + "".join(f"{i},{'dog' if i % 2 else 'cat'}\n" for i in range(10))
+    assert load(table(tmp_path / "t.csv", text)).classes == ("cat", "dog")

@@ -17,6 +17,7 @@ from torch.distributions import (
 )
 
 from vaebench.errors import UsageError
+from vaebench.grid.values import closest
 
 __all__ = ["Adapter", "ModuleAdapter", "as_adapter"]
 
@@ -56,7 +57,11 @@ class Adapter(Protocol):
     prior: Distribution
 
     def encode(self, x: Tensor) -> Distribution:
-        """Return q(z|x) over ``(N, Z)`` for images ``(N, C, H, W)`` with pixels in [0, 1]."""
+        """Return q(z|x) over ``(N, Z)`` for examples ``(N, C, H, W)``.
+
+        Pixels are in [0, 1], and 0 or 1 if they are binarised. Real values and counts are in the
+        unit of the data, not standardised; a row of D numbers is an example ``(1, 1, D)``.
+        """
 
     def decode(self, z: Tensor) -> Distribution:
         """Return p(x|z) over ``(N, C, H, W)`` for codes ``(N, Z)``."""
@@ -73,7 +78,8 @@ class ModuleAdapter(nn.Module):
             these, as rows ``(N, D)``.
         image_shape: (C, H, W).
         likelihood: a name in `LIKELIHOODS`.
-        sigma: standard deviation of a gaussian or b of a laplace, in pixel units.
+        sigma: standard deviation of a gaussian or b of a laplace, in the unit of the data (for
+            images, the [0, 1] pixel).
 
     Raises:
         UsageError: the module lacks a method, or the likelihood or sigma is missing or wrong.
@@ -99,6 +105,7 @@ class ModuleAdapter(nn.Module):
             raise UsageError(
                 f"{type(module).__name__} returns tensors, so say what its output is the mean of: "
                 f"--likelihood {'|'.join(LIKELIHOODS)}; got {likelihood!r}"
+                f"{closest(likelihood or '', LIKELIHOODS)}"
             )
         scaled = likelihood in ("gaussian", "laplace")
         if scaled != (sigma is not None):
@@ -107,7 +114,9 @@ class ModuleAdapter(nn.Module):
                 f"got sigma = {sigma}"
             )
         if sigma is not None and not (0 < sigma < math.inf):
-            raise UsageError(f"sigma is a positive, finite number of pixel units; got {sigma}")
+            raise UsageError(
+                f"sigma is a positive, finite number in the unit of the data; got {sigma}"
+            )
         self.module, self.image_shape = module.eval(), image_shape
         self.likelihood, self.sigma = likelihood, sigma
         self.rows = self._wants_rows()
@@ -125,36 +134,49 @@ class ModuleAdapter(nn.Module):
         return torch.rand((8, *self.image_shape), generator=generator).to(like)
 
     def _wants_rows(self) -> bool:
-        images = self._probe()
-        try:
-            with torch.no_grad():
-                self.module.encode(images)  # type: ignore[operator]  # the user's method
-        except (RuntimeError, ValueError, TypeError):
-            return True
-        return False
+        """Find out whether encode takes rows ``(N, D)``; vectors are tried as rows first."""
+        images, is_vector, runs = self._probe(), self.image_shape[:2] == (1, 1), []
+        for rows in (is_vector, not is_vector):
+            try:
+                with torch.no_grad():
+                    found = self.module.encode(images.flatten(1) if rows else images)  # type: ignore[operator]  # the user's method
+            except (RuntimeError, ValueError, TypeError):
+                continue
+            runs.append(rows)
+            if isinstance(found, tuple | list) and all(_is_code(x, len(images)) for x in found):
+                return rows
+        return runs[0] if runs else is_vector
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        name = f"{type(self.module).__name__}.encode"
         try:
             found = self.module.encode(x.flatten(1) if self.rows else x)  # type: ignore[operator]  # the user's method
         except (RuntimeError, ValueError, TypeError) as error:
             raise UsageError(
-                f"{type(self.module).__name__}.encode accepts images neither as "
-                f"{tuple(x.shape)} nor as {tuple(x.flatten(1).shape)}: {error}"
+                f"{name} accepts images neither as {tuple(x.shape)} nor as "
+                f"{tuple(x.flatten(1).shape)}: {error}"
             ) from error
-        if not (isinstance(found, tuple) and len(found) == 2):
+        is_pair = isinstance(found, tuple | list) and len(found) == 2
+        if not (is_pair and all(_is_code(part, len(x)) for part in found)):
             raise UsageError(
-                f"{type(self.module).__name__}.encode must return (mean, log_variance); "
-                f"got {type(found).__name__}"
+                f"{name} must return (mean, log_variance), two tensors of shape ({len(x)}, Z) for "
+                f"{len(x)} images; got {_described(found)}"
             )
-        return found
+        mean, log_variance = found
+        if mean.shape != log_variance.shape:
+            raise UsageError(
+                f"{name} must return a mean and a log-variance of one shape; got "
+                f"{_described(found)}"
+            )
+        return mean, log_variance
 
     def _output(self, z: Tensor) -> Tensor:
         output: Tensor = self.module.decode(z)  # type: ignore[operator]  # the user's method
         pixels = int(torch.Size(self.image_shape).numel())
-        if output.numel() != len(z) * pixels:
+        if not isinstance(output, Tensor) or output.numel() != len(z) * pixels:
             raise UsageError(
                 f"{type(self.module).__name__}.decode must give {pixels} numbers per code; "
-                f"got {tuple(output.shape)} for {len(z)} codes"
+                f"got {_described(output)} for {len(z)} codes"
             )
         return output.reshape(len(z), *self.image_shape)
 
@@ -172,6 +194,20 @@ class ModuleAdapter(nn.Module):
         logits = output if self.logits else output.logit(_EPSILON)
         kind = Bernoulli if self.likelihood == "bernoulli" else ContinuousBernoulli
         return Independent(kind(logits=logits, validate_args=False), 3)
+
+
+def _is_code(part: object, count: int) -> bool:
+    return isinstance(part, Tensor) and part.ndim == 2 and len(part) == count
+
+
+def _described(found: object) -> str:
+    """Return what a method returned, with the shape of each tensor."""
+    if isinstance(found, Tensor):
+        return f"a tensor of shape {tuple(found.shape)}"
+    if isinstance(found, tuple | list):
+        parts = ", ".join(map(_described, found[:5]))
+        return f"{len(found)} values ({parts}{', …' * (len(found) > 5)})"
+    return type(found).__name__
 
 
 def as_adapter(

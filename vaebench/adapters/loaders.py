@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,14 @@ class Loaded:
         digest: SHA-256 of the files that the model was loaded from.
         own_loss: the mean over images ``(N, C, H, W)`` of the loss that the model was trained
             with, in the model's own words; None if it is not known.
+        own_samples: importance samples behind that loss; 1 for an ELBO.
     """
 
     model: object
     name: str
     digest: str
     own_loss: Callable[[Tensor], Tensor] | None = None
+    own_samples: int = 1
 
     @classmethod
     def of(cls, model: object, name: str | None = None, source: str = "") -> Self:
@@ -62,8 +65,9 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
         return _pythae(path, trust=trust)
     if ":" not in model:
         raise UsageError(
-            f"{model} is neither a folder nor package.module:load; name a function that returns "
-            "the trained model, or a folder that pythae saved"
+            f"there is no folder {model}, and package.module:load would name a function: give a "
+            "function that returns the trained model, a folder that pythae saved, or the folder of "
+            "a cell (STORE/cells/CELL)"
         )
     function = load_function(model)
     try:
@@ -89,13 +93,21 @@ def _state_digest(model: object) -> bytes:
 
 
 _PICKLED = ("encoder.pkl", "decoder.pkl", "internal_decoder.pkl", "internal_encoder.pkl")
+_GAUSSIAN = (
+    *("VAE", "BetaVAE", "DisentangledBetaVAE", "FactorVAE", "BetaTCVAE", "INFOVAE_MMD"),
+    *("IWAE", "MIWAE", "PIWAE", "CIWAE"),
+)
+"""The models of pythae with a Gaussian encoder and the prior N(0, I)."""
+_OWN_LOSS = ("VAE", "BetaVAE", "IWAE")
+"""Those whose loss depends on nothing but the model and the images."""
 
 
 def _pythae(folder: Path, *, trust: bool) -> Loaded:
     config_file, weights = folder / "model_config.json", folder / "model.pt"
     if not (config_file.is_file() and weights.is_file()):
         raise UsageError(
-            f"{folder} is not a model that pythae saved: it needs model_config.json and model.pt"
+            f"{folder} is neither a cell of a store (record.json and weights.safetensors) nor a "
+            "model that pythae saved (model_config.json and model.pt)"
         )
     pickled = [name for name in _PICKLED if (folder / name).exists()]
     if pickled and not trust:
@@ -103,7 +115,16 @@ def _pythae(folder: Path, *, trust: bool) -> Loaded:
             f"{folder} holds {', '.join(pickled)}, which run code when they are read: pass --trust "
             "if you know who made them"
         )
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        name = str(config["name"]).removesuffix("Config")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{config_file} is not a configuration that pythae wrote") from error
+    if name not in _GAUSSIAN:
+        raise UsageError(
+            f"{folder} is a {name}; of pythae's models those with a Gaussian encoder and the prior "
+            f"N(0, I) can be evaluated: {', '.join(_GAUSSIAN)}"
+        )
     try:
         # Fails on anything but tensors, before pythae reads the file.
         torch.load(weights, map_location="cpu", weights_only=True)
@@ -112,10 +133,15 @@ def _pythae(folder: Path, *, trust: bool) -> Loaded:
         raise UsageError("this is a pythae model: pip install pythae") from error
     except Exception as error:
         raise UsageError(f"{weights} holds more than weights: {error}") from error
-    adapter = _PythaeAdapter(AutoModel.load_from_folder(str(folder)).eval(), config)
-    digest = hashlib.sha256(config_file.read_bytes() + weights.read_bytes())
-    name = str(config.get("name", "model")).removesuffix("Config").lower()
-    return Loaded(adapter, f"pythae_{name}", digest.hexdigest(), adapter.own_loss)
+    try:
+        model = AutoModel.load_from_folder(str(folder)).eval()
+    except Exception as error:
+        raise UsageError(f"pythae cannot read {folder}: {type(error).__name__}: {error}") from error
+    adapter = _PythaeAdapter(model, config)
+    digest = hashlib.sha256(config_file.read_bytes() + weights.read_bytes()).hexdigest()
+    own_loss = adapter.own_loss if name in _OWN_LOSS else None
+    samples = int(config["number_samples"]) if name == "IWAE" else 1
+    return Loaded(adapter, f"pythae_{name.lower()}", digest, own_loss, samples)
 
 
 class _PythaeAdapter(nn.Module):
@@ -131,11 +157,21 @@ class _PythaeAdapter(nn.Module):
             raise UsageError(f"a reconstruction_loss of bce or mse is known; got {self.kind!r}")
         size = int(config["latent_dim"])
         self.prior = Independent(Normal(torch.zeros(size), torch.ones(size)), 1)
-        self.image_shape = tuple(config["input_dim"])
+        self.input_dim = tuple(config["input_dim"])
+        pixels = math.prod(self.input_dim)
+        self.image_shape = self.input_dim if len(self.input_dim) == 3 else (1, 1, pixels)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        if math.prod(self.input_dim) != x[0].numel():
+            raise UsageError(
+                f"the model was made for examples of shape {self.input_dim}; those of this data "
+                f"set have {tuple(x.shape[1:])}"
+            )
+        return x.reshape(-1, *self.input_dim)
 
     def encode(self, x: Tensor) -> Distribution:
         """Return q(z|x) over ``(N, Z)``."""
-        output = self.model.encoder(x.reshape(-1, *self.image_shape))
+        output = self.model.encoder(self._inputs(x))
         deviation = (0.5 * output.log_covariance).exp()
         return Independent(Normal(output.embedding, deviation, validate_args=False), 1)
 
@@ -148,5 +184,5 @@ class _PythaeAdapter(nn.Module):
 
     def own_loss(self, x: Tensor) -> Tensor:
         """Return the loss as pythae computes it."""
-        loss: Tensor = self.model({"data": x.reshape(-1, *self.image_shape)}).loss
+        loss: Tensor = self.model({"data": self._inputs(x)}).loss
         return loss

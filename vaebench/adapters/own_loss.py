@@ -22,7 +22,7 @@ from vaebench.adapters.external import ExternalVAE
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.objective import draw
 
-__all__ = ["OwnLoss", "compare_own_loss"]
+__all__ = ["ImportanceLoss", "OwnLoss", "compare_own_loss"]
 
 _IMAGES, _DRAWS = 64, 1000
 _TOLERANCE = 0.03
@@ -114,28 +114,90 @@ class OwnLoss:
         return self.pixels * math.log(2 * self.sigma) if self.family == "laplace" else None
 
 
+@dataclass(frozen=True)
+class ImportanceLoss:
+    """A model's own loss beside the importance-weighted bound, in nats per image.
+
+    Attributes:
+        loss: mean of the model's own loss.
+        samples: k of the bound.
+        negative_bound: minus the bound, -E log (1/k) sum_i w_i.
+        weighted: -E sum_i w_i log w_i / sum_i w_i, whose gradient with constant weights is that of
+            the bound (Burda et al. 2016, eq. 14).
+    """
+
+    loss: float
+    samples: int
+    negative_bound: float
+    weighted: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the loss is minus the bound."""
+        gap = abs(self.loss - self.negative_bound)
+        near = gap < _TOLERANCE * max(1.0, abs(self.negative_bound))
+        return near and gap <= abs(self.loss - self.weighted)
+
+    def text(self) -> str:
+        """Return the finding in one or two sentences."""
+        bound = f"the importance-weighted bound with k = {self.samples}"
+        if self.agrees:
+            return f"its own loss, {self.loss:.2f}, is minus {bound}"
+        size = max(1.0, abs(self.weighted))
+        why = "no weight or constant explains the difference"
+        if abs(self.loss - self.weighted) < _TOLERANCE * size:
+            why = (
+                "it is minus the mean of log w weighted by w, which has the gradient of the bound, "
+                f"but a value that is up to log {self.samples} = {math.log(self.samples):.2f} nats "
+                "too low"
+            )
+        return (
+            f"its own loss, {self.loss:.2f}, is not minus {bound}, {self.negative_bound:.2f} "
+            f"nats/image: {why}"
+        )
+
+
 @torch.no_grad()
 def compare_own_loss(
-    vae: ExternalVAE, own_loss: Callable[[Tensor], Tensor], pixels: Tensor
-) -> OwnLoss:
-    """Fit a model's own loss by the terms of its bound on up to 64 images ``(N, D)``.
+    vae: ExternalVAE, own_loss: Callable[[Tensor], Tensor], pixels: Tensor, samples: int = 1
+) -> OwnLoss | ImportanceLoss:
+    """Compare a model's own loss with its bound on up to 64 images ``(N, D)``.
 
     The loss is a mean over its batch, so it is called with 1,000 copies of one image at a time and
     averages over as many random codes as the terms of the bound do.
+
+    Args:
+        vae: the model.
+        own_loss: its loss, the mean over images ``(N, C, H, W)``.
+        pixels: the images.
+        samples: k if the loss is that of an importance-weighted bound; 1 for an ELBO.
     """
-    rows = pixels[:_IMAGES]
     generator = torch.Generator().manual_seed(0)
     terms, losses = [], []
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for row in rows:
+        for row in pixels[:_IMAGES]:
             noise = torch.randn((1, _DRAWS, 1, vae.latent_dim), generator=generator)
             drawn = draw(vae, row[None, None], noise.to(row))
-            terms.append(torch.cat((drawn.reconstruction_error()[0], drawn.kl()[0])))
+            if samples == 1:
+                terms.append(torch.cat((drawn.reconstruction_error()[0], drawn.kl()[0])))
+            else:
+                terms.append(_importance_terms(drawn.log_weights().flatten(), samples))
             copies = row.reshape(1, *vae.image_shape).expand(_DRAWS, *vae.image_shape)
             losses.append(own_loss(copies.contiguous()).double())
-    recon, kl = torch.stack(terms).double().unbind(1)
-    return _fit(vae, recon, kl, torch.stack(losses))
+    first, second = torch.stack(terms).double().unbind(1)
+    if samples == 1:
+        return _fit(vae, first, second, torch.stack(losses))
+    loss = float(torch.stack(losses).mean())
+    return ImportanceLoss(loss, samples, float(first.mean()), float(second.mean()))
+
+
+def _importance_terms(log_weights: Tensor, samples: int) -> Tensor:
+    """Return minus the bound and minus the weighted mean of log w over groups of ``samples``."""
+    groups = log_weights[: len(log_weights) // samples * samples].view(-1, samples)
+    bound = torch.logsumexp(groups, 1) - math.log(samples)
+    weighted = (groups.softmax(1) * groups).sum(1)
+    return -torch.stack((bound.mean(), weighted.mean()))
 
 
 def _fit(vae: ExternalVAE, recon: Tensor, kl: Tensor, losses: Tensor) -> OwnLoss:

@@ -6,16 +6,38 @@ column are defined here.
 
 from typing import Final
 
-from vaebench.grid.cell import AXES
+from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 from vaebench.records.metrics import METRICS, metric_choice
 
-__all__ = ["AXIS_COLUMNS", "METRIC_COLUMNS", "axis_label", "heading", "unit"]
+__all__ = [
+    "AXIS_COLUMNS",
+    "EXTERNAL",
+    "METRIC_COLUMNS",
+    "OF_TRAINING",
+    "axis_label",
+    "heading",
+    "unit",
+]
 
 AXIS_COLUMNS: Final[tuple[str, ...]] = tuple(AXES)
 """Every design choice, in the order of the cell's fields."""
 
 METRIC_COLUMNS: Final[tuple[str, ...]] = tuple(METRICS)
 """Every metric, in the registry's order."""
+
+EXTERNAL: Final = "external:"
+"""The architecture of a model that `vaebench evaluate` scored is this and its name."""
+
+_KNOWN_OF_EXTERNAL: Final = frozenset(
+    {
+        *("dataset", "kind", "layout", "range", "shape", "resize", "crop", "channels"),
+        *("binarization", "dequantize", "train_size", "valid_size", *EVALUATION_SETTINGS),
+        *("architecture", "latent_dim", "likelihood", "sigma", "posterior", "prior_scale"),
+        *("device", "seed"),
+    }
+)
+OF_TRAINING: Final = tuple(axis for axis in AXIS_COLUMNS if axis not in _KNOWN_OF_EXTERNAL)
+"""Axes that are not known of such a model; they are empty in its row."""
 
 _HEADINGS: Final[dict[str, str]] = {
     "elbo": "ELBO",

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pandas as pd
 from numpy.typing import NDArray
 
-from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
+from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, METRIC_COLUMNS, OF_TRAINING
 from vaebench.analysis.labels import value_text
 from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
@@ -192,6 +192,9 @@ def design_text(cell: Cell, device: str | None = None) -> str:
 def _row(record: CellRecord, store: str) -> dict[str, object]:
     environment = record.environment
     axes = {name: getattr(record.cell, name) for name in AXIS_COLUMNS}
+    axes["hidden"] = value_text(record.cell.hidden)
+    if record.cell.architecture.startswith(EXTERNAL):
+        axes |= dict.fromkeys(OF_TRAINING)
     versions = ", ".join(f"{name} {is_}" for name, is_ in sorted(environment.versions.items()))
     return {
         "cell_id": record.cell_id,
@@ -200,7 +203,6 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         "status": record.status.state,
         "status_reason": record.status.reason,
         **axes,
-        "hidden": value_text(record.cell.hidden),
         **_measured(record),
         **_data(record),
         "comparable": record.comparable,
@@ -296,6 +298,9 @@ def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
         key=lambda row: (row["status"] != "done", str(row["store"])),
     )
     frame = pd.DataFrame(rows)
+    if any(str(row["architecture"]).startswith(EXTERNAL) for row in rows):
+        for axis in OF_TRAINING:  # whole numbers beside empty values would become floats
+            frame[axis] = pd.Series([row[axis] for row in rows], frame.index, object)
     frame = frame.reindex(columns=_columns(frame))
     if frame.empty:
         return frame
@@ -324,20 +329,24 @@ def tell_networks_apart(*frames: pd.DataFrame) -> None:
     """Name the versions of a user's network, in place, if these frames hold several.
 
     The content of its file is part of a cell's identity: an edited network is another architecture.
+    External models of one name and different seeds are one design.
     """
-    versions: dict[str, set[str]] = {}
+    versions: dict[tuple[str, object], set[str]] = {}
     places = [
-        (frame, row, *network_names(str(architecture), digest))
+        (frame, row, seed, *network_names(str(architecture), digest))
         for frame in frames
-        for row, architecture, digest in zip(
-            frame.index, frame["architecture"], frame["network_sha256"], strict=True
+        for row, seed, architecture, digest in zip(
+            *(frame.index, frame["seed"], frame["architecture"], frame["network_sha256"]),
+            strict=True,
         )
         if isinstance(digest, str)
     ]
-    for _, _, name, version in places:
-        versions.setdefault(name, set()).add(version)
-    for frame, row, name, version in places:
-        if len(versions[name]) > 1 and frame.loc[row, "architecture"] == name:
+    for _, _, seed, name, version in places:
+        key = name, seed if name.startswith(EXTERNAL) else None
+        versions.setdefault(key, set()).add(version)
+    several = {name for (name, _), found in versions.items() if len(found) > 1}
+    for frame, row, _, name, version in places:
+        if name in several and frame.loc[row, "architecture"] == name:
             frame.loc[row, "design"] = str(frame.loc[row, "design"]).replace(name, version, 1)
             frame.loc[row, "architecture"] = version
 

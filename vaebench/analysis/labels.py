@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
-from vaebench.analysis.columns import AXIS_COLUMNS
+from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, OF_TRAINING
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 from vaebench.grid.choices import DEVICES, LIKELIHOODS, SIGMA_KINDS
 
@@ -32,6 +32,7 @@ __all__ = [
     "slug",
     "value_text",
     "varying",
+    "without_external",
 ]
 
 _WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
@@ -169,11 +170,22 @@ def slug(text: str) -> str:
 def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]:
     """The axes with more than one value in the frame, except the seed and `without`."""
     left_out = {"seed", *without}
+    trained = without_external(frame)
     return tuple(
         axis
         for axis in AXIS_COLUMNS
-        if axis in frame and axis not in left_out and len(ordered(frame[axis])) > 1
+        if axis in frame and axis not in left_out
+        if len(ordered((trained if axis in OF_TRAINING else frame)[axis])) > 1
     )
+
+
+def without_external(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of cells that vaebench trained, whose training is known."""
+    if "architecture" not in frame:
+        return frame
+    names = frame["architecture"].unique()
+    external = [name for name in names if str(name).startswith(EXTERNAL)]
+    return frame[~frame["architecture"].isin(external)] if external else frame
 
 
 _INCIDENTAL: Final = frozenset(

@@ -18,6 +18,7 @@ from vaebench.cli.audit import audit
 from vaebench.cli.compare import compare
 from vaebench.cli.data import data
 from vaebench.cli.doctor import doctor
+from vaebench.cli.encode import encode
 from vaebench.cli.evaluate import evaluate
 from vaebench.cli.export import export
 from vaebench.cli.listing import list_
@@ -46,7 +47,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(run, report, compare, evaluate, export, reproduce, time_command),
+    *(run, report, compare, evaluate, encode, export, reproduce, time_command),
     *(list_, show, data, doctor, audit),
 ):
     cli.add_command(_command)

@@ -147,3 +147,12 @@ def require_stores(*stores: Path) -> None:
     missing = [str(store) for store in stores if not store.exists()]
     if missing:
         raise click.UsageError(f"there is no folder {', '.join(missing)}")
+
+
+def match_cell(word: str, names: list[str], store: Path) -> str:
+    """Return the one name that a word is, or is the beginning of."""
+    matching = [word] if word in names else [name for name in names if name.startswith(word)]
+    if len(matching) != 1:
+        found = ", ".join(matching[:5]) + ", …" * (len(matching) > 5) if matching else "none"
+        raise click.UsageError(f"CELL must name one record of {store}; {word!r} fits: {found}")
+    return matching[0]

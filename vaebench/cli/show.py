@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from vaebench.cli.options import FOLDER, Command, json_option, require_stores
+from vaebench.cli.options import FOLDER, Command, json_option, match_cell, require_stores
 from vaebench.cli.output import json_rows, leave, plural, say, say_json, say_unused
 from vaebench.errors import ExitCode, RecordError, StorageError
 
@@ -36,7 +36,7 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     require_stores(store)
     facts = {fact.record_id: fact for fact in Store(store).read_facts()[0]}
     if cell is not None:
-        _show_one(store, _match(cell, [*Store(store).states(), *facts], store), facts, as_json)
+        _show_one(store, match_cell(cell, [*Store(store).states(), *facts], store), facts, as_json)
         return
     frame, damages = load_with_damage(store)
     states = dict(zip(frame["cell_id"], frame["status"], strict=True))
@@ -59,14 +59,6 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
             judge = f"vaebench reproduce --no-train -o {store}"
             say(f"{plural(findings, 'record')} of findings without cells: see `{judge}`")
     leave(say_unused(unused))
-
-
-def _match(word: str, names: list[str], store: Path) -> str:
-    matching = [word] if word in names else [name for name in names if name.startswith(word)]
-    if len(matching) != 1:
-        found = ", ".join(matching[:5]) + ", …" * (len(matching) > 5) if matching else "none"
-        raise click.UsageError(f"CELL must name one record of {store}; {word!r} fits: {found}")
-    return matching[0]
 
 
 def _show_one(store: Path, name: str, facts: dict[str, FactRecord], as_json: bool) -> None:

@@ -3,7 +3,6 @@
 Nothing here imports torch, so that a plan, a listing or a cell's identity is fast.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from types import MappingProxyType
 from typing import Literal
 
 from vaebench.data.idx import IdxFile
-from vaebench.data.image_folder import read_folder
+from vaebench.data.image_folder import folder_arrays
 from vaebench.data.linear_gaussian import linear_gaussian_fingerprint
-from vaebench.data.own_data import ArraySplits, Reading
-from vaebench.data.own_files import TABLES, explain_unusable, read_npz, read_table
+from vaebench.data.own_data import OwnArrays, Reading
+from vaebench.data.own_files import TABLES, explain_unusable, npz_arrays, table_arrays
 from vaebench.data.places import places, storage_folder
 from vaebench.errors import DataInvalid, DataMissing, UsageError
 from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
+from vaebench.grid.values import closest
 
 __all__ = [
     "DIGITS_SHA256",
@@ -31,8 +31,8 @@ __all__ = [
     "fingerprint",
     "kind_of",
     "locate",
+    "own_arrays",
     "present",
-    "read_own",
     "remedy",
 ]
 
@@ -195,26 +195,36 @@ def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", 
         return "torchvision"
     path = Path(dataset).expanduser()
     try:
-        unusable = path.exists() and not (path.suffix in (".npz", *TABLES) and path.is_file())
+        ending = path.suffix.lower()
+        unusable = path.exists() and not (ending in (".npz", *TABLES) and path.is_file())
         why = explain_unusable(path) if unusable else None
         if why is not None:
             raise DataInvalid(why)
         if path.is_dir():
             return "folder"
         if path.is_file():
-            return "npz" if path.suffix == ".npz" else "table"
+            return "npz" if ending == ".npz" else "table"
     except OSError as error:
         raise DataMissing(f"{dataset} can't be reached: {error.strerror}") from error
-    near = difflib.get_close_matches(dataset, DATASETS, n=1)
-    meant = f" Was {near[0]} meant?" if near else ""
     raise DataMissing(
-        f"a data set is one of {', '.join(DATASETS)}, torchvision:NAME, or the path of an .npz, "
-        f".csv or .parquet file or of an image folder; there is no {dataset!r}.{meant}"
+        f"there is no {dataset!r}"
+        f"{closest(dataset, _names_beside(path))}. A data set is one of "
+        f"{', '.join(DATASETS)}, torchvision:NAME, or "
+        "the path of an .npz, .csv or .parquet file or of an image folder"
     )
 
 
-def read_own(dataset: str, data_dir: Path | None, reading: Reading) -> ArraySplits:
-    """Read a data set that is not packaged.
+def _names_beside(path: Path) -> list[str]:
+    """Names that may have been meant: packaged data sets, and what is in the same folder."""
+    try:
+        beside = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
+    except OSError:
+        beside = []
+    return [*DATASETS, *beside[:1_000]]
+
+
+def own_arrays(dataset: str, data_dir: Path | None, reading: Reading) -> OwnArrays:
+    """Read the arrays of a data set that is not packaged.
 
     Raises:
         DataMissing: it is not there.
@@ -222,12 +232,12 @@ def read_own(dataset: str, data_dir: Path | None, reading: Reading) -> ArraySpli
     """
     kind, path = kind_of(dataset), Path(dataset).expanduser()
     if kind == "torchvision":
-        from vaebench.data.torchvision_sets import read_torchvision
+        from vaebench.data.torchvision_sets import torchvision_arrays
 
-        return read_torchvision(dataset, data_dir, reading)
+        return torchvision_arrays(dataset, data_dir, reading)
     if kind == "folder":
-        return read_folder(path, reading)
-    return read_npz(path, reading) if kind == "npz" else read_table(path, reading)
+        return folder_arrays(path, reading)
+    return npz_arrays(path, reading) if kind == "npz" else table_arrays(path, reading)
 
 
 @dataclass(frozen=True)
@@ -267,7 +277,7 @@ def facts_of(
         kind: Literal["images", "real"] = "real" if known.levels is None else "images"
         sizes = known.train_images, known.test_images
         return SetFacts(fingerprint(dataset), known.shape, kind, known.levels, *sizes)
-    own = read_own(dataset, data_dir, reading or Reading())
+    own = own_arrays(dataset, data_dir, reading or Reading()).splits()
     return SetFacts(
         own.checksum,
         own.train.images.shape[1:],

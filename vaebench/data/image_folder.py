@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.data import own_data
-from vaebench.data.own_data import SPLITS, ArraySplits, Reading, from_arrays
+from vaebench.data.own_data import SPLITS, OwnArrays, Reading, class_names, require_memory
 from vaebench.errors import DataInvalid
 
-__all__ = ["read_folder"]
+__all__ = ["folder_arrays"]
 
 _FORMATS = {
     ".png": "PNG",
@@ -33,11 +32,12 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L")
 
 
-def read_folder(path: Path, reading: Reading) -> ArraySplits:
+def folder_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read the images in ``train/``, ``test/`` and optionally ``valid/``, or in the folder itself.
 
     Without these folders all images below ``path`` are one set, of which a fifth is held out for
-    the test split by a fixed seed. In each case there may be one folder for each class.
+    the test split by a fixed seed. In each case there may be one folder for each class. Images
+    are in the order of their sorted paths.
 
     Raises:
         DataInvalid: a split is empty, or a file is not an image or not of the size of the first.
@@ -47,7 +47,7 @@ def read_folder(path: Path, reading: Reading) -> ArraySplits:
             f"an image folder is read with channels 1 (grey) or 3; got {reading.channels}"
         )
     files = _files(path)
-    labels = _labels(path, files)
+    labels, classes = _labels(path, files)
     digest = hashlib.sha256(f"channels {reading.channels}\n".encode())
     first: tuple[Path, tuple[int, int]] | None = None
     arrays: dict[str, NDArray[Any]] = dict(labels)
@@ -55,7 +55,7 @@ def read_folder(path: Path, reading: Reading) -> ArraySplits:
     for name, paths in files.items():
         first = first or (paths[0], _size(paths[0]))
         height, width = reading.resize or first[1][::-1]
-        _check_total(path, len(paths) * height * width * reading.channels)
+        require_memory(str(path), len(paths) * height * width * reading.channels)
         images = []
         for file in paths:
             pixels, colour = _image(file, reading, first)
@@ -64,14 +64,17 @@ def read_folder(path: Path, reading: Reading) -> ArraySplits:
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         arrays[name] = np.stack(images)
-    stacked = replace(reading, layout="channels_first", range=(), shape=())
-    found = from_arrays(str(path), arrays, stacked)
     note = f"{coloured:,} images in colour were read as grey; channels = 3 keeps their colours"
-    notes = [found.note, note if reading.channels == 1 and coloured else None]
-    text = "; ".join(filter(None, notes)) or None
-    if found.levels == 2:  # Before there was this rule, such images had 256 levels.
-        digest.update(b"two levels")
-    return replace(found, checksum=digest.hexdigest(), note=text)
+    of_two_levels = digest.copy()
+    of_two_levels.update(b"two levels")  # Before there was this rule, such images had 256 levels.
+    return OwnArrays(
+        str(path),
+        arrays,
+        replace(reading, layout="channels_first", range=(), shape=()),
+        (digest.hexdigest(), of_two_levels.hexdigest()),
+        note if reading.channels == 1 and coloured else None,
+        classes=class_names(classes),
+    )
 
 
 def _files(path: Path) -> dict[str, list[Path]]:
@@ -101,8 +104,10 @@ def _image_files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _labels(path: Path, files: Mapping[str, Sequence[Path]]) -> dict[str, NDArray[np.int64]]:
-    """Return the class of each image by the sorted names of the class folders, if there are any."""
+def _labels(
+    path: Path, files: Mapping[str, Sequence[Path]]
+) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
+    """Return the class of each image, and the sorted names of the class folders."""
     flat = not any((path / name).is_dir() for name in SPLITS)
     inside = {
         split: [file.relative_to(path if flat else path / split) for file in paths]
@@ -117,19 +122,11 @@ def _labels(path: Path, files: Mapping[str, Sequence[Path]]) -> dict[str, NDArra
             f"there is a class folder {classes[0]!r}"
         )
     if not classes:
-        return {}
+        return {}, []
     return {
         f"{split}_labels": np.array([classes.index(name.parts[0]) for name in names], np.int64)
         for split, names in inside.items()
-    }
-
-
-def _check_total(path: Path, total: int) -> None:
-    if total > own_data.MAX_BYTES:
-        raise DataInvalid(
-            f"{path} unpacks to {total:,} bytes; at most {own_data.MAX_BYTES:,} are read "
-            "into memory"
-        )
+    }, classes
 
 
 def _size(file: Path) -> tuple[int, int]:

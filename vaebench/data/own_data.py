@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 
 from vaebench.errors import DataInvalid
 from vaebench.grid.cell import Cell
+from vaebench.system.memory import available_memory
+from vaebench.system.terminal import capped
 
 __all__ = [
     "ARRAY_NAMES",
-    "MAX_BYTES",
     "SPLITS",
     "ArraySplit",
     "ArraySplits",
     "Kind",
+    "OwnArrays",
     "Reading",
+    "class_names",
+    "converted",
     "from_arrays",
     "keep_arrays",
+    "require_memory",
 ]
 
 Array = NDArray[Any]
 Kind = Literal["images", "real", "counts"]
-
-MAX_BYTES = 8 * 2**30
-"""Larger data are refused, because they are held in memory."""
 
 SPLITS = ("train", "valid", "test")
 ARRAY_NAMES = (*SPLITS, *(f"{split}_labels" for split in SPLITS), "levels")
@@ -100,6 +102,7 @@ class ArraySplits:
         checksum: of the content.
         note: what a reader of the results has to know about how the data were read.
         columns: the names of the numbers of a vector, where the source has names.
+        classes: the name of each label, where the source has names.
     """
 
     train: ArraySplit
@@ -110,6 +113,54 @@ class ArraySplits:
     note: str | None = None
     kind: Kind = "images"
     columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnArrays:
+    """The arrays of a source as they were read, and how to interpret them.
+
+    Attributes:
+        source: for messages: a path or "data".
+        arrays: by the names of `ARRAY_NAMES`.
+        reading: of these arrays.
+        checksum: of the source, and of one of images of two levels; None for that of the arrays.
+        note: as in `ArraySplits`; so are the others.
+    """
+
+    source: str
+    arrays: Mapping[str, Array]
+    reading: Reading
+    checksum: tuple[str, str] | None = None
+    note: str | None = None
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def splits(self) -> ArraySplits:
+        """Convert and check the arrays; see `from_arrays`."""
+        found = from_arrays(self.source, self.arrays, self.reading)
+        notes = "; ".join(filter(None, (found.note, self.note))) or None
+        checksum = self.checksum[found.levels == 2] if self.checksum else found.checksum
+        named = replace(found, checksum=checksum, note=notes)
+        return replace(named, columns=self.columns, classes=self.classes)
+
+
+def require_memory(source: str, size: int) -> None:
+    """Refuse data that do not fit into memory.
+
+    Args:
+        source: for the message.
+        size: of the unpacked data in bytes, from their headers.
+
+    Raises:
+        DataInvalid: it is more than what is free.
+    """
+    free = available_memory()
+    if free is not None and size > free:
+        raise DataInvalid(
+            f"{source} unpacks to {size:,} bytes, and {free:,} bytes of memory are free: use "
+            "a part of the data, smaller images or a smaller type, or free some memory"
+        )
 
 
 def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> ArraySplits:
@@ -135,7 +186,7 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
     kind = _kind(arrays["train"], reading)
     splits = {
         name: ArraySplit(
-            _converted(f"{source}: {name!r}", arrays[name], kind, reading),
+            converted(f"{source}: {name!r}", arrays[name], kind, reading),
             _labels(source, name, arrays),
         )
         for name in SPLITS
@@ -164,6 +215,11 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
     _check(source, splits, levels)
     train, test, valid = splits["train"], splits["test"], splits.get("valid")
     return ArraySplits(train, test, levels, digest, valid, "; ".join(notes) or None, kind)
+
+
+def class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes that can be recorded and shown; none of more than 1,000 classes."""
+    return tuple(capped(name, 60) for name in names) if len(names) <= 1_000 else ()
 
 
 def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
@@ -219,8 +275,18 @@ def _kind(train: Array, reading: Reading) -> Kind:
     return "real" if is_real else "images"
 
 
-def _converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
-    """Return the examples as ``(N, C, H, W)``."""
+def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
+    """Return examples as ``(N, C, H, W)``: uint8 grey levels of images, else float32.
+
+    Args:
+        where: the source and the array, for messages.
+        array: see `Reading` for its shape.
+        kind: what the numbers are.
+        reading: how to interpret them.
+
+    Raises:
+        DataInvalid: the array or an example is not as it must be.
+    """
     if array.ndim < 2 or 0 in array.shape[1:]:
         raise DataInvalid(
             f"{where} has shape {array.shape}; give N x D, N x H x W or N x H x W x C"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from dataclasses import replace
@@ -12,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.data import own_data
-from vaebench.data.own_data import ARRAY_NAMES, SPLITS, ArraySplits, Reading, from_arrays
+from vaebench.data.own_data import (
+    ARRAY_NAMES,
+    SPLITS,
+    OwnArrays,
+    Reading,
+    class_names,
+    require_memory,
+)
 from vaebench.errors import DataInvalid
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "explain_unusable", "read_npz", "read_table"]
+__all__ = ["TABLES", "explain_unusable", "npz_arrays", "table_arrays"]
 
 TABLES = (".csv", ".parquet")
 
@@ -56,11 +63,11 @@ _UNREADABLE = (
 )
 
 
-def read_npz(path: Path, reading: Reading) -> ArraySplits:
+def npz_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read the arrays of an .npz file; the names of MedMNIST, Keras and dSprites are known.
 
     Raises:
-        DataInvalid: the file, an array or an example is not as it must be.
+        DataInvalid: the file or an array cannot be read, or has an unknown name.
     """
     try:
         _check_members(path)
@@ -75,7 +82,7 @@ def read_npz(path: Path, reading: Reading) -> ArraySplits:
             arrays = {_ALIASES[name]: archive[name] for name in sorted(names)}
     except _UNREADABLE as error:
         raise DataInvalid(f"{path} cannot be read as an .npz file: {error}") from error
-    return from_arrays(str(path), arrays, reading)
+    return OwnArrays(str(path), arrays, reading)
 
 
 def _check_members(path: Path) -> None:
@@ -83,14 +90,10 @@ def _check_members(path: Path) -> None:
         members = archive.infolist()
     if any(member.compress_type not in _COMPRESSIONS for member in members):
         raise DataInvalid(f"{path} must be written by numpy.savez or numpy.savez_compressed")
-    size = sum(member.file_size for member in members)
-    if size > own_data.MAX_BYTES:
-        raise DataInvalid(
-            f"{path} unpacks to {size:,} bytes; at most {own_data.MAX_BYTES:,} are read into memory"
-        )
+    require_memory(str(path), sum(member.file_size for member in members))
 
 
-def read_table(path: Path, reading: Reading) -> ArraySplits:
+def table_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read a .csv or .parquet table: one example in each row, one number in each column.
 
     A column ``split`` may name the split of each row (train, valid, test), a column ``label`` its
@@ -103,8 +106,11 @@ def read_table(path: Path, reading: Reading) -> ArraySplits:
     split = table.pop("split") if "split" in table else None
     labels = table.pop("label") if "label" in table else None
     columns = tuple(map(str, table.columns))
-    values = _numbers(path, table)
-    codes = None if labels is None else np.unique(labels.astype(str), return_inverse=True)[1]
+    values = _numbers(path, table, content)
+    names: NDArray[Any] = np.array([])
+    codes = None
+    if labels is not None:
+        names, codes = np.unique(labels.astype(str), return_inverse=True)
     arrays: dict[str, NDArray[Any]] = {}
     for name in SPLITS if split is not None else ("train",):
         rows = np.ones(len(values), bool) if split is None else (split == name).to_numpy()
@@ -117,8 +123,15 @@ def read_table(path: Path, reading: Reading) -> ArraySplits:
         raise DataInvalid(f"{path}: the column 'split' holds {other!r}; use {', '.join(SPLITS)}")
     if reading.kind == "auto":
         reading = replace(reading, kind="real")
-    found = from_arrays(str(path), arrays, reading)
-    return replace(found, checksum=hashlib.sha256(content).hexdigest(), columns=columns)
+    digest = hashlib.sha256(content).hexdigest()
+    return OwnArrays(
+        str(path),
+        arrays,
+        reading,
+        (digest, digest),
+        columns=columns,
+        classes=class_names(list(map(str, names))),
+    )
 
 
 def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
@@ -126,16 +139,42 @@ def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
 
     import pandas as pd
 
+    is_csv = path.suffix.lower() == ".csv"
     try:
+        require_memory(str(path), path.stat().st_size if is_csv else _parquet_bytes(path))
         content = path.read_bytes()
-        read = pd.read_csv if path.suffix.lower() == ".csv" else pd.read_parquet
+        if is_csv:
+            _check_separator(path, content)
+        read = pd.read_csv if is_csv else pd.read_parquet
         return content, read(io.BytesIO(content))
     except ImportError as error:
         raise DataInvalid(
             f"{path} needs pyarrow: pip install 'vaebench[parquet]', or save the table as .csv"
         ) from error
+    except DataInvalid:
+        raise
     except Exception as error:
         raise DataInvalid(f"{path} cannot be read as a table: {error}") from error
+
+
+def _parquet_bytes(path: Path) -> int:
+    from pyarrow.parquet import read_metadata
+
+    facts = read_metadata(path)
+    return sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
+
+
+def _check_separator(path: Path, content: bytes) -> None:
+    """Refuse columns that are separated by something other than commas."""
+    first, _, rest = content[:100_000].partition(b"\n")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator.encode() in first and b"," not in first:
+            decimal = ", decimal=','" if b"," in rest else ""
+            raise DataInvalid(
+                f"{path}: the columns are separated by {name}, not commas; convert it in Python: "
+                f"pd.read_csv({str(path)!r}, sep={separator!r}{decimal}).to_csv('data.csv', "
+                "index=False)"
+            )
 
 
 def _is_number(text: str) -> bool:
@@ -146,11 +185,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _numbers(path: Path, table: pd.DataFrame) -> NDArray[Any]:
+def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
     names = [str(name) for name in table.columns]
+    is_csv = path.suffix.lower() == ".csv"
     # 0, 1, 2, ... are the names that pandas gives to columns without any.
     numbered = names == [str(place) for place in range(len(names))]
-    if names and path.suffix.lower() == ".csv" and not numbered and all(map(_is_number, names)):
+    if names and is_csv and not numbered and all(map(_is_number, names)):
         raise DataInvalid(
             f"{path}: the first row must hold the names of the columns; got the numbers "
             f"{', '.join(names[:5])}: add a row of names above them"
@@ -168,14 +208,24 @@ def _numbers(path: Path, table: pd.DataFrame) -> NDArray[Any]:
                 f"{path}: column {name!r} holds {column.dtype}, not numbers; drop it, encode it as "
                 "numbers, or call it 'label'"
             )
-        if column.isna().any():
-            row = int(np.flatnonzero(column.isna())[0])
+        wrong = np.flatnonzero(~np.isfinite(column.to_numpy(np.float64, na_value=np.nan)))
+        if len(wrong):
+            what = "no value" if math.isnan(column.iloc[wrong[0]]) else "an infinite value"
+            row = int(wrong[0])
+            place = _line(content, row, len(table)) if is_csv else f"row {row + 1}, counted from 1"
             raise DataInvalid(
-                f"{path}: column {name!r} has no value in row {row}; drop such rows or fill them"
+                f"{path}: column {name!r} has {what} in {place}; drop such rows or fill them"
             )
     if table.shape[1] == 0:
         raise DataInvalid(f"{path} has no column of numbers")
     return np.asarray(table.to_numpy())
+
+
+def _line(content: bytes, row: int, rows: int) -> str:
+    """Return where a row of a .csv file is; an editor counts lines from 1, blank ones too."""
+    lines = [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    # Texts in quotes may have several lines.
+    return f"line {lines[row + 1]}" if len(lines) == rows + 1 else f"row {row + 1} below the names"
 
 
 _CONVERSIONS = {
@@ -199,6 +249,8 @@ _CONVERSIONS = {
 
 def explain_unusable(path: Path) -> str | None:
     """Return why an existing file or folder cannot be used and how to convert it, or None."""
+    if not path.is_dir() and not path.is_file():
+        return f"{path} is a pipe or a device; write the data into a regular file first"
     if path.is_dir():
         if any(path.glob("data_batch_*")):
             return (

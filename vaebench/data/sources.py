@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.data.catalog import DIGITS_SHA256, fingerprint, locate, read_own, remedy
+from vaebench.data.catalog import DIGITS_SHA256, fingerprint, locate, own_arrays, remedy
 from vaebench.data.idx import read_idx
 from vaebench.data.linear_gaussian import linear_gaussian_draw
 from vaebench.data.own_data import ArraySplit, ArraySplits, Kind, Reading
@@ -55,6 +55,7 @@ class ImageData:
         note: what a reader of the results has to know about how the data were read.
         kind: images, real or counts; for the last two pixels are numbers in the data's own unit.
         columns: the names of the numbers of a vector, where the source has names.
+        classes: the name of each label, where the source has names.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ImageData:
     note: str | None = None
     kind: Kind = "images"
     columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,7 +104,7 @@ def load(
     if dataset in SOURCES:
         arrays = SOURCES[dataset](dataset, data_dir)
     else:
-        arrays = read_own(dataset, data_dir, reading or Reading())
+        arrays = own_arrays(dataset, data_dir, reading or Reading()).splits()
     if arrays.valid is None:
         if valid_size and dataset not in SOURCES:
             # A user's files may be in class order: their tail would hold a few classes only.
@@ -120,6 +122,7 @@ def load(
         note=arrays.note,
         kind=arrays.kind,
         columns=arrays.columns,
+        classes=arrays.classes,
     )
 
 

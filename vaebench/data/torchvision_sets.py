@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from vaebench.data.own_data import ArraySplits, Reading, from_arrays
+from vaebench.data.own_data import OwnArrays, Reading, class_names
 from vaebench.data.places import places, storage_folder
 from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataMissing
 from vaebench.grid.choices import TORCHVISION_PREFIX
 
-__all__ = ["TORCHVISION_SETS", "fetch_torchvision", "read_torchvision"]
+__all__ = ["TORCHVISION_SETS", "fetch_torchvision", "torchvision_arrays"]
 
 _TRAIN = ({"train": True}, {"train": False})
 _SPLIT = ({"split": "train"}, {"split": "test"})
@@ -50,7 +50,7 @@ def _check_name(dataset: str) -> str:
     return name
 
 
-def read_torchvision(dataset: str, data_dir: Path | None, reading: Reading) -> ArraySplits:
+def torchvision_arrays(dataset: str, data_dir: Path | None, reading: Reading) -> OwnArrays:
     """Read ``torchvision:NAME`` from the first data folder that has its files.
 
     Raises:
@@ -64,7 +64,12 @@ def read_torchvision(dataset: str, data_dir: Path | None, reading: Reading) -> A
         except (RuntimeError, OSError) as error:  # also for files of another checksum
             failures.append(f"  {root}: {error}")
         else:
-            return _as_splits(dataset, train, test, reading)
+            return OwnArrays(
+                dataset,
+                _as_arrays(train, test),
+                reading,
+                classes=class_names(list(map(str, getattr(train, "classes", ())))),
+            )
     raise DataMissing(
         "\n".join(
             [
@@ -83,13 +88,13 @@ def _made(name: str, root: Path, arguments: dict[str, Any], download: bool) -> A
     return create(root=str(root), download=download, **arguments)
 
 
-def _as_splits(dataset: str, train: Any, test: Any, reading: Reading) -> ArraySplits:
+def _as_arrays(train: Any, test: Any) -> dict[str, Any]:
     arrays = {}
     for split, images in (("train", train), ("test", test)):
         pairs = [(np.asarray(image), label) for image, label in images]
         arrays[split] = np.stack([image for image, _ in pairs])
         arrays[f"{split}_labels"] = np.array([int(label) for _, label in pairs], np.int64)
-    return from_arrays(dataset, arrays, reading)
+    return arrays
 
 
 def fetch_torchvision(dataset: str, data_dir: Path | None) -> Path:

@@ -114,6 +114,8 @@ def evaluate(
         arrays["tsne"] = embedded.points
         if embedded.labels is not None:
             arrays["tsne_labels"] = embedded.labels
+            if test.classes:
+                arrays["tsne_classes"] = np.array(test.classes)
         if cell.seed == 0 and has_pictures:
             arrays |= map_images(vae, test, len(embedded.points))
     if has_pictures:

@@ -27,6 +27,7 @@ class EvaluationSplit:
         levels: number of grey levels after binarisation; None for real-valued data and counts.
         dequantized: whether noise within a level was added to ``pixels``.
         labels: class of each image, ``(N,)``; None for data without labels.
+        classes: the name of each label, where the data have names.
     """
 
     pixels: Tensor
@@ -34,6 +35,7 @@ class EvaluationSplit:
     levels: int | None
     dequantized: bool
     labels: Tensor | None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -46,6 +48,7 @@ class EvaluationSplit:
             self.levels,
             self.dequantized,
             None if self.labels is None else self.labels[:count],
+            self.classes,
         )
 
     def batches(self, numbers_per_image: int) -> Iterator[slice]:

@@ -26,6 +26,12 @@ def load_function(name: str) -> Callable[..., Any]:
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
         raise UserCodeError(f"a function is named module:function; got {name!r}")
+    if module_name.endswith(".py"):
+        stem = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise UserCodeError(
+            f"a function is named by its module, not by a file: write {stem}:{function_name}; got "
+            f"{name!r}"
+        )
     with _working_folder_first():
         try:
             module = importlib.import_module(module_name)

@@ -174,9 +174,10 @@ class Environment(_Stored):
 class DataFacts(_Stored):
     """The data of a cell: shape is (C, H, W); `levels` is empty for real-valued data and counts.
 
-    `columns` are the names of a table's columns. With `shift` and `scale`, one number for each
-    column, the networks saw (x - shift) / scale, or log(1 + x) - shift for counts; everything else
-    in the record is in the unit of the data.
+    `grey_levels` is their number before binarisation, `classes` are the names of the labels, and
+    `columns` those of a table's columns. With `shift` and `scale`, one number for each column, the
+    networks saw (x - shift) / scale, or log(1 + x) - shift for counts; everything else in the
+    record is in the unit of the data.
     """
 
     name: str
@@ -189,6 +190,8 @@ class DataFacts(_Stored):
     n_valid: int
     n_test: int
     support: Literal["binary", "grey", "dequantised", "real", "counts"]
+    grey_levels: int | None = None
+    classes: list[str] | None = None
     columns: list[str] | None = None
     shift: list[float] | None = None
     scale: list[float] | None = None

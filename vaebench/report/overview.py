@@ -21,6 +21,7 @@ from vaebench.analysis.labels import (
     shown,
     value_text,
     varying,
+    without_external,
 )
 from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.auditing.peers import hidden_sigmas
@@ -99,6 +100,8 @@ def _entry(row: Mapping[str, Any], footnotes: _Footnotes) -> str:
 
 def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
     named = [axis for axis in always if frame[axis].notna().any()]
+    if len(without_external(frame)) < len(frame):
+        named.append("architecture")
     return sorted(dict.fromkeys([*varying(frame), *named]), key=reading_order)
 
 

@@ -209,7 +209,7 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
     ((cell, cell_id),) = task.all_cells()
     earlier = trained.record
     prepared = prepared_for(cell, task.data_dir)
-    model = unpacked_model(earlier, trained.weights).to(cell.device)
+    model = unpacked_model(earlier, trained.weights, VAE).to(cell.device)
     measured = _evaluated(model, cell, prepared)
     of_training = {n: earlier.metrics[n] for n in _SPEED_METRICS if n in earlier.metrics}
     notes = [note for note in earlier.warnings if note.code in _NOTES_OF_TRAINING]

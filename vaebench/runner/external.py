@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from vaebench.adapters.base import as_adapter
 from vaebench.adapters.external import ExternalVAE, describe, linear_twin
 from vaebench.adapters.loaders import Loaded, load_external
-from vaebench.adapters.own_loss import OwnLoss, compare_own_loss
+from vaebench.adapters.own_loss import ImportanceLoss, OwnLoss, compare_own_loss
+from vaebench.data.own_data import Reading
 from vaebench.errors import UsageError, VaebenchError
 from vaebench.evaluation.annealing import Annealing, bidirectional_bounds
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.evaluation.evaluate import evaluate as measure
 from vaebench.evaluation.guards import comparable_as
+from vaebench.evaluation.linear import exact_log_likelihood, has_closed_form
 from vaebench.grid.cell import AXES, Cell, cell_id
+from vaebench.grid.choices import DATASETS
 from vaebench.grid.values import closest
 from vaebench.model.sampling import simulate
+from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, Metric, Note, Status
 from vaebench.records.store import Store, folder_of
 from vaebench.runner.machine import environment
 from vaebench.runner.messages import Arrays, public
+from vaebench.runner.models import unpacked_model
 from vaebench.runner.prepared import Prepared, data_facts, prepared_for
 from vaebench.runner.seeding import generator
+from vaebench.truth.ppca import LinearVAE
 
 _DESCRIBED_BY = 8
 _GRID = "external"
+_DECIDED = frozenset({"latent_dim", "likelihood", "sigma", "posterior", "prior_scale"})
+"""Axes that a model itself has a value of."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,14 @@ def evaluate(
     """Score a trained model by every estimator, and write a record like that of any cell.
 
     Args:
-        model: ``package.module:load``, the path of a folder that pythae saved, or an object: an
+        model: ``package.module:load``, the path of a folder that pythae saved or of a cell with
+            kept weights (``STORE/cells/CELL``), or an object: an
             adapter (see `vaebench.adapters.base.Adapter`) or a torch module.
         dataset: as the axis ``dataset``.
         output: the results folder, by default ``results/external``.
         name: of the model in tables; letters, digits and underscores.
         likelihood: the family, for a module whose ``decode`` returns a tensor.
-        sigma: the scale of that family, in units of the [0, 1] pixel.
+        sigma: the scale of that family, in the unit of the data (for images, the [0, 1] pixel).
         settings: values of further axes, such as ``binarization``, ``seed`` or ``iw_samples``.
         data_dir: where data files are looked for first.
         trust: allow pickled parts of a pythae folder.
@@ -84,24 +97,112 @@ def evaluate(
         DataMissing, DataInvalid: the data were not found, or cannot be used.
         StoreBusy, StorageError: the folder is held by another run, or can't be written.
     """
-    loaded = load_external(model, trust=trust) if isinstance(model, str) else _given(model)
     if name is not None and not name.isidentifier():
         raise UsageError(f"a name has letters, digits and underscores; got {name!r}")
-    axes = {
-        **(settings or {}),
-        "dataset": dataset,
-        "architecture": f"external:{name or loaded.name}",
-    }
-    # Which data are loaded does not depend on the likelihood; this one fits any data.
-    given = sorted({"latent_dim", "likelihood", "sigma", "posterior", "prior_scale"} & axes.keys())
+    given = sorted(_DECIDED & (settings or {}).keys())
     if given:
         raise UsageError(f"the model itself decides {', '.join(given)}: leave them out of settings")
+    folder = None if data_dir is None else Path(data_dir)
+    kept = _kept_cell(model, likelihood, sigma) if isinstance(model, str) else None
+    if kept is None:
+        loaded = load_external(model, trust=trust) if isinstance(model, str) else _given(model)
+        axes = _axes(dataset, name or loaded.name, settings)
+        made = _of_adapter(loaded, axes, likelihood, sigma, folder)
+    else:
+        axes = _axes(
+            dataset, name or kept.name, _axes_of(kept.record.cell, dataset) | (settings or {})
+        )
+        made = _of_kept(kept, axes, folder)
+    record, arrays = _measured(made)
+    store = Store(folder_of(output, Path("results") / _GRID))
+    with store.writing():
+        record = store.write(record, arrays)
+    return Evaluated(record, store.root, None if made.own is None else made.own.text())
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A cell of ours whose weights were kept."""
+
+    record: CellRecord
+    vae: VAE
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return f"vaebench_{self.record.cell.architecture.rpartition(':')[2]}"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model that is ready to be measured.
+
+    Attributes:
+        exact: log p(x) of pixels ``(N, D)`` in closed form, or None.
+        own: what its own loss is of its bound.
+        facts: shift and scale of the data that its networks see, where they are ours.
+        origin: the remark in its record.
+    """
+
+    vae: VAE
+    cell: Cell
+    prepared: Prepared
+    digest: str
+    exact: Callable[[Tensor], Tensor] | None
+    own: OwnLoss | ImportanceLoss | None = None
+    facts: Mapping[str, object] = field(default_factory=lambda: {"shift": None, "scale": None})
+    origin: str = "a model that vaebench did not train; training axes do not apply"
+
+
+def _kept_cell(model: str, likelihood: str | None, sigma: float | None) -> _Kept | None:
+    """Return the cell of a store at a path, or None if there is no record."""
+    folder = Path(model).expanduser().resolve()
+    if not (folder / "record.json").is_file():
+        return None
+    if folder.parent.name != "cells":
+        raise UsageError(f"the folder of a cell is STORE/cells/CELL; got {folder}")
+    if likelihood is not None or sigma is not None:
+        raise UsageError("a cell has its own likelihood and sigma: omit both")
+    store = Store(folder.parents[1])
+    record, weights = store.read(folder.name), store.weights(folder.name)
+    return _Kept(record, unpacked_model(record, weights, VAE), hashlib.sha256(weights).hexdigest())
+
+
+def _axes_of(cell: Cell, dataset: str) -> dict[str, object]:
+    """Return the axes of a trained cell that apply to its evaluation on a data set."""
+    axes = cell.model_dump(exclude={"dataset", "architecture", "device"}, exclude_defaults=True)
+    same = Path(dataset).name == Path(cell.dataset).name
+    dropped = set() if same else {"train_size", "valid_size", "test_size"}
+    if dataset in DATASETS:
+        dropped |= set(Reading.__dataclass_fields__) | {"standardize"}
+    return {axis: value for axis, value in axes.items() if axis not in dropped}
+
+
+def _axes(dataset: str, name: str, settings: Mapping[str, object] | None) -> dict[str, object]:
+    axes = {**(settings or {}), "dataset": dataset, "architecture": f"external:{name}"}
     if axes.get("device", "cpu") != "cpu":
         raise UsageError(f"models are evaluated on the cpu; got device = {axes['device']!r}")
-    with _refused_axes():
-        probe = Cell.model_validate(axes | {"likelihood": "gaussian"})
+    return axes
+
+
+def _prepared(cell: Cell, data_dir: Path | None) -> Prepared:
     with _user_errors("the data set does not fit the settings"):
-        prepared = prepared_for(probe, None if data_dir is None else Path(data_dir))
+        return prepared_for(cell, data_dir)
+
+
+def _of_adapter(
+    loaded: Loaded,
+    axes: dict[str, object],
+    likelihood: str | None,
+    sigma: float | None,
+    data_dir: Path | None,
+) -> _Model:
+    # Which data are loaded does not depend on the likelihood; this one fits any data but counts.
+    family = "poisson" if axes.get("kind") == "counts" else "gaussian"
+    with _refused_axes():
+        probe = Cell.model_validate(axes | {"likelihood": family})
+    prepared = _prepared(probe, data_dir)
     shape = prepared.data.shape
     with _user_errors("the model failed"):
         adapter = as_adapter(loaded.model, shape, likelihood, sigma)
@@ -110,12 +211,40 @@ def evaluate(
     vae = ExternalVAE(adapter, cell, shape, prepared.test.levels).eval().requires_grad_(False)
     own = None
     if loaded.own_loss is not None:
-        own = compare_own_loss(vae, loaded.own_loss, prepared.test.pixels)
-    record, arrays = _measured(vae, cell, prepared, loaded.digest, own)
-    store = Store(folder_of(output, Path("results") / _GRID))
-    with store.writing():
-        record = store.write(record, arrays)
-    return Evaluated(record, store.root, None if own is None else own.text())
+        with _user_errors("the model's own loss failed"):
+            pixels = prepared.test.pixels
+            own = compare_own_loss(vae, loaded.own_loss, pixels, loaded.own_samples)
+    twin = linear_twin(vae)
+    exact = None if twin is None else partial(_exact, twin)
+    return _Model(vae, cell, prepared, loaded.digest, exact, own)
+
+
+def _exact(twin: LinearVAE, pixels: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(twin.log_likelihood(pixels.numpy())))
+
+
+def _of_kept(kept: _Kept, axes: dict[str, object], data_dir: Path | None) -> _Model:
+    trained, vae = kept.record, kept.vae
+    with _refused_axes():
+        cell = Cell.model_validate(axes)
+    prepared = _prepared(cell, data_dir)
+    if trained.data is None or prepared.data.shape != trained.data.shape:
+        raise UsageError(
+            f"the cell was trained on examples of shape {vae.image_shape}; those of {cell.dataset} "
+            f"have {prepared.data.shape}"
+        )
+    if cell.likelihood == "categorical" and prepared.test.levels != vae.levels:
+        raise UsageError(
+            f"the cell has {vae.levels} classes a pixel; {cell.dataset} has "
+            f"{prepared.test.levels} grey levels"
+        )
+    if vae.sigma_kind == "optimal":  # The scale of the training data stays.
+        vae.fixed_scale, vae.sigma_kind = cast(Tensor, vae.scale()), "fixed"
+    closed = has_closed_form(trained.cell) and "exact_log_likelihood" in trained.metrics
+    exact = partial(exact_log_likelihood, vae) if closed else None
+    facts = {"shift": trained.data.shift, "scale": trained.data.scale}
+    origin = f"the kept model of {trained.cell_id}; its record holds the training axes"
+    return _Model(vae, cell, prepared, kept.digest, exact, facts=facts, origin=origin)
 
 
 @contextmanager
@@ -151,37 +280,35 @@ def _given(model: object) -> Loaded:
     return Loaded.of(model)
 
 
-def _measured(
-    vae: ExternalVAE, cell: Cell, prepared: Prepared, digest: str, own: OwnLoss | None
-) -> tuple[CellRecord, Arrays]:
+def _measured(model: _Model) -> tuple[CellRecord, Arrays]:
+    vae, cell, prepared = model.vae, model.cell, model.prepared
     source = generator(cell.seed, "evaluation")
     measured = measure(vae, cell, prepared.train, prepared.test, source, prepared.valid)
     metrics = dict(measured.metrics)
-    twin = linear_twin(vae)
-    if twin is not None:
-        exact = torch.from_numpy(np.asarray(twin.log_likelihood(prepared.test.pixels.numpy())))
+    if model.exact is not None:
+        exact = model.exact(prepared.test.pixels)
         metrics["exact_log_likelihood"] = mean_and_se("exact_log_likelihood", exact)
     if cell.ais_images:
         metrics["ais_bracket"] = _bracket(vae, cell)
-    notes = [Note.of("external", "a model that vaebench did not train; training axes do not apply")]
-    if own is not None and not own.agrees:
-        notes.append(Note.of("own_loss", own.text()))
+    notes = [Note.of("external", model.origin)]
+    if model.own is not None and not model.own.agrees:
+        notes.append(Note.of("own_loss", model.own.text()))
     record = CellRecord(
-        cell_id=cell_id(cell, prepared.data.checksum, digest),
+        cell_id=cell_id(cell, prepared.data.checksum, model.digest),
         grid=_GRID,
         cell=public(cell),
-        data=data_facts(cell, prepared),
+        data=data_facts(cell, prepared).model_copy(update=model.facts),
         status=Status(state="done"),
         metrics=metrics,
         warnings=[*measured.warnings, *notes],
         comparable=comparable_as(cell, prepared.test.levels),
         environment=environment(cell.device),
-        network_sha256=digest,
+        network_sha256=model.digest,
     )
     return record, measured.arrays
 
 
-def _bracket(vae: ExternalVAE, cell: Cell) -> Metric:
+def _bracket(vae: VAE, cell: Cell) -> Metric:
     """The mean gap of bidirectional annealing on images simulated from the model."""
     source = generator(cell.seed, "bracket")
     pixels, codes = simulate(vae, cell.ais_images, source)

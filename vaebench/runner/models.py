@@ -4,18 +4,135 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vaebench.errors import WeightsMissing
+from vaebench.data.own_data import Kind, Reading, converted
+from vaebench.data.pixels import evaluation_pixels
+from vaebench.errors import DataInvalid, UsageError, WeightsMissing
 from vaebench.grid.cell import Cell
+from vaebench.grid.choices import DATASETS
+from vaebench.model.posterior import Posterior
 from vaebench.model.vae import VAE, Units
-from vaebench.records.schema import CellRecord
+from vaebench.records.schema import CellRecord, DataFacts
 from vaebench.records.store import Store
 
 _INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
+Model = TypeVar("Model", bound=VAE)
+_KINDS: dict[str, Kind] = {"real": "real", "counts": "counts"}
+"""What data of these supports hold; all others are images."""
+
+
+class KeptModel(VAE):
+    """A trained VAE that knows the data it was trained on.
+
+    Attributes:
+        facts: the shape, the levels and the support of these data.
+    """
+
+    facts: DataFacts
+
+    def prepare(self, images: ArrayLike | Tensor) -> Tensor:
+        """Convert examples as in training to the pixels that `encode` takes.
+
+        Binarisation and dequantisation draw from a fixed seed, as for test images.
+
+        Args:
+            images: examples in the layout and range of the data set, such as uint8 ``(N, H, W)``
+                or the rows ``(N, D)`` of a table.
+
+        Returns:
+            Pixels ``(1, N, D)`` float32 on the device of the model.
+
+        Raises:
+            DataInvalid: the examples have another layout, type or range than the data set.
+        """
+        plain = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+        return self.prepare_array("images", np.asarray(plain), Reading.of(self.cells[0]))
+
+    def prepare_array(self, where: str, array: NDArray[np.generic], reading: Reading) -> Tensor:
+        """Convert examples that are read in another way; see `prepare`."""
+        kind = _KINDS.get(self.facts.support, "images")
+        levels = self._levels_of_data()
+        if kind == "images" and array.dtype.kind == "f" and not reading.range:
+            raise DataInvalid(
+                f"{where} is {array.dtype}; images of {self.facts.name} are integers from 0 to "
+                f"{(levels or 256) - 1}: convert with astype('uint8')"
+            )
+        examples = converted(where, array, kind, reading)
+        if examples.shape[1:] != self.facts.shape:
+            raise DataInvalid(
+                f"{where} has shape {array.shape}, which gives (C, H, W) = {examples.shape[1:]}; "
+                f"the model was trained on {self.facts.shape}"
+            )
+        if kind == "images":
+            examples = _in_levels(where, examples, levels or 256)
+        pixels = torch.from_numpy(np.ascontiguousarray(examples))
+        if kind == "images":
+            binarization, dequantize = self.facts.binarization, self.facts.dequantize
+            pixels = evaluation_pixels(pixels, levels, binarization, dequantize)
+        return pixels.flatten(1).unsqueeze(0).to(self.prior_scale.device)
+
+    def _levels_of_data(self) -> int | None:
+        """Grey levels before binarisation."""
+        if self.facts.binarization == "none":
+            return self.facts.levels
+        known = DATASETS.get(self.cells[0].dataset)
+        return self.facts.grey_levels or (known.levels if known else 256)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(z|x) for pixels ``x (1, N, D)`` in the range of the data set; see `prepare`.
+
+        Raises:
+            UsageError: other shapes, or pixels outside the range.
+        """
+        dimension = math.prod(self.image_shape)
+        if x.ndim != 3 or x.shape[0] != 1 or x.shape[2] != dimension or not x.is_floating_point():
+            raise UsageError(
+                f"encode takes float pixels of shape (1, N, {dimension}); got {x.dtype} of shape "
+                f"{tuple(x.shape)}: convert images with model.prepare(images)"
+            )
+        if not bool(self._in_range(x)):
+            rules = {"real": "finite", "counts": "whole numbers from 0", "binary": "0 or 1"}
+            rule = rules.get(self.facts.support, "between 0 and 1")
+            raise UsageError(
+                f"the values of {self.facts.name} are {rule} here; got values from "
+                f"{float(x.min()):g} to {float(x.max()):g}: convert data with model.prepare(data)"
+            )
+        return super().encode(x)
+
+    def _in_range(self, x: Tensor) -> Tensor:
+        support = self.facts.support
+        if support == "real":
+            return x.isfinite().all()
+        if support == "counts":
+            return ((x >= 0) & (x == x.round()) & x.isfinite()).all()
+        if support == "binary":
+            return ((x == 0) | (x == 1)).all()
+        return ((x >= 0) & (x <= 1)).all()
+
+
+def _in_levels(where: str, images: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+    """Check grey levels; of two levels the higher value of the data becomes 1, as in training."""
+    values = np.unique(images)
+    top = int(values[-1]) if len(values) else 0
+    if levels == 2 and top > 1:
+        if len(values) > 2 or (len(values) == 1 and top != 255):
+            raise DataInvalid(
+                f"{where}: the data set has two values, 0 and 1 or 0 and 255; these examples hold "
+                f"{len(values)}, up to {top}"
+            )
+        return np.asarray(images == top, dtype=np.uint8)
+    if top >= levels:
+        raise DataInvalid(
+            f"{where}: grey levels of this data set are 0 ... {levels - 1}; got {top}"
+        )
+    return images
 
 
 def packed_weights(vae: VAE) -> bytes:
@@ -42,15 +159,17 @@ def _probed(vae: VAE) -> dict[str, Tensor]:
     device = vae.prior_scale.device
     x = torch.linspace(0, 1, math.prod(vae.image_shape), device=device).view(1, 1, -1)
     z = torch.linspace(-1, 1, vae.latent_dim, device=device).view(1, 1, 1, -1)
-    outputs = {"probed_code": vae.encode(x).mean, "probed_image": vae.decode(z).mean}
+    # These inputs are outside the range of some data sets.
+    outputs = {"probed_code": VAE.encode(vae, x).mean, "probed_image": vae.decode(z).mean}
     return {name: output.cpu().contiguous() for name, output in outputs.items()}
 
 
-def load_model(store: Store | Path | str, cell_id: str) -> VAE:
+def load_model(store: Store | Path | str, cell_id: str) -> KeptModel:
     """The trained VAE of a cell whose weights were kept, on the CPU, in evaluation mode.
 
-    It is a pack of one: ``model.encode(x)`` takes pixels in [0, 1] of shape ``(1, B, D)`` and gives
-    the posterior, ``model.decode(z)`` takes codes ``(1, S, B, Z)`` and gives p(x|z). Its weights
+    It is a pack of one: ``model.prepare(images)`` converts data as in training,
+    ``model.encode(x)`` takes such pixels ``(1, N, D)`` and gives the posterior,
+    ``model.decode(z)`` takes codes ``(1, S, N, Z)`` and gives p(x|z). Its weights
     ask for no gradient; ``model.requires_grad_()`` changes that. The module of a network of one's
     own is looked for in the working folder first, as in training.
 
@@ -65,33 +184,39 @@ def load_model(store: Store | Path | str, cell_id: str) -> VAE:
         ValueError: a user's own network is missing or has changed.
     """
     store = store if isinstance(store, Store) else Store(store)
-    return unpacked_model(store.read(cell_id), store.weights(cell_id))
+    record = store.read(cell_id)
+    model = unpacked_model(record, store.weights(cell_id), KeptModel)
+    model.facts = _facts(record)
+    return model
 
 
-def unpacked_model(record: CellRecord, weights: bytes) -> VAE:
-    """The model of a cell's record from the bytes of its safetensors file; see `load_model`."""
-    state = load(weights)
+def _facts(record: CellRecord) -> DataFacts:
     if record.data is None:
         raise WeightsMissing(
             f"the record of {record.cell_id} does not record the shape of its images"
         )
+    return record.data
+
+
+def unpacked_model(record: CellRecord, weights: bytes, kind: type[Model]) -> Model:
+    """The model of a cell's record from the bytes of its safetensors file; see `load_model`."""
+    data, state = _facts(record), load(weights)
     initial_scale = float(state.pop(_INITIAL_SCALE))
     probed = {name: state.pop(name) for name in _PROBED}
     generators = [torch.Generator()]
     units = None
     if "data_shift" in state:
         units = Units(state["data_shift"].flatten(), state["data_scale"].flatten())
-    data = record.data
-    vae = VAE((record.cell,), data.shape, data.levels, generators, initial_scale, units)
+    vae = kind((record.cell,), data.shape, data.levels, generators, initial_scale, units)
     try:
         vae.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{_changed(record.cell)}: its weights do not fit ({error})") from error
+        raise UsageError(f"{_changed(record.cell)}: its weights do not fit ({error})") from error
     vae.eval().requires_grad_(requires_grad=False)
     now = _probed(vae)
     # As far as rounding may differ between machines.
     if not all(torch.allclose(now[name], probed[name], rtol=1e-3, atol=1e-4) for name in _PROBED):
-        raise ValueError(_changed(record.cell))
+        raise UsageError(_changed(record.cell))
     return vae
 
 

@@ -148,17 +148,23 @@ def _rest(cell: Cell, facts: SetFacts) -> int:
 
 
 def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
-    yield from _size_problems(cell, facts)
     support = LIKELIHOODS[cell.likelihood].support
     if facts.kind == "counts" and support != "counts":
         yield Problem("likelihood", f"{cell.dataset} holds counts; choose a likelihood of counts")
     if facts.kind == "real" and support != "real":
-        families = ", ".join(name for name, each in LIKELIHOODS.items() if each.support == "real")
-        needed = f"{cell.dataset} holds real values, which need a density on the real line"
-        yield Problem("likelihood", f"{needed}: {families}; got {cell.likelihood}")
+        families = ",".join(name for name, each in LIKELIHOODS.items() if each.support == "real")
+        yield Problem(
+            "likelihood",
+            f"{cell.dataset} holds real values, which need a density on the real line; got "
+            f"{cell.likelihood}: choose with --set likelihood=gaussian, or any of {families}",
+        )
     if facts.kind != "images" and (cell.dequantize or cell.binarization != "none"):
-        axis = "dequantize" if cell.dequantize else "binarization"
-        yield Problem(axis, f"{cell.dataset} holds no images; leave {axis} at its default")
+        axis, default = ("dequantize", "false") if cell.dequantize else ("binarization", "none")
+        yield Problem(
+            axis,
+            f"{cell.dataset} holds no images; leave {axis} at its default: --set {axis}={default}",
+        )
+    yield from _size_problems(cell, facts)
     height, width = facts.shape[1:]
     most = int(math.log2(min(height, width)))
     if cell.architecture == "conv" and len(cell.hidden) > most:
@@ -170,17 +176,29 @@ def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
 
 
 def _size_problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
+    what = "images" if facts.kind == "images" else "rows"
     rest = _rest(cell, facts)
-    if (cell.train_size or 1) > rest:
-        wanted = f"train_size and valid_size ask for more than the {facts.train_images:,} images"
-        yield Problem("train_size", f"{wanted} of {cell.dataset} to train on")
-    elif cell.batch_size > (images := cell.train_size or rest):
+    images = cell.train_size or rest
+    if images > rest:
         yield Problem(
-            "batch_size", f"must not exceed the {images:,} training images; got {cell.batch_size:,}"
+            "train_size",
+            f"train_size and valid_size ask for more than the {facts.train_images:,} {what} of "
+            f"{cell.dataset} to train on: "
+            + (f"at most --set train_size={rest}" if rest >= 2 else "lower valid_size"),
+        )
+    if rest >= 2 and cell.batch_size > min(images, rest):
+        smaller = 2 ** int(math.log2(max(1, min(images, rest) / 4)))
+        yield Problem(
+            "batch_size",
+            f"must not exceed the {min(images, rest):,} training {what}; got {cell.batch_size:,}: "
+            f"for example --set batch_size={smaller}",
         )
     if (cell.test_size or 1) > facts.test_images:
         asked = f"asks for {cell.test_size:,}, and {cell.dataset} has {facts.test_images:,}"
-        yield Problem("test_size", f"{asked} images to test on")
+        yield Problem(
+            "test_size",
+            f"{asked} {what} to test on: at most --set test_size={facts.test_images}",
+        )
 
 
 _FLOPS = 2.0e10

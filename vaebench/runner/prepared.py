@@ -84,11 +84,11 @@ def _units(data: ImageData, train: EvaluationSplit, standardize: bool) -> Units 
 def _split(split: Split, data: ImageData, binarization: str, dequantize: bool) -> EvaluationSplit:
     if data.kind == "counts":
         counts = split.images.flatten(1)
-        return EvaluationSplit(counts, counts.long(), None, False, split.labels)
+        return EvaluationSplit(counts, counts.long(), None, False, split.labels, data.classes)
     pixels = evaluation_pixels(split.images, data.levels, binarization, dequantize)
     seen = effective_levels(data.levels, binarization)
     index = None if seen is None else grey_indices(pixels, seen, dequantize)
-    return EvaluationSplit(pixels, index, seen, dequantize, split.labels)
+    return EvaluationSplit(pixels, index, seen, dequantize, split.labels, data.classes)
 
 
 def prepared_for(cell: Cell, data_dir: Path | None) -> Prepared:
@@ -124,6 +124,8 @@ def data_facts(cell: Cell, prepared: Prepared) -> DataFacts:
         n_valid=len(data.valid),
         n_test=len(data.test),
         support=_support(cell, data, prepared.test.levels),
+        grey_levels=data.levels,
+        classes=list(data.classes) or None,
         columns=list(data.columns) or None,
         shift=None if prepared.units is None else prepared.units.shift.tolist(),
         scale=None if prepared.units is None else prepared.units.scale.tolist(),

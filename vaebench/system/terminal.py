@@ -6,10 +6,13 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["adapt", "capped", "escaped", "printable"]
+__all__ = ["adapt", "capped", "escaped", "printable", "waiting"]
 
 _ERRORS = "vaebench.spelled"
 _SPELLED = {
@@ -81,3 +84,25 @@ def printable(text: str, encoding: str | None = None) -> str:
     codecs.register_error(_ERRORS, _spell)
     known = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
     return escaped(text).encode(known, _ERRORS).decode(known)
+
+
+@contextmanager
+def waiting(
+    text: str, echo: Callable[[str], None], after: float = 1.5, every: float = 10.0
+) -> Iterator[None]:
+    """Print a line while something takes long: after `after` seconds, then each `every` seconds."""
+    done, begin = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        pause = after
+        while not done.wait(pause):
+            echo(f"{text} ({time.monotonic() - begin:.0f} s)")
+            pause = every
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""Trained VAEs of other code bases, each by its own loop, scored by `vaebench evaluate`."""
