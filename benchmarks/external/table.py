@@ -11,8 +11,6 @@ from scipy import stats
 
 from vaebench.records.store import Store
 
-__all__ = ["table"]
-
 _COLUMNS = ("elbo", "kl", "iw_bound")
 _TITLES = {
     "pythae_vae": "pythae, VAE",

@@ -23,8 +23,6 @@ from vaebench.data.pixels import evaluation_pixels
 from vaebench.data.sources import load
 from vaebench.records.store import Store
 
-__all__ = ["TRAINERS", "ExampleVAE", "Printed", "Training", "model_of"]
-
 HIDDEN, LATENT, BATCH, LEARNING_RATE, IMAGES = 512, 20, 128, 1e-3, 10_000
 """The network is the default one of pythae."""
 BETA, IWAE_SAMPLES = 4.0, 5

@@ -19,8 +19,6 @@ from torch.distributions import (
 from vaebench.errors import UsageError
 from vaebench.grid.values import closest
 
-__all__ = ["Adapter", "ModuleAdapter", "as_adapter"]
-
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "laplace")
 """The families whose mean a plain decoder can return."""
 _EPSILON = 1e-7

@@ -27,8 +27,6 @@ from vaebench.model.posterior import Diagonal, Full, Posterior
 from vaebench.model.vae import VAE
 from vaebench.truth.ppca import LinearVAE
 
-__all__ = ["ExternalVAE", "describe", "linear_twin"]
-
 _STUDENT_DEGREES = 5.0
 _FAMILIES: tuple[tuple[type[Distribution], str, str], ...] = (
     (Bernoulli, "bernoulli", "logits"),

@@ -17,8 +17,6 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from vaebench.errors import UsageError
 from vaebench.grid.user_code import load_function, source_digest
 
-__all__ = ["Loaded", "load_external"]
-
 
 @dataclass(frozen=True)
 class Loaded:

@@ -22,8 +22,6 @@ from vaebench.adapters.external import ExternalVAE
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.objective import draw
 
-__all__ = ["ImportanceLoss", "OwnLoss", "compare_own_loss"]
-
 _IMAGES, _DRAWS = 64, 1000
 _TOLERANCE = 0.03
 """Weights and shares closer than this are equal: both sides are means over random codes."""

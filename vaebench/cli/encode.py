@@ -10,8 +10,6 @@ from vaebench.cli.options import FOLDER, Command, data_dir_option, match_cell, r
 from vaebench.cli.output import Echo, plural, say
 from vaebench.system.terminal import waiting
 
-__all__ = ["encode"]
-
 
 @click.command(cls=Command, short_help="Write the codes of data by a kept model.")
 @click.argument("store", type=FOLDER)

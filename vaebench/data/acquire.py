@@ -31,8 +31,6 @@ from vaebench.errors import DataInvalid, DataMissing
 from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 from vaebench.system.disk import naming
 
-__all__ = ["FileCheck", "SetState", "add", "fetch", "listing", "require", "verify"]
-
 Say = Callable[[str], None]
 
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}

@@ -20,22 +20,6 @@ from vaebench.errors import DataInvalid, DataMissing, UsageError
 from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
 from vaebench.grid.values import closest
 
-__all__ = [
-    "DIGITS_SHA256",
-    "FILE_SETS",
-    "FileSet",
-    "Located",
-    "SetFacts",
-    "facts_of",
-    "file_set",
-    "fingerprint",
-    "kind_of",
-    "locate",
-    "own_arrays",
-    "present",
-    "remedy",
-]
-
 DIGITS_SHA256 = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
 """SHA-256 of scikit-learn's digits: the images as uint8, then the labels as int64."""
 

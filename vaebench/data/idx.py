@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from vaebench.errors import DataInvalid
 
-__all__ = ["GZIP_MAGIC", "IdxFile", "parse_idx", "read_content", "read_idx"]
-
 GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTES = 8
 

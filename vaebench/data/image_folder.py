@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from vaebench.data.own_data import SPLITS, OwnArrays, Reading, class_names, require_memory
 from vaebench.errors import DataInvalid
 
-__all__ = ["folder_arrays"]
-
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",

@@ -14,13 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "LinearGaussian",
-    "linear_gaussian_draw",
-    "linear_gaussian_fingerprint",
-    "linear_gaussian_truth",
-]
-
 SIDE = 8
 LATENT_DIM = 8
 SIGMA = 0.3

@@ -20,21 +20,6 @@ from vaebench.grid.cell import Cell
 from vaebench.system.memory import available_memory
 from vaebench.system.terminal import capped
 
-__all__ = [
-    "ARRAY_NAMES",
-    "SPLITS",
-    "ArraySplit",
-    "ArraySplits",
-    "Kind",
-    "OwnArrays",
-    "Reading",
-    "class_names",
-    "converted",
-    "from_arrays",
-    "keep_arrays",
-    "require_memory",
-]
-
 Array = NDArray[Any]
 Kind = Literal["images", "real", "counts"]
 

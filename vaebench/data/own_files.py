@@ -26,8 +26,6 @@ from vaebench.errors import DataInvalid
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "explain_unusable", "npz_arrays", "table_arrays"]
-
 TABLES = (".csv", ".parquet")
 
 _ALIASES = {name: name for name in ARRAY_NAMES} | {

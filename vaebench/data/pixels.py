@@ -13,14 +13,6 @@ does not depend on how many images follow it.
 import torch
 from torch import Tensor
 
-__all__ = [
-    "DRAW_SEED",
-    "TrainingPixels",
-    "effective_levels",
-    "evaluation_pixels",
-    "grey_indices",
-]
-
 DRAW_SEED = 20_160_619
 """Seed of the draws that are made once and are the same for every cell."""
 

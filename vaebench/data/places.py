@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["places", "storage_folder"]
-
 
 def places(data_dir: Path | None) -> tuple[Path, ...]:
     """The data folders in the order of search: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""

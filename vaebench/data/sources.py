@@ -20,8 +20,6 @@ from vaebench.data.linear_gaussian import linear_gaussian_draw
 from vaebench.data.own_data import ArraySplit, ArraySplits, Kind, Reading
 from vaebench.errors import DataInvalid
 
-__all__ = ["SOURCES", "ImageData", "Split", "load"]
-
 _ORDER_SEED = 271_828
 _SMALLEST_SPLIT = 2
 

@@ -18,8 +18,6 @@ from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataMissing
 from vaebench.grid.choices import TORCHVISION_PREFIX
 
-__all__ = ["TORCHVISION_SETS", "fetch_torchvision", "torchvision_arrays"]
-
 _TRAIN = ({"train": True}, {"train": False})
 _SPLIT = ({"split": "train"}, {"split": "test"})
 

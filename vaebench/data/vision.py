@@ -5,8 +5,6 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["torchvision_module"]
-
 _NO_OPERATORS = "operator torchvision::nms does not exist"
 _OPERATORS = ("nms", "qnms")
 

@@ -19,8 +19,6 @@ from vaebench.records.files import Files, write_whole
 from vaebench.runner.models import KeptModel, load_model
 from vaebench.system.disk import naming
 
-__all__ = ["check_output", "encode", "write_codes"]
-
 _BATCH = 1_000
 
 
