@@ -17,6 +17,19 @@ CHECKSUM = "0123456789abcdef"
 IMPOSSIBLE = [
     ({"objective": "iwae", "beta": 2.0}, "iwae has no KL term to weigh"),
     ({"objective": "iwae", "posterior": "delta"}, "iwae needs a posterior density"),
+    ({"objective": "iwae", "beta_schedule": "linear:3"}, "iwae has no KL term to weigh"),
+    ({"objective": "iwae", "free_bits": 0.1}, "iwae has no KL term to weigh"),
+    ({"beta_schedule": "linear:0"}, "linear:EPOCHS"),
+    ({"beta_schedule": "cyclical:6", "epochs": 5}, "at least one epoch"),
+    ({"beta_schedule": "linear:3", "posterior": "delta"}, "no KL to weigh"),
+    ({"free_bits": 0.1, "posterior": "delta"}, "no KL to weigh"),
+    ({"free_bits": 0.1, "posterior": "full"}, "a sum over latent dimensions"),
+    ({"free_bits": 0.1, "prior": "mixture"}, "a sum over latent dimensions"),
+    ({"prior": "mixture", "posterior": "delta"}, "trained without a prior"),
+    ({"prior": "vamp", "posterior": "full"}, "diagonal posteriors"),
+    ({"prior": "vamp", "prior_scale": 2.0}, "prior_scale = 2.0 has no meaning"),
+    ({"prior_components": 3}, "prior_components = 3 has no meaning"),
+    ({"prior": "gaussian"}, "one of normal, mixture, vamp"),
     ({"sparsity": 0.1}, "sparsity = 0.1 has no meaning for posterior 'diagonal'"),
     ({"posterior": "delta", "beta": 4.0}, "no KL to weigh"),
     ({"posterior": "delta", "importance_samples": 5}, "one point only"),
@@ -58,6 +71,10 @@ IMPOSSIBLE = [
 
 POSSIBLE = [
     {"objective": "iwae", "importance_samples": 50},
+    {"objective": "iwae", "prior": "vamp"},
+    {"prior": "mixture", "prior_components": 1, "posterior": "full"},
+    {"beta_schedule": "cyclical:5", "epochs": 5, "free_bits": 0.1},
+    {"beta_schedule": "linear:30", "epochs": 5},
     {"posterior": "delta", "sparsity": 0.1},
     {"likelihood": "bernoulli", "binarization": "none"},
     {"likelihood": "categorical", "binarization": "threshold"},
@@ -156,6 +173,8 @@ OTHER = {
     "sigma": "optimal",
     "objective": "iwae",
     "posterior": "full",
+    "beta_schedule": "linear:3",
+    "prior": "vamp",
     "device": "cuda",
     "precision": "bfloat16",
     "learning_rate_schedule": "cosine",
@@ -178,6 +197,7 @@ def test_every_field_is_part_of_the_id(axis: str) -> None:
     context = {
         "pixel_clip": {"likelihood": "bernoulli"},
         "sparsity": {"posterior": "delta"},
+        "prior_components": {"prior": "vamp"},
         "early_stopping": {"valid_size": 10},
     }
     context |= dict.fromkeys(("kind", "layout", "range", "shape", "standardize", "resize"), own)

@@ -95,7 +95,7 @@ def test_each_member_of_a_pack_has_its_own_numbers() -> None:
     torch.testing.assert_close(scale.flatten(), torch.tensor([0.2, 0.5]))
     z = torch.ones(2, 1, 1, 2)
     exact = torch.distributions.Normal(0.0, torch.tensor([1.0, 3.0])).log_prob(torch.ones(2))
-    torch.testing.assert_close(vae.log_prior(z).flatten(), 2 * exact)
+    torch.testing.assert_close(vae.prior().log_prob(z).flatten(), 2 * exact)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv", "linear"])

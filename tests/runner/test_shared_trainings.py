@@ -53,6 +53,10 @@ def test_cells_that_differ_in_epochs_or_evaluation_share_a_training() -> None:
 def test_a_schedule_ties_a_training_to_its_number_of_epochs() -> None:
     cosine = [cell(learning_rate_schedule="cosine", epochs=n) for n in (1, 2)]
     assert training_key(cosine[0]) != training_key(cosine[1])
+    cycles = [cell(beta_schedule="cyclical:1", epochs=n) for n in (1, 2)]
+    assert training_key(cycles[0]) != training_key(cycles[1])
+    rises = [cell(beta_schedule="linear:3", epochs=n) for n in (1, 2)]
+    assert training_key(rises[0]) == training_key(rises[1])
     twin = cosine[0].model_copy(update={"iw_samples": 5})
     assert training_key(cosine[0]) == training_key(twin)
 
@@ -66,11 +70,16 @@ def test_a_shared_training_is_paid_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "sigma"), [("gaussian", "learned"), ("logistic", "optimal")]
+    "design",
+    [
+        {"likelihood": "gaussian", "sigma": "learned", "beta_schedule": "linear:3"},
+        {"likelihood": "logistic", "sigma": "optimal"},
+    ],
+    ids=str,
 )
-def test_records_equal_those_of_separate_trainings(likelihood: str, sigma: str) -> None:
+def test_records_equal_those_of_separate_trainings(design: dict[str, object]) -> None:
     """In training an optimal scale is searched for from where it was, so it must not be moved."""
-    axes = {"likelihood": likelihood, "sigma": sigma, "tsne_points": 30, "valid_size": 40}
+    axes = {"tsne_points": 30, "valid_size": 40, **design}
     short, middle, longest = (cell(epochs=n, **axes) for n in (1, 2, 4))
     closer = cell(epochs=4, iw_samples=20, test_size=30, **axes)
     shared = ((middle, "b"), (short, "a"), (closer, "d"))

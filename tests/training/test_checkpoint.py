@@ -80,8 +80,10 @@ BERNOULLI = {"likelihood": "bernoulli", "sigma": None, "binarization": "dynamic"
         [cell(seed=3), cell(seed=4, prior_scale=1e-25)],
         [cell(seed=3, optimizer="sgd")],
         [cell(seed=3, optimizer="adamw", adam_beta1=0.0, weight_decay=0.1)],
+        [cell(seed=3, free_bits=0.2, beta_schedule="cyclical:2")],
+        [cell(seed=3, prior="vamp", prior_components=4, beta_schedule="linear:3")],
     ],
-    ids=["learned", "optimal", "pack", "one diverges", "sgd", "adamw"],
+    ids=["learned", "optimal", "pack", "one diverges", "sgd", "adamw", "cyclical", "vamp"],
 )
 def test_it_is_bitwise_the_training_without_a_stop(
     tmp_path: Path, cells: list[Cell], stop_after: int

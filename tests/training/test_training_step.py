@@ -9,9 +9,10 @@ import torch
 from tiny_runs import SHAPE, cell, made
 from torch import Tensor
 
+from vaebench.model.loss import StepTerms, penalty_weights, training_loss
 from vaebench.model.posterior import Diagonal, Full, Posterior
 from vaebench.model.vae import VAE
-from vaebench.training.step import StepTerms, learning_rate_factor, penalty_weights, training_loss
+from vaebench.training.step import learning_rate_factor
 from vaebench.truth.ppca import LinearVAE
 
 PIXELS = math.prod(SHAPE)
@@ -93,7 +94,7 @@ def test_the_gradient_of_iwae_weighs_each_draw_by_its_share(posterior: str) -> N
     z = q.rsample(noise)
     log_likelihood = vae.decode(z).log_prob(x.unsqueeze(1))
     log_q = density(q).log_prob(z)
-    weights = log_likelihood + vae.log_prior(z) - log_q
+    weights = log_likelihood + vae.prior().log_prob(z) - log_q
     shares = weights.detach().softmax(1)
     (-(shares * weights).sum(1).mean(-1)).sum().backward()
     for name, parameter in vae.named_parameters():

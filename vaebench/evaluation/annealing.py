@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.double_precision import codes_at_once, double_copy, double_pixels
-from vaebench.model.posterior import gaussian_log_prob
 from vaebench.model.vae import VAE
 
 __all__ = [
@@ -212,7 +211,7 @@ class _Target:
 
     def __init__(self, vae: VAE, x: Tensor) -> None:
         self._vae, self._x = vae, x
-        self.prior_scale = vae.prior_scale[0]
+        self.prior = vae.prior()
         self.images = len(x)
 
     def at(self, z: Tensor) -> _State:
@@ -225,7 +224,8 @@ class _Target:
 
     def from_prior(self, chains: int, generator: torch.Generator) -> _State:
         shape = (chains, self.images, self._vae.latent_dim)
-        state = self.at(self.prior_scale * _normal(shape, generator, self._x))
+        noise = _normal(shape, generator, self._x).unsqueeze(0)
+        state = self.at(self.prior.draw(noise, generator)[0])
         if not bool(state.log_likelihood.isfinite().all()):
             raise ValueError(
                 "log p(x|z) of the decoder must be finite at codes from the prior; got nan or "
@@ -235,11 +235,11 @@ class _Target:
 
     def log_prob(self, state: _State, t: float) -> Tensor:
         """Return log p(z) + t log p(x|z), ``(S, B)``."""
-        return gaussian_log_prob(state.z, 0.0, self.prior_scale) + t * state.log_likelihood
+        return self.prior.log_prob(state.z.unsqueeze(0))[0] + t * state.log_likelihood
 
     def force(self, state: _State, t: float) -> Tensor:
         """Return the gradient of `log_prob` with respect to z, ``(S, B, Z)``."""
-        return t * state.gradient - state.z / self.prior_scale.square()
+        return t * state.gradient + self.prior.score(state.z.unsqueeze(0))[0]
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
@@ -350,7 +350,8 @@ class _Run:
         state = target.from_prior(_TUNING_CHAINS, self._generator)
         contrast = float(state.log_likelihood.var(0).mean().sqrt())
         path = temperatures(self._settings.distributions, contrast + 1e-3).tolist()
-        log_step = torch.full_like(state.z[0, :, 0], math.log(0.5 * float(target.prior_scale)))
+        narrowest = float(target.prior.scale.min())
+        log_step = torch.full_like(state.z[0, :, 0], math.log(0.5 * narrowest))
         steps = log_step.new_empty((len(path) - 2, target.images))
         for i, t in enumerate(path[1:-1]):
             for _ in range(1 if i else 1 + _SETTLING):

@@ -14,6 +14,7 @@ from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import LevelEdges
 from vaebench.model.objective import Draw, draw
 from vaebench.model.posterior import Delta, Posterior
+from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
@@ -33,8 +34,10 @@ class Scores:
         kl: KL(q(z|x) || p(z)), nats, ``(N,)``; None for a delta posterior.
         discrete_error: -E_q log P(grey levels|z), nats, ``(N,)``; None without grey levels.
         squared_error: mean over pixels of (x - E[x|z])^2, ``(N,)``.
-        kl_per_dimension: mean over images, nats, ``(Z,)``; None for a delta posterior.
+        kl_per_dimension: mean over images, nats, ``(Z,)``; None for a delta posterior and for a
+            mixture.
         code_variance: variance over images of E_q[z], ``(Z,)``.
+        prior_variance: variance of p(z), ``(Z,)``.
         second_moment: mean over images of E_q[z^2], ``(Z,)``.
         nonzero: mean number of entries of a code whose size is above 0.001 of the prior's scale.
         scale_squared: mean of sigma^2 over pixels and images, pixel^2; None without a scale.
@@ -47,6 +50,7 @@ class Scores:
     squared_error: Tensor
     kl_per_dimension: Tensor | None
     code_variance: Tensor
+    prior_variance: Tensor
     second_moment: Tensor
     nonzero: float
     scale_squared: float | None
@@ -105,7 +109,7 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
             edges = _on(device, split.edges(rows, torch.float64))
             mass = drawn.observed.double().log_mass(edges)
             tally.add_column("discrete_error", -mass.mean(1)[0])
-    return tally.scores()
+    return tally.scores(vae.prior().deviation.double().square().cpu())
 
 
 class _Tally:
@@ -134,8 +138,9 @@ class _Tally:
         self.add_column("squared_error", squared_error[0])
         if not isinstance(q, Delta):
             self.add_column("kl", drawn.kl()[0])
-            per_dimension = q.kl_per_dimension(drawn.vae.prior_scale)[0]
-            self._kl_per_dimension.append(per_dimension.double().sum(0).cpu())
+        per_dimension = drawn.kl_per_dimension()
+        if per_dimension is not None:
+            self._kl_per_dimension.append(per_dimension[0].double().sum(0).cpu())
         if drawn.observed.scale is not None:
             square = float(drawn.observed.scale.double().square().mean())
             self._scale_squared.append(square * x.shape[1])
@@ -147,7 +152,7 @@ class _Tally:
         self._squares.append((means.square() + q.variance[0]).double().sum(0).cpu())
         self._nonzero += float((means.abs() > self._near_zero).double().sum())
 
-    def scores(self) -> Scores:
+    def scores(self, prior_variance: Tensor) -> Scores:
         joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
         count, kl, scale = self._codes.count, self._kl_per_dimension, self._scale_squared
         return Scores(
@@ -158,6 +163,7 @@ class _Tally:
             squared_error=joined["squared_error"],
             kl_per_dimension=torch.stack(kl).sum(0) / count if kl else None,
             code_variance=self._codes.variance().cpu(),
+            prior_variance=prior_variance,
             second_moment=torch.stack(self._squares).sum(0) / count,
             nonzero=self._nonzero / count,
             scale_squared=sum(scale) / count if scale else None,
@@ -168,7 +174,8 @@ def _numbers_per_image(cell: Cell, split: EvaluationSplit) -> int:
     """Return the size of the largest tensor that one image needs."""
     numbers = LIKELIHOODS[cell.likelihood].numbers_per_pixel(split.levels)
     factor = cell.latent_dim**2 if cell.posterior == "full" else 0
-    return max(cell.eval_samples * max(split.pixels.shape[1] * numbers, cell.latent_dim), factor)
+    codes = max(split.pixels.shape[1] * numbers, numbers_per_code(cell))
+    return max(cell.eval_samples * codes, factor)
 
 
 def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
@@ -224,7 +231,7 @@ def bound_metrics(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[st
         **_by_image(cell, split, scores),
     }
     metrics = {name: mean_and_se(name, values) for name, values in columns.items()}
-    active = float((scores.code_variance > 0.01 * cell.prior_scale**2).sum())
+    active = float((scores.code_variance > 0.01 * scores.prior_variance).sum())
     metrics["active_units"] = Metric.measured("active_units", active, n=len(scores.at_mean))
     if scores.kl is None:
         metrics["nonzero_codes"] = Metric.measured(

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 
 __all__ = ["codes_at_once", "double_copy", "double_pixels"]
@@ -57,5 +58,6 @@ def codes_at_once(vae: VAE) -> int:
     """Return how many codes to decode together so that a layer has about 260,000 numbers."""
     cell, dimension = vae.cells[0], math.prod(vae.image_shape)
     per_channel = dimension // 4 if cell.architecture == "conv" else 1
-    widest = max((vae.decoder_width, vae.latent_dim, *(per_channel * size for size in cell.hidden)))
+    layers = (per_channel * size for size in cell.hidden)
+    widest = max(vae.decoder_width, numbers_per_code(cell), *layers)
     return max(1, _BLOCK_NUMBERS // widest)

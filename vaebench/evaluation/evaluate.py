@@ -119,7 +119,8 @@ def evaluate(
         if cell.seed == 0 and has_pictures:
             arrays |= map_images(vae, test, len(embedded.points))
     if has_pictures:
-        arrays |= pictures(vae, test, scores.kl_per_dimension, generator)
+        ranks = scores.code_variance if scores.kl_per_dimension is None else scores.kl_per_dimension
+        arrays |= pictures(vae, test, None if scores.kl is None else ranks, generator)
         if cell.seed == 0:
             arrays |= small_decoder(vae)
     # Optional measurements come last, so that they do not change the noise of the others.

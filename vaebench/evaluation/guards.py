@@ -48,6 +48,12 @@ def warnings_of(
             "minimise, not comparable with any density or mass"
         )
         warnings.append(Note.of("not_a_likelihood", text))
+    if cell.prior != "normal" and scores.kl is not None:
+        text = (
+            f"the KL to a {cell.prior} prior has no closed form: it is a mean over the draws of z, "
+            "and no KL per dimension is recorded"
+        )
+        warnings.append(Note.of("monte_carlo_kl", text))
     if LIKELIHOODS[cell.likelihood].support == "binary":
         warnings += _bernoulli_bounds(train_pixels, split, error)
     else:

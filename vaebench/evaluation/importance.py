@@ -16,6 +16,7 @@ from torch import Tensor
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.objective import draw
+from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
@@ -97,7 +98,7 @@ def _width(vae: VAE, pixels: Tensor) -> int:
     design = vae.cells[0]
     numbers = LIKELIHOODS[design.likelihood].numbers_per_pixel(vae.levels)
     factor = vae.latent_dim**2 if design.posterior == "full" else 0
-    return max(pixels.shape[-1] * numbers, vae.latent_dim, factor)
+    return max(pixels.shape[-1] * numbers, numbers_per_code(design), factor)
 
 
 def _images_at_once(vae: VAE, pixels: Tensor, k: int) -> int:

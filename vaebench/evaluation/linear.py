@@ -178,7 +178,7 @@ def _decoder_matrix(vae: VAE) -> Tensor:
 
 def has_closed_form(cell: Cell) -> bool:
     """Return whether log p(x) has a closed form: linear, with Gaussian noise that ignores z."""
-    linear = cell.architecture == "linear" and cell.posterior != "delta"
+    linear = cell.architecture == "linear" and cell.posterior != "delta" and cell.prior == "normal"
     return linear and LIKELIHOODS[cell.likelihood].exact_linear_twin and cell.sigma != "predicted"
 
 
@@ -187,8 +187,8 @@ def _fixed_scale(vae: VAE) -> Tensor:
     cell, scale = vae.cells[0], vae.scale()
     if not has_closed_form(cell) or scale is None:
         raise ValueError(
-            "the closed form needs architecture linear, likelihood gaussian and a sigma that does "
-            f"not depend on z; got {cell.architecture}, {cell.likelihood}, sigma {cell.sigma}: "
-            "use annealed_bound, which takes any decoder"
+            "the closed form needs architecture linear, likelihood gaussian, a normal prior and a "
+            f"sigma that does not depend on z; got {cell.architecture}, {cell.likelihood}, "
+            f"{cell.prior}, sigma {cell.sigma}: use annealed_bound, which takes any decoder"
         )
     return scale

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.model.posterior import Delta, Diagonal, Full
+from vaebench.model.prior import Prior, divergence
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
@@ -35,16 +36,18 @@ def local_posterior(vae: VAE, x: Tensor, generator: torch.Generator) -> Diagonal
     """
     with torch.no_grad():
         q = vae.encode(x)
-        mean, log_variance = q.mean.clone(), q.variance.log()
+        prior, mean, log_variance = vae.prior(), q.mean.clone(), q.variance.log()
     parameters = [mean.requires_grad_(), log_variance.requires_grad_()]
     optimizer = torch.optim.Adam(parameters, lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     for _ in range(_STEPS):
         optimizer.zero_grad()
         local = Diagonal(mean, log_variance)
-        z = local.rsample(_noise(vae, x, _DRAWS, generator))
+        noise = _noise(vae, x, _DRAWS, generator)
+        z = local.rsample(noise)
         log_likelihood = vae.decode(z).log_prob(x.unsqueeze(1)).mean(1)
-        (local.kl(vae.prior_scale) - log_likelihood).sum().backward()  # type: ignore[no-untyped-call]  # so in torch
+        kl = divergence(local, prior, z, noise)
+        (kl - log_likelihood).sum().backward()  # type: ignore[no-untyped-call]  # so in torch
         optimizer.step()
         schedule.step()
     return Diagonal(mean.detach(), log_variance.detach())
@@ -80,23 +83,23 @@ def _gaps(vae: VAE, pixels: Tensor, generator: torch.Generator) -> Iterator[tupl
         x = pixels[start : start + _IMAGES_AT_ONCE].to(vae.prior_scale).unsqueeze(0)
         local = local_posterior(vae, x, generator)
         with torch.no_grad():
-            q = vae.encode(x)
+            q, prior = vae.encode(x), vae.prior()
             if isinstance(q, Delta):
                 raise ValueError("a delta posterior has no density and no posterior gap")
             weights: dict[str, list[Tensor]] = {"encoder": [], "local": []}
             for _ in range(_SAMPLES // _DRAWS):
                 noise = _noise(vae, x, _DRAWS, generator)
-                weights["encoder"].append(_log_weights(vae, q, x, noise))
-                weights["local"].append(_log_weights(vae, local, x, noise))
+                weights["encoder"].append(_log_weights(vae, q, prior, x, noise))
+                weights["local"].append(_log_weights(vae, local, prior, x, noise))
         encoder, best = (torch.cat(parts) for parts in weights.values())
         bound = torch.logsumexp(best, 0) - math.log(len(best))
         yield best.mean(0) - encoder.mean(0), bound - best.mean(0)
 
 
-def _log_weights(vae: VAE, q: Diagonal | Full, x: Tensor, noise: Tensor) -> Tensor:
+def _log_weights(vae: VAE, q: Diagonal | Full, prior: Prior, x: Tensor, noise: Tensor) -> Tensor:
     """Return log p(x, z) - log q(z|x), ``(S, B)`` float64."""
     z = q.rsample(noise)
-    log_joint = vae.decode(z).log_prob(x.unsqueeze(1)) + vae.log_prior(z)
+    log_joint = vae.decode(z).log_prob(x.unsqueeze(1)) + prior.log_prob(z)
     return (log_joint - q.log_prob(noise))[0].double().cpu()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.model.networks import affine_layers
+from vaebench.model.prior import Normal, Prior
 from vaebench.model.vae import VAE
 
 __all__ = ["map_images", "pictures", "small_decoder"]
@@ -30,22 +31,23 @@ _ACTIVATIONS = ("relu", "tanh")
 
 @torch.no_grad()
 def pictures(
-    vae: VAE, split: EvaluationSplit, kl_per_dimension: Tensor | None, generator: torch.Generator
+    vae: VAE, split: EvaluationSplit, ranks: Tensor | None, generator: torch.Generator
 ) -> dict[str, NDArray[np.uint8]]:
     """Pictures of a pack of one; the same images of the split for every cell.
 
-    Prior samples are codes from N(0, prior_scale^2 I). Interpolations are straight lines between
-    the posterior means of pairs of images. The traversal goes through the quantiles of the prior
-    along the two latent dimensions of highest KL, with the others at 0.
+    Prior samples are decoded codes from the prior. Interpolations are straight lines between the
+    posterior means of pairs of images. The traversal goes along the two latent dimensions of the
+    highest ``ranks (Z,)``, through the quantiles of a Gaussian with the moments of the prior, with
+    the other dimensions at the mean of the prior; None leaves it out.
     """
-    device, scale = vae.prior_scale.device, float(vae.prior_scale)
+    device, prior = vae.prior_scale.device, vae.prior()
     x = split.pixels[:_SHOWN].to(device)
     mean = vae.encode(x.unsqueeze(0)).mean[0]
     noise = torch.randn((_SAMPLES, vae.latent_dim), generator=generator).to(device)
     shown = {
         "originals": _images(vae, x),
         "reconstructions": _decoded(vae, mean),
-        "prior_samples": _decoded(vae, scale * noise),
+        "prior_samples": _decoded(vae, prior.draw(noise[None, None], generator)[0, 0]),
     }
     pairs = min(_PAIRS, len(mean) // 2)
     if pairs:
@@ -53,8 +55,8 @@ def pictures(
         start, stop = mean[:pairs].unsqueeze(1), mean[pairs : 2 * pairs].unsqueeze(1)
         line = _decoded(vae, torch.lerp(start, stop, weight).flatten(0, 1))
         shown["interpolations"] = line.reshape(pairs, _STEPS, *line.shape[1:])
-    if vae.latent_dim >= 2 and kl_per_dimension is not None:
-        picture = _decoded(vae, _traversal(vae, kl_per_dimension, scale))
+    if vae.latent_dim >= 2 and ranks is not None:
+        picture = _decoded(vae, _traversal(prior, ranks))
         shown["traversal"] = picture.reshape(_GRID, _GRID, *picture.shape[1:])
     return shown
 
@@ -79,12 +81,14 @@ def small_decoder(vae: VAE) -> dict[str, NDArray[np.generic]]:
 
     ``decoder_weight_i (out, in)`` times ``decoder_scale_i (out, 1)`` is the weight of layer i,
     ``decoder_bias_i (out,)`` its bias; ``decoder_kind`` holds the places of the activation and of
-    the output in (relu, tanh) and (sigmoid, identity). Empty for other networks, for more than
-    400,000 weights, and if the means differ from those of the model by more than 0.02 pixel units
-    on average over the traversal's codes.
+    the output in (relu, tanh) and (sigmoid, identity). Empty for other networks, for a learned
+    prior, for more than 400,000 weights, and if the means differ from those of the model by more
+    than 0.02 pixel units on average over the traversal's codes.
     """
     found = affine_layers(vae.decoder)
     if vae.latent_dim != 2 or found is None or found[1] not in _ACTIVATIONS:
+        return {}
+    if not isinstance(vae.prior(), Normal):
         return {}
     layers, activation = found
     if sum(weight.numel() for weight, _ in layers) > _DECODER_WEIGHTS:
@@ -110,14 +114,13 @@ def small_decoder(vae: VAE) -> dict[str, NDArray[np.generic]]:
     return {}
 
 
-def _traversal(vae: VAE, kl_per_dimension: Tensor, scale: float) -> Tensor:
-    first, second = torch.topk(kl_per_dimension, 2).indices.tolist()
-    normal = NormalDist(0, scale)
-    steps = torch.tensor([normal.inv_cdf((i + 0.5) / _GRID) for i in range(_GRID)])
-    codes = torch.zeros((_GRID, _GRID, vae.latent_dim))
-    codes[..., first] = steps.view(-1, 1)
-    codes[..., second] = steps.view(1, -1)
-    return codes.flatten(0, 1).to(vae.prior_scale.device)
+def _traversal(prior: Prior, ranks: Tensor) -> Tensor:
+    codes = prior.mean.repeat(_GRID, _GRID, 1)
+    for axis, shape in zip(torch.topk(ranks, 2).indices.tolist(), ((-1, 1), (1, -1)), strict=True):
+        normal = NormalDist(float(prior.mean[axis]), float(prior.deviation[axis]))
+        steps = [normal.inv_cdf((i + 0.5) / _GRID) for i in range(_GRID)]
+        codes[..., axis] = torch.tensor(steps).to(codes).view(shape)
+    return codes.flatten(0, 1)
 
 
 def _decoded(vae: VAE, codes: Tensor) -> NDArray[np.uint8]:

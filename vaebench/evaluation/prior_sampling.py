@@ -57,5 +57,5 @@ def prior_log_weights(
 def _log_likelihood(vae: VAE, x: Tensor, codes: int, generator: torch.Generator) -> Tensor:
     """Return log p(x|z) of one image ``(D,)`` for codes from the prior, ``(codes,)``."""
     noise = torch.randn((1, codes, 1, vae.latent_dim), generator=generator, dtype=torch.float64)
-    z = noise.to(x.device) * vae.prior_scale.unsqueeze(1)
+    z = vae.prior().draw(noise.to(x.device), generator)
     return vae.decode(z).log_prob(x)[0, :, 0].cpu()

@@ -79,6 +79,11 @@ _DATASET = Name(
 )
 _ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
 _DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")
+_BETA_SCHEDULE = Name(
+    choices.BETA_SCHEDULES,
+    r"(?:linear|cyclical):[1-9]\d{0,5}",
+    "linear:EPOCHS (from 0 to beta), cyclical:CYCLES (the same, restarted)",
+)
 
 
 class Cell(BaseModel):
@@ -134,6 +139,12 @@ class Cell(BaseModel):
     beta: Annotated[float, BeforeValidator(Real())] = Field(
         1.0, description="weight of the KL term in training"
     )
+    beta_schedule: Annotated[str, BeforeValidator(_BETA_SCHEDULE)] = Field(
+        "constant", description="how beta rises from 0 in training: KL annealing"
+    )
+    free_bits: Annotated[float, BeforeValidator(Real())] = Field(
+        0.0, description="nats per latent dimension below which training does not penalise the KL"
+    )
     objective: Annotated[str, BeforeValidator(Name(choices.OBJECTIVES))] = Field(
         "elbo", description="the bound that is trained on"
     )
@@ -148,6 +159,12 @@ class Cell(BaseModel):
     )
     prior_scale: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
         1.0, description="standard deviation of the prior N(0, s^2 I)"
+    )
+    prior: Annotated[str, BeforeValidator(Name(choices.PRIORS))] = Field(
+        "normal", description="the distribution p(z) of the codes"
+    )
+    prior_components: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
+        50, description="components of a mixture, or pseudo-inputs of a vamp prior"
     )
     device: Annotated[str, BeforeValidator(_DEVICE)] = Field("cpu", description="where to train")
     precision: Annotated[str, BeforeValidator(Name(choices.PRECISIONS))] = Field(
@@ -391,6 +408,34 @@ DEPENDENCES = (
         "a delta posterior has no KL to weigh",
     ),
     Dependence(
+        "beta_schedule",
+        "posterior",
+        lambda value: value != "delta",
+        "constant",
+        "a delta posterior has no KL to weigh",
+    ),
+    Dependence(
+        "free_bits",
+        "posterior",
+        lambda value: value != "delta",
+        0.0,
+        "a delta posterior has no KL to weigh",
+    ),
+    Dependence(
+        "prior_components",
+        "prior",
+        lambda value: value != "normal",
+        50,
+        "a normal prior has one component",
+    ),
+    Dependence(
+        "prior_scale",
+        "prior",
+        lambda value: value == "normal",
+        1.0,
+        "the scales of a mixture are learned",
+    ),
+    Dependence(
         "ais_images",
         "posterior",
         lambda value: value != "delta",
@@ -465,6 +510,42 @@ RULES = (
         ("objective", "beta"),
         lambda objective, beta: objective != "iwae" or beta == 1.0,
         "iwae has no KL term to weigh: set beta to 1 or the objective to elbo",
+    ),
+    Rule(
+        ("objective", "beta_schedule", "free_bits"),
+        lambda objective, beta_schedule, free_bits: (
+            objective != "iwae" or (beta_schedule == "constant" and free_bits == 0.0)
+        ),
+        "iwae has no KL term to weigh: set beta_schedule to constant and free_bits to 0, or the "
+        "objective to elbo",
+    ),
+    Rule(
+        ("beta_schedule", "epochs"),
+        lambda beta_schedule, epochs: (
+            not beta_schedule.startswith("cyclical:")
+            or int(beta_schedule.partition(":")[2]) <= epochs
+        ),
+        "a cycle of beta takes at least one epoch: give fewer cycles or more epochs",
+    ),
+    Rule(
+        ("free_bits", "posterior", "prior"),
+        lambda free_bits, posterior, prior: (
+            free_bits == 0.0 or (posterior != "full" and prior == "normal")
+        ),
+        "free bits need a KL that is a sum over latent dimensions: set the posterior to diagonal "
+        "and the prior to normal, or free_bits to 0",
+    ),
+    Rule(
+        ("prior", "posterior"),
+        lambda prior, posterior: posterior != "delta" or prior == "normal",
+        "a delta posterior is trained without a prior: set the prior to normal or the posterior to "
+        "diagonal",
+    ),
+    Rule(
+        ("prior", "posterior"),
+        lambda prior, posterior: prior != "vamp" or posterior != "full",
+        "the components of a vamp prior are diagonal posteriors: set the posterior to diagonal or "
+        "the prior to mixture",
     ),
     Rule(
         ("objective", "posterior"),
@@ -626,9 +707,12 @@ _program_fields = attrgetter(
     "latent_dim",
     "likelihood",
     "pixel_clip",
+    "free_bits",
     "objective",
     "importance_samples",
     "posterior",
+    "prior",
+    "prior_components",
     "batch_size",
     "device",
     "precision",
@@ -654,6 +738,7 @@ def _slug(cell: Cell) -> str:
         cell.likelihood,
         f"s{sigma:g}" if isinstance(sigma, float) else sigma or "",
         cell.posterior if cell.posterior != "diagonal" else "",
+        cell.prior if cell.prior != "normal" else "",
         f"z{cell.latent_dim}",
         cell.device if cell.device != "cpu" else "",
         f"seed{cell.seed}",

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar
 __all__ = [
     "ACTIVATIONS",
     "ARCHITECTURES",
+    "BETA_SCHEDULES",
     "BINARIZATIONS",
     "DATASETS",
     "DEVICES",
@@ -22,6 +23,7 @@ __all__ = [
     "OPTIMIZERS",
     "POSTERIORS",
     "PRECISIONS",
+    "PRIORS",
     "SCHEDULES",
     "SIGMA_KINDS",
     "TORCHVISION_PREFIX",
@@ -272,6 +274,14 @@ POSTERIORS = _registry(
     Choice("full", "Gaussian with a full covariance, by its Cholesky factor"),
     Choice("delta", "a point: a plain autoencoder, sparse with `sparsity`"),
 )
+
+PRIORS = _registry(
+    Choice("normal", "N(0, s^2 I) with s = `prior_scale`"),
+    Choice("mixture", "a mixture of Gaussians whose means, scales and weights are learned"),
+    Choice("vamp", "the mean of q(z|u) over learned pseudo-inputs u (VampPrior)"),
+)
+
+BETA_SCHEDULES = _registry(Choice("constant", "beta from the first step on"))
 
 OBJECTIVES = _registry(
     Choice("elbo", "the evidence lower bound, averaged over `importance_samples` draws"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaebench.model.likelihoods import Likelihood
 from vaebench.model.posterior import Delta, Posterior
+from vaebench.model.prior import Normal, Prior, divergence
 from vaebench.model.vae import VAE
 
 __all__ = ["Draw", "draw", "importance_weighted_bound"]
@@ -25,6 +26,7 @@ class Draw:
 
     Attributes:
         posterior: q(z|x).
+        prior: p(z).
         noise: what the codes were drawn with, ``(P, S, B, Z)``.
         z: ``(P, S, B, Z)``.
         observed: p(x|z).
@@ -33,6 +35,7 @@ class Draw:
 
     vae: VAE
     posterior: Posterior
+    prior: Prior
     noise: Tensor
     z: Tensor
     observed: Likelihood
@@ -43,14 +46,20 @@ class Draw:
         return -self.log_likelihood.mean(1)
 
     def kl(self) -> Tensor:
-        """KL(q(z|x) || p(z)), in closed form, ``(P, B)``.
+        """KL(q(z|x) || p(z)), ``(P, B)``: in closed form, or over the draws for a mixture.
 
         Raises:
             ValueError: for a delta posterior, whose divergence is infinite.
         """
         if isinstance(self.posterior, Delta):
             raise ValueError("a delta posterior has no density, hence no KL and no ELBO")
-        return self.posterior.kl(self.vae.prior_scale)
+        return divergence(self.posterior, self.prior, self.z, self.noise)
+
+    def kl_per_dimension(self) -> Tensor | None:
+        """KL of each latent dimension, ``(P, B, Z)``; None for a delta posterior or a mixture."""
+        if isinstance(self.posterior, Delta) or not isinstance(self.prior, Normal):
+            return None
+        return self.posterior.kl_per_dimension(self.prior.scale)
 
     def elbo(self) -> Tensor:
         """E_q log p(x|z) - KL, ``(P, B)``: Doersch 2016, eq. 5; higher is better."""
@@ -60,7 +69,7 @@ class Draw:
         """log p(x, z) - log q(z|x), ``(P, S, B)``: Burda et al. 2016, eq. 8."""
         if isinstance(self.posterior, Delta):
             raise ValueError("a delta posterior has no density, hence no importance weights")
-        log_prior = self.vae.log_prior(self.z)
+        log_prior = self.prior.log_prob(self.z)
         return self.log_likelihood + log_prior - self.posterior.log_prob(self.noise)
 
 
@@ -72,7 +81,7 @@ def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw
     q = vae.encode(x)
     z = q.rsample(noise)
     p = vae.decode(z, fit_to=x if fit_scale else None)
-    return Draw(vae, q, noise, z, p, p.log_prob(x.unsqueeze(1)))
+    return Draw(vae, q, vae.prior(), noise, z, p, p.log_prob(x.unsqueeze(1)))
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:

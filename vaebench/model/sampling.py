@@ -25,8 +25,7 @@ def simulate(vae: VAE, count: int, generator: torch.Generator) -> tuple[Tensor, 
     """
     if count < 1:
         raise ValueError(f"simulating needs at least 1 image; got count={count}")
-    scale = vae.prior_scale
     noise = torch.randn((1, 1, count, vae.latent_dim), generator=generator, dtype=torch.float64)
-    codes = noise.to(scale) * scale
+    codes = vae.prior().draw(noise.to(vae.prior_scale), generator)
     pixels = vae.decode(codes).sample(generator)
     return pixels[0, 0].cpu(), codes[0, 0].cpu()

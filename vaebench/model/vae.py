@@ -14,13 +14,15 @@ from torch.nn import functional as F
 from vaebench.grid.cell import Cell, program_key
 from vaebench.model.likelihoods import SCALE_FLOOR, Likelihood, family
 from vaebench.model.networks import Sizes, build_networks
-from vaebench.model.posterior import Posterior, gaussian_log_prob, posterior, posterior_width
+from vaebench.model.posterior import Posterior, posterior, posterior_width
+from vaebench.model.prior import Mixture, Normal, Prior
 
 __all__ = ["VAE", "SigmaKind", "Units", "sigma_kind"]
 
 SigmaKind = Literal["none", "fixed", "learned", "optimal", "per_pixel", "predicted"]
 
 _LOG_FLOOR = math.log(SCALE_FLOOR)
+_COMPONENT_SCALE = math.sqrt(0.75)
 
 
 def sigma_kind(cell: Cell) -> SigmaKind:
@@ -123,6 +125,7 @@ class VAE(nn.Module):
         self.register_buffer("prior_scale", prior_scales.view(-1, 1, 1))
         self._make_scale(cells, sizes.pixels, initial_scale)
         self.units = units
+        self._make_prior(design, generators)
         if units is not None:
             self.register_buffer("data_shift", units.shift.repeat(len(cells), 1, 1, 1))
             self.register_buffer("data_scale", units.scale.repeat(len(cells), 1, 1, 1))
@@ -140,6 +143,43 @@ class VAE(nn.Module):
         elif kind in ("learned", "per_pixel"):
             width = pixels if kind == "per_pixel" else 1
             self.raw_scale = nn.Parameter(torch.full((members, 1, 1, width), self._raw_start))
+
+    def _make_prior(self, design: Cell, generators: Sequence[torch.Generator]) -> None:
+        """Make the parameters of a learned prior.
+
+        The components of a mixture start with one scale and random means, such that each latent
+        dimension has variance 1. Pseudo-inputs start as random pixels, in the unit of the encoder.
+        """
+        members, count = len(generators), design.prior_components
+        if design.prior == "mixture":
+            shape = (count, self.latent_dim)
+            draws = torch.stack([torch.randn(shape, generator=g) for g in generators])
+            self.prior_means = nn.Parameter(math.sqrt(1 - _COMPONENT_SCALE**2) * draws)
+            start = torch.full((members, *shape), math.log(_COMPONENT_SCALE))
+            self.prior_log_scale = nn.Parameter(start)
+            self.prior_logits = nn.Parameter(torch.zeros(members, count))
+        elif design.prior == "vamp":
+            draw = torch.rand if self.units is None else torch.randn
+            shape = (count, math.prod(self.image_shape))
+            draws = torch.stack([draw(shape, generator=g) for g in generators])
+            self.prior_inputs = nn.Parameter(draws)
+
+    def prior(self) -> Prior:
+        """p(z) with the present parameters.
+
+        ``vamp``: the mean of the encoder's q(z|u) over learned pseudo-inputs u (Tomczak and Welling
+        2018, arXiv 1705.07120, eq. 9).
+        """
+        kind = self.cells[0].prior
+        if kind == "normal":
+            return Normal(self.prior_scale, self.latent_dim)
+        if kind == "mixture":
+            weights = self.prior_logits.log_softmax(-1)
+            return Mixture(self.prior_means, self.prior_log_scale.exp(), weights)
+        output = self.encoder(self.prior_inputs).to(self.prior_inputs.dtype)
+        mean, log_variance = output.tensor_split((self.latent_dim,), dim=-1)
+        weights = torch.full_like(mean[..., 0], -math.log(mean.shape[1]))
+        return Mixture(mean, (0.5 * log_variance).exp(), weights)
 
     def member(self, index: int) -> VAE:
         """Return a pack of one member, with a copy of its weights."""
@@ -221,7 +261,3 @@ class VAE(nn.Module):
             residual = residual / self.data_scale
         best = self._family.optimal_scale(residual, (1, 2, 3), start=start, steps=steps)
         self.fixed_scale.copy_(best)
-
-    def log_prior(self, z: Tensor) -> Tensor:
-        """Log p(z) in nats, ``(P, S, B)``."""
-        return gaussian_log_prob(z, 0.0, self.prior_scale.unsqueeze(1))

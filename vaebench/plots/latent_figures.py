@@ -66,7 +66,8 @@ def code_spectra(
 ) -> Figure | None:
     """Eigenvalues of the covariance of the posterior means, sorted, one line for each size.
 
-    A line is the mean over seeds; the dotted line is the threshold of an active unit, 0.01 λ².
+    A line is the mean over seeds; the dotted line is the threshold of an active unit, 0.01 λ², if
+    the prior is N(0, λ²I).
 
     Returns:
         None if no record keeps its spectrum.
@@ -85,8 +86,9 @@ def code_spectra(
     for (size, spectrum), colour in zip(found.items(), ramp(len(found)), strict=True):
         ranks = np.arange(1, len(spectrum) + 1)
         axes.plot(ranks, np.maximum(spectrum, 1e-6), color=colour, label=shown(size))
-    threshold = 0.01 * float(rows["prior_scale"].iloc[0]) ** 2
-    axes.axhline(threshold, color=INK, ls=":", lw=1)
+    if (rows["prior"] == "normal").all():
+        threshold = 0.01 * float(rows["prior_scale"].iloc[0]) ** 2
+        axes.axhline(threshold, color=INK, ls=":", lw=1)
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="variance of the posterior means")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(tick))

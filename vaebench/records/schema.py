@@ -40,6 +40,7 @@ WarningCode = Literal[
     "evaluated_again",
     "external",
     "impossible_score",
+    "monte_carlo_kl",
     "not_a_likelihood",
     "own_loss",
     "resumed",

@@ -42,7 +42,7 @@ from vaebench.truth.ppca import LinearVAE
 
 _DESCRIBED_BY = 8
 _GRID = "external"
-_DECIDED = frozenset({"latent_dim", "likelihood", "sigma", "posterior", "prior_scale"})
+_DECIDED = frozenset({"latent_dim", "likelihood", "sigma", "posterior", "prior", "prior_scale"})
 """Axes that a model itself has a value of."""
 
 

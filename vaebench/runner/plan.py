@@ -217,6 +217,8 @@ def estimate(cell: Cell) -> Estimate:
     weights, uses = _sizes(cell, shape, outputs)
     visits = images * cell.epochs * cell.importance_samples
     steps = math.ceil(images / cell.batch_size) * cell.epochs
+    if cell.prior == "vamp":  # the encoder also sees the pseudo-inputs
+        visits += steps * cell.prior_components // 2
     per_image = 6.0 * uses + 400.0 * pixels * outputs
     adam = 30.0 * weights * steps
     seconds = (visits * per_image + adam) / _FLOPS + steps * _STEP_SECONDS
@@ -246,10 +248,12 @@ def training_key(cell: Cell) -> Cell:
     """The cell without what its training does not depend on: equal for cells that can share one.
 
     Two cells that differ in how they are evaluated have the same training. With a constant learning
-    rate a training of fewer epochs is the beginning of a longer one.
+    rate, and a beta that does not depend on the number of epochs, a training of fewer epochs is the
+    beginning of a longer one.
     """
     ignored = set(EVALUATION_SETTINGS)
-    if cell.learning_rate_schedule == "constant" and cell.early_stopping is None:
+    scheduled = cell.learning_rate_schedule != "constant" or "cyclical" in cell.beta_schedule
+    if not scheduled and cell.early_stopping is None:
         ignored.add("epochs")
     return cell.model_copy(update={name: AXES[name].default for name in ignored})
 

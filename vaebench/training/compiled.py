@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from vaebench.grid.cell import program_key
+from vaebench.model.loss import training_loss
 from vaebench.model.vae import VAE
-from vaebench.training.step import Gradients, TrainingStep, training_loss
+from vaebench.training.step import Gradients, TrainingStep
 
 __all__ = ["Capture", "NotFaster", "captured_step", "compile_gradients", "cuda_graph"]
 

@@ -157,7 +157,7 @@ class _Loop:
         for epoch in range(training.resumed_after, epochs):
             factor = learning_rate_factor(self.design.learning_rate_schedule, epoch / epochs)
             self.step.set_rate_factor(factor)
-            losses = self._epoch(factor)
+            losses = self._epoch(epoch, factor)
             if progress is not None:
                 progress(epoch + 1, epochs, losses)
             ended = after_epoch is not None and after_epoch(epoch + 1, self._so_far)
@@ -185,14 +185,18 @@ class _Loop:
         kind = " and ".join(name for name, used in kinds.items() if used) or "eager"
         return replace(self.training, divergence=divergence, step_kind=kind)
 
-    def _epoch(self, factor: float) -> list[float]:
+    def _epoch(self, epoch: int, factor: float) -> list[float]:
         """Train on each image once; returns the members' mean losses."""
+        annealed = self.design.beta_schedule != "constant"
         training, size = self.training, self.design.batch_size
         # Python's own numbers: a tensor's operation costs as much as one on a small layer.
         sums = [[0.0, 0.0, 0.0, 0.0] for _ in self.cells]
         trained = self._members()
-        for indices in torch.split(epoch_order(self.pixels, self.generators), size, dim=1):
+        batches = torch.split(epoch_order(self.pixels, self.generators), size, dim=1)
+        for batch, indices in enumerate(batches):
             begin = time.perf_counter()
+            if annealed:
+                self.step.set_penalties(epoch + batch / len(batches))
             numbers = self._take_step(indices).tolist()
             training.step_seconds.append(time.perf_counter() - begin)
             members = self._still_finite(numbers[0])

@@ -1,27 +1,18 @@
-"""One training step: the loss of a pack, its gradients by autograd, and the update."""
+"""One training step: the gradients of the loss by autograd, and the update."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.grid.cell import Cell
-from vaebench.model.objective import draw, importance_weighted_bound
+from vaebench.model.loss import penalty_weights, training_loss
 from vaebench.model.vae import VAE
 
-__all__ = [
-    "Gradients",
-    "StepTerms",
-    "TrainingStep",
-    "learning_rate_factor",
-    "make_optimizer",
-    "penalty_weights",
-    "training_loss",
-]
+__all__ = ["Gradients", "TrainingStep", "learning_rate_factor", "make_optimizer"]
 
 _SCALE_RATE = 10.0
 """A learned scale is a few numbers on a log axis: it moves ten times as fast as the weights."""
@@ -31,20 +22,6 @@ _BURDA_STAGES = 8
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]
 """Pixels ``(P, B, D)`` and noise ``(P, S, B, Z)`` to `StepTerms.stacked` and one gradient for each
 trained parameter; None for a parameter that the loss does not depend on."""
-
-
-@dataclass(frozen=True)
-class StepTerms:
-    """Means over the batch, ``(P,)`` each, in nats per image; ``loss`` is what is minimised."""
-
-    loss: Tensor
-    reconstruction_error: Tensor
-    kl: Tensor | None
-
-    def stacked(self) -> Tensor:
-        """Return the three terms as one detached tensor ``(3, P)``; zeros if there is no KL."""
-        kl = torch.zeros_like(self.loss) if self.kl is None else self.kl
-        return torch.stack((self.loss, self.reconstruction_error, kl)).detach()
 
 
 class TrainingStep:
@@ -71,7 +48,7 @@ class TrainingStep:
                 "the cells of a pack share optimizer, adam_beta1, learning_rate and weight_decay: "
                 f"train cells that differ in them separately; got {sorted(shared)}"
             )
-        self.vae = vae
+        self.vae, self.cells = vae, cells
         self.batch_size = cells[0].batch_size
         self.penalties = penalty_weights(cells, vae.prior_scale.device)
         self.parameters = {name: p for name, p in vae.named_parameters() if p.requires_grad}
@@ -97,6 +74,10 @@ class TrainingStep:
         terms = training_loss(self.vae, self.penalties, x, noise)
         parameters = list(self.parameters.values())
         return terms.stacked(), torch.autograd.grad(terms.loss.sum(), parameters, allow_unused=True)
+
+    def set_penalties(self, done: float) -> None:
+        """Set the weights of the loss's second term to those after ``done`` epochs."""
+        self.penalties.copy_(penalty_weights(self.cells, self.penalties.device, done))
 
     def set_rate_factor(self, factor: float) -> None:
         """Set every learning rate to ``factor`` times its initial value."""
@@ -130,15 +111,15 @@ class TrainingStep:
 def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Optimizer:
     """Return torch's optimizer over the stacked weights, with its default constants but beta1.
 
-    Weight decay excludes biases and scales. On a GPU the learning rate is a tensor, which a
-    captured step reads again at each replay.
+    Weight decay excludes biases, scales and a learned prior. On a GPU the learning rate is a
+    tensor, which a captured step reads again at each replay.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in vae.named_parameters():
         if parameter.requires_grad:
             rate = design.learning_rate * (_SCALE_RATE if name.endswith("raw_scale") else 1.0)
-            decays = not name.endswith(("bias", "raw_scale", "spread"))
-            key = (rate, design.weight_decay if decays else 0.0)
+            kept = name.endswith(("bias", "raw_scale", "spread")) or name.startswith("prior_")
+            key = (rate, 0.0 if kept else design.weight_decay)
             groups.setdefault(key, []).append(parameter)
     device = vae.prior_scale.device
     on_gpu = device.type == "cuda"
@@ -161,44 +142,6 @@ def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
-
-
-def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> StepTerms:
-    """Compute the loss of each member of a pack: the one place where beta appears.
-
-    ``elbo``: reconstruction error + beta KL. ``iwae``: minus the importance-weighted bound over
-    the S draws. With a delta posterior: reconstruction error + sparsity times the L1 norm of the
-    code (the tutorial's sparse autoencoder, with L1 for the L0 that has no gradient).
-    With bfloat16 the networks are autocast; their outputs, and all that follows, are float32.
-
-    Args:
-        vae: the pack; its first cell says the objective, the posterior and the precision.
-        penalties: the result of `penalty_weights`, ``(P,)``.
-        x: pixels ``(P, B, D)``.
-        noise: standard normal numbers ``(P, S, B, Z)``.
-    """
-    design = vae.cells[0]
-    half = design.precision == "bfloat16"
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-        drawn = draw(vae, x, noise, fit_scale=True)
-    reconstruction_error = drawn.reconstruction_error().mean(-1)
-    if design.posterior == "delta":
-        size = drawn.posterior.mean.abs().sum(-1).mean(-1)
-        return StepTerms(reconstruction_error + penalties * size, reconstruction_error, None)
-    kl = drawn.kl().mean(-1)
-    if design.objective == "iwae":
-        bound = importance_weighted_bound(drawn.log_weights()).mean(-1)
-        return StepTerms(-bound, reconstruction_error, kl)
-    return StepTerms(reconstruction_error + penalties * kl, reconstruction_error, kl)
-
-
-def penalty_weights(cells: Sequence[Cell], device: torch.device) -> Tensor:
-    """Return the factor of the loss's second term for each member, ``(P,)`` on the device.
-
-    It is beta, or the sparsity of a delta posterior.
-    """
-    numbers = [cell.sparsity if cell.posterior == "delta" else cell.beta for cell in cells]
-    return torch.tensor(numbers, device=device)
 
 
 def learning_rate_factor(schedule: str, progress: float) -> float:
