@@ -205,3 +205,12 @@ def exit_code_of(error: BaseException) -> ExitCode | None:
     if isinstance(error, VaebenchError):
         return error.exit_code
     return ExitCode.USAGE if isinstance(error, OSError) else None
+
+
+def error_text(error: BaseException) -> str:
+    """Return the type and the message of an error of a user's code, whose message may fail too."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - whatever it is, the error is reported without a message
+        message = "its message cannot be printed"
+    return f"{type(error).__name__}: {message}"

@@ -202,7 +202,7 @@ def simultaneous_starters(count: int) -> int:
 
 
 def killed_runs(count: int, seed: int = 0) -> int:
-    """Kill `vaebench run` at random times until it has done; no cell is lost or trained twice."""
+    """Kill `vaebench run` at random times until it has done; no finished cell is changed."""
     draw, kills = random.Random(seed), 0  # noqa: S311 - a test's own numbers
     while kills < count:
         with tempfile.TemporaryDirectory() as folder:
@@ -212,7 +212,7 @@ def killed_runs(count: int, seed: int = 0) -> int:
             while True:
                 process = subprocess.Popen([sys.executable, *words.split()], stdout=subprocess.PIPE)
                 try:
-                    process.communicate(timeout=draw.uniform(5, 40))
+                    process.communicate(timeout=draw.uniform(2, 12))
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.communicate()

@@ -1,6 +1,7 @@
 """Networks of a user that harm more than their own cell."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -110,6 +111,34 @@ def raises_strange_text(**sizes: object) -> Networks:
     return _acting(fail, sizes)
 
 
+class _OutsideException(BaseException):
+    """What `except Exception` does not catch."""
+
+
+class _Unprintable(RuntimeError):
+    def __str__(self) -> str:
+        raise ValueError("this error has no message")
+
+
+def _raising(error: BaseException, sizes: dict[str, object]) -> Networks:
+    def fail() -> None:
+        raise error
+
+    return _acting(fail, sizes)
+
+
+def raises_base_exception(**sizes: object) -> Networks:
+    return _raising(_OutsideException("outside"), sizes)
+
+
+def raises_keyboard_interrupt(**sizes: object) -> Networks:
+    return _raising(KeyboardInterrupt("nobody pressed it"), sizes)
+
+
+def raises_unprintable(**sizes: object) -> Networks:
+    return _raising(_Unprintable(), sizes)
+
+
 def floods(**sizes: object) -> Networks:
     """Write to the descriptors, past Python's own streams."""
 
@@ -123,3 +152,22 @@ def floods(**sizes: object) -> Networks:
 
 def exhausts_memory(**sizes: object) -> Networks:
     return _acting(lambda: torch.empty(10**15) and None, sizes)
+
+
+def is_killed(**sizes: object) -> Networks:
+    """End as the system ends a process when memory runs out."""
+    return _acting(lambda: os.kill(os.getpid(), signal.SIGKILL), sizes)
+
+
+def fills_memory(**sizes: object) -> Networks:
+    """Take more and more memory, up to a limit that stands for the machine's."""
+
+    def fill() -> None:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = used * resource.getpagesize() + 300 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        taken = []
+        while True:
+            taken.append(torch.ones(10**7))
+
+    return _acting(fill, sizes)

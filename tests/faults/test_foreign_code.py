@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vaebench.cli.main import cli
+from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
@@ -25,11 +27,12 @@ BASE: dict[str, object] = {
     "tsne_points": 0,
 }
 OPTIONS = ["--no-report", "--jobs", "2", "--time-limit", "20"]
+SOUND = ("mlp", "linear", "conv")
 CLOCK_UNITS = {"s", "ms", "1/s", "MiB"}
 
 
 def grid(*architectures: str) -> Grid:
-    names = [name if name == "mlp" else f"poisonous_networks:{name}" for name in architectures]
+    names = [name if name in SOUND else f"poisonous_networks:{name}" for name in architectures]
     content = {"name": "foreign", "base": BASE, "axes": {"architecture": names}}
     return Grid.from_dict(content)
 
@@ -56,10 +59,10 @@ def numbers(record: CellRecord) -> object:
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> object:
+def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     root = tmp_path_factory.mktemp("clean")
-    run(grid("mlp"), root)
-    return numbers(by_architecture(root)["mlp"])
+    run(grid(*SOUND), root)
+    return {name: numbers(record) for name, record in by_architecture(root).items()}
 
 
 @pytest.fixture
@@ -103,12 +106,12 @@ def assert_ended(child_file: Path) -> None:
 
 @pytest.mark.parametrize("network", ["default_device", "no_gradients", "process_state"])
 def test_a_network_that_poisons_its_process_harms_no_later_cell(
-    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: object
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: dict[str, object]
 ) -> None:
     monkeypatch.syspath_prepend(HERE)
     summary = run(grid(network, "mlp"), tmp_path)
     found = by_architecture(tmp_path)
-    assert numbers(found["mlp"]) == clean
+    assert numbers(found["mlp"]) == clean["mlp"]
     assert summary.states().get("done", 0) >= 1
     assert found[network].status.state in ("done", "failed")
 
@@ -132,12 +135,13 @@ def test_children_of_a_cell_hear_signals(tmp_path: Path, monkeypatch: pytest.Mon
     assert (status.state, status.reason) == ("done", None)
 
 
+@pytest.mark.parametrize("network", ["exhausts_memory", "fills_memory"])
 def test_a_failed_allocation_is_out_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     monkeypatch.syspath_prepend(HERE)
-    run(grid("exhausts_memory"), tmp_path)
-    status = by_architecture(tmp_path)["exhausts_memory"].status
+    run(grid(network), tmp_path)
+    status = by_architecture(tmp_path)[network].status
     assert (status.state, status.reason_code) == ("failed", "out_of_memory")
 
 
@@ -155,17 +159,58 @@ def test_text_of_foreign_code_is_capped_and_escaped_in_the_record(
     assert r"\x1b[2J" in reason
 
 
+def test_whatever_a_network_raises_is_the_reason_of_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    reasons = {
+        "raises_base_exception": "_OutsideException: outside",
+        "raises_keyboard_interrupt": "KeyboardInterrupt: nobody pressed it",
+        "raises_unprintable": "_Unprintable: its message cannot be printed",
+    }
+    run(grid(*reasons), tmp_path)
+    found = by_architecture(tmp_path)
+    assert {name: str(found[name].status.reason) for name in reasons} == reasons
+    assert {found[name].status.reason_code for name in reasons} == {"error"}
+
+
+LEAVING = """
+import sys
+class Silent(Exception):
+    def __str__(self): raise ValueError
+def leaves(*arguments): sys.exit(0)
+def is_silent(*arguments): raise Silent
+"""
+AT_IMPORT = "import sys\nsys.exit(0)\n"
+
+
+@pytest.mark.parametrize("function", ["leaving:leaves", "leaving:is_silent", "at_import:any"])
+@pytest.mark.parametrize(
+    "words", ["evaluate {} --dataset digits", "audit --loss {} --latent 2 --pixels 4"]
+)
+def test_a_function_of_the_user_does_not_end_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, function: str
+) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING, encoding="utf-8")
+    (tmp_path / "at_import.py").write_text(AT_IMPORT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"SystemExit|Silent"):
+        cli.main(words.format(function).split(), standalone_mode=False)
+
+
 def test_a_grid_of_harmful_networks_ends_with_every_other_cell_done(
-    tmp_path: Path, clean: object
+    tmp_path: Path, clean: dict[str, object]
 ) -> None:
     harmful = {
         "default_device": "failed",
         "hangs_with_a_child": "timeout",
         "raises_strange_text": "failed",
         "exhausts_memory": "failed",
+        "fills_memory": "failed",
+        "is_killed": "failed",
         "floods": "done",
     }
-    content = [f"poisonous_networks:{name}" for name in harmful] + ["mlp"]
+    content = [f"poisonous_networks:{name}" for name in harmful] + [*SOUND]
     file = tmp_path / "grid.toml"
     base = "\n".join(f"{key} = {value}" for key, value in BASE.items())
     text = f'name = "foreign"\n[base]\n{base}\n[axes]\narchitecture = {json.dumps(content)}\n'
@@ -188,7 +233,7 @@ def test_a_grid_of_harmful_networks_ends_with_every_other_cell_done(
     assert done.returncode == 1, done.stderr
     found = by_architecture(tmp_path / "store")
     assert {name: found[name].status.state for name in harmful} == harmful
-    assert numbers(found["mlp"]) == clean
+    assert {name: numbers(found[name]) for name in SOUND} == clean
     output = done.stdout + done.stderr
     assert b"\x1b" not in output
     assert b"\x07" not in output

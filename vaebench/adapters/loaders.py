@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from vaebench.errors import UsageError
+from vaebench.errors import UsageError, error_text
 from vaebench.grid.user_code import load_function, source_digest
 
 
@@ -70,8 +70,8 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
     function = load_function(model)
     try:
         loaded = function()
-    except Exception as error:
-        raise UsageError(f"{model} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{model} failed: {error_text(error)}") from error
     module = model.partition(":")[0].rpartition(".")[2]
     return Loaded.of(loaded, module, source_digest(model) or "")
 

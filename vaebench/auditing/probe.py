@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vaebench.auditing.form import Audit, Form, Sizes, judge
-from vaebench.errors import AuditError
+from vaebench.errors import AuditError, error_text
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +132,7 @@ class _Probe:
             try:
                 result = self.loss(*arguments)
             except (Exception, SystemExit) as error:
-                lines = str(error).strip().splitlines()
+                lines = error_text(error).partition(": ")[2].strip().splitlines()
                 why = lines[0].rstrip(".") if lines else "no message"
                 shapes = ", ".join(str(tuple(each.shape)) for each in tensors)
                 raise AuditError(

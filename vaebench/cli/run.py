@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,8 @@ def _report(
         return None
     if summary.signal is not None:
         if "done" in summary.states():
-            echo(f"stopped before the report; `vaebench report {store} -o {folder}` writes it")
+            again = shlex.join(["vaebench", "report", str(store), "-o", str(folder)])
+            echo(f"stopped before the report; `{again}` writes it")
         return None
     from vaebench.report.report import make_report
 

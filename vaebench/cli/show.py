@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -56,7 +57,7 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
         if not timings.empty:
             say(timings_text(timings))
         if findings:
-            judge = f"vaebench reproduce --no-train -o {store}"
+            judge = shlex.join(["vaebench", "reproduce", "--no-train", "-o", str(store)])
             say(f"{plural(findings, 'record')} of findings without cells: see `{judge}`")
     leave(say_unused(unused))
 

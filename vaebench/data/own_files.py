@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 import zipfile
 import zlib
 from dataclasses import replace
@@ -253,7 +254,7 @@ def explain_unusable(path: Path) -> str | None:
         if any(path.glob("data_batch_*")):
             return (
                 f'{path} holds the files of CIFAR10: set dataset = "torchvision:CIFAR10" and '
-                f"--data-dir {path.parent}"
+                f"--data-dir {shlex.quote(str(path.parent))}"
             )
         if any(path.glob("*.parquet")):
             line = f"pd.read_parquet({str(path)!r}).to_parquet('data.parquet')"

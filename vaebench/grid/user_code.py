@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vaebench.errors import UserCodeError
+from vaebench.errors import UserCodeError, error_text
 from vaebench.grid.values import closest
 
 
@@ -35,8 +35,9 @@ def load_function(name: str) -> Callable[..., Any]:
     with _working_folder_first():
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:
-            raise UserCodeError(f"{module_name} cannot be imported ({_told(error)})") from error
+        except (Exception, SystemExit) as error:
+            why = error_text(error)
+            raise UserCodeError(f"{module_name} cannot be imported ({why})") from error
     function = getattr(module, function_name, None)
     if function is None:
         raise UserCodeError(f"{module_name} has no function {function_name!r}")
@@ -44,10 +45,6 @@ def load_function(name: str) -> Callable[..., Any]:
         kind = type(function).__name__
         raise UserCodeError(f"{module_name}:{function_name} is not callable (type {kind})")
     return function  # type: ignore[no-any-return]  # its type is known only to the user
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def lack_of_function(name: str) -> str | None:
@@ -61,8 +58,8 @@ def lack_of_function(name: str) -> str | None:
             found = importlib.util.find_spec(module_name)
         except (ImportError, ValueError):
             found = None
-        except Exception as error:  # noqa: BLE001 -- a package of the user may raise anything
-            return f"the package of {module_name} cannot be imported ({_told(error)})"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's package may raise anything
+            return f"the package of {module_name} cannot be imported ({error_text(error)})"
     if found is None:
         return f"there is no module {module_name!r} in the working folder or among those installed"
     try:
@@ -106,7 +103,7 @@ def source_digest(name: str) -> str | None:
     if ":" not in name:
         return None
     # A package of the user may raise anything; `lack_of_function` reports it.
-    with _working_folder_first(), suppress(Exception):
+    with _working_folder_first(), suppress(Exception, SystemExit):
         found = importlib.util.find_spec(name.partition(":")[0])
         if found is not None and found.origin is not None:
             return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()

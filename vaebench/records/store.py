@@ -456,7 +456,7 @@ class Store:
                 yield Damage(path, record.record_id, kind, str(error))
 
     def _weights(self, record: CellRecord) -> bytes:
-        again = "`vaebench run --keep-weights` trains it again and keeps them"
+        again = "run its grid with --keep-weights to train it again and keep them"
         if record.weights_sha256 is None:
             raise WeightsMissing(f"no weights of {record.cell_id} were kept: {again}")
         path = self.root / "cells" / record.cell_id / _WEIGHTS

@@ -4,6 +4,7 @@ A report depends on the records alone: the same records give the same bytes.
 """
 
 import gc
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +130,9 @@ def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport
         return OnlyDamaged(f"{text} that this version can read; {newer} are of a newer vaebench")
     for path in paths:
         if any(fact.kind == "finding" for fact in Store(path).read_facts()[0]):
-            judge = f"vaebench reproduce --no-train -o {path}"
+            judge = f"vaebench reproduce --no-train -o {shlex.quote(str(path))}"
             return NothingToReport(f"{text}; `{judge}` judges the findings there and makes a page")
-    run = f"vaebench run quick -o {paths[0]}" if paths else "vaebench run quick"
+    run = "vaebench run quick" + (f" -o {shlex.quote(str(paths[0]))}" if paths else "")
     lost = f"; {len(damaged)} files are damaged" if damaged else ""
     kind = OnlyDamaged if damaged else NothingToReport
     return kind(f"{text}{lost}: run `{run}` first")

@@ -20,7 +20,7 @@ from vaebench.adapters.external import ExternalVAE, describe, linear_twin
 from vaebench.adapters.loaders import Loaded, load_external
 from vaebench.adapters.own_loss import ImportanceLoss, OwnLoss, compare_own_loss
 from vaebench.data.own_data import Reading
-from vaebench.errors import UsageError, VaebenchError
+from vaebench.errors import UsageError, VaebenchError, error_text
 from vaebench.evaluation.annealing import Annealing, bidirectional_bounds
 from vaebench.evaluation.bound import mean_and_se
 from vaebench.evaluation.evaluate import evaluate as measure
@@ -269,9 +269,9 @@ def _user_errors(what: str) -> Iterator[None]:
         yield
     except (VaebenchError, ValidationError):
         raise
-    except Exception as error:
-        first = str(error).partition("\n")[0][:300]
-        raise UsageError(f"{what}: {type(error).__name__}: {first}") from error
+    except (Exception, SystemExit) as error:
+        first = error_text(error).partition("\n")[0][:300]
+        raise UsageError(f"{what}: {first}") from error
 
 
 def _given(model: object) -> Loaded:

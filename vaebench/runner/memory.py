@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from vaebench.errors import error_text
 from vaebench.records.schema import Metric, Note
 
 
@@ -44,7 +45,7 @@ class PeakMemory:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of a device or of the machine is full."""
     # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
-    allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    allocation = isinstance(error, RuntimeError) and "can't allocate memory" in error_text(error)
     return allocation or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 

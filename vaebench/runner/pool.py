@@ -88,7 +88,8 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for slot in self._slots:
             slot.worker.leave()
-            if slot.task is not None:
+            # After a request to stop, nothing is lost with a worker that still starts.
+            if slot.task is not None or self.stopping:
                 slot.worker.kill()
         for slot in self._slots:
             slot.worker.join()

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-from vaebench.errors import DataInvalid, DataMissing
+from vaebench.errors import DataInvalid, DataMissing, error_text
 from vaebench.grid.cell import Cell
 from vaebench.records.schema import ReasonCode, Status
 from vaebench.runner.execute import execute
@@ -120,7 +120,7 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     except Stopped:
         status = Status(state="interrupted", reason_code="interrupted", reason=parent.reason)
         return unfinished(parent.left(task), status)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's own network may raise anything
+    except BaseException as error:  # noqa: BLE001 -- a user's own network may raise anything
         return unfinished(parent.left(task), _failed(error), environment("cpu"))
     finally:
         # The worker may be ended right after this task, with what its streams still hold.
@@ -134,7 +134,7 @@ def _failed(error: BaseException) -> Status:
     return Status(
         state="failed",
         reason_code=_reason_code(error),
-        reason=_public_text(f"{type(error).__name__}: {error}"),
+        reason=_public_text(error_text(error)),
         detail={"traceback": _public_text(lines[-_TRACEBACK_CHARACTERS:])},
     )
 

@@ -32,8 +32,11 @@ __all__ = [
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-GRACE_SECONDS = 30.0
-"""How long running work may continue after the first signal to stop."""
+GRACE_SECONDS = 10.0
+"""How long running work may continue after the first signal to stop.
+
+A compilation, an evaluation and an epoch cannot be interrupted; they may take minutes.
+"""
 
 _STOP_SIGNALS = [
     getattr(signal, name)
