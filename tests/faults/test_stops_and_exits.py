@@ -2,9 +2,12 @@
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,3 +292,43 @@ def test_a_cluster_that_goes_away_while_it_is_asked_is_one_sentence(
     for ask in (engine.elsewhere, engine.devices, engine.start, lambda: engine.jobs(1, {"cpu"})):
         with pytest.raises(EngineError, match="the GCS is gone"):
             ask()
+
+
+LIMITED = """
+import sys
+import vaebench.runner.engines.ray_cluster as cluster
+cluster._INIT_SECONDS = float(sys.argv[1])
+from vaebench.cli.main import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_ending_is_not_waited_for_and_a_new_one_starts(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What is left of a cluster accepts connections and never answers."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    short = Path(tempfile.mkdtemp(prefix="ray"))  # sockets of Ray are below it
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            (short / "ray").mkdir()
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            (short / "ray" / "ray_current_cluster").write_text(address, encoding="ascii")
+            words = [*command(tmp_path, 2)[3:], "--engine", "ray", "--dry-run"]
+            for limit, extra, code in (("6", {}, 2), ("240", {"RAY_ADDRESS": "local"}, 0)):
+                done = subprocess.run(
+                    [sys.executable, "-c", LIMITED, limit, *words],
+                    env=os.environ | {"RAY_TMPDIR": str(short)} | extra,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=PATIENCE + 240,
+                )
+                assert done.returncode == code, done.stderr
+                assert "Traceback" not in done.stderr
+                assert ("set RAY_ADDRESS (local starts a new cluster)" in done.stderr) == (
+                    code == 2
+                )
+    finally:
+        shutil.rmtree(short, ignore_errors=True)

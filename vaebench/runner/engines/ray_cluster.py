@@ -29,6 +29,7 @@ from vaebench.system.terminal import capped
 
 _DATA = "VAEBENCH_DATA"
 _CONNECT_SECONDS = 10.0
+_INIT_SECONDS = 120.0
 
 
 class _Actor:
@@ -165,6 +166,34 @@ def _cluster_errors(place: str = "") -> Iterator[None]:
         raise EngineError(f"the Ray cluster{place} cannot be used: {told}") from error
 
 
+def _init(ray: Any) -> None:
+    """Connect to a cluster or start one, within a limit.
+
+    Ray tries for many minutes to reach a cluster of this machine that is just ending. A thread
+    cannot be ended, but it does not keep the process from ending, and this one hears signals.
+    """
+    failures: list[BaseException] = []
+    answered = threading.Event()
+
+    def connect() -> None:
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException as error:  # noqa: BLE001 -- raised again below
+            failures.append(error)
+        answered.set()
+        # The processes of a cluster end with the thread that started them.
+        threading.Event().wait()
+
+    threading.Thread(target=connect, daemon=True).start()
+    if not answered.wait(_INIT_SECONDS):
+        raise EngineError(
+            f"Ray did not connect within {_INIT_SECONDS:.0f} s; a cluster on this machine may be "
+            "ending: run it again, or set RAY_ADDRESS (local starts a new cluster)"
+        )
+    if failures:
+        raise failures[0]
+
+
 class RayEngine:
     """An `Engine` of a Ray cluster: the one that is running (``RAY_ADDRESS``), or one begun here.
 
@@ -246,7 +275,7 @@ class RayEngine:
                 address = os.environ.get("RAY_ADDRESS", "")
                 _check_address(address)
                 with _cluster_errors(f" at RAY_ADDRESS={address}" if address else ""):
-                    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+                    _init(ray)
                 self._is_ours = True
             self._connected = ray
         return self._connected
