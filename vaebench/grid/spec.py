@@ -31,7 +31,7 @@ from vaebench.grid.cell import (
     default_hidden,
     default_sigma,
 )
-from vaebench.grid.values import closest, plain, shown
+from vaebench.grid.values import RESERVED, closest, plain, shown
 
 MAX_CELLS = 200_000
 """The largest number of combinations that a grid may hold."""
@@ -40,8 +40,6 @@ MAX_BYTES = 1_000_000
 
 _KEYS = ("name", "description", "base", "axes", "exclude")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
-# Windows opens a device for these names, with any ending.
-_RESERVED = r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?"
 # The time to parse a dotted key grows with the square of its parts.
 _LONG_KEY = r"""(?<![\w"'-])(?:[\w"'-]+\s*\.\s*){100}"""
 Overrides = Mapping[str, Sequence[object]]
@@ -227,7 +225,7 @@ def _name_problem(name: object) -> Problem | None:
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         rule = "must be 1 to 60 of the characters A-Z a-z 0-9 . _ - (it names a folder)"
         return Problem("name", f"{rule}, not {shown(name)}")
-    if re.fullmatch(_RESERVED, name):
+    if RESERVED.fullmatch(name):
         return Problem("name", f"{name} is reserved by Windows: choose another name")
     return None
 

@@ -22,6 +22,10 @@ _SIMILARITY = 0.7
 _SMALLEST, _LARGEST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
 
+RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+"""Names for which Windows opens a device, with any ending."""
+
+
 def shown(value: object, *, quote: bool = True) -> str:
     """Return a value as in a grid file, shortened to one line, with control characters escaped."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)

@@ -36,6 +36,7 @@ from vaebench.errors import (
     UsageError,
     WeightsMissing,
 )
+from vaebench.grid.values import RESERVED
 from vaebench.records.arrays import Arrays, pack, unpack
 from vaebench.records.files import Files, storing, write_whole
 from vaebench.records.schema import CellRecord, FactRecord, State, from_text, to_text
@@ -44,7 +45,6 @@ DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weig
 AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
-_RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 _WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
 _MOST_RECORD_BYTES = 10_000_000
@@ -509,7 +509,7 @@ def _room(record: CellRecord | FactRecord) -> str:
 
 
 def _is_name(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) and not _RESERVED.fullmatch(name)
+    return bool(_NAME.fullmatch(name)) and not RESERVED.fullmatch(name)
 
 
 def _checked_name(name: str) -> str:

@@ -31,24 +31,27 @@ def tasks_again(
     Raises:
         UsageError: no cell has any.
     """
-    donors = list(_with_weights(store))
-    own = {record.cell_id: record for record in donors}
-    by_training = {_training_of(record): record for record in donors}
-    sources = {(_checksum(record), record.network_sha256) for record in donors}
+    own: dict[str, CellRecord] = {}
+    by_training: dict[str, CellRecord] = {}
+    sources = set()
+    for record, source in _with_weights(store):
+        own[record.cell_id] = record
+        by_training[cell_id(_evaluated_by_default(record.cell), *source)] = record
+        sources.add(source)
     tasks = []
     for planned in cells:
-        record = own.get(planned.cell_id)
-        for checksum, network in sources if record is None else ():
-            if cell_id(planned.cell, checksum, network) == planned.cell_id:
-                key = cell_id(_evaluated_by_default(planned.cell), checksum, network)
-                record = record or by_training.get(key)
-        if record is None:
+        donor = own.get(planned.cell_id)
+        for source in sources if donor is None else ():
+            if cell_id(planned.cell, *source) == planned.cell_id:
+                key = cell_id(_evaluated_by_default(planned.cell), *source)
+                donor = donor or by_training.get(key)
+        if donor is None:
             continue
         arrays: Arrays = {}
         with suppress(ArraysDamaged):
-            arrays = store.arrays(record.cell_id)
+            arrays = store.arrays(donor.cell_id)
         with suppress(WeightsMissing):
-            trained = Trained(record, arrays, store.weights(record.cell_id))
+            trained = Trained(donor, arrays, store.weights(donor.cell_id))
             cells_of_task, names = (planned.cell,), (planned.cell_id,)
             task = replace(base, cells=cells_of_task, cell_ids=names, trained=trained)
             tasks.append(replace(task, checkpoints=None))
@@ -62,25 +65,21 @@ def tasks_again(
     return tasks
 
 
-def _with_weights(store: Store) -> Iterator[CellRecord]:
-    """Finished cells of the present numerics whose records name weights."""
+def _with_weights(store: Store) -> Iterator[tuple[CellRecord, tuple[str, str | None]]]:
+    """Finished cells of the present numerics whose records name weights, and their source.
+
+    The source is the rest of an identity: the checksum of the data and that of a user's network.
+    """
     for record in store.iter_records():
         if (
             isinstance(record, CellRecord)
             and record.status.state == "done"
             and record.weights_sha256 is not None
-            and cell_id(record.cell, _checksum(record), record.network_sha256) == record.cell_id
         ):
-            yield record
-
-
-def _checksum(record: CellRecord) -> str:
-    return "" if record.data is None else record.data.checksum
-
-
-def _training_of(record: CellRecord) -> str:
-    cell = _evaluated_by_default(record.cell)
-    return cell_id(cell, _checksum(record), record.network_sha256)
+            checksum = "" if record.data is None else record.data.checksum
+            source = checksum, record.network_sha256
+            if cell_id(record.cell, *source) == record.cell_id:
+                yield record, source
 
 
 def _evaluated_by_default(cell: Cell) -> Cell:
