@@ -95,11 +95,21 @@ def reproduce(
         summary = run_grid(grid, store, data_dir=data_dir, echo=echo, **options)
     made: dict[str, dict[str, JsonValue]] = {}
     if summary.signal is None and summary.storage_error is None:
-        needed = list(_facts_of(wanted, budget, data_dir))
+        lacking = _lacking_facts(wanted, budget, data_dir, store)
         if train:
-            _write_facts(needed, store, wait=options.get("wait", False))
+            from vaebench.runner.machine import environment
+
+            with store.writing(wait=options.get("wait", False)):
+                for name, compute in lacking:
+                    fact = FactRecord(
+                        kind="finding",
+                        record_id=name,
+                        payload=compute(),
+                        environment=environment("cpu"),
+                    )
+                    store.write(fact)
         else:
-            made = {name: compute() for name, compute in _lacking(needed, store)}
+            made = {name: compute() for name, compute in lacking}
     evidence = collected(store)
     evidence = replace(evidence, facts={**evidence.facts, **made})
     rows = tuple(_judged(finding, evidence, budget, absent) for finding in findings)
@@ -147,43 +157,21 @@ def _judged(
     return judged
 
 
-_Compute = Callable[[], dict[str, JsonValue]]
-
-
-def _lacking(
-    needed: Sequence[tuple[str, int, _Compute]], store: Store
-) -> list[tuple[str, _Compute]]:
-    """The facts without a record, or with one of an older revision."""
-    facts, _ = store.read_facts()
-    known = {fact.record_id: fact.payload.get("revision") for fact in facts}
-    return [(name, compute) for name, revision, compute in needed if known.get(name) != revision]
-
-
-def _write_facts(needed: Sequence[tuple[str, int, _Compute]], store: Store, *, wait: bool) -> None:
-    """Compute and write the facts that have no record."""
-    from vaebench.runner.machine import environment
-
-    with store.writing(wait=wait):
-        for name, compute in _lacking(needed, store):
-            record = FactRecord(
-                kind="finding", record_id=name, payload=compute(), environment=environment("cpu")
-            )
-            store.write(record)
-
-
 _DATA_REVISION = 2
 
 
-def _facts_of(
-    findings: Sequence[Finding], budget: Budget, data_dir: Path | None
-) -> Iterator[tuple[str, int, _Compute]]:
-    """The name, revision and computation of every fact that these findings need."""
+def _lacking_facts(
+    findings: Sequence[Finding], budget: Budget, data_dir: Path | None, store: Store
+) -> Iterator[tuple[str, Callable[[], dict[str, JsonValue]]]]:
+    """The name and computation of each fact that has no record, or one of an older revision."""
+    known = {fact.record_id: fact.payload.get("revision") for fact in store.read_facts()[0]}
     for finding in findings:
-        if finding.kind == "mathematics":
-            yield finding.fact_id, finding.revision, partial(fact_payload, finding)
+        if finding.kind == "mathematics" and known.get(finding.fact_id) != finding.revision:
+            yield finding.fact_id, partial(fact_payload, finding)
     active = [finding for finding in findings if budget not in finding.untested]
     for dataset in sorted({name for finding in active for name in finding.data(budget)}):
-        yield f"data-{dataset}", _DATA_REVISION, partial(data_payload, dataset, data_dir)
+        if known.get(f"data-{dataset}") != _DATA_REVISION:
+            yield f"data-{dataset}", partial(data_payload, dataset, data_dir)
 
 
 def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonValue]:
