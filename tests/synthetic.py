@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell, cell_id
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import (
     NOT_A_LIKELIHOOD,

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from vaebench.cli.listing import list_
-from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
+from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 from vaebench.grid.spec import Grid
 from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
 from vaebench.records.store import Store

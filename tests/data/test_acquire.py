@@ -21,7 +21,7 @@ from vaebench.data import acquire
 from vaebench.data.acquire import add, fetch, listing, verify
 from vaebench.data.catalog import locate
 from vaebench.errors import DataInvalid, DataMissing
-from vaebench.grid.choices import DATASETS
+from vaebench.grid.axes import DATASETS
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 

@@ -15,7 +15,7 @@ from vaebench.data.catalog import fingerprint, kind_of, locate
 from vaebench.data.places import places
 from vaebench.data.sources import SOURCES
 from vaebench.errors import DataMissing
-from vaebench.grid.choices import DATASETS
+from vaebench.grid.axes import DATASETS
 
 
 def test_places_are_searched_in_the_order_of_the_contract(

@@ -16,7 +16,7 @@ from vaebench.data.linear_gaussian import linear_gaussian_draw, linear_gaussian_
 from vaebench.data.sources import Split, load
 from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataInvalid, DataMissing
-from vaebench.grid.choices import DATASETS
+from vaebench.grid.axes import DATASETS
 
 
 def rows(split: Split) -> set[bytes]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from vaebench.analysis.frame import tidy
 from vaebench.findings.evidence import Evidence
 from vaebench.findings.finding import Budget, Finding
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell, cell_id
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.records.schema import NOT_A_LIKELIHOOD, CellRecord, DataFacts, Metric, Note, Status
 
 CHECKSUM = "0f" * 32

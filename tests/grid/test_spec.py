@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vaebench.errors import GridError
+from vaebench.grid.axes import LIKELIHOODS, POSTERIORS, SIGMA_KINDS
 from vaebench.grid.cell import Cell, cell_id
-from vaebench.grid.choices import LIKELIHOODS, POSTERIORS, SIGMA_KINDS
 from vaebench.grid.spec import Grid, packaged_grids, parse_override
 
 

@@ -11,7 +11,7 @@ from scipy import integrate, optimize, stats
 from scipy.special import log_ndtr
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
+from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 from vaebench.model.likelihoods import (
     SCALE_FLOOR,
     Likelihood,

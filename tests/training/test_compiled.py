@@ -13,8 +13,8 @@ import torch
 from tiny_runs import LEVELS, Run, cell, generator, images, made, pixels_of, run
 
 from vaebench.data.pixels import TrainingPixels
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.runner.machine import absent_device
 from vaebench.training.compiled import Capture, NotFaster, compile_gradients
 from vaebench.training.loop import Generators, train

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.truth.bounds import (
     bce_ceiling,
     bce_floor,

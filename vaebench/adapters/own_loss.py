@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vaebench.adapters.external import ExternalVAE
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.objective import draw
 
 _IMAGES, _DRAWS = 64, 1000

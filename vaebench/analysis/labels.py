@@ -14,8 +14,8 @@ from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
 
 from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, OF_TRAINING
+from vaebench.grid.axes import DEVICES, LIKELIHOODS, SIGMA_KINDS
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
-from vaebench.grid.choices import DEVICES, LIKELIHOODS, SIGMA_KINDS
 
 __all__ = [
     "design_label",

@@ -22,8 +22,8 @@ def list_(what: str) -> None:
 
 def _lines(what: str) -> Iterator[str]:
     from vaebench.findings.registry import finding_lines
+    from vaebench.grid.axes import DATASETS, LIKELIHOODS
     from vaebench.grid.cell import AXES
-    from vaebench.grid.choices import DATASETS, LIKELIHOODS
     from vaebench.grid.spec import packaged_grids
     from vaebench.grid.values import shown
     from vaebench.records.metrics import METRICS
@@ -35,7 +35,7 @@ def _lines(what: str) -> Iterator[str]:
             for axis in AXES.values():
                 value = list(axis.default) if isinstance(axis.default, tuple) else axis.default
                 default = "" if value is None else f"; default {shown(value)}"
-                yield f"{axis.name:<24} {axis.summary}; {axis.values}{default}"
+                yield f"{axis.name:<24} {axis.summary}; {axis.check.text}{default}"
         case "likelihoods":
             for family in LIKELIHOODS.values():
                 scale = "has a sigma" if family.has_scale else "no sigma"

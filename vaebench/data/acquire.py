@@ -28,7 +28,7 @@ from vaebench.data.catalog import FILE_SETS, FileSet, Located, file_set, locate,
 from vaebench.data.idx import GZIP_MAGIC, IdxFile, read_content
 from vaebench.data.places import storage_folder
 from vaebench.errors import DataInvalid, DataMissing
-from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
+from vaebench.grid.axes import DATASETS, TORCHVISION_PREFIX
 from vaebench.system.disk import naming
 
 Say = Callable[[str], None]

@@ -17,7 +17,7 @@ from vaebench.data.own_data import OwnArrays, Reading
 from vaebench.data.own_files import TABLES, explain_unusable, npz_arrays, table_arrays
 from vaebench.data.places import places, storage_folder
 from vaebench.errors import DataInvalid, DataMissing, UsageError
-from vaebench.grid.choices import DATASETS, TORCHVISION_PREFIX
+from vaebench.grid.axes import DATASETS, TORCHVISION_PREFIX
 from vaebench.grid.values import closest
 
 DIGITS_SHA256 = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"

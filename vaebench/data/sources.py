@@ -210,4 +210,4 @@ SOURCES: Mapping[str, Callable[[str, Path | None], ArraySplits]] = MappingProxyT
         "linear-gaussian": _linear_gaussian,
     }
 )
-"""How each packaged data set is read, by its name in `vaebench.grid.choices.DATASETS`."""
+"""How each packaged data set is read, by its name in `vaebench.grid.axes.DATASETS`."""

@@ -16,7 +16,7 @@ from vaebench.data.own_data import OwnArrays, Reading, class_names
 from vaebench.data.places import places, storage_folder
 from vaebench.data.vision import torchvision_module
 from vaebench.errors import DataMissing
-from vaebench.grid.choices import TORCHVISION_PREFIX
+from vaebench.grid.axes import TORCHVISION_PREFIX
 
 _TRAIN = ({"train": True}, {"train": False})
 _SPLIT = ({"split": "train"}, {"split": "test"})

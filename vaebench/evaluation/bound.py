@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.likelihoods import LevelEdges
 from vaebench.model.objective import Draw, draw
 from vaebench.model.posterior import Delta, Posterior

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vaebench.evaluation.bound import Scores
 from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.axes import DATASETS, LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.model.likelihoods import SCALE_FLOOR
 from vaebench.records.schema import NOT_A_LIKELIHOOD, Note
 from vaebench.truth.bounds import bce_ceiling, bce_floor, density_ceiling

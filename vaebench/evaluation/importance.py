@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.bound import mean_and_se
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.objective import draw
 from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE

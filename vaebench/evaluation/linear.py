@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vaebench.evaluation.double_precision import double_copy, double_pixels
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.model.posterior import Delta, Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.truth.ppca import LinearVAE

@@ -22,8 +22,8 @@ from vaebench.findings.evidence import (
 from vaebench.findings.finding import Method
 from vaebench.findings.settings import Budget, cells_of
 from vaebench.findings.verdict import Statistic, Untested
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.truth.bounds import density_ceiling
 
 __all__ = ["METHODS", "sigma_cells"]

@@ -8,39 +8,19 @@ rule is written once.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from vaebench.grid import choices
+from vaebench.grid import axes
+from vaebench.grid.axes import DATASETS, LIKELIHOODS, Axis, Takes, Value
 from vaebench.grid.user_code import source_digest
-from vaebench.grid.values import Check, Flag, Interval, Name, Real, Sizes, Whole, shown
-
-__all__ = [
-    "AXES",
-    "DEPENDENCES",
-    "EVALUATION_SETTINGS",
-    "JUDGED",
-    "NUMERICS_VERSION",
-    "RULES",
-    "UNREAD",
-    "Axis",
-    "Cell",
-    "Dependence",
-    "Rule",
-    "Value",
-    "broken_rules",
-    "cell_id",
-    "default_hidden",
-    "default_sigma",
-    "is_own_data",
-    "program_key",
-]
+from vaebench.grid.values import Flag, Interval, Name, Real, Sizes, Whole, shown
 
 NUMERICS_VERSION = {"diagonal": 2, "full": 3, "delta": 2}
 """The version of the numerics for each posterior; CHANGELOG.md lists the changes.
@@ -60,30 +40,28 @@ EVALUATION_SETTINGS = (
 )
 """Axes of the evaluation, on which training does not depend."""
 
-Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | None
-"""The type of the value of an axis."""
-
-# A data set without a known name is a path if it has a file's ending or a separator, and no control
-# character.
-_PATH = r"torchvision:\w+|(?=[^\x00-\x1f\x7f]+$)(?:.*\.[A-Za-z]\w{1,6}|.*[/\\].*|[.~].*)"
-_FACTORY = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
-_CUDA = r"cuda:(?:0|[1-9]\d{0,2})"
 _MANY = 10**9
-_DEFAULT_HIDDEN = {"conv": (32, 64), "tutorial": (1000, 500, 250)}
 
 _DATASET = Name(
-    choices.DATASETS,
-    _PATH,
+    DATASETS,
+    # A name that is not known is a path if it has a file's ending or a separator, and no control
+    # character.
+    r"torchvision:\w+|(?=[^\x00-\x1f\x7f]+$)(?:.*\.[A-Za-z]\w{1,6}|.*[/\\].*|[.~].*)",
     "torchvision:NAME, the path of an .npz, .csv or .parquet file, or of an image folder, "
     "with a slash (./photos)",
 )
-_ARCHITECTURE = Name(choices.ARCHITECTURES, _FACTORY, "package.module:factory")
-_DEVICE = Name(choices.DEVICES, _CUDA, "cuda:N")
+_ARCHITECTURE = Name(
+    axes.ARCHITECTURES, r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*", "package.module:factory"
+)
 _BETA_SCHEDULE = Name(
-    choices.BETA_SCHEDULES,
+    axes.BETA_SCHEDULES,
     r"(?:linear|cyclical):[1-9]\d{0,5}",
     "linear:EPOCHS (from 0 to beta), cyclical:CYCLES (the same, restarted)",
 )
+_SIGMA = Real(
+    open_low=True, words=tuple(axes.SIGMA_KINDS), absent="learned, where there is a scale"
+)
+_CLIP = Real(0.0, 0.5, open_low=True, open_high=True, absent="no clipping")
 
 
 class Cell(BaseModel):
@@ -99,161 +77,165 @@ class Cell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    dataset: Annotated[str, BeforeValidator(_DATASET)] = Field(
-        "digits", description="the images; a path for data of your own"
+    dataset: Annotated[str, Takes(_DATASET, "the images; a path for data of your own")] = "digits"
+    binarization: Annotated[
+        str, Takes(Name(axes.BINARIZATIONS), "how pixels become 0 or 1, if they do")
+    ] = "none"
+    dequantize: Annotated[bool, Takes(Flag(), "add uniform noise within one grey level")] = False
+    architecture: Annotated[str, Takes(_ARCHITECTURE, "the networks of encoder and decoder")] = (
+        "mlp"
     )
-    binarization: Annotated[str, BeforeValidator(Name(choices.BINARIZATIONS))] = Field(
-        "none", description="how pixels become 0 or 1, if they do"
-    )
-    dequantize: Annotated[bool, BeforeValidator(Flag())] = Field(
-        False, description="add uniform noise within one grey level"
-    )
-    architecture: Annotated[str, BeforeValidator(_ARCHITECTURE)] = Field(
-        "mlp", description="the networks of encoder and decoder"
-    )
-    hidden: Annotated[tuple[int, ...], BeforeValidator(Sizes())] = Field(
-        (400,), description="sizes of the encoder's hidden layers, mirrored in the decoder"
-    )
-    activation: Annotated[str, BeforeValidator(Name(choices.ACTIVATIONS))] = Field(
-        "relu", description="the non-linearity between layers"
-    )
-    initialization: Annotated[str, BeforeValidator(Name(choices.INITIALIZATIONS))] = Field(
-        "default", description="the distribution of the initial weights"
-    )
-    latent_dim: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
-        8, description="number of latent dimensions"
-    )
-    likelihood: Annotated[str, BeforeValidator(Name(choices.LIKELIHOODS))] = Field(
-        "bernoulli", description="the family p(x|z) of the pixels"
+    hidden: Annotated[
+        tuple[int, ...],
+        Takes(Sizes(), "sizes of the encoder's hidden layers, mirrored in the decoder"),
+    ] = (400,)
+    activation: Annotated[
+        str, Takes(Name(axes.ACTIVATIONS), "the non-linearity between layers")
+    ] = "relu"
+    initialization: Annotated[
+        str, Takes(Name(axes.INITIALIZATIONS), "the distribution of the initial weights")
+    ] = "default"
+    latent_dim: Annotated[int, Takes(Whole(1, 10**6), "number of latent dimensions")] = 8
+    likelihood: Annotated[str, Takes(Name(LIKELIHOODS), "the family p(x|z) of the pixels")] = (
+        "bernoulli"
     )
     sigma: Annotated[
         float | Literal["learned", "optimal", "per_pixel", "predicted"] | None,
-        BeforeValidator(
-            Real(
-                open_low=True,
-                words=tuple(choices.SIGMA_KINDS),
-                absent="learned, where there is a scale",
-            )
+        Takes(_SIGMA, "the likelihood's scale, in units of the [0, 1] pixel"),
+    ] = None
+    beta: Annotated[float, Takes(Real(), "weight of the KL term in training")] = 1.0
+    beta_schedule: Annotated[
+        str, Takes(_BETA_SCHEDULE, "how beta rises from 0 in training: KL annealing")
+    ] = "constant"
+    free_bits: Annotated[
+        float,
+        Takes(Real(), "nats per latent dimension below which training does not penalise the KL"),
+    ] = 0.0
+    objective: Annotated[str, Takes(Name(axes.OBJECTIVES), "the bound that is trained on")] = "elbo"
+    importance_samples: Annotated[
+        int, Takes(Whole(1, 10_000), "draws of z per image in training, k")
+    ] = 1
+    posterior: Annotated[str, Takes(Name(axes.POSTERIORS), "the family q(z|x) of the encoder")] = (
+        "diagonal"
+    )
+    sparsity: Annotated[
+        float, Takes(Real(), "weight of the L1 penalty on the code of a delta posterior, in nats")
+    ] = 0.0
+    prior_scale: Annotated[
+        float, Takes(Real(open_low=True), "standard deviation of the prior N(0, s^2 I)")
+    ] = 1.0
+    prior: Annotated[str, Takes(Name(axes.PRIORS), "the distribution p(z) of the codes")] = "normal"
+    prior_components: Annotated[
+        int,
+        Takes(Whole(1, 10_000), "components of a mixture, or pseudo-inputs of a vamp prior"),
+    ] = 50
+    device: Annotated[
+        str, Takes(Name(axes.DEVICES, r"cuda:(?:0|[1-9]\d{0,2})", "cuda:N"), "where to train")
+    ] = "cpu"
+    precision: Annotated[str, Takes(Name(axes.PRECISIONS), "arithmetic of the training steps")] = (
+        "float32"
+    )
+    seed: Annotated[
+        int,
+        Takes(Whole(0, 2**63 - 1), "seed of the weights, the order of the images and all noise"),
+    ] = 0
+    epochs: Annotated[int, Takes(Whole(1, 10**6), "passes over the training images")] = 20
+    batch_size: Annotated[
+        int, Takes(Whole(1, 10**6), "images a training step; at most the training split")
+    ] = 128
+    learning_rate: Annotated[float, Takes(Real(open_low=True), "step size of the optimizer")] = 1e-3
+    optimizer: Annotated[str, Takes(Name(axes.OPTIMIZERS), "how gradients update the weights")] = (
+        "adam"
+    )
+    adam_beta1: Annotated[
+        float,
+        Takes(
+            Real(0.0, 1.0, open_high=True),
+            "decay rate of Adam's running mean of gradients; 0 leaves momentum out",
         ),
-    ] = Field(None, description="the likelihood's scale, in units of the [0, 1] pixel")
-    beta: Annotated[float, BeforeValidator(Real())] = Field(
-        1.0, description="weight of the KL term in training"
-    )
-    beta_schedule: Annotated[str, BeforeValidator(_BETA_SCHEDULE)] = Field(
-        "constant", description="how beta rises from 0 in training: KL annealing"
-    )
-    free_bits: Annotated[float, BeforeValidator(Real())] = Field(
-        0.0, description="nats per latent dimension below which training does not penalise the KL"
-    )
-    objective: Annotated[str, BeforeValidator(Name(choices.OBJECTIVES))] = Field(
-        "elbo", description="the bound that is trained on"
-    )
-    importance_samples: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
-        1, description="draws of z per image in training, k"
-    )
-    posterior: Annotated[str, BeforeValidator(Name(choices.POSTERIORS))] = Field(
-        "diagonal", description="the family q(z|x) of the encoder"
-    )
-    sparsity: Annotated[float, BeforeValidator(Real())] = Field(
-        0.0, description="weight of the L1 penalty on the code of a delta posterior, in nats"
-    )
-    prior_scale: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
-        1.0, description="standard deviation of the prior N(0, s^2 I)"
-    )
-    prior: Annotated[str, BeforeValidator(Name(choices.PRIORS))] = Field(
-        "normal", description="the distribution p(z) of the codes"
-    )
-    prior_components: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
-        50, description="components of a mixture, or pseudo-inputs of a vamp prior"
-    )
-    device: Annotated[str, BeforeValidator(_DEVICE)] = Field("cpu", description="where to train")
-    precision: Annotated[str, BeforeValidator(Name(choices.PRECISIONS))] = Field(
-        "float32", description="arithmetic of the training steps"
-    )
-    seed: Annotated[int, BeforeValidator(Whole(0, 2**63 - 1))] = Field(
-        0, description="seed of the weights, the order of the images and all noise"
-    )
-    epochs: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
-        20, description="passes over the training images"
-    )
-    batch_size: Annotated[int, BeforeValidator(Whole(1, 10**6))] = Field(
-        128, description="images a training step; at most the training split"
-    )
-    learning_rate: Annotated[float, BeforeValidator(Real(open_low=True))] = Field(
-        1e-3, description="step size of the optimizer"
-    )
-    optimizer: Annotated[str, BeforeValidator(Name(choices.OPTIMIZERS))] = Field(
-        "adam", description="how gradients update the weights"
-    )
-    adam_beta1: Annotated[float, BeforeValidator(Real(0.0, 1.0, open_high=True))] = Field(
-        0.9, description="decay rate of Adam's running mean of gradients; 0 leaves momentum out"
-    )
-    learning_rate_schedule: Annotated[str, BeforeValidator(Name(choices.SCHEDULES))] = Field(
-        "constant", description="how the learning rate goes over the epochs"
-    )
-    weight_decay: Annotated[float, BeforeValidator(Real())] = Field(
-        0.0, description="L2 penalty on the weights; with adamw, their decay at each step"
-    )
-    early_stopping: Annotated[int | None, BeforeValidator(Whole(1, 10**6, "no early stopping"))] = (
-        Field(None, description="epochs without a better validation bound that end the training")
-    )
-    train_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
-        None, description="number of training images used"
-    )
-    valid_size: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
-        0,
-        description="training images kept for validation: the tail; own data are shuffled before",
-    )
+    ] = 0.9
+    learning_rate_schedule: Annotated[
+        str, Takes(Name(axes.SCHEDULES), "how the learning rate goes over the epochs")
+    ] = "constant"
+    weight_decay: Annotated[
+        float, Takes(Real(), "L2 penalty on the weights; with adamw, their decay at each step")
+    ] = 0.0
+    early_stopping: Annotated[
+        int | None,
+        Takes(
+            Whole(1, 10**6, "no early stopping"),
+            "epochs without a better validation bound that end the training",
+        ),
+    ] = None
+    train_size: Annotated[
+        int | None, Takes(Whole(2, _MANY, "all of them"), "number of training images used")
+    ] = None
+    valid_size: Annotated[
+        int,
+        Takes(
+            Whole(0, _MANY),
+            "training images kept for validation: the tail; own data are shuffled before",
+        ),
+    ] = 0
     pixel_clip: Annotated[
-        float | None,
-        BeforeValidator(Real(0.0, 0.5, open_low=True, open_high=True, absent="no clipping")),
-    ] = Field(None, description="keep the decoder's mean within [clip, 1 - clip]")
-    eval_samples: Annotated[int, BeforeValidator(Whole(1, 10_000))] = Field(
-        1, description="draws of z per test image for the ELBO"
-    )
-    iw_samples: Annotated[int, BeforeValidator(Whole(0, 10**6))] = Field(
-        0, description="draws per image of the importance-weighted bound; 0 leaves it out"
-    )
-    iw_images: Annotated[int, BeforeValidator(Whole(1, _MANY))] = Field(
-        500, description="test images of the importance-weighted bound"
-    )
-    ais_images: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
-        0,
-        description="test images whose log p(x) annealed importance sampling bounds; 0: none",
-    )
-    local_images: Annotated[int, BeforeValidator(Whole(0, _MANY))] = Field(
-        0, description="test images whose q(z|x) is optimised to split the posterior gap; 0: none"
-    )
-    tsne_points: Annotated[int, BeforeValidator(Whole(0, 2_000))] = Field(
-        300, description="test images on the t-SNE map; 0 leaves it out"
-    )
-    channels: Annotated[int, BeforeValidator(Whole(1, 3))] = Field(
-        1, description="colour channels read from an image folder, 1 or 3"
-    )
-    test_size: Annotated[int | None, BeforeValidator(Whole(2, _MANY, "all of them"))] = Field(
-        None, description="number of test images used, a fixed subset"
-    )
-    kind: Annotated[str, BeforeValidator(Name(choices.KINDS))] = Field(
-        "auto", description="what the numbers of own data are"
-    )
-    layout: Annotated[str, BeforeValidator(Name(choices.LAYOUTS))] = Field(
-        "channels_last", description="order of the dimensions of own images in colour"
-    )
-    range: Annotated[tuple[float, ...], BeforeValidator(Interval())] = Field(
-        (), description="lowest and highest value of own images that are floats"
-    )
-    shape: Annotated[tuple[int, ...], BeforeValidator(Sizes(longest=3))] = Field(
-        (), description="height and width of own images that are stored as rows"
-    )
-    standardize: Annotated[bool, BeforeValidator(Flag())] = Field(
-        True, description="model own real-valued data by their standardised columns"
-    )
-    resize: Annotated[tuple[int, ...], BeforeValidator(Sizes(longest=2))] = Field(
-        (), description="height and width to which the images of a folder are resized"
-    )
-    crop: Annotated[bool, BeforeValidator(Flag())] = Field(
-        False, description="crop the centre of an image to the aspect ratio of resize"
-    )
+        float | None, Takes(_CLIP, "keep the decoder's mean within [clip, 1 - clip]")
+    ] = None
+    eval_samples: Annotated[
+        int, Takes(Whole(1, 10_000), "draws of z per test image for the ELBO")
+    ] = 1
+    iw_samples: Annotated[
+        int,
+        Takes(Whole(0, 10**6), "draws per image of the importance-weighted bound; 0 leaves it out"),
+    ] = 0
+    iw_images: Annotated[
+        int, Takes(Whole(1, _MANY), "test images of the importance-weighted bound")
+    ] = 500
+    ais_images: Annotated[
+        int,
+        Takes(
+            Whole(0, _MANY),
+            "test images whose log p(x) annealed importance sampling bounds; 0: none",
+        ),
+    ] = 0
+    local_images: Annotated[
+        int,
+        Takes(
+            Whole(0, _MANY),
+            "test images whose q(z|x) is optimised to split the posterior gap; 0: none",
+        ),
+    ] = 0
+    tsne_points: Annotated[
+        int, Takes(Whole(0, 2_000), "test images on the t-SNE map; 0 leaves it out")
+    ] = 300
+    channels: Annotated[
+        int, Takes(Whole(1, 3), "colour channels read from an image folder, 1 or 3")
+    ] = 1
+    test_size: Annotated[
+        int | None,
+        Takes(Whole(2, _MANY, "all of them"), "number of test images used, a fixed subset"),
+    ] = None
+    kind: Annotated[str, Takes(Name(axes.KINDS), "what the numbers of own data are")] = "auto"
+    layout: Annotated[
+        str, Takes(Name(axes.LAYOUTS), "order of the dimensions of own images in colour")
+    ] = "channels_last"
+    range: Annotated[
+        tuple[float, ...],
+        Takes(Interval(), "lowest and highest value of own images that are floats"),
+    ] = ()
+    shape: Annotated[
+        tuple[int, ...],
+        Takes(Sizes(longest=3), "height and width of own images that are stored as rows"),
+    ] = ()
+    standardize: Annotated[
+        bool, Takes(Flag(), "model own real-valued data by their standardised columns")
+    ] = True
+    resize: Annotated[
+        tuple[int, ...],
+        Takes(Sizes(longest=2), "height and width to which the images of a folder are resized"),
+    ] = ()
+    crop: Annotated[
+        bool, Takes(Flag(), "crop the centre of an image to the aspect ratio of resize")
+    ] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -265,9 +247,9 @@ class Cell(BaseModel):
         values.setdefault("hidden", default_hidden(values.get("architecture")))
         if values.get("sigma") is None:
             values["sigma"] = default_sigma(values.get("likelihood", "bernoulli"))
-        for dependence in _SETTLED:
-            if not dependence.applies(values.get(dependence.on, AXES[dependence.on].default)):
-                values[dependence.axis] = dependence.neutral
+        for each in DEPENDENCES:
+            if not each.refused and not each.applies(values.get(each.on, AXES[each.on].default)):
+                values[each.axis] = each.neutral
         return values
 
     @model_validator(mode="after")
@@ -291,37 +273,30 @@ class Cell(BaseModel):
 
 def default_sigma(likelihood: object) -> Value:
     """Return the default sigma of a likelihood: "learned", or None without a scale."""
-    family = choices.LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    family = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     return "learned" if family is not None and family.has_scale else None
 
 
 def default_hidden(architecture: object) -> Value:
     """Return the default layer sizes of a network; for a conv, its channels."""
-    sizes = _DEFAULT_HIDDEN.get(architecture) if isinstance(architecture, str) else None
-    return sizes or AXES["hidden"].default
+    match architecture:
+        case "conv":
+            return 32, 64
+        case "tutorial":
+            return 1000, 500, 250
+        case _:
+            return AXES["hidden"].default
 
 
 def is_own_data(dataset: str) -> bool:
     """Return whether a data set is a user's path, not a name of ours or of torchvision."""
-    return dataset not in choices.DATASETS and not dataset.startswith(choices.TORCHVISION_PREFIX)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis for `vaebench list axes`: its meaning, its default and the values it takes."""
-
-    name: str
-    summary: str
-    default: Value
-    values: str
-    check: Check
+    return dataset not in DATASETS and not dataset.startswith(axes.TORCHVISION_PREFIX)
 
 
 def _axis(name: str) -> Axis:
     field = Cell.model_fields[name]
-    (validator,) = (each for each in field.metadata if isinstance(each, BeforeValidator))
-    check = cast(Check, validator.func)
-    return Axis(name, field.description or "", cast(Value, field.default), check.text, check)
+    (takes,) = (each for each in field.metadata if isinstance(each, Takes))
+    return Axis(name, takes.summary, field.default, takes.check)
 
 
 AXES: Mapping[str, Axis] = MappingProxyType({name: _axis(name) for name in Cell.model_fields})
@@ -338,138 +313,92 @@ class Dependence:
 
     axis: str
     on: str
-    applies: Callable[[Value], bool]
+    applies: Callable[[Any], bool]
     neutral: Value
     reason: str
     refused: bool = True
 
 
-def _has_scale(likelihood: Value) -> bool:
-    return isinstance(likelihood, str) and choices.LIKELIHOODS[likelihood].has_scale
-
-
-def _has_mean_parameter(likelihood: Value) -> bool:
-    return isinstance(likelihood, str) and choices.LIKELIHOODS[likelihood].has_mean_parameter
+def _only(
+    on: str, applies: Callable[[Any], bool], refused: bool = True, **meaningless: tuple[Value, str]
+) -> Iterator[Dependence]:
+    """Yield the axes that depend on one: each with its neutral value and the reason."""
+    for axis, (neutral, reason) in meaningless.items():
+        yield Dependence(axis, on, applies, neutral, reason, refused)
 
 
 DEPENDENCES = (
-    Dependence(
-        "sigma", "likelihood", _has_scale, None, "a likelihood without a scale has no sigma"
-    ),
-    Dependence(
-        "pixel_clip",
+    *_only(
         "likelihood",
-        _has_mean_parameter,
-        None,
-        "only bernoulli and continuous_bernoulli have a mean to clip",
+        lambda name: name in LIKELIHOODS and LIKELIHOODS[name].has_scale,
+        sigma=(None, "a likelihood without a scale has no sigma"),
     ),
-    Dependence(
-        "hidden",
+    *_only(
+        "likelihood",
+        lambda name: name in LIKELIHOODS and LIKELIHOODS[name].has_mean_parameter,
+        pixel_clip=(None, "only bernoulli and continuous_bernoulli have a mean to clip"),
+    ),
+    *_only(
         "architecture",
-        lambda value: value != "linear",
-        (),
-        "a linear network has no hidden layer",
+        lambda name: name != "linear",
         refused=False,
+        hidden=((), "a linear network has no hidden layer"),
+        activation=("relu", "a linear network has no activation"),
     ),
-    Dependence(
-        "activation",
-        "architecture",
-        lambda value: value != "linear",
-        "relu",
-        "a linear network has no activation",
-        refused=False,
-    ),
-    Dependence(
-        "adam_beta1",
+    *_only(
         "optimizer",
-        lambda value: value != "sgd",
-        0.9,
-        "only adam and adamw keep a running mean of gradients",
+        lambda name: name != "sgd",
+        adam_beta1=(0.9, "only adam and adamw keep a running mean of gradients"),
     ),
-    Dependence(
-        "initialization",
+    *_only(
         "architecture",
-        lambda value: value in ("mlp", "tutorial"),
-        "default",
-        "only an mlp and the tutorial's network have another than torch's",
+        lambda name: name in ("mlp", "tutorial"),
+        initialization=(
+            "default",
+            "only an mlp and the tutorial's network have another than torch's",
+        ),
     ),
-    Dependence(
-        "sparsity",
+    *_only(
         "posterior",
-        lambda value: value == "delta",
-        0.0,
-        "the penalty is for the code of a delta posterior",
+        lambda name: name == "delta",
+        sparsity=(0.0, "the penalty is for the code of a delta posterior"),
     ),
-    Dependence(
-        "beta",
+    *_only(
         "posterior",
-        lambda value: value != "delta",
-        1.0,
-        "a delta posterior has no KL to weigh",
+        lambda name: name != "delta",
+        beta=(1.0, "a delta posterior has no KL to weigh"),
+        beta_schedule=("constant", "a delta posterior has no KL to weigh"),
+        free_bits=(0.0, "a delta posterior has no KL to weigh"),
     ),
-    Dependence(
-        "beta_schedule",
-        "posterior",
-        lambda value: value != "delta",
-        "constant",
-        "a delta posterior has no KL to weigh",
-    ),
-    Dependence(
-        "free_bits",
-        "posterior",
-        lambda value: value != "delta",
-        0.0,
-        "a delta posterior has no KL to weigh",
-    ),
-    Dependence(
-        "prior_components",
+    *_only(
         "prior",
-        lambda value: value != "normal",
-        50,
-        "a normal prior has one component",
+        lambda name: name != "normal",
+        prior_components=(50, "a normal prior has one component"),
     ),
-    Dependence(
-        "prior_scale",
+    *_only(
         "prior",
-        lambda value: value == "normal",
-        1.0,
-        "the scales of a mixture are learned",
+        lambda name: name == "normal",
+        prior_scale=(1.0, "the scales of a mixture are learned"),
     ),
-    Dependence(
-        "ais_images",
+    *_only(
         "posterior",
-        lambda value: value != "delta",
-        0,
-        "a delta posterior is trained without a prior, so log p(x) is not defined",
-    ),
-    Dependence(
-        "local_images",
-        "posterior",
-        lambda value: value != "delta",
-        0,
-        "a delta posterior has no density and no posterior gap",
-    ),
-    Dependence(
-        "importance_samples",
-        "posterior",
-        lambda value: value != "delta",
-        1,
-        "a delta posterior has one point only",
+        lambda name: name != "delta",
+        ais_images=(0, "a delta posterior is trained without a prior, so log p(x) is not defined"),
+        local_images=(0, "a delta posterior has no density and no posterior gap"),
+        importance_samples=(1, "a delta posterior has one point only"),
     ),
     *(
         Dependence(
             axis,
             "dataset",
-            lambda value: value not in choices.DATASETS,
-            Cell.model_fields[axis].default,
+            lambda name: name not in DATASETS,
+            AXES[axis].default,
             "packaged data sets are read in one way only",
         )
         for axis in ("kind", "layout", "range", "shape", "standardize", "resize", "crop")
     ),
 )
 """An axis on which others depend never depends on another one."""
-
-_SETTLED = tuple(each for each in DEPENDENCES if not each.refused)
 
 
 @dataclass(frozen=True)
@@ -491,17 +420,17 @@ class Rule:
 
 
 def _real_valued(dataset: str) -> bool:
-    known = choices.DATASETS.get(dataset)
+    known = DATASETS.get(dataset)
     return known is not None and known.levels is None
 
 
 def _enough_train(train_size: int | None, valid_size: int, dataset: str) -> bool:
-    known = choices.DATASETS.get(dataset)
+    known = DATASETS.get(dataset)
     return known is None or (train_size or 1) + valid_size <= known.train_images
 
 
 def _enough_test(test_size: int | None, dataset: str) -> bool:
-    known = choices.DATASETS.get(dataset)
+    known = DATASETS.get(dataset)
     return known is None or (test_size or 1) <= known.test_images
 
 
@@ -555,16 +484,16 @@ RULES = (
     Rule(
         ("likelihood", "dataset"),
         lambda likelihood, dataset: (
-            not _real_valued(dataset) or choices.LIKELIHOODS[likelihood].support == "real"
+            not _real_valued(dataset) or LIKELIHOODS[likelihood].support == "real"
         ),
         "real-valued data need a density on the real line: "
-        + ", ".join(name for name, each in choices.LIKELIHOODS.items() if each.support == "real"),
+        + ", ".join(name for name, each in LIKELIHOODS.items() if each.support == "real"),
     ),
     Rule(
         ("likelihood", "kind"),
         lambda likelihood, kind: (
-            (choices.LIKELIHOODS[likelihood].support == "counts") == (kind == "counts")
-            and (kind != "real" or choices.LIKELIHOODS[likelihood].support == "real")
+            (LIKELIHOODS[likelihood].support == "counts") == (kind == "counts")
+            and (kind != "real" or LIKELIHOODS[likelihood].support == "real")
         ),
         'kind = "counts" and a likelihood of counts need each other, kind = "real" needs a density '
         "on the real line",
@@ -606,16 +535,14 @@ RULES = (
     ),
     Rule(
         ("dequantize", "likelihood"),
-        lambda dequantize, likelihood: (
-            not dequantize or choices.LIKELIHOODS[likelihood].kind == "density"
-        ),
+        lambda dequantize, likelihood: not dequantize or LIKELIHOODS[likelihood].kind == "density",
         "dequantised pixels need a density, not a probability mass: set dequantize to false or "
         "choose a density",
     ),
     Rule(
         ("hidden", "architecture"),
         lambda hidden, architecture: (
-            architecture == "linear" or architecture not in choices.ARCHITECTURES or len(hidden) > 0
+            architecture == "linear" or architecture not in axes.ARCHITECTURES or len(hidden) > 0
         ),
         'this network needs a hidden layer: give hidden a size, or use architecture = "linear"',
     ),
@@ -628,7 +555,7 @@ RULES = (
         ("train_size", "valid_size", "dataset"),
         _enough_train,
         "the data set has fewer training images than train_size and valid_size ask for: "
-        + ", ".join(f"{name} has {each.train_images:,}" for name, each in choices.DATASETS.items()),
+        + ", ".join(f"{name} has {each.train_images:,}" for name, each in DATASETS.items()),
     ),
     Rule(
         ("early_stopping", "valid_size", "dataset"),
@@ -646,7 +573,7 @@ RULES = (
         ("test_size", "dataset"),
         _enough_test,
         "the data set has fewer test images than test_size asks for: "
-        + ", ".join(f"{name} has {each.test_images:,}" for name, each in choices.DATASETS.items()),
+        + ", ".join(f"{name} has {each.test_images:,}" for name, each in DATASETS.items()),
     ),
 )
 """Impossible combinations. A Bernoulli on grey pixels is possible; the record warns of it."""
@@ -693,29 +620,10 @@ def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
 
 
 _program_fields = attrgetter(
-    "dataset",
-    "channels",
-    "kind",
-    "shape",
-    "resize",
-    "standardize",
-    "binarization",
-    "dequantize",
-    "architecture",
-    "hidden",
-    "activation",
-    "latent_dim",
-    "likelihood",
-    "pixel_clip",
-    "free_bits",
-    "objective",
-    "importance_samples",
-    "posterior",
-    "prior",
-    "prior_components",
-    "batch_size",
-    "device",
-    "precision",
+    *("dataset", "channels", "kind", "shape", "resize", "standardize", "binarization"),
+    *("dequantize", "architecture", "hidden", "activation", "latent_dim", "likelihood"),
+    *("pixel_clip", "free_bits", "objective", "importance_samples", "posterior", "prior"),
+    *("prior_components", "batch_size", "device", "precision"),
 )
 
 

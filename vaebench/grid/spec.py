@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from vaebench.errors import GridError, Problem
+from vaebench.grid.axes import Axis, Value
 from vaebench.grid.cell import (
     AXES,
     DEPENDENCES,
     JUDGED,
     UNREAD,
-    Axis,
     Cell,
     Dependence,
-    Value,
     broken_rules,
     default_hidden,
     default_sigma,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from vaebench.errors import WrongStep
+from vaebench.grid.axes import DATASETS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import DATASETS
 
 IMAGE_SHAPE = DATASETS["mnist"].shape
 LEVELS = 256
@@ -65,17 +65,20 @@ class TimedStep:
 
     def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
         """The pack that is trained: cells that differ in their seeds."""
-        design = {
-            "dataset": "mnist",
-            "binarization": "dynamic",
-            "device": self.device,
-            "latent_dim": self.latent_dim,
-            "batch_size": self.batch_size,
-            "hidden": (self.width,),
-            "precision": self.precision,
-            "epochs": epochs,
-        }
-        return tuple(Cell.model_validate(design | {"seed": seed}) for seed in range(self.pack_size))
+        return tuple(
+            Cell(
+                dataset="mnist",
+                binarization="dynamic",
+                device=self.device,
+                latent_dim=self.latent_dim,
+                batch_size=self.batch_size,
+                hidden=(self.width,),
+                precision=self.precision,
+                epochs=epochs,
+                seed=seed,
+            )
+            for seed in range(self.pack_size)
+        )
 
 
 def sweep(

@@ -26,8 +26,8 @@ from vaebench.evaluation.bound import mean_and_se
 from vaebench.evaluation.evaluate import evaluate as measure
 from vaebench.evaluation.guards import comparable_as
 from vaebench.evaluation.linear import exact_log_likelihood, has_closed_form
+from vaebench.grid.axes import DATASETS
 from vaebench.grid.cell import AXES, Cell, cell_id
-from vaebench.grid.choices import DATASETS
 from vaebench.grid.values import closest
 from vaebench.model.sampling import simulate
 from vaebench.model.vae import VAE

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell, is_own_data
-from vaebench.grid.choices import LIKELIHOODS
 from vaebench.grid.user_code import source_digest
 from vaebench.records.schema import CellRecord, Environment, Status
 from vaebench.runner.plan import training_key

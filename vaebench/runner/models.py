@@ -15,8 +15,8 @@ from torch import Tensor
 from vaebench.data.own_data import Kind, Reading, converted
 from vaebench.data.pixels import evaluation_pixels
 from vaebench.errors import DataInvalid, UsageError, WeightsMissing
+from vaebench.grid.axes import DATASETS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import DATASETS
 from vaebench.model.posterior import Posterior
 from vaebench.model.vae import VAE, Units
 from vaebench.records.schema import CellRecord, DataFacts

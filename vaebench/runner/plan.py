@@ -13,8 +13,8 @@ from pathlib import Path
 from vaebench.data.catalog import FILE_SETS, SetFacts, facts_of
 from vaebench.data.own_data import Reading
 from vaebench.errors import GridError, Problem
+from vaebench.grid.axes import DATASETS, LIKELIHOODS
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id, program_key
-from vaebench.grid.choices import DATASETS, LIKELIHOODS
 from vaebench.grid.spec import Grid
 from vaebench.grid.user_code import lack_of_function
 

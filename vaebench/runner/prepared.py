@@ -13,8 +13,8 @@ from vaebench.data.own_data import Reading
 from vaebench.data.pixels import TrainingPixels, effective_levels, evaluation_pixels, grey_indices
 from vaebench.data.sources import ImageData, Split, load
 from vaebench.evaluation.split import EvaluationSplit
+from vaebench.grid.axes import DATASETS
 from vaebench.grid.cell import Cell
-from vaebench.grid.choices import DATASETS
 from vaebench.model.vae import Units
 from vaebench.records.schema import DataFacts
 

@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
+from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 
 __all__ = [
     "LevelEdges",
@@ -79,7 +79,7 @@ class Likelihood(ABC):
     """A likelihood family; an instance is p(x|z) for one batch of decoder outputs.
 
     Attributes:
-        facts: the entry of the family in `vaebench.grid.choices.LIKELIHOODS`.
+        facts: the entry of the family in `vaebench.grid.axes.LIKELIHOODS`.
         scale: in pixel units, broadcasts against ``mean``; None for a family without a scale.
     """
 

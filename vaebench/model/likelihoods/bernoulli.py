@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood, uniform
 
 __all__ = ["Bernoulli", "LogitFamily"]

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood, uniform
 
 __all__ = ["Categorical"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, uniform
 from vaebench.model.likelihoods.bernoulli import LogitFamily
 

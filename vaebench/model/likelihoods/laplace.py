@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import uniform
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale, log_cdf_interval
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import log1mexp, uniform
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
 

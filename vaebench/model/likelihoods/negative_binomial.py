@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood
 
 __all__ = ["NegativeBinomial"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.grid.choices import LIKELIHOODS
+from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
 
 __all__ = ["StudentT"]

@@ -1,4 +1,4 @@
-"""The values that axes can take, as plain data with one line each for `vaebench list`.
+"""The registry: the values that axes can take, with their facts and one line about each.
 
 The code behind the names is in `data`, `model` and `training`; nothing in this module needs torch.
 """
@@ -6,39 +6,39 @@ The code behind the names is in `data`, `model` and `training`; nothing in this 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal
 
-__all__ = [
-    "ACTIVATIONS",
-    "ARCHITECTURES",
-    "BETA_SCHEDULES",
-    "BINARIZATIONS",
-    "DATASETS",
-    "DEVICES",
-    "INITIALIZATIONS",
-    "KINDS",
-    "LAYOUTS",
-    "LIKELIHOODS",
-    "OBJECTIVES",
-    "OPTIMIZERS",
-    "POSTERIORS",
-    "PRECISIONS",
-    "PRIORS",
-    "SCHEDULES",
-    "SIGMA_KINDS",
-    "TORCHVISION_PREFIX",
-    "Choice",
-    "DatasetChoice",
-    "LikelihoodChoice",
-]
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from vaebench.grid.values import Check
+
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | None
+"""The type of the value of an axis."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A value of an axis and its meaning in one line."""
+class Takes:
+    """What an axis takes, as the annotation of a field of `Cell`: a check and its meaning."""
+
+    check: Check
+    summary: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Call the check before the type is validated."""
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its meaning in one line, its default, and the check of its values."""
 
     name: str
     summary: str
+    default: Value
+    check: Check
 
 
 @dataclass(frozen=True)
@@ -105,24 +105,8 @@ class DatasetChoice:
     test_images: int
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-_Entry = TypeVar("_Entry", bound=_Named)
-
-
-def _registry(*entries: _Entry) -> Mapping[str, _Entry]:
-    return {entry.name: entry for entry in entries}
-
-
-TORCHVISION_PREFIX = "torchvision:"
-"""How the name of a data set of torchvision begins."""
-
 _FAMILIES = "vaebench.model.likelihoods"
-
-LIKELIHOODS = _registry(
+_LIKELIHOODS = (
     LikelihoodChoice(
         "bernoulli",
         "probability mass on {0, 1}; on grey pixels it is a cross-entropy, not a likelihood",
@@ -195,20 +179,9 @@ LIKELIHOODS = _registry(
         numbers=2,
     ),
 )
+LIKELIHOODS: Mapping[str, LikelihoodChoice] = {each.name: each for each in _LIKELIHOODS}
 
-ARCHITECTURES = _registry(
-    Choice("mlp", "fully connected layers of the sizes in `hidden`, mirrored in the decoder"),
-    Choice("conv", "strided convolutions, then the fully connected layers of `hidden`"),
-    Choice("linear", "one affine map each way: a linear VAE, whose optimum is known"),
-    Choice("tutorial", "an mlp whose log-variance reads the last layer before its activation"),
-)
-
-INITIALIZATIONS = _registry(
-    Choice("default", "torch's: uniform within 1/sqrt(fan in)"),
-    Choice("sparse", "normal with deviation 0.1, about 15 weights an input; biases are zero"),
-)
-
-DATASETS = _registry(
+_DATASETS = (
     DatasetChoice(
         "digits",
         "1,797 handwritten digits of 8x8 pixels and 17 grey levels, carried by scikit-learn",
@@ -242,80 +215,95 @@ DATASETS = _registry(
         test_images=2_000,
     ),
 )
+DATASETS: Mapping[str, DatasetChoice] = {each.name: each for each in _DATASETS}
 
-BINARIZATIONS = _registry(
-    Choice("none", "pixels keep their grey levels"),
-    Choice("dynamic", "each pixel is 1 with its grey value as probability, drawn every visit"),
-    Choice("static", "as dynamic, but drawn once from a fixed seed"),
-    Choice("threshold", "a pixel is 1 from a grey value of 0.5 upwards"),
-)
+TORCHVISION_PREFIX = "torchvision:"
+"""How the name of a data set of torchvision begins."""
 
-SIGMA_KINDS = _registry(
-    Choice("learned", "one scale shared by all pixels, a parameter of the model"),
-    Choice("optimal", "the scale of highest likelihood given the residuals"),
-    Choice("per_pixel", "a learned vector, one scale a pixel"),
-    Choice("predicted", "the decoder's second output, one scale a pixel and image"),
-)
+# Other choices are a name and its meaning in one line.
 
-KINDS = _registry(
-    Choice("auto", "real for float arrays N x D and for tables, else images"),
-    Choice("images", "grey levels, or floats with a declared range"),
-    Choice("real", "measurements in a unit of their own"),
-    Choice("counts", "whole numbers from 0 upwards"),
-)
+ARCHITECTURES = {
+    "mlp": "fully connected layers of the sizes in `hidden`, mirrored in the decoder",
+    "conv": "strided convolutions, then the fully connected layers of `hidden`",
+    "linear": "one affine map each way: a linear VAE, whose optimum is known",
+    "tutorial": "an mlp whose log-variance reads the last layer before its activation",
+}
 
-LAYOUTS = _registry(
-    Choice("channels_last", "N x H x W x C"),
-    Choice("channels_first", "N x C x H x W"),
-)
+INITIALIZATIONS = {
+    "default": "torch's: uniform within 1/sqrt(fan in)",
+    "sparse": "normal with deviation 0.1, about 15 weights an input; biases are zero",
+}
 
-POSTERIORS = _registry(
-    Choice("diagonal", "Gaussian with independent latents"),
-    Choice("full", "Gaussian with a full covariance, by its Cholesky factor"),
-    Choice("delta", "a point: a plain autoencoder, sparse with `sparsity`"),
-)
+BINARIZATIONS = {
+    "none": "pixels keep their grey levels",
+    "dynamic": "each pixel is 1 with its grey value as probability, drawn every visit",
+    "static": "as dynamic, but drawn once from a fixed seed",
+    "threshold": "a pixel is 1 from a grey value of 0.5 upwards",
+}
 
-PRIORS = _registry(
-    Choice("normal", "N(0, s^2 I) with s = `prior_scale`"),
-    Choice("mixture", "a mixture of Gaussians whose means, scales and weights are learned"),
-    Choice("vamp", "the mean of q(z|u) over learned pseudo-inputs u (VampPrior)"),
-)
+SIGMA_KINDS = {
+    "learned": "one scale shared by all pixels, a parameter of the model",
+    "optimal": "the scale of highest likelihood given the residuals",
+    "per_pixel": "a learned vector, one scale a pixel",
+    "predicted": "the decoder's second output, one scale a pixel and image",
+}
 
-BETA_SCHEDULES = _registry(Choice("constant", "beta from the first step on"))
+KINDS = {
+    "auto": "real for float arrays N x D and for tables, else images",
+    "images": "grey levels, or floats with a declared range",
+    "real": "measurements in a unit of their own",
+    "counts": "whole numbers from 0 upwards",
+}
 
-OBJECTIVES = _registry(
-    Choice("elbo", "the evidence lower bound, averaged over `importance_samples` draws"),
-    Choice("iwae", "the importance-weighted bound with `importance_samples` draws"),
-)
+LAYOUTS = {"channels_last": "N x H x W x C", "channels_first": "N x C x H x W"}
 
-PRECISIONS = _registry(
-    Choice("float32", "single precision throughout"),
-    Choice("bfloat16", "autocast in training; evaluation stays in float32 or better"),
-)
+POSTERIORS = {
+    "diagonal": "Gaussian with independent latents",
+    "full": "Gaussian with a full covariance, by its Cholesky factor",
+    "delta": "a point: a plain autoencoder, sparse with `sparsity`",
+}
 
-OPTIMIZERS = _registry(
-    Choice("adam", "torch's Adam; weight decay is added to the gradient"),
-    Choice("adamw", "torch's AdamW; weight decay shrinks the weights directly"),
-    Choice("sgd", "torch's SGD without momentum; weight decay is added to the gradient"),
-)
+PRIORS = {
+    "normal": "N(0, s^2 I) with s = `prior_scale`",
+    "mixture": "a mixture of Gaussians whose means, scales and weights are learned",
+    "vamp": "the mean of q(z|u) over learned pseudo-inputs u (VampPrior)",
+}
 
-SCHEDULES = _registry(
-    Choice("constant", "the learning rate stays as it is"),
-    Choice("cosine", "half a cosine from the learning rate down to zero"),
-    Choice("iwae", "Burda et al.'s staircase: 3^i epochs at 10^(-i/7) times the rate, i = 0..7"),
-)
+BETA_SCHEDULES = {"constant": "beta from the first step on"}
 
-ACTIVATIONS = _registry(
-    Choice("relu", "max(0, x)"),
-    Choice("tanh", "hyperbolic tangent"),
-    Choice("gelu", "x times the normal distribution function"),
-    Choice("silu", "x times the logistic function"),
-    Choice("elu", "x, or exp(x) - 1 below zero"),
-)
+OBJECTIVES = {
+    "elbo": "the evidence lower bound, averaged over `importance_samples` draws",
+    "iwae": "the importance-weighted bound with `importance_samples` draws",
+}
 
-DEVICES = _registry(
-    Choice("cpu", "the processor"),
-    Choice("cuda", "an NVIDIA GPU; `cuda:1` for the second"),
-    Choice("mps", "an Apple GPU"),
-    Choice("available", "a cell for each kind of device that is there"),
-)
+PRECISIONS = {
+    "float32": "single precision throughout",
+    "bfloat16": "autocast in training; evaluation stays in float32 or better",
+}
+
+OPTIMIZERS = {
+    "adam": "torch's Adam; weight decay is added to the gradient",
+    "adamw": "torch's AdamW; weight decay shrinks the weights directly",
+    "sgd": "torch's SGD without momentum; weight decay is added to the gradient",
+}
+
+SCHEDULES = {
+    "constant": "the learning rate stays as it is",
+    "cosine": "half a cosine from the learning rate down to zero",
+    "iwae": "Burda et al.'s staircase: 3^i epochs at 10^(-i/7) times the rate, i = 0..7",
+}
+
+ACTIVATIONS = {
+    "relu": "max(0, x)",
+    "tanh": "hyperbolic tangent",
+    "gelu": "x times the normal distribution function",
+    "silu": "x times the logistic function",
+    "elu": "x, or exp(x) - 1 below zero",
+}
+
+DEVICES = {
+    "cpu": "the processor",
+    "cuda": "an NVIDIA GPU; `cuda:1` for the second",
+    "mps": "an Apple GPU",
+    "available": "a cell for each kind of device that is there",
+}
