@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vaebench.analysis.frame import load_results
     from vaebench.analysis.recommendation import best
     from vaebench.analysis.timing import load_timings
-    from vaebench.auditing import audit
+    from vaebench.auditing.probe import audit
     from vaebench.grid.cell import Cell
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
@@ -51,7 +51,7 @@ _HOMES = {
     "Cell": "vaebench.grid.cell",
     "Grid": "vaebench.grid.spec",
     "Store": "vaebench.records.store",
-    "audit": "vaebench.auditing",
+    "audit": "vaebench.auditing.probe",
     "best": "vaebench.analysis.recommendation",
     "encode": "vaebench.runner.encode",
     "evaluate": "vaebench.runner.external",

@@ -22,8 +22,9 @@ from torch.distributions import (
 )
 from torch.nn import functional as F
 
-from vaebench.auditing import Audit, audit, audit_options, hidden_sigmas
+from vaebench.auditing import Audit, audit_options, hidden_sigmas
 from vaebench.auditing.peers import HiddenSigma
+from vaebench.auditing.probe import audit
 from vaebench.errors import AuditError
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -15,7 +15,7 @@ import vaebench.runner.reproduce as reproducing
 from vaebench.cli.main import main
 from vaebench.cli.reproduce import reproduce, verdict_table
 from vaebench.errors import UnknownFinding
-from vaebench.findings.evidence import rows_of
+from vaebench.findings.evidence import over_seeds, rows_of
 from vaebench.findings.finding import Assessed, Counts, Finding, assess
 from vaebench.findings.registry import FINDINGS, families, finding_lines, select_findings
 from vaebench.findings.story import latent_rows, latent_story
@@ -83,9 +83,7 @@ def tiny(low):
     """A finding of two small cells: their squared error against a margin."""
 
     def mean_error(evidence):
-        from vaebench.findings.evidence import by_seed, over_seeds
-
-        return over_seeds(by_seed(evidence.frame, "mse"), "pixel²")
+        return over_seeds(evidence.by_seed("mse"), "pixel²")
 
     def cells(budget):
         base = {"train_size": 128, "test_size": 64, "hidden": (8,), "latent_dim": 2, "epochs": 1}
@@ -102,7 +100,7 @@ def tiny(low):
         margins={"quick": Margin(low=low)},
         cells=cells,
         least_seeds=2,
-        data=lambda _: ("digits",),
+        of_data=True,
         proxy="two cells",
     )
 
@@ -160,7 +158,8 @@ def _change_a_number(store):
 
 
 def test_data_that_cannot_be_had_leave_their_findings_untested(tmp_path, monkeypatch):
-    finding = replace(tiny(0.0), data=lambda _: ("mnist",))
+    cells = [each.model_copy(update={"dataset": "mnist"}) for each in tiny(0.0).cells("quick")]
+    finding = replace(tiny(0.0), cells=lambda _: tuple(cells))
     monkeypatch.setattr(reproducing, "select_findings", lambda _: (finding,))
 
     def missing(dataset, _):

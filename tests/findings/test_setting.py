@@ -7,7 +7,6 @@ import pytest
 from planted import evidence, noise
 
 from vaebench.findings.finding import Counts, assess
-from vaebench.findings.latent import latent_cells
 from vaebench.findings.registry import FINDINGS
 from vaebench.findings.settings import PART_NAMES
 from vaebench.findings.verdict import Statistic
@@ -98,7 +97,7 @@ def test_without_the_long_records_no_verdict_is_about_the_claim_itself(finding):
     if "full" in finding.untested:
         return
     old = Grid.load("latent-dim").cells
-    six = [cell for cell in latent_cells("full") if cell.epochs <= 6]
+    six = [cell for cell in FINDINGS["latent-two"].cells("full") if cell.epochs <= 6]
     arrays = {
         "kl_per_dimension": np.full(8, 1.0),
         "posterior_mean_variance": np.full(8, 0.001),

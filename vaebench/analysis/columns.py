@@ -9,16 +9,6 @@ from typing import Final
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 from vaebench.records.metrics import METRICS, metric_choice
 
-__all__ = [
-    "AXIS_COLUMNS",
-    "EXTERNAL",
-    "METRIC_COLUMNS",
-    "OF_TRAINING",
-    "axis_label",
-    "heading",
-    "unit",
-]
-
 AXIS_COLUMNS: Final[tuple[str, ...]] = tuple(AXES)
 """Every design choice, in the order of the cell's fields."""
 

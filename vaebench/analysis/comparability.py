@@ -16,17 +16,6 @@ from vaebench.analysis.labels import is_missing, ordered, plain, slug, value_tex
 from vaebench.errors import NotComparable
 from vaebench.records.schema import NOT_A_LIKELIHOOD
 
-__all__ = [
-    "Group",
-    "basis",
-    "groups",
-    "holds_one_value",
-    "is_bound",
-    "is_timing",
-    "refusal",
-    "require_comparable",
-]
-
 _DATA: Final = ("dataset", "data_checksum")
 _SUPPORT: Final = (*_DATA, "data_support", "data_threshold")
 _BASES: Final[dict[str, tuple[str, ...]]] = {

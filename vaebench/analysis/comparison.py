@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.comparability import basis, require_comparable
@@ -34,8 +33,6 @@ from vaebench.errors import GridError, NotComparable, RecordError, UsageError
 from vaebench.grid.cell import AXES, is_own_data
 from vaebench.grid.spec import parse_override
 from vaebench.grid.values import closest
-
-__all__ = ["Comparison", "compare", "paired", "parse_side"]
 
 _SELECTION = re.compile(r"(?P<store>.+?):(?P<words>[A-Za-z_]+=.*)")
 _FEW = 6
@@ -81,14 +78,25 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
         StorageError: a folder can't be read.
         RecordError: none of a folder's records can be used.
     """
-    sides = _selected(str(a)), _selected(str(b))
-    tell_networks_apart(sides[0].frame, sides[1].frame)
-    found = paired(sides[0].frame, sides[1].frame, metric)
-    unused, notes = (
-        tuple(dict.fromkeys(first + second))
-        for first, second in zip(*((side.unused, side.notes) for side in sides), strict=True)
-    )
-    return replace(found, unused=unused, notes=notes)
+    frames: list[pd.DataFrame] = []
+    unused: list[str] = []
+    notes: list[str] = []
+    for side in (a, b):
+        store, chosen = parse_side(str(side))
+        every, damages = load_with_damage(store)
+        if every.empty and damages:
+            raise RecordError(
+                f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
+            )
+        if every.empty:
+            raise UsageError(f"{store} holds no record of a cell")
+        frame = _selected(every, chosen, str(side))
+        frames.append(without_superseded(frame))
+        unused += map(str, damages)
+        notes += [f"{store}: {note}" for note in outdated_notes(frame)]
+    tell_networks_apart(*frames)
+    found = paired(frames[0], frames[1], metric)
+    return replace(found, unused=tuple(dict.fromkeys(unused)), notes=tuple(dict.fromkeys(notes)))
 
 
 def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
@@ -112,6 +120,7 @@ def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
 
 
 def _choice(word: str) -> tuple[str, Hashable]:
+    """The axis and the checked value of `axis=value`."""
     try:
         axis, values = parse_override(word)
     except GridError:
@@ -134,22 +143,8 @@ def _choice(word: str) -> tuple[str, Hashable]:
         raise UsageError(f"{axis}: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Side:
-    frame: pd.DataFrame
-    unused: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def _selected(text: str) -> _Side:
-    store, chosen = parse_side(text)
-    frame, damages = load_with_damage(store)
-    if frame.empty and damages:
-        raise RecordError(
-            f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
-        )
-    if frame.empty:
-        raise UsageError(f"{store} holds no record of a cell")
+def _selected(frame: pd.DataFrame, chosen: Mapping[str, Hashable], side: str) -> pd.DataFrame:
+    """The records of one side with the chosen values."""
     for axis, value in chosen.items():
         texts = frame[axis].map(value_text)
         kept = frame[texts == value_text(value)]
@@ -160,11 +155,10 @@ def _selected(text: str) -> _Side:
         if kept.empty:
             there = _values_text(frame[axis])
             raise UsageError(
-                f"{text} selects no record: its values of {axis} are {there or 'none'}"
+                f"{side} selects no record: its values of {axis} are {there or 'none'}"
             )
         frame = kept
-    notes = tuple(f"{store}: {note}" for note in outdated_notes(frame))
-    return _Side(without_superseded(frame), tuple(map(str, damages)), notes)
+    return frame
 
 
 def _values_text(values: "pd.Series[Any]") -> str:
@@ -184,25 +178,36 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
     if a.empty or b.empty:
         raise UsageError("a comparison needs records on both sides; one side has none")
     _require_common_ground(a, b, metric)
-    apart = _apart(a, b)
-    same = [axis for axis in AXIS_COLUMNS if axis not in (*apart, "seed")]
-    sides = _by_design(a, same, "the first side"), _by_design(b, same, "the second side")
-    shared = [design for design in sides[0] if design in sides[1]]
-    pairs = [_pair(sides[0][design], sides[1][design]) for design in shared]
-    pairs = [(one, other) for one, other in pairs if len(one)]
-    if not pairs:
+    # The compared axes: one value on each side, and not the same.
+    values = {axis: (ordered(a[axis]), ordered(b[axis])) for axis in AXIS_COLUMNS if axis != "seed"}
+    apart = {
+        axis: (left[0], right[0])
+        for axis, (left, right) in values.items()
+        if len(left) == len(right) == 1 and left != right
+    }
+    same = [axis for axis in values if axis not in apart]
+    one, other = _keyed(a, same, "the first side"), _keyed(b, same, "the second side")
+    both = one.index[one.index.isin(other.index)]
+    if both.empty:
         raise UsageError(_no_partner(a, b, same))
-    varying = _varying(pairs, same)
-    rows = [_difference(one, other, metric, varying) for one, other in pairs]
+    one, other = one.loc[both], other.loc[both]
+    differing = [axis for axis in same if one[axis].map(value_text).nunique() > 1]
+    varying = sorted(differing, key=reading_order)
+    rows = [
+        _difference(cells, other.loc[cells.index], metric, varying)
+        for _, cells in one.groupby(level=0, sort=False)
+    ]
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p"] = p
     rows.sort(key=lambda row: tuple(order_key(row[axis]) for axis in varying))
-    used = sum(len(one) for one, _ in pairs)
-    alone = len(a) - used, len(b) - used
-    without = tuple(_without(pd.concat(side), metric) for side in zip(*pairs, strict=True))
-    records = pd.concat([side for pair in pairs for side in pair])
-    reasons = (without[0], without[1])
-    return Comparison(metric, apart, pd.DataFrame(rows), alone, reasons, records=records)
+    return Comparison(
+        metric,
+        apart,
+        pd.DataFrame(rows),
+        alone=(len(a) - len(both), len(b) - len(both)),
+        without=(_without(one, metric), _without(other, metric)),
+        records=pd.concat([one, other]),
+    )
 
 
 def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:
@@ -224,83 +229,46 @@ def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Non
         require_comparable(pd.concat([a, b]), metric)
 
 
-def _apart(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Hashable, Hashable]]:
-    """The axes with one value in each frame, where the two values differ."""
-    found = {}
-    for axis in AXIS_COLUMNS:
-        values = ordered(a[axis]), ordered(b[axis])
-        if axis != "seed" and len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
-            found[axis] = (values[0][0], values[1][0])
-    return found
-
-
-def _by_design(frame: pd.DataFrame, same: Sequence[str], side: str) -> dict[str, pd.DataFrame]:
-    """The rows of each design by seed; a design is named by the text of its values in `same`."""
-    names = ["\n".join(map(value_text, row)) for row in frame[list(same)].to_numpy()]
-    found = {}
-    for design, rows in frame.groupby(np.asarray(names), sort=False):
-        if rows["seed"].duplicated().any():
-            seed = rows.loc[rows["seed"].duplicated(), "seed"].iloc[0]
-            twice = rows[rows["seed"] == seed]
-            other_data = twice["data_checksum"].nunique() > 1
-            in_what = (
-                "their data, which have one name and were edited: keep them in separate stores"
-                if other_data
-                else "the machine only: compare one store"
-            )
-            raise UsageError(
-                f"a seed counts once, but {side} has several records of seed {seed} that differ in "
-                f"{in_what}"
-            )
-        found[str(design)] = rows.set_index("seed", drop=False).sort_index()
-    return found
-
-
-def _pair(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    both = one.index.intersection(other.index).sort_values()
-    return one.loc[both], other.loc[both]
+def _keyed(frame: pd.DataFrame, same: Sequence[str], side: str) -> pd.DataFrame:
+    """The rows by design, named by the text of its values in `same`, and by seed."""
+    frame = frame.sort_values("seed", kind="stable")
+    designs = ["\n".join(map(value_text, row)) for row in frame[list(same)].to_numpy()]
+    keyed = frame.set_index(pd.MultiIndex.from_arrays([designs, frame["seed"].to_numpy()]))
+    twice = keyed.index[keyed.index.duplicated()]
+    if len(twice):
+        in_what = (
+            "their data, which have one name and were edited: keep them in separate stores"
+            if keyed.loc[[twice[0]], "data_checksum"].nunique() > 1
+            else "the machine only: compare one store"
+        )
+        raise UsageError(
+            f"a seed counts once, but {side} has several records of seed {twice[0][1]} that "
+            f"differ in {in_what}"
+        )
+    return keyed
 
 
 def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
-    for axis in (*same, "seed"):
-        texts = [set(map(value_text, frame[axis])) for frame in (a, b)]
-        if texts[0].isdisjoint(texts[1]):
+    """Why no cell has a partner: an axis without a common value, else the nearest two cells."""
+    rule = "a cell is compared with one that is equal in every other axis; "
+    axes = [*same, "seed"]
+    texts = [side[axes].map(value_text).drop_duplicates() for side in (a, b)]
+    for axis in axes:
+        if set(texts[0][axis]).isdisjoint(texts[1][axis]):
             hint = "" if axis == "seed" else f"; select one on each side, DIR:{axis}=VALUE"
             return (
-                f"a cell is compared with one that is equal in every other axis; the two sides "
-                f"share no {axis}: {_values_text(a[axis])} and {_values_text(b[axis])}{hint}"
+                f"{rule}the two sides share no {axis}: {_values_text(a[axis])} and "
+                f"{_values_text(b[axis])}{hint}"
             )
-    apart = _nearest([*same, "seed"], a, b)
-    return (
-        "a cell is compared with one that is equal in every other axis; no cell has such a "
-        f"partner: the nearest two differ in {apart}"
-    )
+    pairs = itertools.product(*(side.to_numpy().tolist()[:_LOOKED_THROUGH] for side in texts))
+    one, other = min(pairs, key=lambda pair: sum(map(operator.ne, *pair)))
+    values = zip(axes, one, other, strict=True)
+    differing = ", ".join(f"{axis} ({x} and {y})" for axis, x, y in values if x != y)
+    return f"{rule}no cell has such a partner: the nearest two differ in {differing}"
 
 
 _LOOKED_THROUGH: Final = 200
 """Designs of each side among which the nearest two are searched."""
-
-
-def _nearest(axes: Sequence[str], a: pd.DataFrame, b: pd.DataFrame) -> str:
-    """The axes in which the two most similar cells of two sides differ: `epochs (30 and 40)`."""
-    texts = [side[list(axes)].map(value_text).drop_duplicates() for side in (a, b)]
-    pairs = itertools.product(*(side.to_numpy().tolist()[:_LOOKED_THROUGH] for side in texts))
-    one, other = min(pairs, key=lambda pair: sum(map(operator.ne, *pair)))
-    values = zip(axes, one, other, strict=True)
-    return ", ".join(f"{axis} ({x} and {y})" for axis, x, y in values if x != y)
-
-
-def _varying(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], same: Sequence[str]) -> list[str]:
-    firsts = pd.concat([one.iloc[[0]] for one, _ in pairs])
-    found = [axis for axis in same if len(set(map(value_text, firsts[axis]))) > 1]
-    return sorted(found, key=reading_order)
-
-
-def _measurement(rows: pd.DataFrame, metric: str) -> NDArray[np.float64]:
-    """A number for each row, equal for rows of one measurement; timings are not negative."""
-    return np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
-
-
 _OF_A_PACK: Final = frozenset(
     {"train_seconds", "step_ms_median", "step_ms_p95", "samples_per_second", "peak_memory_mib"}
 )
@@ -321,6 +289,7 @@ def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) ->
 def _difference(
     one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
 ) -> dict[str, Any]:
+    """The row of `Comparison.frame` for one design, from its rows on both sides."""
     require_comparable(pd.concat([one, other]), metric)
     _require_equal_packs(one, other, metric)
     # The time of a diverged cell covers only the steps before.
@@ -330,8 +299,12 @@ def _difference(
     together = shared(one, metric) & shared(other, metric) & (one[metric] == other[metric])
     whole &= ~together
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
-    # Seeds that were trained as one pack share one measurement, which counts once.
-    pairs["of_a"], pairs["of_b"] = (_measurement(rows[whole], metric) for rows in (one, other))
+    # Seeds that were trained as one pack share one measurement, which counts once: they are
+    # grouped by a number that is equal for rows of one measurement. Timings are not negative.
+    pairs["of_a"], pairs["of_b"] = (
+        np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
+        for rows in (one[whole], other[whole])
+    )
     means = {"a": "mean", "b": "mean"}
     pairs = pairs.groupby("of_a").agg(means | {"of_b": "first"}).groupby("of_b").agg(means)
     differences = (pairs["b"] - pairs["a"]).to_numpy(dtype="float64")

@@ -13,8 +13,6 @@ from scipy import stats
 from vaebench.analysis.summary import Interval, interval, shared
 from vaebench.records.metrics import metric_choice
 
-__all__ = ["LEVEL", "Contrast", "contrasts", "holm", "more_seeds", "p_value", "score_table"]
-
 LEVEL: Final = 0.05
 """Adjusted p-values below it show a difference."""
 

@@ -22,56 +22,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, METRIC_COLUMNS, OF_TRAINING
-from vaebench.analysis.labels import value_text
+from vaebench.analysis.labels import plural, value_text
 from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, Environment, State
 from vaebench.records.store import Damage, Store
 from vaebench.system.terminal import escaped
 
-__all__ = [
-    "EDITION",
-    "NOT_MEASURED",
-    "Damaged",
-    "Results",
-    "design_text",
-    "load_results",
-    "load_with_damage",
-    "network_names",
-    "outdated_notes",
-    "read_results",
-    "require_folder",
-    "tell_networks_apart",
-    "tidy",
-    "warn_of_unused",
-    "without_superseded",
-]
-
 Arrays = Mapping[str, NDArray[Any]]
 
 _KNOWN_METRICS: Final = frozenset(METRIC_COLUMNS)
 _KNOWN_AXES: Final = frozenset(AXIS_COLUMNS)
-_DATA_COLUMNS: Final = (
-    "data_checksum",
-    "data_support",
-    "data_threshold",
-    "data_levels",
-    "data_pixels",
-    "data_train",
-    "data_test",
+_DATA_COLUMNS: Final = tuple(
+    f"data_{name}"
+    for name in ("checksum", "support", "threshold", "levels", "pixels", "train", "test")
 )
 _LAST_COLUMNS: Final = (
-    "comparable",
-    "machine",
-    "device_name",
-    "driver",
-    "versions",
-    "commit",
-    "warnings",
-    "warning_codes",
-    "network_sha256",
-    "store",
-    "outdated",
+    *("comparable", "machine", "device_name", "driver", "versions", "commit"),
+    *("warnings", "warning_codes", "network_sha256", "store", "outdated"),
 )
 
 _UNMEASURED: Final[Mapping[State, str]] = {
@@ -118,23 +86,22 @@ class Results:
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
-def _support(cell: Cell) -> str:
-    """The data support of a cell that ended before its data were read."""
-    if cell.binarization != "none":
-        return "binary"
-    if cell.dequantize:
-        return "dequantised"
-    return "real" if cell.dataset == "linear-gaussian" else "grey"
+def machine_name(environment: Environment, *, one_cell: bool = True) -> str | None:
+    """One name for a machine and the threads it gave: timings compare only within it.
 
-
-def _machine(environment: Environment) -> str | None:
-    """One name for a machine and the threads it gave: timings compare only within it."""
+    Args:
+        environment: of the record.
+        one_cell: name the threads of one cell; if not, also the version of torch, which timed
+            steps must share, and machines without a name.
+    """
+    threads, torch = environment.threads, environment.versions.get("torch")
     parts = [
-        environment.processor or environment.platform or "",
-        f"{environment.cores} cores" if environment.cores else "",
-        f"{environment.threads} threads a cell" if environment.threads else "",
+        environment.processor or environment.platform or ("" if one_cell else "unknown machine"),
+        plural(environment.cores, "core") if environment.cores else "",
+        plural(threads, "thread") + " a cell" * one_cell if threads else "",
+        f"torch {torch}" if torch and not one_cell else "",
     ]
-    return ", ".join(part for part in parts if part).replace(" 1 threads", " 1 thread") or None
+    return ", ".join(filter(None, parts)) or None
 
 
 def _measured(record: CellRecord) -> dict[str, object]:
@@ -165,20 +132,25 @@ def _parts(metric: str) -> tuple[str, str, str]:
 
 
 def _data(record: CellRecord) -> dict[str, object]:
-    facts = record.data
+    cell, facts = record.cell, record.data
     # Pixels cut at one half are other images than pixels that were drawn.
-    cut = record.cell.binarization == "threshold"
-    if facts is None:
-        return {"data_support": _support(record.cell), "data_threshold": cut}
-    return {
-        "data_checksum": facts.checksum,
-        "data_support": facts.support,
-        "data_threshold": cut,
-        "data_levels": facts.levels,
-        "data_pixels": math.prod(facts.shape),
-        "data_train": facts.n_train,
-        "data_test": facts.n_test,
-    }
+    found: dict[str, object] = {"data_threshold": cell.binarization == "threshold"}
+    if facts is not None:
+        return found | {
+            "data_checksum": facts.checksum,
+            "data_support": facts.support,
+            "data_levels": facts.levels,
+            "data_pixels": math.prod(facts.shape),
+            "data_train": facts.n_train,
+            "data_test": facts.n_test,
+        }
+    # The cell ended before its data were read.
+    support = "real" if cell.dataset == "linear-gaussian" else "grey"
+    if cell.binarization != "none":
+        support = "binary"
+    elif cell.dequantize:
+        support = "dequantised"
+    return found | {"data_support": support}
 
 
 def design_text(cell: Cell, device: str | None = None) -> str:
@@ -190,12 +162,16 @@ def design_text(cell: Cell, device: str | None = None) -> str:
 
 
 def _row(record: CellRecord, store: str) -> dict[str, object]:
-    environment = record.environment
+    environment, digest = record.environment, record.network_sha256
     axes = {name: getattr(record.cell, name) for name in AXIS_COLUMNS}
     axes["hidden"] = value_text(record.cell.hidden)
     if record.cell.architecture.startswith(EXTERNAL):
         axes |= dict.fromkeys(OF_TRAINING)
     versions = ", ".join(f"{name} {is_}" for name, is_ in sorted(environment.versions.items()))
+    # Whether the present numerics give the cell another identity, as far as the record shows.
+    known = record.data is not None and (":" not in record.cell.architecture or digest is not None)
+    checksum = record.data.checksum if record.data is not None else ""
+    outdated = known and cell_id(record.cell, checksum, digest) != record.cell_id
     return {
         "cell_id": record.cell_id,
         "design": design_text(record.cell),
@@ -206,24 +182,17 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
         **_measured(record),
         **_data(record),
         "comparable": record.comparable,
-        "machine": _machine(environment),
+        "machine": machine_name(environment),
         "device_name": environment.device_name,
         "driver": environment.driver,
         "versions": versions or None,
         "commit": environment.commit,
         "warnings": " | ".join(note.text for note in record.warnings) or None,
         "warning_codes": " ".join(note.code for note in record.warnings) or None,
-        "network_sha256": record.network_sha256,
+        "network_sha256": digest,
         "store": store,
-        "outdated": _outdated(record),
+        "outdated": outdated,
     }
-
-
-def _outdated(record: CellRecord) -> bool:
-    """Whether the present numerics give the cell another identity, as far as the record shows."""
-    if record.data is None or (":" in record.cell.architecture and not record.network_sha256):
-        return False
-    return cell_id(record.cell, record.data.checksum, record.network_sha256) != record.cell_id
 
 
 def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
@@ -246,19 +215,16 @@ def outdated_notes(frame: pd.DataFrame) -> tuple[str, ...]:
     notes = []
     if left:
         notes.append(
-            f"Left out: {_records(left)} of an older version of the numerics; their designs were "
-            "trained again by the present version."
+            f"Left out: {plural(left, 'record')} of an older version of the numerics; their "
+            "designs were trained again by the present version."
         )
     if old:
         notes.append(
-            f"Outdated: {_records(old)} of {len(kept):,} are of an older version of the numerics, "
-            "whose results have changed since. The command that made them trains them again."
+            f"Outdated: {plural(old, 'record')} of {len(kept):,} are of an older version of the "
+            "numerics, whose results have changed since. The command that made them trains them "
+            "again."
         )
     return tuple(notes)
-
-
-def _records(count: int) -> str:
-    return f"{count:,} record{'s' * (count != 1)}"
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:
@@ -436,7 +402,8 @@ def warn_of_unused(path: Path | str, lines: Sequence[str]) -> None:
     """Warn the caller's caller of the records that these lines are about, if there are any."""
     if lines:
         warnings.warn(
-            f"not used of {path}: {_records(len(lines))}, the first {lines[0]}", stacklevel=3
+            f"not used of {path}: {plural(len(lines), 'record')}, the first {lines[0]}",
+            stacklevel=3,
         )
 
 

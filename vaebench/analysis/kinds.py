@@ -6,15 +6,10 @@ from typing import Final
 
 import pandas as pd
 
-from vaebench.analysis.labels import design_label, plain, reading_order, varying
+from vaebench.analysis.labels import design_axes, design_label, plain
 from vaebench.records.schema import WarningCode
 
-__all__ = ["common_text", "kind", "named_designs", "warned"]
-
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w])")
-_NAMED: Final = 5
-_LONGEST: Final = 300
-"""Letters of a design's name."""
 
 
 def kind(text: str) -> str:
@@ -37,16 +32,14 @@ def common_text(texts: Sequence[str]) -> str:
     return _NUMBER.sub(lambda _: next(shared), texts[0])
 
 
-def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = _NAMED) -> str:
+def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = 5) -> str:
     """The designs of these rows of the frame by name; of more than `most`, how many more.
 
     A name says what varies in the frame, and likelihood, sigma and latent size anyway.
     """
-    told = dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"])
-    axes = sorted(told, key=reading_order)
-    one = rows.drop_duplicates("design")
-    keys = zip(*(one[axis] for axis in axes), strict=True)
-    names = list(dict.fromkeys(plain(design_label(axes, key), _LONGEST) for key in keys))
+    axes = design_axes(frame)
+    keys = rows.drop_duplicates("design")[axes].itertuples(index=False, name=None)
+    names = list(dict.fromkeys(plain(design_label(axes, key), 300) for key in keys))
     more = f"; and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 

@@ -17,24 +17,6 @@ from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, OF_TRAINING
 from vaebench.grid.axes import DEVICES, LIKELIHOODS, SIGMA_KINDS
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 
-__all__ = [
-    "design_label",
-    "design_labels",
-    "distinguishing_axes",
-    "drawable",
-    "drawable_names",
-    "is_missing",
-    "order_key",
-    "ordered",
-    "plain",
-    "reading_order",
-    "shown",
-    "slug",
-    "value_text",
-    "varying",
-    "without_external",
-]
-
 _WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
 _BARE: Final = frozenset({"likelihood", "device", "precision"})
 _OWN_NAMES: Final = frozenset({"dataset", "architecture"})
@@ -91,6 +73,22 @@ def shown(value: object) -> str:
     return f"{value:,}" if whole else value_text(value)
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "cell"), plural(2000, "cell")
+    ('1 cell', '2,000 cells')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def counted(states: "pd.Series[str]", noun: str) -> str:
+    """How many cells or timings there are, and in which states: '66 cells (65 done, 1 failed)'."""
+    counts = states.value_counts()
+    order = sorted(counts.index, key=lambda state: (state != "done", state))
+    return f"{plural(len(states), noun)} ({', '.join(f'{counts[s]} {s}' for s in order)})"
+
+
 def plain(text: object, limit: int = 80) -> str:
     """Text on one line without control, format or bidirectional characters, cut at `limit`."""
     spaced = re.sub(r"\s+", " ", str(text)).strip()
@@ -113,12 +111,12 @@ def drawable(text: object, limit: int = 60) -> str:
     ('\\\\u6570\\\\u636e.npz', 'zürich.npz')
     """
     known = _drawn_characters()
-    return plain("".join(c if ord(c) in known else _code(c) for c in plain(text, 10_000)), limit)
-
-
-def _code(character: str) -> str:
-    """The escape of a character as in Python; different names stay different."""
-    return character.encode("ascii", "backslashreplace").decode("ascii")
+    drawn = (
+        # The escape as in Python keeps different names different.
+        c if ord(c) in known else c.encode("ascii", "backslashreplace").decode("ascii")
+        for c in plain(text, 10_000)
+    )
+    return plain("".join(drawn), limit)
 
 
 def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
@@ -149,17 +147,14 @@ def _fitting(label: str, limit: int) -> str:
     """The label with its longest parts cut in their middle, letter by letter, until it fits."""
     parts = label.split(", ")
     kept = [len(part) for part in parts]
-    while sum(kept) + 2 * (len(parts) - 1) > limit and max(kept) > _SHORTEST:
+    # A part keeps at least six letters.
+    while sum(kept) + 2 * (len(parts) - 1) > limit and max(kept) > 6:
         kept[kept.index(max(kept))] -= 1
     cut = (
         part if size == len(part) else f"{part[: size // 2]}…{part[len(part) - (size - 1) // 2 :]}"
         for part, size in zip(parts, kept, strict=True)
     )
     return plain(", ".join(cut), limit)
-
-
-_SHORTEST: Final = 6
-"""The least number of letters of a part of a name."""
 
 
 def slug(text: str) -> str:
@@ -169,14 +164,19 @@ def slug(text: str) -> str:
 
 def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]:
     """The axes with more than one value in the frame, except the seed and `without`."""
-    left_out = {"seed", *without}
+    axes = (axis for axis in AXIS_COLUMNS if axis in frame and axis not in ("seed", *without))
     trained = without_external(frame)
     return tuple(
         axis
-        for axis in AXIS_COLUMNS
-        if axis in frame and axis not in left_out
+        for axis in axes
         if len(ordered((trained if axis in OF_TRAINING else frame)[axis])) > 1
     )
+
+
+def design_axes(frame: pd.DataFrame) -> list[str]:
+    """The axes that name a design: those that vary, and likelihood, sigma and latent size."""
+    axes = dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"])
+    return sorted(axes, key=reading_order)
 
 
 def without_external(frame: pd.DataFrame) -> pd.DataFrame:
@@ -204,8 +204,7 @@ _INCIDENTAL: Final = frozenset(
 
 def reading_order(axis: str) -> int:
     """The place of an axis in a name or a table: the most important axes first."""
-    first = {"likelihood": 0, "sigma": 1, "latent_dim": 3}
-    return first.get(axis, 2)
+    return {"likelihood": 0, "sigma": 1, "latent_dim": 3}.get(axis, 2)
 
 
 def _part(axis: str, value: object) -> str:
@@ -257,11 +256,11 @@ def distinguishing_axes(axes: Sequence[str], keys: Sequence[Sequence[object]]) -
     named = [axis for axis in axes if axis not in _INCIDENTAL]
     for axis in (each for each in axes if each in _INCIDENTAL):
         constant = len(set(columns[axis])) == 1
-        if not constant and not any(_follows(columns[axis], columns[of]) for of in named):
+        # The axis follows from another one if equal entries of that always have equal values.
+        follows = any(
+            len(set(zip(columns[of], columns[axis], strict=True))) == len(set(columns[of]))
+            for of in named
+        )
+        if not constant and not follows:
             named.append(axis)
     return named
-
-
-def _follows(values: Sequence[str], of: Sequence[str]) -> bool:
-    """Whether equal entries of `of` always have equal values."""
-    return len(set(zip(of, values, strict=True))) == len(set(of))

@@ -5,7 +5,8 @@ The other designs are compared with it by paired differences over common seeds, 
 adjustment; those that are not shown to be worse are its equals.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -13,17 +14,22 @@ from typing import Final, Literal, get_args
 
 import pandas as pd
 
-from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
+from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.comparability import Group, groups, is_bound, is_timing, refusal
 from vaebench.analysis.contrasts import Contrast, contrasts, more_seeds, score_table
 from vaebench.analysis.frame import Results, read_results, require_folder, without_superseded
 from vaebench.analysis.kinds import warned
-from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
+from vaebench.analysis.labels import (
+    design_axes,
+    design_label,
+    plain,
+    plural,
+    value_text,
+    varying,
+)
 from vaebench.analysis.summary import Interval, interval, number
 from vaebench.errors import UsageError
-from vaebench.records.metrics import METRICS, metric_choice
-
-__all__ = ["PURPOSES", "Gap", "Purpose", "Recommendation", "best", "recommend"]
+from vaebench.records.metrics import metric_choice
 
 Purpose = Literal["bound", "bits", "codes", "samples", "speed"]
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
@@ -104,28 +110,25 @@ class Recommendation:
         """The recommendation in sentences."""
         half = (self.score.high - self.score.low) / 2
         spread = f" ± {number(half, half)}" if half > 0 else ""
-        seeds = f"{self.score.n} seed{'s' * (self.score.n != 1)}"
         made = [
             f"For {self.purpose} ({self.group}): {self.label}, {heading(self.metric)} "
-            f"{number(self.score.mean, half)}{spread} {unit(self.metric)} ({seeds})."
+            f"{number(self.score.mean, half)}{spread} {unit(self.metric)} "
+            f"({plural(self.score.n, 'seed')})."
         ]
-        if self.contrasts and self.score.n > 1:
-            made.append(self._against_the_others())
-        return [*made, *(gap.text for gap in self.gaps)]
-
-    def _against_the_others(self) -> str:
         equals, total = self.equals, len(self.contrasts)
-        if not equals:
+        if total and self.score.n > 1 and not equals:
             others = "The other design is" if total == 1 else f"All {total} other designs are"
-            return f"{others} shown to be worse."
-        named = "; ".join(equals[:3]) + (f"; and {len(equals) - 3} more" if equals[3:] else "")
-        text = f"Not shown to be worse: {len(equals)} of {total} other designs ({named})."
-        if self.more_seeds:
-            text += (
-                f" At the observed spread about {self.more_seeds} more seeds would separate it "
-                "from the next of them."
-            )
-        return text
+            made.append(f"{others} shown to be worse.")
+        elif total and self.score.n > 1:
+            named = "; ".join(equals[:3]) + (f"; and {len(equals) - 3} more" if equals[3:] else "")
+            text = f"Not shown to be worse: {len(equals)} of {total} other designs ({named})."
+            if self.more_seeds:
+                text += (
+                    f" At the observed spread about {self.more_seeds} more seeds would separate it "
+                    "from the next of them."
+                )
+            made.append(text)
+        return [*made, *(gap.text for gap in self.gaps)]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -157,7 +160,8 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
     """Recommend a design for each purpose and each group of records that may be compared.
 
     Designs with a diverged cell or a collapsed posterior are not recommended. Groups whose score
-    is not a bound on the likelihood of the data have no recommendation by it.
+    is not a bound on the likelihood of the data have no recommendation by it. The fastest design is
+    one of those that are not shown to be worse in bits, else in the bound.
     """
     frame = without_superseded(results.frame)
     if frame.empty:
@@ -165,42 +169,25 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
     lost = frame.loc[(frame["status"] == "diverged") | warned(frame, "collapsed"), "design"]
     kept = frame[~frame["design"].isin(lost) & (frame["status"] == "done")]
     left_out = int(lost.nunique())
-    found = [
-        each
-        for purpose in ("bound", "bits", "codes", "samples")
-        for each in _of_purpose(purpose, kept, results, left_out)
-    ]
-    return (*found, *_fastest(kept, results, found, left_out))
-
-
-def _of_purpose(
-    purpose: Purpose, frame: pd.DataFrame, results: Results, left_out: int
-) -> list[Recommendation]:
-    metric = next(
-        (m for m in _METRICS[purpose] if m in METRICS and m in frame and frame[m].notna().any()),
-        None,
-    )
-    if metric is None:
-        return []
-    parts = groups(frame[frame[metric].notna()], metric)
-    if metric == "elbo":
-        parts = tuple(part for part in parts if is_bound(part.frame))
-    return [_recommend(purpose, metric, part, results, left_out) for part in parts]
-
-
-def _fastest(
-    frame: pd.DataFrame, results: Results, found: Sequence[Recommendation], left_out: int
-) -> list[Recommendation]:
-    """The fastest of the designs that are not shown to be worse in bits, else in the bound."""
-    metric = _METRICS["speed"][0]
-    good = [each for each in found if each.purpose == "bits"]
-    good = good or [each for each in found if each.purpose == "bound"]
-    made = []
-    for each in good:
-        own = frame[frame["design"].isin(each.equal_keys) & frame[metric].notna()]
-        if own["design"].nunique() > 1 and refusal(own, metric) is None:
-            made.append(_recommend("speed", metric, Group(each.group, "", own), results, left_out))
-    return made
+    found: dict[Purpose, list[Recommendation]] = {}
+    for purpose, metrics in _METRICS.items():
+        measured = [m for m in metrics if m in kept and kept[m].notna().any()]
+        if purpose == "speed" or not measured:
+            continue
+        parts = groups(kept[kept[measured[0]].notna()], measured[0])
+        found[purpose] = [
+            _recommend(purpose, measured[0], part, results, left_out)
+            for part in parts
+            if measured[0] != "elbo" or is_bound(part.frame)
+        ]
+    (speed,) = _METRICS["speed"]
+    fastest = []
+    for each in found.get("bits") or found.get("bound") or ():
+        own = kept[kept["design"].isin(each.equal_keys) & kept[speed].notna()]
+        if own["design"].nunique() > 1 and refusal(own, speed) is None:
+            group = Group(each.group, "", own)
+            fastest.append(_recommend("speed", speed, group, results, left_out))
+    return (*itertools.chain(*found.values()), *fastest)
 
 
 def _recommend(
@@ -219,21 +206,22 @@ def _recommend(
     key = str(candidates.idxmin() if lower else candidates.idxmax())
     against = sorted(contrasts(scores, key, metric), key=lambda each: each.loss.mean)
     equals = [each for each in against if not each.worse]
-    axes = sorted(
-        dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"]), key=reading_order
-    )
+    axes = design_axes(frame)
     first = frame.drop_duplicates("design").set_index("design")
     labels = {
         str(name): plain(design_label(axes, tuple(row)), 300)
         for name, row in zip(first.index, first[axes].to_numpy(object), strict=True)
     }
-    gaps = [
-        *_seed_gaps(scores, key, metric),
-        *_selection_gaps(metric, split=split),
-        *(() if purpose == "speed" else _range_gaps(frame, key)),
-        *(() if purpose == "speed" else _convergence_gaps(frame, key, results)),
-        *_left_out_gaps(left_out),
-    ]
+    gaps = _seed_gaps(int(scores[key].count()), scores.shape[1], metric)
+    if not split and purpose != "speed":
+        text = "The design was chosen on the test images that score it, so its score is optimistic."
+        gaps.append(Gap("optimistic", text))
+    if purpose != "speed":
+        gaps += [*_range_gaps(frame, key), *_convergence_gaps(frame, key, results)]
+    if left_out:
+        designs = "1 design is" if left_out == 1 else f"{left_out} designs are"
+        text = f"{designs} left out: a cell diverged, or its posterior collapsed."
+        gaps.append(Gap("left out", text))
     return Recommendation(
         purpose,
         metric,
@@ -249,8 +237,7 @@ def _recommend(
     )
 
 
-def _seed_gaps(scores: pd.DataFrame, key: str, metric: str) -> list[Gap]:
-    seeds, designs = int(scores[key].count()), scores.shape[1]
+def _seed_gaps(seeds: int, designs: int, metric: str) -> list[Gap]:
     made = []
     if designs == 1:
         made.append(Gap("one design", "There is one design, so nothing is compared: add an axis."))
@@ -266,77 +253,52 @@ def _seed_gaps(scores: pd.DataFrame, key: str, metric: str) -> list[Gap]:
     return made
 
 
-def _selection_gaps(metric: str, *, split: bool) -> list[Gap]:
-    if split or metric == "samples_per_second":
-        return []
-    return [
-        Gap(
-            "optimistic",
-            "The design was chosen on the test images that score it, so its score is optimistic.",
-        )
-    ]
-
-
-def _range_gaps(frame: pd.DataFrame, key: str) -> list[Gap]:
+def _range_gaps(frame: pd.DataFrame, key: str) -> Iterator[Gap]:
     """Axes of numbers whose best value is the smallest or largest one that was tried."""
     first = frame.drop_duplicates("design").set_index("design")
-    axes = [axis for axis in varying(frame) if axis in AXIS_COLUMNS and axis != "seed"]
-    made = []
+    axes = list(varying(frame))
+    texts = first[axes].map(value_text)
     for axis in axes:
         others = [other for other in axes if other != axis]
-        same = first[
-            (first[others].map(value_text) == first.loc[key, others].map(value_text)).all(axis=1)
-        ]
+        same = first[(texts[others] == texts.loc[key, others]).all(axis=1)]
         tried = sorted({value for value in same[axis] if _is_number(value)})
         chosen = first.loc[key, axis]
         if not _is_number(chosen) or len(tried) < 2:
             continue
         if len(tried) == 2:
-            text = f"Two values of {heading(axis)} were tried: add a third one."
-            made.append(Gap("two values", text))
+            yield Gap("two values", f"Two values of {heading(axis)} were tried: add a third one.")
         elif chosen in (tried[0], tried[-1]):
-            end = "smallest" if chosen == tried[0] else "largest"
+            end, beyond = ("smallest", "smaller") if chosen == tried[0] else ("largest", "larger")
             text = (
                 f"The best {heading(axis)}, {value_text(chosen)}, is the {end} that was tried: try "
-                f"{'smaller' if chosen == tried[0] else 'larger'} values."
+                f"{beyond} values."
             )
-            made.append(Gap("end of range", text))
-    return made
+            yield Gap("end of range", text)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value
 
 
-_SHARE: Final = 0.01
-"""Share of the whole improvement in the last tenth of training up to which it had converged."""
-
-_LEAST_EPOCHS: Final = 5
-
-
-def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> list[Gap]:
+def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> Iterator[Gap]:
     """Whether the training loss of the best design still fell noticeably at the end."""
     shares = []
     for cell in frame.loc[frame["design"] == key, "cell_id"]:
         curve = results.series.get(str(cell), {}).get("train_loss", ())
         losses = [value for value in curve if value is not None]
-        if len(losses) >= _LEAST_EPOCHS and losses[0] > losses[-1]:
+        if len(losses) >= 5 and losses[0] > losses[-1]:
             before = losses[-1 - max(1, len(losses) // 10)]
             shares.append((before - losses[-1]) / (losses[0] - losses[-1]))
     if not shares:
-        return [Gap("convergence unknown", "The records do not show whether training converged.")]
-    share = sum(shares) / len(shares)
-    if share <= _SHARE:
-        return []
-    text = (
-        f"Training had not converged: {share:.0%} of the whole improvement came in the last tenth "
-        "of the epochs. Longer training may change the choice."
-    )
-    return [Gap("not converged", text)]
+        text = "The records do not show whether training converged."
+        yield Gap("convergence unknown", text)
+    elif (share := sum(shares) / len(shares)) > _SHARE:
+        text = (
+            f"Training had not converged: {share:.0%} of the whole improvement came in the last "
+            "tenth of the epochs. Longer training may change the choice."
+        )
+        yield Gap("not converged", text)
 
 
-def _left_out_gaps(count: int) -> list[Gap]:
-    if not count:
-        return []
-    designs = "1 design is" if count == 1 else f"{count} designs are"
-    return [Gap("left out", f"{designs} left out: a cell diverged, or its posterior collapsed.")]
+_SHARE: Final = 0.01
+"""Share of the whole improvement in the last tenth of training up to which it had converged."""

@@ -25,17 +25,6 @@ from vaebench.analysis.comparability import (
 from vaebench.analysis.labels import is_missing, order_key, value_text, varying
 from vaebench.errors import UsageError
 
-__all__ = [
-    "Interval",
-    "design_summaries",
-    "interval",
-    "intervals",
-    "measurements",
-    "number",
-    "summarise",
-    "summary_text",
-]
-
 Places = NDArray[np.intp]
 """Which rows of a frame, counted from 0."""
 

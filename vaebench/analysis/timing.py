@@ -5,81 +5,37 @@ and design, never with another machine's. Of a timing that is noisy by more than
 or in waiting for a core, the number is marked; by more than 25 % none is given.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
-from vaebench.analysis.frame import Damaged, require_folder, warn_of_unused
-from vaebench.analysis.labels import is_missing, order_key, plain, value_text
+from vaebench.analysis.frame import Damaged, machine_name, require_folder, warn_of_unused
+from vaebench.analysis.labels import is_missing, order_key, plain, shown, value_text
 from vaebench.analysis.summary import number
-from vaebench.records.schema import Environment, FactRecord
+from vaebench.records.schema import FactRecord
 from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
 from vaebench.system.terminal import escaped
-
-__all__ = [
-    "KINDS",
-    "SIZES",
-    "Bench",
-    "Line",
-    "Timings",
-    "benches",
-    "count_text",
-    "counted",
-    "crossovers",
-    "device_label",
-    "lines",
-    "load_timings",
-    "load_timings_with_unused",
-    "precisions",
-    "read_timings",
-    "timing_frame",
-    "varying_kinds",
-]
 
 SIZES: Final = {"batch_size": "batch size", "latent_dim": "latent dimension", "width": "width"}
 """The sizes that are swept, and their names."""
 
 KINDS: Final = ("precision", "pack_size", "step_kind")
 _DESIGN: Final = (*SIZES, "precision", "pack_size")
+_NUMBERS: Final = (
+    *("compile_seconds", "step_ms", "step_ms_low", "step_ms_high", "spread", "waited"),
+    *("samples_per_second", "peak_memory_mib"),
+)
 _COLUMNS: Final = (
-    "record_id",
-    "store",
-    "machine",
-    "device",
-    "device_name",
-    "driver",
-    "state",
-    "reason",
-    "note",
-    "latent_dim",
-    "batch_size",
-    "width",
-    "precision",
-    "pack_size",
-    "step_kind",
-    "likelihood",
-    "threads",
-    "compile_seconds",
-    "steps",
-    "warm_up_steps",
-    "step_ms",
-    "step_ms_low",
-    "step_ms_high",
-    "spread",
-    "waited",
-    "verdict",
-    "samples_per_second",
-    "peak_memory_mib",
-    "peak_memory_reason",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "ratio_noisy",
+    *("record_id", "store", "machine", "device", "device_name", "driver"),
+    *("state", "reason", "note", "latent_dim", "batch_size", "width", *KINDS, "likelihood"),
+    *("threads", "compile_seconds", "steps", "warm_up_steps"),
+    *("step_ms", "step_ms_low", "step_ms_high", "spread", "waited", "verdict"),
+    *("samples_per_second", "peak_memory_mib", "peak_memory_reason"),
+    *("ratio", "ratio_low", "ratio_high", "ratio_noisy"),
 )
 
 
@@ -176,106 +132,64 @@ def timing_frame(records: Iterable[tuple[FactRecord, str]]) -> Timings:
     frame = pd.DataFrame(rows).reindex(columns=list(_COLUMNS))
     if frame.empty:
         return Timings(frame, tuple(damaged))
-    frame = _numeric(_without_what_came_later(frame))
-    return Timings(_sorted(frame.assign(**_ratios(frame))), tuple(damaged))
+    # A device that was absent once and is there now is no longer unavailable.
+    where = frame.set_index(["store", "machine", "device", *_DESIGN]).index
+    absent = (frame["state"] == "unavailable").to_numpy()
+    frame = frame[~(absent & where.isin(where[~absent]))]
+    # Columns of numbers hold numbers, also where every timing failed.
+    frame = frame.astype(dict.fromkeys(_NUMBERS, "float64"))
+    by = ["store", "machine", "precision", "pack_size", "latent_dim", "batch_size", "width"]
+    by += ["device", "device_name", "step_kind", "record_id"]
+    keys = [tuple(map(order_key, row)) for row in frame[by].itertuples(index=False, name=None)]
+    places = sorted(range(len(frame)), key=keys.__getitem__)
+    frame = frame.iloc[places].reset_index(drop=True)
+    return Timings(_with_ratios(frame), tuple(damaged))
 
 
 def _row(timing: Timing, fact: FactRecord, store: str) -> dict[str, object]:
-    row: dict[str, object] = {
+    environment, hidden = fact.environment, timing.hidden
+    width = hidden[0] if len(hidden) == 1 else "-".join(map(str, hidden))
+    row = timing.model_dump(include=set(_COLUMNS)) | {
         "record_id": fact.record_id,
         "store": store,
-        "machine": _machine(fact.environment),
-        "device_name": fact.environment.device_name,
-        "driver": fact.environment.driver,
-        "width": "-".join(map(str, timing.hidden)),
+        "machine": machine_name(environment, one_cell=False),
+        "device_name": environment.device_name,
+        "driver": environment.driver,
+        "width": width,
         "verdict": timing.state,
     }
-    same = ("device", "state", "reason", "latent_dim", "batch_size", "precision", "pack_size")
-    also = ("note", "likelihood", "threads", "steps", "warm_up_steps", "spread", "waited")
-    kind = ("step_kind", "compile_seconds")
-    row |= {name: getattr(timing, name) for name in (*same, *also, *kind)}
-    if len(timing.hidden) == 1:
-        row["width"] = timing.hidden[0]
-    row["peak_memory_mib"] = timing.peak_memory_mib
-    row["peak_memory_reason"] = timing.peak_memory_reason
-    if timing.noise is not None:
-        row |= _measured(timing, timing.noise)
-    return row
-
-
-def _measured(timing: Timing, noise: float) -> dict[str, object]:
-    if noise > TOO_NOISY:
-        return {"verdict": "too noisy"}
+    if timing.noise is None:
+        return row
+    if timing.noise > TOO_NOISY:
+        return row | {"verdict": "too noisy", "samples_per_second": None}
     low, _, high = quartiles(timing.block_ms)
-    return {
-        "verdict": "noisy" if noise > NOISY else "steady",
+    return row | {
+        "verdict": "noisy" if timing.noise > NOISY else "steady",
         "step_ms": timing.step_ms_median,
         "step_ms_low": low,
         "step_ms_high": high,
-        "samples_per_second": timing.samples_per_second,
     }
 
 
-def _machine(environment: Environment) -> str:
-    """One name for all that timings must share to be compared; no device, which is compared."""
-    parts = [
-        environment.processor or environment.platform or "unknown machine",
-        f"{environment.cores} cores" if environment.cores else "",
-        f"{environment.threads} threads" if environment.threads else "",
-        f"torch {environment.versions['torch']}" if "torch" in environment.versions else "",
-    ]
-    return ", ".join(part for part in parts if part).replace(" 1 threads", " 1 thread")
-
-
-def _without_what_came_later(frame: pd.DataFrame) -> pd.DataFrame:
-    """A device that was absent once and is there now is no longer unavailable."""
-    where = ["store", "machine", "device", *_DESIGN]
-    measured = frame[frame["state"] != "unavailable"].set_index(where).index
-    later = frame.set_index(where).index.isin(measured) & (frame["state"] == "unavailable")
-    return frame[~later]
-
-
-def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """How many times as fast as the CPU each other device is, also from the quartiles.
 
     The CPU's step is that of a long training, if it was timed.
     """
     key = ["store", "machine", *_DESIGN]
-    times = ["step_ms", "step_ms_low", "step_ms_high"]
+    times = ["step_ms", "step_ms_low", "step_ms_high", "verdict"]
     cpu = frame[frame["device"] == "cpu"]
     cpu = cpu.sort_values("step_kind", key=lambda kinds: kinds == "eager", kind="stable")
-    cpu = cpu.drop_duplicates(key)[[*key, *times, "verdict"]]
-    both = frame[[*key, *times, "verdict"]].merge(cpu, "left", on=key, suffixes=("", "_cpu"))
-    both.index = frame.index
+    cpu = cpu.drop_duplicates(key)[[*key, *times]]
+    both = frame[[*key, *times]].merge(cpu, "left", on=key, suffixes=("", "_cpu"))
     other = frame["device"] != "cpu"
     noisy = (both[["verdict", "verdict_cpu"]] == "noisy").any(axis=1)
-    return pd.DataFrame(
-        {
-            "ratio": (both["step_ms_cpu"] / both["step_ms"]).where(other),
-            "ratio_low": (both["step_ms_low_cpu"] / both["step_ms_high"]).where(other),
-            "ratio_high": (both["step_ms_high_cpu"] / both["step_ms_low"]).where(other),
-            "ratio_noisy": noisy & other,
-        }
+    return frame.assign(
+        ratio=(both["step_ms_cpu"] / both["step_ms"]).where(other),
+        ratio_low=(both["step_ms_low_cpu"] / both["step_ms_high"]).where(other),
+        ratio_high=(both["step_ms_high_cpu"] / both["step_ms_low"]).where(other),
+        ratio_noisy=noisy & other,
     )
-
-
-def _numeric(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numbers hold numbers, also where every timing failed."""
-    times = ("step_ms", "step_ms_low", "step_ms_high", "spread", "waited")
-    names = (*times, "samples_per_second", "compile_seconds")
-    return frame.astype(dict.fromkeys((*names, "peak_memory_mib"), "float64"))
-
-
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    sizes = ("latent_dim", "batch_size", "width")
-    kinds = ["precision", "pack_size"]
-    by = ["store", "machine", *kinds, *sizes, "device", "device_name", "step_kind", "record_id"]
-    keys = [
-        tuple(order_key(value) for value in row)
-        for row in frame[by].itertuples(index=False, name=None)
-    ]
-    places = sorted(range(len(frame)), key=keys.__getitem__)
-    return frame.iloc[places].reset_index(drop=True)
 
 
 def benches(frame: pd.DataFrame) -> tuple[Bench, ...]:
@@ -309,12 +223,14 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
         return []
     values, rows = widest
     fixed = ", ".join(
-        f"{SIZES[other]} {count_text(value)}" for other, value in zip(others, values, strict=True)
+        f"{SIZES[other]} {shown(value)}" for other, value in zip(others, values, strict=True)
     )
     made = []
     for key, part in rows.groupby(["device", "device_name", *KINDS], dropna=False, sort=False):
         words = [device_label(*key[:2])]
-        words += [_kind_text(kind, part[kind].iloc[0]) for kind in kinds]
+        for kind in kinds:
+            text = value_text(part[kind].iloc[0])
+            words.append(f"pack of {text}" if kind == "pack_size" else text)
         if part[axis].nunique() > 1:
             made.append(Line(", ".join(words), axis, fixed, part.sort_values(axis)))
     return made
@@ -323,14 +239,6 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
 def varying_kinds(frame: pd.DataFrame) -> list[str]:
     """Return which of `KINDS` tell rows of one device apart."""
     return [kind for kind in KINDS if frame.groupby("device")[kind].nunique().max() > 1]
-
-
-def _kind_text(kind: str, value: object) -> str:
-    return f"pack of {value_text(value)}" if kind == "pack_size" else value_text(value)
-
-
-def count_text(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else value_text(value)
 
 
 def crossovers(frame: pd.DataFrame) -> list[str]:
@@ -367,7 +275,7 @@ def _gained(device: str, found: pd.DataFrame) -> str:
     ends = found.iloc[[0, -1]]
     ratios = [number(gain, gain / 10) for gain in ends["gain"]]
     places = [
-        ", ".join(f"{name} {count_text(int(row[size]))}" for size, name in SIZES.items())
+        ", ".join(f"{name} {int(row[size]):,}" for size, name in SIZES.items())
         for _, row in ends.iterrows()
     ]
     told = f"On {device} a step in bfloat16 is {{}} times as fast as in float32"
@@ -381,16 +289,13 @@ def _gained(device: str, found: pd.DataFrame) -> str:
 
 def _no_gpu(frame: pd.DataFrame) -> str:
     others = frame[frame["device"] != "cpu"]
-    reasons = sorted({f"{row.device}: {plain(row.reason, 200)}" for row in _unmeasured(others)})
+    unmeasured = others[others["state"] != "done"].itertuples()
+    reasons = sorted({f"{row.device}: {plain(row.reason, 200)}" for row in unmeasured})
     if reasons:
         return f"no GPU was measured ({'; '.join(reasons[:3])})."
     if others.empty:
         return "no GPU was measured: only the CPU was timed."
     return "no GPU was timed at two sizes beside the CPU with a spread of 25 % or less."
-
-
-def _unmeasured(frame: pd.DataFrame) -> Iterator[Any]:
-    return frame[frame["state"] != "done"].itertuples()
 
 
 def _crossover(line: Line) -> str | None:
@@ -415,25 +320,12 @@ def _crossover(line: Line) -> str | None:
         return f"{line.device} is slower than the CPU at every {name} to {sizes[-1]:,} {told}."
     if not any(faster):
         return f"{line.device} is shown to be faster than the CPU at no {name} {told}."
-    start = _onset(faster)
-    if start is None:
+    # Where a run of faster sizes begins that lasts to the end, with nothing faster before it.
+    start = faster.index(True)
+    if not all(faster[start:]):
         at = ", ".join(f"{size:,}" for size, is_ in zip(sizes, faster, strict=True) if is_)
         return f"{line.device} is faster than the CPU at {name} {at} alone {told}."
     return (
         f"{line.device} begins to pay between {name} {sizes[start - 1]:,} and {sizes[start]:,} "
         f"{told}."
     )
-
-
-def _onset(faster: Sequence[bool]) -> int | None:
-    """Where a run of True begins that lasts to the end, with nothing but False before it."""
-    changes = [i for i, (a, b) in enumerate(itertools.pairwise(faster), 1) if a != b]
-    return changes[0] if len(changes) == 1 and faster[-1] else None
-
-
-def counted(frame: pd.DataFrame) -> str:
-    """How many timings there are, and how they ended: '26 timings (25 done, 1 failed)'."""
-    counts = frame["state"].value_counts()
-    named = sorted(counts.index, key=lambda state: (state != "done", state))
-    told = ", ".join(f"{counts[state]} {state}" for state in named)
-    return f"{len(frame)} timing{'s' * (len(frame) != 1)} ({told})"

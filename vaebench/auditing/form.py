@@ -15,8 +15,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Audit", "Form", "Sizes", "judge", "normaliser"]
-
 DECODERS = {
     "gaussian": "Gaussian decoder",
     "laplace": "Laplace decoder",

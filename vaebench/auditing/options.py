@@ -5,8 +5,6 @@ from vaebench.auditing.words import RECONSTRUCTIONS, audit_reductions
 from vaebench.errors import AuditError
 from vaebench.grid.user_code import load_function
 
-__all__ = ["audit_options"]
-
 
 def audit_options(
     *,

@@ -5,27 +5,23 @@ form of a reconstruction term and of a KL gives different numbers; the weights c
 least-squares fit that must be exact. Nothing is trained.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from vaebench.auditing.form import Audit, Form, Sizes, judge
 from vaebench.errors import AuditError, error_text
+from vaebench.model.likelihoods import family
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-__all__ = ["DEFAULT_ORDER", "ROLES", "Loss", "Order", "audit"]
-
-Loss: TypeAlias = "Callable[..., Tensor]"
-Order: TypeAlias = "Sequence[str | float]"
+Loss: TypeAlias = Callable[..., Tensor]
+Order: TypeAlias = Sequence[str | float]
 
 DEFAULT_ORDER = ("x", "recon", "mu", "logvar")
 ROLES = {
@@ -108,8 +104,6 @@ class _Probe:
 
     def tensor(self, point: _Point, seed: int = 0) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Return the loss, the leaves of its arguments, and the arguments after the call."""
-        import torch
-
         values: dict[str, Callable[[], Tensor]] = {
             "x": lambda: self.seen(point.x),
             "recon": lambda: self.seen(point.decoded),
@@ -144,8 +138,6 @@ class _Probe:
 
 def _number(result: object) -> tuple[float, bool]:
     """Return the value of a loss, and whether its precision is below float64."""
-    import torch
-
     if not isinstance(result, torch.Tensor):
         hint = "Return the tensor that is minimised."
         if isinstance(result, dict):
@@ -208,7 +200,12 @@ def audit(
     shapes = _shapes(x_shape, decoded_shape, latent_dim, batch_size)
     probe, form, sign_ok = _recognise(loss, shapes, order, pixel_range)
     _note_gradients(probe, shapes)
-    doubled = {size: _try(probe, other_shapes) for size, other_shapes in _doubles(shapes)}
+    doubled: dict[str, Form | None] = {}
+    for size, other_shapes in _doubles(shapes):
+        try:
+            doubled[size] = _measure(probe, other_shapes)[0]
+        except AuditError:
+            doubled[size] = None
     refused = [size for size, each in doubled.items() if each is None]
     if refused:
         probe.notes.append(f"The loss refused another size of: {', '.join(refused)}.")
@@ -242,13 +239,6 @@ def _shapes(
             "x, recon, recon_logvar, mu, logvar."
         )
     return _Shapes(tuple(x_shape), tuple(decoded), latents, batch)
-
-
-def _checked_range(given: tuple[float, float] | None) -> tuple[float, float]:
-    low, high = given or (0.0, 1.0)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise AuditError(f"A range of pixels is two finite numbers, low < high; got {given}.")
-    return float(low), float(high)
 
 
 def _order_of(loss: Loss, given: Order | None) -> tuple[tuple[str | float, ...], str]:
@@ -293,20 +283,10 @@ def _doubles(shapes: _Shapes) -> Iterator[tuple[str, _Shapes]]:
     yield "image", replace(shapes, x=x, decoded=decoded)
 
 
-def _try(probe: _Probe, shapes: _Shapes) -> Form | None:
-    """Return the form at other shapes, or None if the loss does not accept them."""
-    try:
-        return _measure(probe, shapes)[0]
-    except AuditError:
-        return None
-
-
 def _open(
     loss: Loss, shapes: _Shapes, order: tuple[str | float, ...], pixels: tuple[float, float]
 ) -> _Probe:
     """Return a probe in float64, or in float32 for a loss that holds float32 tensors."""
-    import torch
-
     point = _ordinary(shapes)
     probe = _Probe(loss, torch.float64, order, pixels)
     try:
@@ -342,7 +322,9 @@ def _recognise(
     and pixels from -1 to 1 are tried.
     """
     chosen, note = _order_of(loss, order)
-    pixels = _checked_range(pixel_range)
+    low, high = pixels = pixel_range or (0.0, 1.0)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise AuditError(f"A range of pixels is two finite numbers, low < high; got {pixels}.")
     attempts = [(chosen, pixels, note)]
     if order is None:
         swapped = tuple({"x": "recon", "recon": "x"}.get(str(each), each) for each in chosen)
@@ -369,8 +351,6 @@ def _recognise(
 
 def _note_gradients(probe: _Probe, shapes: _Shapes) -> None:
     """Note arguments changed in place, gradients that do not arrive, and trainable tensors."""
-    import torch
-
     result, leaves, arguments = probe.tensor(_ordinary(shapes))
     names = [role for role in probe.order if isinstance(role, str)]
     changed = [
@@ -420,8 +400,6 @@ def _trainable(result: Tensor) -> list[Tensor]:
 
 def _random(shapes: _Shapes, seed: int) -> _Point:
     """Return numbers in [-1, 1] in the shapes of the arguments."""
-    import torch
-
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -433,8 +411,6 @@ def _random(shapes: _Shapes, seed: int) -> _Point:
 
 def _reference(shapes: _Shapes) -> _Point:
     """Return grey images, decoded almost right; the posterior equals the standard normal prior."""
-    import torch
-
     noise = _random(shapes, 0)
     x = 0.5 + 0.25 * noise.x
     decoded = x.reshape(noise.decoded.shape) + 0.05 * noise.decoded
@@ -483,8 +459,6 @@ def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
 
 def _latent_points(shapes: _Shapes) -> Iterator[_Point]:
     """Yield posteriors away from the prior: in mu, in logvar, in both, in parts of the batch."""
-    import torch
-
     start = _reference(shapes)
     zero = torch.zeros_like(start.mu)
     for seed in range(3):
@@ -664,7 +638,6 @@ def _total(values: list[Tensor]) -> list[float]:
 
 def _best_scale(at_scale: Callable[[float], list[float]], values: list[float]) -> float:
     """Return the scale at which the errors of a family fit the values best."""
-    from scipy.optimize import minimize_scalar
 
     def misfit(log_scale: float) -> float:
         return _fit([[error, 1.0] for error in at_scale(math.exp(log_scale))], values)[1]
@@ -678,8 +651,6 @@ def _best_scale(at_scale: Callable[[float], list[float]], values: list[float]) -
 
 def _templates(probe: _Probe, points: list[_Point]) -> Iterator[_Template]:
     """Yield the known reconstruction terms, the simplest first."""
-    from vaebench.model.likelihoods import family
-
     images = [point.x.flatten(1) for point in points]
     residuals = [probe.width * _residual(point) for point in points]
     seen = [probe.seen(point.decoded.flatten(1)) for point in points]

@@ -9,8 +9,6 @@ from typing import TypeVar
 from vaebench.auditing.form import Audit, Form, Sizes, judge, normaliser
 from vaebench.errors import AuditError
 
-__all__ = ["KL_REDUCTIONS", "RECONSTRUCTIONS", "KLChoice", "ReconChoice", "audit_reductions"]
-
 
 @dataclass(frozen=True)
 class ReconChoice:

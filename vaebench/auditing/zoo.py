@@ -28,30 +28,11 @@ from vaebench.model.objective import Draw, draw, importance_weighted_bound
 from vaebench.model.vae import VAE
 from vaebench.training.loop import Generators, train
 
-__all__ = ["SPECIMENS", "Specimen", "Subject", "ZooCase", "zoo", "zoo_text"]
-
 SIGMA, LATENTS, BATCH, CODES = 0.15, 8, 64, 50
 PIXELS = 64
 # A wrong reduction in training is a wrong weight of the KL, relative to the reconstruction.
 BETAS = {"right": 1.0, "mean over pixels": PIXELS, "mean over latents": 1 / LATENTS,
          "divided by the batch": 1 / BATCH}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ZooCase:
-    """One error and what it does: ``right`` and ``wrong`` in nats per image, higher better."""
-
-    name: str
-    error: str
-    where: Literal["report", "training"]
-    seen_in: str
-    right: float
-    wrong: float
-
-    @property
-    def effect(self) -> float:
-        """wrong - right, nats per image: positive flatters, negative costs."""
-        return self.wrong - self.right
 
 
 class Subject:
@@ -205,10 +186,18 @@ class Specimen:
     seen_in: str
     measure: Measure
 
-    def run(self, subject: Subject) -> ZooCase:
-        """The error's effect on these models."""
-        right, wrong = self.measure(subject)
-        return ZooCase(self.name, self.error, self.where, self.seen_in, right, wrong)
+
+@dataclass(frozen=True)
+class ZooCase(Specimen):
+    """One error and what it does: ``right`` and ``wrong`` in nats per image, higher better."""
+
+    right: float
+    wrong: float
+
+    @property
+    def effect(self) -> float:
+        """wrong - right, nats per image: positive flatters, negative costs."""
+        return self.wrong - self.right
 
 
 SPECIMENS: tuple[Specimen, ...] = (
@@ -286,7 +275,8 @@ def zoo(
     cases = []
     for place, specimen in enumerate(chosen, 1):
         echo(f"[{place}/{len(chosen)}] {specimen.name}")
-        cases.append(specimen.run(subject))
+        right, wrong = specimen.measure(subject)
+        cases.append(ZooCase(**vars(specimen), right=right, wrong=wrong))
     return cases
 
 

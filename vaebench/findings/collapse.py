@@ -1,80 +1,63 @@
 """Findings about unused latents: known manifolds, deep networks, moments of the codes."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vaebench.analysis.labels import value_text
-from vaebench.findings.evidence import (
-    Evidence,
-    by_seed,
-    each_seed,
-    over_seeds,
-    select,
-    values_of,
-)
+from vaebench.findings.evidence import Evidence, extreme, over_seeds
 from vaebench.findings.finding import Measured, Method
 from vaebench.findings.settings import Budget, cells_of
-from vaebench.findings.verdict import Statistic, Untested
+from vaebench.findings.verdict import Statistic
 from vaebench.grid.cell import Cell
 from vaebench.truth.ppca import LinearVAE, fit
-
-__all__ = ["METHODS"]
 
 _MANIFOLD = 8
 """Factors of the data set `linear-gaussian` (`vaebench.data.linear_gaussian`)."""
 
-_DEPTHS: dict[Budget, tuple[int, ...]] = {"quick": (1, 2, 4, 8), "full": (1, 2, 4, 6, 8, 10)}
-_MOMENT = "aggregate_second_moment"
+
+def _learned_sigma(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
+    return cells_of(budget, likelihood="gaussian", sigma="learned", seed=[0, 1, 2], **axes)
 
 
 def _manifold_cells(budget: Budget) -> tuple[Cell, ...]:
-    return cells_of(
+    network = {"hidden": (128,), "latent_dim": 2 * _MANIFOLD, "epochs": 30, "batch_size": 64}
+    return _learned_sigma(budget, dataset="linear-gaussian", **network)
+
+
+def _depth_cells(budget: Budget) -> tuple[Cell, ...]:
+    quick = budget == "quick"
+    width, depths = (128, (1, 2, 4, 8)) if quick else (512, (1, 2, 4, 6, 8, 10))
+    return _learned_sigma(
         budget,
-        dataset="linear-gaussian",
-        likelihood="gaussian",
-        sigma="learned",
-        hidden=(128,),
-        latent_dim=2 * _MANIFOLD,
-        epochs=30,
-        batch_size=64,
-        seed=[0, 1, 2],
+        dataset="digits" if quick else "fashion-mnist",
+        hidden=[(width,) * depth for depth in depths],
+        latent_dim=16 if quick else 32,
+        posterior=["diagonal", "delta"],
     )
 
 
 def _active_off_manifold(evidence: Evidence) -> Statistic:
     """Largest distance of the active units from the dimension of the manifold, over seeds."""
-    off = (by_seed(evidence.frame, "active_units") - _MANIFOLD).abs()
-    return Statistic(float(off.max()), math.nan, math.nan, len(off), "units", "extreme")
-
-
-def _depth_cells(budget: Budget) -> tuple[Cell, ...]:
-    width, latent_dim = (128, 16) if budget == "quick" else (512, 32)
-    return cells_of(
-        budget,
-        dataset="digits" if budget == "quick" else "fashion-mnist",
-        likelihood="gaussian",
-        sigma="learned",
-        hidden=[(width,) * depth for depth in _DEPTHS[budget]],
-        latent_dim=latent_dim,
-        posterior=["diagonal", "delta"],
-        seed=[0, 1, 2],
-    )
+    return extreme(max, (evidence.by_seed("active_units") - _MANIFOLD).abs(), "units")
 
 
 def _by_depth(evidence: Evidence, posterior: str, metric: str) -> pd.DataFrame:
     """A metric by depth, from shallow to deep; one row for each seed."""
     depths = sorted({cell.hidden or () for cell in evidence.asked}, key=len)
-    rows = select(evidence.frame, posterior=posterior)
-    return values_of(rows, "hidden", metric, [value_text(hidden) for hidden in depths])
+    return evidence.where(posterior=posterior).table(
+        "hidden", metric, [value_text(hidden) for hidden in depths]
+    )
 
 
 def _autoencoder_fails(evidence: Evidence) -> Statistic:
     """Squared error of the deepest autoencoder over that of the depth that is best on average."""
     table = _by_depth(evidence, "delta", "mse")
-    best = table.mean().idxmin()
-    return over_seeds(table.iloc[:, -1] / table[best], "ratio")
+    return over_seeds(table.iloc[:, -1] / table[table.mean().idxmin()], "ratio")
 
 
 def _vae_is_worse(evidence: Evidence) -> Statistic:
@@ -91,14 +74,10 @@ def _deeper_collapses(evidence: Evidence) -> Statistic:
 def _moment_off(evidence: Evidence) -> Statistic:
     """Largest distance over latents of E[mu² + sigma²] / λ² from 1, by seed."""
 
-    def off(rows: pd.DataFrame) -> float:
-        kept = evidence.arrays(str(rows["cell_id"].iloc[0]))
-        if _MOMENT not in kept:
-            raise Untested("the records do not keep the second moments of the codes")
-        moment = np.asarray(kept[_MOMENT], dtype=float)
-        return float(np.max(np.abs(moment / float(rows["prior_scale"].iloc[0]) ** 2 - 1)))
+    def off(row: Mapping[str, Any], moment: NDArray[Any]) -> float:
+        return float(np.max(np.abs(moment / float(row["prior_scale"]) ** 2 - 1)))
 
-    return over_seeds(each_seed(evidence.frame, off), "distance from 1")
+    return over_seeds(evidence.each_cell(off, "aggregate_second_moment"), "distance from 1")
 
 
 def _moment_off_linear() -> Measured:
@@ -109,7 +88,7 @@ def _moment_off_linear() -> Measured:
     sigma = math.sqrt(float(spectrum.eigenvalues[5:7].mean()))
     model = LinearVAE.optimum(spectrum, 8, sigma)
     moment = (model.encode(images) ** 2).mean(axis=0) + model.posterior_variance
-    return Statistic.exact(float(np.max(np.abs(moment - 1))), "distance from 1"), {}
+    return float(np.max(np.abs(moment - 1))), "distance from 1", {}
 
 
 METHODS: dict[str, Method] = {
@@ -117,12 +96,7 @@ METHODS: dict[str, Method] = {
     "deep-autoencoder-fails": Method(_autoencoder_fails, _depth_cells),
     "deep-vae-is-worse": Method(_vae_is_worse, _depth_cells),
     "deep-decoders-collapse": Method(_deeper_collapses, _depth_cells),
-    "moments-add-up": Method(
-        _moment_off,
-        lambda budget: cells_of(
-            budget, likelihood="gaussian", sigma="learned", latent_dim=16, seed=[0, 1, 2]
-        ),
-    ),
+    "moments-add-up": Method(_moment_off, lambda budget: _learned_sigma(budget, latent_dim=16)),
     "moments-add-up-linear": Method(compute=_moment_off_linear),
 }
 """How each finding of this module is measured."""

@@ -1,33 +1,30 @@
 """Findings about the importance-weighted objective and bound (Burda et al. 2016)."""
 
 import math
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import JsonValue
+from numpy.typing import NDArray
 from scipy.special import softmax
 
-from vaebench.findings.evidence import (
-    Evidence,
-    difference,
-    each_seed,
-    over_seeds,
-    over_seeds_and_images,
-    select,
-)
+from vaebench.findings.evidence import Evidence, over_seeds, over_seeds_and_images
 from vaebench.findings.finding import Measured, Method
 from vaebench.findings.settings import Budget, cells_of
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 
-__all__ = ["METHODS"]
+Design = tuple[str, int]
+"""An objective and its number of importance samples."""
+_VAE, _VAE_20, _IWAE_5, _IWAE_20 = ("elbo", 1), ("elbo", 20), ("iwae", 5), ("iwae", 20)
 
-_DESIGNS: tuple[tuple[str, int], ...] = (("elbo", 1), ("elbo", 20), ("iwae", 5), ("iwae", 20))
+
+def _axes(design: Design) -> dict[str, Any]:
+    return dict(zip(("objective", "importance_samples"), design, strict=True))
 
 
-def _cells(budget: Budget, designs: tuple[tuple[str, int], ...] = _DESIGNS) -> tuple[Cell, ...]:
+def _cells(budget: Budget, *designs: Design) -> tuple[Cell, ...]:
     quick = {"latent_dim": 16, "iw_samples": 200, "iw_images": 200, "seed": [0, 1, 2]}
     full = {
         "hidden": (200, 200),
@@ -39,81 +36,47 @@ def _cells(budget: Budget, designs: tuple[tuple[str, int], ...] = _DESIGNS) -> t
         "iw_samples": 1000,
         "iw_images": 1000,
     }
-    return tuple(
-        cell
-        for objective, k in designs
-        for cell in cells_of(
-            budget,
-            binarization="dynamic",
-            objective=objective,
-            importance_samples=k,
-            **(quick if budget == "quick" else full),
-        )
-    )
+    shared = {"binarization": "dynamic", **(quick if budget == "quick" else full)}
+    return tuple(cell for design in designs for cell in cells_of(budget, **_axes(design), **shared))
 
 
 def _whole_schedule(budget: Budget) -> tuple[Cell, ...]:
     """The one-layer VAE of the paper's Table 1 over all eight stages: 9.84 million updates."""
-    if budget == "quick":
-        return ()
     longer = {"epochs": 3280, "iw_samples": 5000, "iw_images": 10_000, "seed": 0}
-    return tuple(
-        cell.model_copy(update=longer) for cell in _cells(budget, (("elbo", 1),)) if cell.seed == 0
-    )
+    first = _cells(budget, _VAE)[:1] if budget == "full" else ()
+    return tuple(cell.model_copy(update=longer) for cell in first)
 
 
-def _design(objective: str, k: int) -> dict[str, object]:
-    return {"objective": objective, "importance_samples": k}
-
-
-def _gain(
-    evidence: Evidence, metric: str, more: tuple[str, int], less: tuple[str, int]
-) -> pd.Series:
-    return difference(evidence.frame, metric, _design(*more), _design(*less))
+def _gain(evidence: Evidence, metric: str, more: Design, less: Design) -> "pd.Series[float]":
+    return evidence.difference(metric, _axes(more), _axes(less))
 
 
 def _ordering(evidence: Evidence) -> Statistic:
     """The smaller of the two steps VAE, IWAE with 5, IWAE with 20, seed by seed."""
-    steps = [
-        _gain(evidence, "iw_bound", ("iwae", 5), ("elbo", 1)),
-        _gain(evidence, "iw_bound", ("iwae", 20), ("iwae", 5)),
-    ]
-    return over_seeds(pd.concat(steps, axis=1).dropna().min(axis=1), "nats/image")
+    pairs = ((_IWAE_5, _VAE), (_IWAE_20, _IWAE_5))
+    steps = [_gain(evidence, "iw_bound", more, less) for more, less in pairs]
+    return over_seeds(pd.concat(steps, axis=1).dropna().min(axis=1))
 
 
-def _vae_gain(evidence: Evidence) -> Statistic:
-    return over_seeds(_gain(evidence, "iw_bound", ("elbo", 20), ("elbo", 1)), "nats/image")
+def _nll(evidence: Evidence) -> Statistic:
+    rows = evidence.where().frame.set_index("seed")
+    return over_seeds_and_images(-rows["iw_bound"], rows["iw_se"])
 
 
-def _more_units(evidence: Evidence) -> Statistic:
-    return over_seeds(_gain(evidence, "active_units", ("iwae", 20), ("elbo", 1)), "units")
-
-
-def _table(evidence: Evidence) -> Statistic:
-    rows = select(evidence.frame, **_design("elbo", 1)).set_index("seed")
-    return over_seeds_and_images(-rows["iw_bound"], rows["iw_se"], "nats/image")
-
-
-def _table_units(evidence: Evidence) -> Statistic:
-    rows = select(evidence.frame, **_design("elbo", 1))
-    return over_seeds(rows.set_index("seed")["active_units"], "units")
+def _gap(evidence: Evidence) -> Statistic:
+    rows = evidence.where().frame.set_index("seed")
+    return over_seeds_and_images(rows["posterior_gap"], rows["posterior_gap_se"])
 
 
 def _curve_rises(evidence: Evidence) -> Statistic:
     """Smallest step of the recorded k-curve, seed by seed."""
 
-    def step(rows: pd.DataFrame) -> float:
-        kept = evidence.arrays(str(rows["cell_id"].iloc[0]))
-        if "iw_curve" not in kept or len(kept["iw_curve"]) < 2:
+    def step(_: object, curve: NDArray[Any]) -> float:
+        if len(curve) < 2:
             raise Untested("the records hold no curve of the bound over k")
-        return float(np.min(np.diff(np.asarray(kept["iw_curve"], dtype=float))))
+        return float(np.min(np.diff(curve.astype(float))))
 
-    return over_seeds(each_seed(evidence.frame, step), "nats/image")
-
-
-def _gap(evidence: Evidence) -> Statistic:
-    rows = select(evidence.frame, **_design("elbo", 1)).set_index("seed")
-    return over_seeds_and_images(rows["posterior_gap"], rows["posterior_gap_se"], "nats/image")
+    return over_seeds(evidence.each_cell(step, "iw_curve"))
 
 
 def _signal_to_noise(samples: int, draws: int = 20_000) -> tuple[float, float]:
@@ -144,30 +107,28 @@ def _slope(of: int) -> Measured:
     counts = (4, 16, 64)
     ratios = [_signal_to_noise(count)[of] for count in counts]
     slope = float(np.polyfit(np.log(counts), np.log(ratios), 1)[0])
-    details: dict[str, JsonValue] = {
-        f"ratio with k = {count}": ratio for count, ratio in zip(counts, ratios, strict=True)
-    }
-    return Statistic.exact(slope, "log per log k"), details
+    details = {f"ratio with k = {k}": ratio for k, ratio in zip(counts, ratios, strict=True)}
+    return slope, "log per log k", details
 
 
 METHODS: dict[str, Method] = {
-    "iwae-ordering": Method(
-        _ordering, lambda budget: _cells(budget, (("elbo", 1), ("iwae", 5), ("iwae", 20)))
-    ),
+    "iwae-ordering": Method(_ordering, lambda b: _cells(b, _VAE, _IWAE_5, _IWAE_20)),
     "vae-gains-little-from-k": Method(
-        _vae_gain, lambda budget: _cells(budget, (("elbo", 1), ("elbo", 20)))
+        lambda e: over_seeds(_gain(e, "iw_bound", _VAE_20, _VAE)),
+        lambda b: _cells(b, _VAE, _VAE_20),
     ),
     "iwae-more-active-units": Method(
-        _more_units, lambda budget: _cells(budget, (("elbo", 1), ("iwae", 20)))
+        lambda e: over_seeds(_gain(e, "active_units", _IWAE_20, _VAE), "units"),
+        lambda b: _cells(b, _VAE, _IWAE_20),
     ),
-    "iwae-table-vae": Method(
-        _table, lambda budget: _cells(budget, (("elbo", 1),)) if budget == "full" else ()
+    "iwae-table-vae": Method(_nll, lambda b: _cells(b, _VAE) if b == "full" else ()),
+    "iwae-whole-schedule": Method(_nll, _whole_schedule),
+    "iwae-whole-schedule-units": Method(
+        lambda e: over_seeds(e.by_seed("active_units"), "units"), _whole_schedule
     ),
-    "iwae-whole-schedule": Method(_table, _whole_schedule),
-    "iwae-whole-schedule-units": Method(_table_units, _whole_schedule),
-    "bound-curve-rises": Method(_curve_rises, lambda budget: _cells(budget, (("elbo", 1),))),
-    "encoder-signal-falls": Method(compute=partial(_slope, 0)),
-    "decoder-signal-rises": Method(compute=partial(_slope, 1)),
-    "posterior-gap-remains": Method(_gap, lambda budget: _cells(budget, (("elbo", 1),))),
+    "bound-curve-rises": Method(_curve_rises, lambda b: _cells(b, _VAE)),
+    "encoder-signal-falls": Method(compute=lambda: _slope(0)),
+    "decoder-signal-rises": Method(compute=lambda: _slope(1)),
+    "posterior-gap-remains": Method(_gap, lambda b: _cells(b, _VAE)),
 }
-"""How each finding of this module is measured."""
+"""How each finding of this module is measured; `e` is its evidence, `b` the budget."""

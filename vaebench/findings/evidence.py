@@ -1,7 +1,7 @@
 """The evidence behind verdicts: rows of records, their arrays and series, and facts.
 
-A statistic is a pure function of an `Evidence`. The functions here select rows, pair them by seed
-and turn one number for each seed into a `Statistic`. Missing records raise `Untested`.
+A statistic is a pure function of an `Evidence`, which selects rows and pairs them by seed. The
+functions here turn one number for each seed into a `Statistic`. Missing records raise `Untested`.
 """
 
 import math
@@ -22,31 +22,9 @@ from vaebench.analysis.summary import interval
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 
-__all__ = [
-    "Evidence",
-    "asked",
-    "by_seed",
-    "data_fact",
-    "difference",
-    "each_seed",
-    "highest",
-    "lowest",
-    "over_seeds",
-    "over_seeds_and_images",
-    "rank_correlation",
-    "rows_of",
-    "select",
-    "selection_columns",
-    "share_of",
-    "values_of",
-]
-
 Arrays = Mapping[str, NDArray[Any]]
-Fact = Mapping[str, JsonValue]
-
-
-def _no_arrays(_: str) -> Arrays:
-    return {}
+_NORMAL = 1.959964
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +41,111 @@ class Evidence:
     """
 
     frame: pd.DataFrame
-    arrays: Callable[[str], Arrays] = _no_arrays
+    arrays: Callable[[str], Arrays] = lambda _: {}
     series: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     asked: tuple[Cell, ...] = ()
 
+    def values(self, axis: str) -> list[Any]:
+        """The distinct numbers of an axis that the finding asks for, in increasing order."""
+        found = {getattr(cell, axis) for cell in self.asked}
+        return sorted(value for value in found if isinstance(value, int | float))
 
-def asked(evidence: Evidence, axis: str) -> list[Any]:
-    """The distinct numbers of an axis that the finding asks for, in increasing order."""
-    values = {getattr(cell, axis) for cell in evidence.asked}
-    return sorted(value for value in values if isinstance(value, int | float))
+    def where(self, **axes: object) -> "Evidence":
+        """The finished records with these values of these axes.
+
+        Raises:
+            Untested: there is none.
+        """
+        kept = self.frame
+        for name, value in {"status": "done", **axes}.items():
+            if len(kept):
+                kept = kept[[entry == value for entry in kept[name]]]
+        if kept.empty:
+            told = ", ".join(f"{name} {value_text(value)}" for name, value in axes.items())
+            raise Untested(f"there is no finished record{' of ' + told if told else ''}")
+        return replace(self, frame=kept)
+
+    def by_seed(self, metric: str, **axes: object) -> "pd.Series[float]":
+        """The values of a metric in the finished records of one design, indexed by seed.
+
+        Raises:
+            Untested: no such record has a value of the metric.
+            ValueError: the axes leave more than one record of a seed.
+        """
+        rows = self.where(**axes).frame
+        if metric not in rows or rows[metric].isna().all():
+            raise Untested(f"no record has a value of {metric}")
+        known = rows[rows[metric].notna()]
+        if known["seed"].duplicated().any():
+            raise ValueError(f"one design has one row a seed; {axes} leave several")
+        return pd.Series(known[metric].to_numpy(float), index=known["seed"].to_numpy())
+
+    def difference(
+        self, metric: str, more: Mapping[str, object], less: Mapping[str, object]
+    ) -> "pd.Series[float]":
+        """`metric` of the design `more` minus that of `less`, by seed.
+
+        Raises:
+            Untested: one of the two is missing.
+            NotComparable: the two may not be compared in this metric.
+        """
+        first, second = self.where(**more), self.where(**less)
+        require_comparable(pd.concat([first.frame, second.frame]), metric)
+        return (first.by_seed(metric) - second.by_seed(metric)).dropna()
+
+    def table(self, axis: str, metric: str, values: Sequence[object] | None = None) -> pd.DataFrame:
+        """A column for each value of `axis`, a row for each seed that has all of them.
+
+        Args:
+            axis: the axis that is compared.
+            metric: the metric in the table.
+            values: of the axis; by default all numbers that the finding asks for.
+
+        Raises:
+            Untested: a value has no finished record.
+        """
+        require_comparable(self.where().frame, metric)
+        values = self.values(axis) if values is None else values
+        columns = [self.by_seed(metric, **{axis: value}) for value in values]
+        return pd.concat(columns, axis=1, keys=list(values)).dropna()
+
+    def each_cell(self, function: Callable[..., float], *arrays: str) -> "pd.Series[float]":
+        """``function(row, *arrays)`` of the finished record of each seed, indexed by seed.
+
+        Raises:
+            Untested: a record does not keep one of the arrays of these names.
+        """
+        found = {}
+        for row in self.where().frame.sort_values("seed").to_dict("records"):
+            kept = self.arrays(row["cell_id"]) if arrays else {}
+            for name in arrays:
+                if name not in kept:
+                    raise Untested(f"the records do not keep {name.replace('_', ' ')}")
+            found[row["seed"]] = function(row, *(kept[name] for name in arrays))
+        return pd.Series(found, dtype=float)
+
+    def selection(self) -> tuple[str, str]:
+        """The ELBO by which a design is chosen, and that by which it is then compared.
+
+        Records without selection and held-out images have one ELBO for both: such a choice favours
+        the chosen design slightly.
+        """
+        rows, split = self.where().frame, ("elbo_selection", "elbo_held_out")
+        recorded = all(name in rows and rows[name].notna().all() for name in split)
+        return split if recorded else ("elbo", "elbo")
+
+    def data_fact(self, name: str) -> Any:
+        """A number or list that was computed from the images of the data set of the cells.
+
+        Raises:
+            Untested: it is not recorded.
+        """
+        dataset = self.asked[0].dataset
+        value = self.facts.get(f"data-{dataset}", {}).get(name)
+        if value is None:
+            raise Untested(f"{name} is not recorded of the images of {dataset}")
+        return value
 
 
 def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
@@ -83,11 +156,10 @@ def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
     if frame.empty:
         return frame
     frame = without_superseded(frame)
-    devices = frame["device"].unique()
     wanted = {
         (design_text(cell, device), cell.seed): design_text(cell, "any")
         for cell in cells
-        for device in devices
+        for device in frame["device"].unique()
     }
     pairs = list(zip(frame["design"], frame["seed"], strict=True))
     kept = frame[[pair in wanted for pair in pairs]]
@@ -96,84 +168,7 @@ def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
     return kept[~keys[kept.index].duplicated()].sort_index()
 
 
-def select(frame: pd.DataFrame, **axes: object) -> pd.DataFrame:
-    """The finished rows with these values of these columns.
-
-    Raises:
-        Untested: there is none.
-    """
-    kept = frame[frame["status"] == "done"] if len(frame) else frame
-    for name, value in axes.items():
-        if len(kept):
-            kept = kept[[entry == value for entry in kept[name]]]
-    if kept.empty:
-        told = ", ".join(f"{name} {value_text(value)}" for name, value in axes.items())
-        raise Untested(f"there is no finished record{' of ' + told if told else ''}")
-    return kept
-
-
-def by_seed(frame: pd.DataFrame, metric: str, **axes: object) -> "pd.Series[float]":
-    """The values of a metric in the finished rows with these axes, indexed by seed.
-
-    Raises:
-        Untested: no such row has a value of the metric.
-        ValueError: the axes leave more than one row a seed.
-    """
-    rows = select(frame, **axes)
-    if metric not in rows:
-        raise Untested(f"the records hold no {metric}")
-    rows = rows[rows[metric].notna()]
-    if rows.empty:
-        raise Untested(f"no record has a value of {metric}")
-    if rows["seed"].duplicated().any():
-        raise ValueError(f"one design has one row a seed; {axes} leave several")
-    return pd.Series(rows[metric].to_numpy(float), index=rows["seed"].to_numpy())
-
-
-def difference(
-    frame: pd.DataFrame, metric: str, more: Mapping[str, object], less: Mapping[str, object]
-) -> "pd.Series[float]":
-    """`metric` of `more` minus that of `less`, paired by seed.
-
-    Raises:
-        Untested: one of the two is missing.
-        NotComparable: the two may not be compared in this metric.
-    """
-    require_comparable(pd.concat([select(frame, **more), select(frame, **less)]), metric)
-    paired = by_seed(frame, metric, **more) - by_seed(frame, metric, **less)
-    return paired.dropna()
-
-
-def each_seed(frame: pd.DataFrame, function: Callable[[pd.DataFrame], float]) -> "pd.Series[float]":
-    """`function` of the finished rows of each seed, indexed by seed."""
-    parts = select(frame).groupby("seed", sort=True)
-    made = {seed: function(rows) for seed, rows in parts}
-    return pd.Series(list(made.values()), index=list(made), dtype=float)
-
-
-def values_of(frame: pd.DataFrame, axis: str, metric: str, values: Sequence[Any]) -> pd.DataFrame:
-    """A table of `metric`: a column for each value of `axis`, a row for each seed with all values.
-
-    Raises:
-        Untested: a value has no finished row.
-    """
-    require_comparable(select(frame), metric)
-    columns = [by_seed(frame, metric, **{axis: value}) for value in values]
-    return pd.concat(columns, axis=1, keys=list(values)).dropna()
-
-
-def selection_columns(rows: pd.DataFrame) -> tuple[str, str]:
-    """The ELBO by which a design is chosen, and that by which it is then compared.
-
-    Records without selection and held-out images have one ELBO for both: such a choice favours
-    the chosen design slightly.
-    """
-    split = ("elbo_selection", "elbo_held_out")
-    recorded = all(name in rows and rows[name].notna().all() for name in split)
-    return split if recorded else ("elbo", "elbo")
-
-
-def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
+def over_seeds(values: "pd.Series[float]", unit: str = "nats/image") -> Statistic:
     """The mean over seeds with its 95 % Student t interval.
 
     A seed whose number is not finite, for example the rank correlation of equal numbers, makes the
@@ -186,13 +181,11 @@ def over_seeds(values: "pd.Series[float]", unit: str) -> Statistic:
         raise Untested("no seed has all the cells that are compared")
     if not np.isfinite(values.to_numpy(float)).all():
         return Statistic(math.nan, math.nan, math.nan, len(values), unit)
-    result = interval([float(value) for value in values])
+    result = interval(values.tolist())
     return Statistic(result.mean, result.low, result.high, result.n, unit)
 
 
-def over_seeds_and_images(
-    values: "pd.Series[float]", errors: "pd.Series[float]", unit: str
-) -> Statistic:
+def over_seeds_and_images(values: "pd.Series[float]", errors: "pd.Series[float]") -> Statistic:
     """The mean over seeds; its 95 % interval holds the spread over seeds and the sampling error
     of the test images.
 
@@ -200,10 +193,10 @@ def over_seeds_and_images(
     with more seeds. The two half-widths add in quadrature; one seed has that of the images alone.
 
     Args:
-        values: one number a seed, each a mean over test images.
+        values: one number a seed in nats/image, each a mean over test images.
         errors: its standard error over the test images, with the same index.
     """
-    found = over_seeds(values, unit)
+    found = over_seeds(values)
     half = _NORMAL * math.sqrt(float((errors.loc[values.index].astype(float) ** 2).mean()))
     if not math.isfinite(half):
         return found
@@ -213,12 +206,8 @@ def over_seeds_and_images(
     return replace(found, low=found.value - half, high=found.value + half, basis=basis)
 
 
-_NORMAL = 1.959964
-"""The 97.5 % quantile of the standard normal distribution."""
-
-
 def rank_correlation(table: pd.DataFrame) -> Statistic:
-    """Spearman's correlation of a metric with an axis, by seed, from a table of `values_of`.
+    """Spearman's correlation of a metric with an axis, by seed, from an `Evidence.table`.
 
     It is NaN if all numbers are equal.
     """
@@ -241,36 +230,15 @@ def share_of(part: "pd.Series[float]", whole: "pd.Series[float]", what: str) -> 
     return over_seeds(paired["part"] / paired["whole"], "share")
 
 
-def lowest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
-    """The smallest value of all cells; it has no interval.
+def extreme(
+    pick: Callable[["pd.Series[float]"], float], values: "pd.Series[float]", unit: str
+) -> Statistic:
+    """The smallest (`min`) or largest (`max`) value of all cells; it has no interval.
 
     Raises:
         Untested: no cell has a value.
     """
-    return _one_of_all(values, metric, unit, pd.Series.min)
-
-
-def highest(values: "pd.Series[float]", metric: str, unit: str) -> Statistic:
-    """The largest value; see `lowest`."""
-    return _one_of_all(values, metric, unit, pd.Series.max)
-
-
-def _one_of_all(
-    values: "pd.Series[float]", metric: str, unit: str, which: Callable[["pd.Series[float]"], float]
-) -> Statistic:
-    there = values.dropna()
-    if there.empty:
-        raise Untested(f"no record has a value of {metric}")
-    return Statistic(float(which(there)), math.nan, math.nan, len(there), unit, "extreme")
-
-
-def data_fact(evidence: Evidence, dataset: str) -> Fact:
-    """The numbers that were computed from the images of a data set.
-
-    Raises:
-        Untested: it was not.
-    """
-    name = f"data-{dataset}"
-    if name not in evidence.facts:
-        raise Untested(f"nothing is recorded of the images of {dataset}")
-    return evidence.facts[name]
+    known = values.dropna()
+    if known.empty:
+        raise Untested("no record has all the values that are compared")
+    return Statistic(float(pick(known)), math.nan, math.nan, len(known), unit, "extreme")

@@ -1,15 +1,16 @@
 """Finding: a published claim as plain data, and how records decide it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
 
-import pandas as pd
 from pydantic import JsonValue
 
-from vaebench.findings.evidence import Evidence, rows_of, select
+from vaebench.analysis.labels import plural
+from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.settings import BUDGETS, PART_NAMES, Budget, Setting
 from vaebench.findings.verdict import (
     VERDICTS,
@@ -22,9 +23,8 @@ from vaebench.findings.verdict import (
 )
 from vaebench.grid.cell import Cell
 
-__all__ = ["Assessed", "Counts", "Finding", "Measured", "Method", "assess", "fact_payload"]
-
-Measured = tuple[Statistic, Mapping[str, JsonValue]]
+Measured = tuple[float, str, Mapping[str, JsonValue]]
+"""An exact number, its unit, and the numbers that it was made from."""
 
 _ANY = Setting("any model and data", published=False)
 _EPOCHS_OF_HOURS = 1000
@@ -40,8 +40,9 @@ class Method:
         cells: the cells to train, by budget.
         fallbacks: cells of smaller tests, used in this order where the records of `cells` do not
             suffice; they are read and never trained.
-        compute: for mathematics: the statistic and the numbers behind it.
-        data: data sets whose own numbers (spectrum, entropies) the statistic needs.
+        compute: for mathematics: the number and what it was made from.
+        of_data: whether the statistic needs numbers of the data sets themselves (spectrum,
+            entropies).
         revision: of `compute`; raised when the computation changes, so that records are renewed.
 
     Raises:
@@ -52,7 +53,7 @@ class Method:
     cells: Callable[[Budget], tuple[Cell, ...]] = lambda _: ()
     fallbacks: Callable[[Budget], tuple[tuple[Cell, ...], ...]] = lambda _: ()
     compute: Callable[[], Measured] | None = None
-    data: Callable[[Budget], tuple[str, ...]] = lambda _: ()
+    of_data: bool = False
     revision: int = 1
 
     def __post_init__(self) -> None:
@@ -107,13 +108,12 @@ class Finding(Method):
 
         The wording of the claim and of its setting may change without a new version.
         """
-        setting = self.setting
-        parts = (setting.data, setting.network, setting.optimizer, setting.initialization)
+        parts = [getattr(self.setting, name) for name in PART_NAMES[:-1]]
         decisive = (
             self.measure,
             sorted((budget, margin.text()) for budget, margin in self.margins.items()),
             [sorted((axis, repr(values)) for axis, values in part.items()) for part in parts],
-            setting.iterations,
+            self.setting.iterations,
             self.least_seeds,
             self.revision,
         )
@@ -137,24 +137,29 @@ class Finding(Method):
         """Name of the record that a finding of mathematics leaves."""
         return f"finding-{self.name}"
 
+    def data(self, budget: Budget) -> set[str]:
+        """The data sets whose own numbers the statistic needs."""
+        return {cell.dataset for cell in self.cells(budget)} if self.of_data else set()
+
     @property
     def cost(self) -> str:
         """The cost of the test, in words."""
         if self.kind == "mathematics":
             return "mathematics, seconds, no cells"
-        return "; ".join(f"{budget}: {self._price(budget)}" for budget in BUDGETS)
-
-    def _price(self, budget: Budget) -> str:
-        if budget in self.untested:
-            return "not tested"
-        cells = self.cells(budget)
-        images = sorted({cell.dataset for cell in cells})
-        small = set(images) <= {"digits", "linear-gaussian"}
-        each = "a second or two each" if small else "minutes each"
-        if max(cell.epochs for cell in cells) > _EPOCHS_OF_HOURS:
-            each = "hours each on a CPU"
-        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-        return f"{count} of {' and '.join(images)}, {each}"
+        prices = []
+        for budget in BUDGETS:
+            if budget in self.untested:
+                prices.append(f"{budget}: not tested")
+                continue
+            cells = self.cells(budget)
+            images = sorted({cell.dataset for cell in cells})
+            small = set(images) <= {"digits", "linear-gaussian"}
+            each = "a second or two each" if small else "minutes each"
+            if max(cell.epochs for cell in cells) > _EPOCHS_OF_HOURS:
+                each = "hours each on a CPU"
+            count = plural(len(cells), "cell")
+            prices.append(f"{budget}: {count} of {' and '.join(images)}, {each}")
+        return "; ".join(prices)
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,8 @@ class Assessed:
     def truncation(self) -> str:
         """How the test falls short of the claim's setting and measure; empty if it does not."""
         told = [f"{part}: {text}" for part, text in self.shortfall.items()]
-        proxy = [self.finding.proxy] if self.finding.proxy and self.statistic is not None else []
-        return "; ".join(told + proxy)
+        proxy = "" if self.statistic is None else self.finding.proxy
+        return "; ".join(filter(None, [*told, proxy]))
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,8 @@ class Counts:
 
     Attributes:
         claims, identities: verdict -> number of findings, without zeros.
-        on_intervals: decided verdicts that rest on a 95 % interval.
+        on_intervals: decided verdicts that rest on a 95 % interval. Each is expected to be wrong
+            by chance with a probability of 0.025, that its interval misses its margin's end.
     """
 
     claims: Mapping[Verdict, int]
@@ -202,34 +208,30 @@ class Counts:
     @classmethod
     def of(cls, rows: Sequence[Assessed]) -> "Counts":
         """Count the verdicts of these findings."""
-
-        def count(*, identity: bool) -> dict[Verdict, int]:
-            found = [r.judgement.verdict for r in rows if r.finding.identity is identity]
-            return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
-
-        decided = [r.statistic for r in rows if r.statistic is not None and not r.judgement.code]
-        on_intervals = sum(statistic.has_interval for statistic in decided)
-        return cls(count(identity=False), count(identity=True), on_intervals)
-
-    @property
-    def expected_false(self) -> float:
-        """Verdicts expected to be wrong by chance: an interval misses its margin's end by 0.025."""
-        return 0.025 * self.on_intervals
+        found = Counter((each.finding.identity, each.judgement.verdict) for each in rows)
+        claims, identities = (
+            {verdict: found[kind, verdict] for verdict in VERDICTS if found[kind, verdict]}
+            for kind in (False, True)
+        )
+        decided = [each.statistic for each in rows if each.statistic and not each.judgement.code]
+        return cls(claims, identities, sum(statistic.has_interval for statistic in decided))
 
     def text(self) -> str:
         """The counts in words."""
         parts = []
-        kinds = ((self.claims, "claim"), (self.identities, "identity"))
-        for counts, name in kinds:
-            total = sum(counts.values())
-            if total:
-                plural = f"{name}s" if name == "claim" else "identities and checks of records"
+        for counts, one, several in (
+            (self.claims, "claim", "claims"),
+            (self.identities, "identity", "identities and checks of records"),
+        ):
+            if counts:
+                total = sum(counts.values())
                 each = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-                parts.append(f"{total} {name if total == 1 else plural}: {each}")
+                parts.append(f"{total} {one if total == 1 else several}: {each}")
         if self.on_intervals:
             parts.append(
                 f"{self.on_intervals} of these verdicts rest on 95 % intervals; about "
-                f"{self.expected_false:.1g} of them are expected to be wrong by chance (0.025 each)"
+                f"{0.025 * self.on_intervals:.1g} of them are expected to be wrong by chance "
+                "(0.025 each)"
             )
         return ". ".join(parts) or "no findings"
 
@@ -243,54 +245,39 @@ def assess(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
     if budget in finding.untested:
         reason = Judgement("not tested", "no test", finding.untested[budget])
         return Assessed(finding, budget, None, reason)
-    if finding.compute is not None:
-        return _assess_fact(finding, evidence, budget)
-    attempts = (finding.cells(budget), *finding.fallbacks(budget))
-    found = [_assess_cells(finding, evidence, budget, cells) for cells in attempts]
-    tested = [each for each in found if each.statistic is not None]
-    enough = [
-        each
-        for each in tested
-        if each.statistic is not None and each.statistic.n >= finding.least_seeds
-    ]
+    tests = (finding.cells(budget), *finding.fallbacks(budget))
+    found = [_assess(finding, evidence, budget, cells) for cells in tests]
+    tested = [each for each in found if each.statistic]
+    least = finding.least_seeds
+    enough = [each for each in tested if each.statistic and each.statistic.n >= least]
     return (enough or tested or found)[0]
 
 
-def _assess_cells(
+def _assess(
     finding: Finding, evidence: Evidence, budget: Budget, cells: tuple[Cell, ...]
 ) -> Assessed:
-    rows = rows_of(evidence.frame, cells)
+    """Judge a finding by the records of these cells, or by the fact that it computed."""
     try:
-        if finding.statistic is None or rows.empty:
-            raise Untested("none of its cells has a record")
-        statistic = finding.statistic(replace(evidence, frame=rows, asked=cells))
+        if finding.statistic is None:
+            statistic = _fact_statistic(finding, evidence)
+            # A computation is not a training: it never meets the setting of a trained model.
+            parts = [name for name in PART_NAMES[:-1] if getattr(finding.setting, name)]
+            shortfall = dict.fromkeys(parts, "a small computation")
+        else:
+            rows = rows_of(evidence.frame, cells)
+            if rows.empty:
+                raise Untested("none of its cells has a record")
+            own = replace(evidence, frame=rows, asked=cells)
+            statistic = finding.statistic(own)
+            # The longest training decides: the others are what it is compared with.
+            done = own.where().frame
+            shortfall = finding.setting.shortfall(done[done["epochs"] == done["epochs"].max()])
     except Untested as error:
         return Assessed(finding, budget, None, Judgement("not tested", "no records", str(error)))
-    shortfall = finding.setting.shortfall(_longest(rows))
     judged = judge(
         statistic, finding.margins[budget], finding.least_seeds, whole_setting=not shortfall
     )
     return Assessed(finding, budget, statistic, judged, shortfall, cells)
-
-
-def _longest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The finished rows of the longest training: the others are what it is compared with."""
-    done = select(rows)
-    return select(done, epochs=done["epochs"].max())
-
-
-def _assess_fact(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
-    try:
-        statistic = _fact_statistic(finding, evidence)
-    except Untested as error:
-        return Assessed(finding, budget, None, Judgement("not tested", "no records", str(error)))
-    # A computation is not a training: it never meets the setting of a trained model.
-    parts = [name for name in PART_NAMES[:-1] if getattr(finding.setting, name)]
-    shortfall = dict.fromkeys(parts, "a small computation")
-    judged = judge(
-        statistic, finding.margins[budget], finding.least_seeds, whole_setting=not shortfall
-    )
-    return Assessed(finding, budget, statistic, judged, shortfall)
 
 
 def fact_payload(finding: Finding) -> dict[str, JsonValue]:
@@ -301,15 +288,13 @@ def fact_payload(finding: Finding) -> dict[str, JsonValue]:
     """
     if finding.compute is None:
         raise ValueError(f"{finding.name} is decided by cells and computes nothing itself")
-    statistic, details = finding.compute()
+    value, unit, details = finding.compute()
     return {
         "finding": finding.name,
         "revision": finding.revision,
-        "value": statistic.value,
-        "low": statistic.low,
-        "high": statistic.high,
-        "n": statistic.n,
-        "unit": statistic.unit,
+        **dict.fromkeys(("value", "low", "high"), value),
+        "n": 1,
+        "unit": unit,
         "details": dict(details),
     }
 
@@ -321,11 +306,9 @@ def _fact_statistic(finding: Finding, evidence: Evidence) -> Statistic:
         raise Untested("it has not been computed in this store")
     if payload.get("revision") != finding.revision:
         raise Untested("its record is of another revision of the computation")
-    value, low, high, n = (_number(payload[key]) for key in ("value", "low", "high", "n"))
+    found = [payload[name] for name in ("value", "low", "high", "n")]
+    numbers = [float(each) for each in found if isinstance(each, int | float)]
+    if len(numbers) < len(found):
+        raise Untested(f"its record holds {found} instead of a number each")
+    value, low, high, n = numbers
     return Statistic(value, low, high, int(n), str(payload["unit"]), "exact")
-
-
-def _number(value: JsonValue) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Untested(f"its record holds {value!r} instead of a number")
-    return float(value)

@@ -1,26 +1,17 @@
 """Findings about the linear VAE, of which everything is known: pPCA, collapse, rotations."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
-from pydantic import JsonValue
 
-from vaebench.findings.evidence import (
-    Evidence,
-    asked,
-    by_seed,
-    data_fact,
-    over_seeds,
-)
+from vaebench.findings.evidence import Evidence, extreme, over_seeds
 from vaebench.findings.finding import Measured, Method
 from vaebench.findings.settings import Budget, cells_of
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 from vaebench.truth.ppca import LinearVAE, Spectrum, fit
-
-__all__ = ["LINEAR_SIZES", "METHODS", "recorded_spectrum"]
 
 
 def _images() -> Floats:
@@ -40,7 +31,7 @@ def _no_gap() -> Measured:
     images = _images()
     model = LinearVAE.optimum(fit(images), 4)
     gap = float(np.max(np.abs(model.log_likelihood(images) - model.bound(images).elbo)))
-    return Statistic.exact(gap, "nats/image"), {}
+    return gap, "nats/image", {}
 
 
 def _rotated_gap() -> Measured:
@@ -49,13 +40,13 @@ def _rotated_gap() -> Measured:
     gap = model.log_likelihood(images).mean() - model.bound(images).elbo.mean()
     M = model.W.T @ model.W + model.sigma**2 * np.eye(4)
     formula = 0.5 * (np.log(np.diag(M)).sum() - np.linalg.slogdet(M)[1])
-    details: dict[str, JsonValue] = {"gap": float(gap), "formula": float(formula)}
-    return Statistic.exact(abs(float(gap - formula)), "nats/image"), details
+    details = {"gap": float(gap), "formula": float(formula)}
+    return abs(float(gap - formula)), "nats/image", details
 
 
 def _rotation_costs() -> Measured:
     model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
-    return Statistic.exact(model.rotation_gap, "nats/image"), {}
+    return model.rotation_gap, "nats/image", {}
 
 
 def _sigma_fixed_point() -> Measured:
@@ -64,8 +55,8 @@ def _sigma_fixed_point() -> Measured:
     for _ in range(3000):
         sigma = math.sqrt(spectrum.distortion(4, sigma) / spectrum.dimension)
     exact = spectrum.ml_sigma(4)
-    details: dict[str, JsonValue] = {"fixed point": sigma, "discarded eigenvalues": exact}
-    return Statistic.exact(abs(sigma / exact - 1), "relative difference"), details
+    details = {"fixed point": sigma, "discarded eigenvalues": exact}
+    return abs(sigma / exact - 1), "relative difference", details
 
 
 def _envelope() -> Measured:
@@ -78,7 +69,7 @@ def _envelope() -> Measured:
         rate = np.sum(spectrum.rate(12, high)) - np.sum(spectrum.rate(12, low))
         distortion = (spectrum.distortion(12, high) - spectrum.distortion(12, low)) / 2
         worst = max(worst, abs(distortion / (beta * rate) + 1))
-    return Statistic.exact(worst, "relative difference"), {}
+    return float(worst), "relative difference", {}
 
 
 def _bound_rises() -> Measured:
@@ -88,13 +79,11 @@ def _bound_rises() -> Measured:
     log_weights = _log_weights(model, images, draws * blocks)
     exact = float(model.log_likelihood(images).mean())
     # A curve a block of draws: their spread is the error of each step.
-    curves = np.array(
-        [[*_bounds(block).values(), exact] for block in np.split(log_weights, blocks, axis=1)]
-    )
+    curves = np.array([[*_bounds(of), exact] for of in np.split(log_weights, blocks, axis=1)])
     steps = np.diff(curves, axis=1)
     errors = steps.std(axis=0, ddof=1) / math.sqrt(blocks)
-    details: dict[str, JsonValue] = {"steps in nats": [float(step) for step in steps.mean(axis=0)]}
-    return Statistic.exact(float(np.min(steps.mean(axis=0) / errors)), "standard errors"), details
+    lowest = float(np.min(steps.mean(axis=0) / errors))
+    return lowest, "standard errors", {"steps in nats": steps.mean(axis=0).tolist()}
 
 
 def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
@@ -110,25 +99,11 @@ def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
     return np.asarray(log_likelihood + log_ratio)
 
 
-def _bounds(log_weights: Floats) -> dict[int, float]:
+def _bounds(log_weights: Floats) -> Iterator[float]:
     """Mean of L_k over images, k = 1, 5, 50, 500, from disjoint groups of k draws."""
-    found = {}
     for k in (1, 5, 50, 500):
         groups = log_weights.reshape(len(log_weights), -1, k)
-        found[k] = float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
-    return found
-
-
-def recorded_spectrum(evidence: Evidence, dataset: str) -> Spectrum:
-    """Eigenvalues of a data set's training images as the store has them; no directions.
-
-    Raises Untested where they are not recorded.
-    """
-    eigenvalues = data_fact(evidence, dataset)["eigenvalues"]
-    if not isinstance(eigenvalues, list):
-        raise Untested(f"the record of {dataset} holds no eigenvalues")
-    values = np.array(eigenvalues, dtype=np.float64)
-    return Spectrum(np.zeros(len(values)), values, np.eye(len(values)))
+        yield float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
 
 
 _SIGMAS: dict[Budget, tuple[float, float, float]] = {
@@ -155,59 +130,48 @@ def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
     )
 
 
-def _image_set(evidence: Evidence) -> tuple[str, int, list[float]]:
-    """The data set, the latent size and the fixed sigmas of the linear cells."""
-    cell = evidence.asked[0]
-    return cell.dataset, cell.latent_dim, asked(evidence, "sigma")
+def _spectrum(evidence: Evidence) -> Spectrum:
+    """Eigenvalues of the training images as the store has them; no directions."""
+    eigenvalues = np.array(evidence.data_fact("eigenvalues"), dtype=np.float64)
+    return Spectrum(np.zeros(len(eigenvalues)), eigenvalues, np.eye(len(eigenvalues)))
 
 
 def _reaches_ppca(evidence: Evidence) -> Statistic:
-    dataset, latent_dim, _ = _image_set(evidence)
+    size = str(evidence.asked[0].latent_dim)
     # On the images that elbo_train is of: all of them have another mean, the same for each seed.
-    known = data_fact(evidence, dataset).get("ppca_on_first")
-    exact = known.get(str(latent_dim)) if isinstance(known, dict) else None
-    if not isinstance(exact, float):
-        raise Untested(f"the record of {dataset} holds no pPCA optimum of {latent_dim} latents")
-    return over_seeds(by_seed(evidence.frame, "elbo_train", sigma="learned") - exact, "nats/image")
+    exact = evidence.data_fact("ppca_on_first").get(size)
+    if exact is None:
+        raise Untested(f"no pPCA optimum of {size} latents is recorded")
+    return over_seeds(evidence.by_seed("elbo_train", sigma="learned") - exact)
 
 
 def _sigma_reached(evidence: Evidence) -> Statistic:
-    dataset, latent_dim, _ = _image_set(evidence)
-    exact = recorded_spectrum(evidence, dataset).ml_sigma(latent_dim)
-    return over_seeds(by_seed(evidence.frame, "sigma_fitted", sigma="learned") / exact, "ratio")
+    exact = _spectrum(evidence).ml_sigma(evidence.asked[0].latent_dim)
+    return over_seeds(evidence.by_seed("sigma_fitted", sigma="learned") / exact, "ratio")
 
 
 def _active_count(evidence: Evidence) -> Statistic:
-    dataset, latent_dim, sigmas = _image_set(evidence)
+    lowest, *_ = evidence.values("sigma")
     # Var E_q[z_j] = 1 - sigma^2 / lambda_j is above 0.01 from lambda_j = sigma^2 / 0.99 on.
-    seen = sigmas[0] / math.sqrt(0.99)
-    expected = recorded_spectrum(evidence, dataset).active_units(seen, latent_dim)
-    counts = by_seed(evidence.frame, "active_units", sigma=sigmas[0])
-    worst = float((counts - expected).abs().max())
-    return Statistic(worst, math.nan, math.nan, len(counts), "units", "extreme")
+    seen = lowest / math.sqrt(0.99)
+    expected = _spectrum(evidence).active_units(seen, evidence.asked[0].latent_dim)
+    counts = evidence.by_seed("active_units", sigma=lowest)
+    return extreme(max, (counts - expected).abs(), "units")
 
 
 def _survives_below(evidence: Evidence) -> Statistic:
-    dataset, latent_dim, sigmas = _image_set(evidence)
-    expected = float(np.sum(recorded_spectrum(evidence, dataset).rate(latent_dim, sigmas[1])))
+    _, below, _ = evidence.values("sigma")
+    expected = float(np.sum(_spectrum(evidence).rate(evidence.asked[0].latent_dim, below)))
     if expected == 0:
-        raise Untested(f"sigma {sigmas[1]:g} is no longer below the threshold of {dataset}")
-    return over_seeds(by_seed(evidence.frame, "kl_train", sigma=sigmas[1]) / expected, "share")
+        raise Untested(f"sigma {below:g} is not below the threshold of collapse")
+    return over_seeds(evidence.by_seed("kl_train", sigma=below) / expected, "share")
 
 
 def _collapses_above(evidence: Evidence) -> Statistic:
-    dataset, _, sigmas = _image_set(evidence)
-    if recorded_spectrum(evidence, dataset).collapse_sigma >= sigmas[2]:
-        raise Untested(f"sigma {sigmas[2]:g} is not above the threshold of {dataset}")
-    return over_seeds(by_seed(evidence.frame, "kl_train", sigma=sigmas[2]), "nats/image")
-
-
-def _method(statistic: Callable[[Evidence], Statistic]) -> Method:
-    return Method(
-        statistic,
-        _linear_cells,
-        data=lambda budget: ("digits",) if budget == "quick" else ("mnist",),
-    )
+    *_, above = evidence.values("sigma")
+    if _spectrum(evidence).collapse_sigma >= above:
+        raise Untested(f"sigma {above:g} is not above the threshold of collapse")
+    return over_seeds(evidence.by_seed("kl_train", sigma=above))
 
 
 METHODS: dict[str, Method] = {
@@ -217,10 +181,10 @@ METHODS: dict[str, Method] = {
     "sigma-fixed-point": Method(compute=_sigma_fixed_point),
     "envelope": Method(compute=_envelope),
     "bound-rises-with-k": Method(compute=_bound_rises),
-    "linear-reaches-ppca": _method(_reaches_ppca),
-    "linear-sigma": _method(_sigma_reached),
-    "linear-active-units": _method(_active_count),
-    "no-collapse-below": _method(_survives_below),
-    "collapse-above": _method(_collapses_above),
+    "linear-reaches-ppca": Method(_reaches_ppca, _linear_cells, of_data=True),
+    "linear-sigma": Method(_sigma_reached, _linear_cells, of_data=True),
+    "linear-active-units": Method(_active_count, _linear_cells, of_data=True),
+    "no-collapse-below": Method(_survives_below, _linear_cells, of_data=True),
+    "collapse-above": Method(_collapses_above, _linear_cells, of_data=True),
 }
 """How each finding of this module is measured."""

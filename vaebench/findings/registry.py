@@ -23,60 +23,48 @@ from vaebench.findings.settings import BUDGETS, PART_NAMES, Setting
 from vaebench.findings.verdict import Margin
 from vaebench.grid.values import closest
 
-__all__ = ["FINDINGS", "changed_definitions", "families", "finding_lines", "select_findings"]
-
-_METHODS: Mapping[str, Method] = {
-    **latent.METHODS,
-    **sigma.METHODS,
-    **likelihoods.METHODS,
-    **estimators.METHODS,
-    **gaps.METHODS,
-    **samples.METHODS,
-    **collapse.METHODS,
-    **linear.METHODS,
-    **theory.METHODS,
-}
+_MODULES = (latent, sigma, likelihoods, estimators, gaps, samples, collapse, linear, theory)
 
 
 def _setting(entry: Mapping[str, Any]) -> Setting:
     """A setting of `claims.toml`, whose lists are tuples in a cell."""
-    parts: dict[str, Any] = {
-        part: {axis: tuple(map(_frozen, values)) for axis, values in entry.get(part, {}).items()}
+    accepted = {
+        part: {
+            axis: tuple(tuple(each) if isinstance(each, list) else each for each in values)
+            for axis, values in entry.get(part, {}).items()
+        }
         for part in PART_NAMES[:-1]
     }
-    others = {name: value for name, value in entry.items() if name not in parts}
-    return Setting(**others, **parts)
+    return Setting(**{**entry, **accepted})
 
 
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _finding(name: str, entry: Mapping[str, Any], settings: Mapping[str, Setting]) -> Finding:
+def _finding(method: Method, entry: Mapping[str, Any], setting: Setting) -> Finding:
     """A claim of `claims.toml` with its method; a budget has a margin or a reason for none."""
     rest = dict(entry)
     both = rest.pop("margin", None)
     ends = {budget: rest.pop(budget, both) for budget in BUDGETS}
     return Finding(
-        **vars(_METHODS[name]),
-        name=name,
+        **vars(method),
         statements=tuple(rest.pop("statements")),
         margins={budget: Margin(**end) for budget, end in ends.items() if isinstance(end, dict)},
         untested={budget: end for budget, end in ends.items() if isinstance(end, str)},
-        setting=settings[rest.pop("setting", "any")],
+        setting=setting,
         recorded=rest.pop("definition"),
         **rest,
     )
 
 
-def _read() -> dict[str, Finding]:
+def _read() -> Iterator[Finding]:
     text = resources.files("vaebench.findings").joinpath("claims.toml").read_text("utf-8")
     claims = tomllib.loads(text)
+    methods = {name: of for module in _MODULES for name, of in module.METHODS.items()}
     settings = {name: _setting(entry) for name, entry in claims["setting"].items()}
-    return {name: _finding(name, entry, settings) for name, entry in claims["finding"].items()}
+    for name, entry in claims["finding"].items():
+        setting = settings[entry.pop("setting", "any")]
+        yield _finding(methods[name], {"name": name, **entry}, setting)
 
 
-FINDINGS: Mapping[str, Finding] = MappingProxyType(_read())
+FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in _read()})
 """Every finding by its name."""
 
 

@@ -6,31 +6,19 @@ yardsticks made of scikit-learn's own digits: a classifier's entropy and the nea
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vaebench.findings.evidence import (
-    Arrays,
-    Evidence,
-    by_seed,
-    each_seed,
-    over_seeds,
-    rank_correlation,
-    select,
-    values_of,
-)
+from vaebench.findings.evidence import Evidence, over_seeds, rank_correlation
 from vaebench.findings.finding import Method
 from vaebench.findings.settings import Budget, cells_of
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
-
-__all__ = ["METHODS", "class_entropy", "distance_to_data"]
-
-_SPARSITIES = [0.0, 1.0, 10.0, 100.0]
 
 
 @cache
@@ -71,74 +59,44 @@ def distance_to_data(images: ArrayLike) -> float:
     return float(np.mean(np.sqrt(np.maximum(squares.min(axis=1), 0) / 64)))
 
 
-def _kept(evidence: Evidence, rows: pd.DataFrame, name: str) -> Arrays:
-    kept = evidence.arrays(str(rows["cell_id"].iloc[0]))
-    if name not in kept:
-        raise Untested(f"the records hold no {name.replace('_', ' ')}")
-    return kept
+def _learned_sigma(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
+    return cells_of(budget, likelihood="gaussian", **{"sigma": "learned", **axes})
 
 
-def _sample_distance(evidence: Evidence, **axes: object) -> "pd.Series[float]":
-    return each_seed(
-        select(evidence.frame, **axes),
-        lambda rows: distance_to_data(_kept(evidence, rows, "prior_samples")["prior_samples"]),
-    )
-
-
-def _autoencoder_cells(budget: Budget) -> tuple[Cell, ...]:
-    del budget  # the yardsticks are of digits, so both budgets run the same cells
-    return cells_of(
-        "quick", likelihood="gaussian", sigma="learned", posterior=["diagonal", "delta"]
-    )
-
-
-def _reconstructs_better(evidence: Evidence) -> Statistic:
-    vae = by_seed(evidence.frame, "mse", posterior="diagonal")
-    return over_seeds((vae / by_seed(evidence.frame, "mse", posterior="delta")).dropna(), "ratio")
-
-
-def _samples_off(evidence: Evidence) -> Statistic:
-    ratio = _sample_distance(evidence, posterior="delta") / _sample_distance(
-        evidence, posterior="diagonal"
-    )
-    return over_seeds(ratio.dropna(), "ratio")
-
-
-def _per_pixel_cells(budget: Budget) -> tuple[Cell, ...]:
-    del budget
-    return cells_of("quick", likelihood="gaussian", sigma=["learned", "per_pixel"])
-
-
-def _per_pixel_samples(evidence: Evidence) -> Statistic:
-    ratio = _sample_distance(evidence, sigma="per_pixel") / _sample_distance(
-        evidence, sigma="learned"
-    )
-    return over_seeds(ratio.dropna(), "ratio")
+def _of_digits(**axes: Any) -> Callable[[Budget], tuple[Cell, ...]]:
+    """The cells of a yardstick that is of digits: both budgets run the same."""
+    return lambda _: _learned_sigma("quick", **axes)
 
 
 def _sparse_cells(budget: Budget) -> tuple[Cell, ...]:
-    return cells_of(
-        budget,
-        likelihood="gaussian",
-        sigma="learned",
-        posterior="delta",
-        sparsity=_SPARSITIES,
-        seed=[0, 1, 2],
+    lambdas = [0.0, 1.0, 10.0, 100.0]
+    return _learned_sigma(budget, posterior="delta", sparsity=lambdas, seed=[0, 1, 2])
+
+
+def _reconstructs_better(evidence: Evidence) -> Statistic:
+    ratio = evidence.by_seed("mse", posterior="diagonal") / evidence.by_seed(
+        "mse", posterior="delta"
     )
+    return over_seeds(ratio.dropna(), "ratio")
 
 
-def _sparsity_rank(evidence: Evidence, metric: str) -> Statistic:
-    table = values_of(evidence.frame, "sparsity", metric, _SPARSITIES)
-    return rank_correlation(table)
+def _samples_off(axis: str, worse: str, better: str) -> Callable[[Evidence], Statistic]:
+    """Distance of the samples to the data: that of one value of an axis over that of another."""
+
+    def statistic(evidence: Evidence) -> Statistic:
+        def distance(value: str) -> "pd.Series[float]":
+            return evidence.where(**{axis: value}).each_cell(
+                lambda _, samples: distance_to_data(samples), "prior_samples"
+            )
+
+        return over_seeds((distance(worse) / distance(better)).dropna(), "ratio")
+
+    return statistic
 
 
 def _sparsity_empties(evidence: Evidence) -> Statistic:
-    table = values_of(evidence.frame, "sparsity", "nonzero_codes", _SPARSITIES)
-    return over_seeds(table[_SPARSITIES[-1]] - table[_SPARSITIES[0]], "entries of a code")
-
-
-def _sparsity_costs(evidence: Evidence) -> Statistic:
-    return _sparsity_rank(evidence, "mse")
+    table = evidence.table("sparsity", "nonzero_codes")
+    return over_seeds(table.iloc[:, -1] - table.iloc[:, 0], "entries of a code")
 
 
 def _in_between_samples(evidence: Evidence) -> Statistic:
@@ -147,40 +105,36 @@ def _in_between_samples(evidence: Evidence) -> Statistic:
     Reconstructions are as blurred as samples, so blur alone does not make the difference.
     """
 
-    def excess(rows: pd.DataFrame) -> float:
-        samples, control = (
-            class_entropy(_kept(evidence, rows, name)[name]).mean()
-            for name in ("prior_samples", "reconstructions")
-        )
-        return float(samples - control)
+    def excess(_: object, samples: NDArray[Any], control: NDArray[Any]) -> float:
+        return float(class_entropy(samples).mean() - class_entropy(control).mean())
 
-    return over_seeds(each_seed(evidence.frame, excess), "nats")
+    return over_seeds(evidence.each_cell(excess, "prior_samples", "reconstructions"), "nats")
 
 
 def _in_between_lines(evidence: Evidence) -> Statistic:
     """Mean class entropy in the middle of interpolations minus that at their ends."""
 
-    def excess(rows: pd.DataFrame) -> float:
-        lines = np.asarray(_kept(evidence, rows, "interpolations")["interpolations"])
+    def excess(_: object, lines: NDArray[Any]) -> float:
         entropy = class_entropy(lines).reshape(len(lines), -1)
         ends = (entropy[:, 0] + entropy[:, -1]) / 2
         return float(np.mean(entropy[:, entropy.shape[1] // 2] - ends))
 
-    return over_seeds(each_seed(evidence.frame, excess), "nats")
+    return over_seeds(evidence.each_cell(excess, "interpolations"), "nats")
 
 
-def _plain_cells(budget: Budget) -> tuple[Cell, ...]:
-    del budget
-    return cells_of("quick", likelihood="gaussian", sigma="learned")
-
+_AUTOENCODERS = _of_digits(posterior=["diagonal", "delta"])
 
 METHODS: dict[str, Method] = {
-    "delta-reconstructs-better": Method(_reconstructs_better, _autoencoder_cells),
-    "delta-samples-worse": Method(_samples_off, _autoencoder_cells),
-    "per-pixel-samples-worse": Method(_per_pixel_samples, _per_pixel_cells),
+    "delta-reconstructs-better": Method(_reconstructs_better, _AUTOENCODERS),
+    "delta-samples-worse": Method(_samples_off("posterior", "delta", "diagonal"), _AUTOENCODERS),
+    "per-pixel-samples-worse": Method(
+        _samples_off("sigma", "per_pixel", "learned"), _of_digits(sigma=["learned", "per_pixel"])
+    ),
     "sparse-lambda-empties": Method(_sparsity_empties, _sparse_cells),
-    "sparse-lambda-costs": Method(_sparsity_costs, _sparse_cells),
-    "samples-in-between": Method(_in_between_samples, _plain_cells),
-    "lines-in-between": Method(_in_between_lines, _plain_cells),
+    "sparse-lambda-costs": Method(
+        lambda e: rank_correlation(e.table("sparsity", "mse")), _sparse_cells
+    ),
+    "samples-in-between": Method(_in_between_samples, _of_digits()),
+    "lines-in-between": Method(_in_between_lines, _of_digits()),
 }
-"""How each finding of this module is measured."""
+"""How each finding of this module is measured; `e` is its evidence."""

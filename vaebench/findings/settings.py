@@ -1,17 +1,15 @@
 """Settings of claims, and the cells that findings share."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from vaebench.analysis.labels import value_text
 from vaebench.grid.cell import Cell
-
-__all__ = ["BUDGETS", "PART_NAMES", "SEEDS", "Budget", "Setting", "cells_of"]
 
 Budget = Literal["quick", "full"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
@@ -54,26 +52,19 @@ class Setting:
         found = {}
         for part in PART_NAMES[:-1]:
             differs = [
-                f"{axis} {value_text(value)} for {value_text(accepted[0])}"
+                f"{axis} {value} for {value_text(accepted[0])}"
                 for axis, accepted in getattr(self, part).items()
                 for value in rows[axis].map(value_text).unique()
-                if value not in {value_text(each) for each in accepted}
+                if value not in map(value_text, accepted)
             ]
             if differs:
                 found[part] = ", ".join(differs)
-        steps = [
-            int(epochs) * math.ceil(images / batch)
-            for epochs, images, batch in zip(
-                rows["epochs"], rows["data_train"], rows["batch_size"], strict=True
-            )
-            if math.isfinite(images)
-        ]
-        if self.iterations and min(steps, default=0) < self.iterations:
-            found["iterations"] = f"{min(steps, default=0):,} steps of {self.iterations:,}"
+        steps = rows["epochs"] * np.ceil(rows["data_train"].astype(float) / rows["batch_size"])
+        fewest = 0 if steps.isna().all() else int(steps.min())
+        if fewest < self.iterations:
+            found["iterations"] = f"{fewest:,} steps of {self.iterations:,}"
         return found
 
-
-SEEDS: Mapping[Budget, tuple[int, ...]] = {"quick": (0, 1, 2, 3, 4), "full": (0, 1, 2)}
 
 _BASE: Mapping[Budget, Mapping[str, Any]] = {
     "quick": {
@@ -84,6 +75,7 @@ _BASE: Mapping[Budget, Mapping[str, Any]] = {
         "batch_size": 64,
         "learning_rate": 2e-3,
         "tsne_points": 0,
+        "seed": [0, 1, 2, 3, 4],
     },
     "full": {
         "dataset": "mnist",
@@ -93,13 +85,14 @@ _BASE: Mapping[Budget, Mapping[str, Any]] = {
         "batch_size": 128,
         "learning_rate": 1e-3,
         "tsne_points": 0,
+        "seed": [0, 1, 2],
     },
 }
 
 
 def cells_of(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
-    """The product of these axes (a list is several values) over the seeds of a budget."""
-    given = {**_BASE[budget], "seed": list(SEEDS[budget]), **axes}
+    """The product of these axes (a list is several values) with those of a budget."""
+    given = {**_BASE[budget], **axes}
     columns = [value if isinstance(value, list) else [value] for value in given.values()]
     return tuple(
         Cell(**dict(zip(given, values, strict=True))) for values in itertools.product(*columns)

@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from vaebench.analysis.kinds import warned
+from vaebench.analysis.labels import plural
 from vaebench.analysis.summary import number, summarise
-from vaebench.findings.evidence import Evidence, over_seeds, rows_of, select, values_of
+from vaebench.findings.evidence import Evidence, over_seeds, rows_of
 from vaebench.findings.finding import Assessed
 from vaebench.findings.latent import PLATEAUS, latent_tests, loss, unused_kl
 from vaebench.findings.settings import Budget
 from vaebench.findings.verdict import Statistic, Untested
-
-__all__ = ["latent_rows", "latent_story"]
 
 _LEAST_SAMPLES = 10
 """Effective importance samples below which k is called too small."""
@@ -28,9 +26,9 @@ def latent_rows(evidence: Evidence, budget: Budget) -> pd.DataFrame:
     """
     for cells in latent_tests(budget):
         with suppress(Untested):
-            rows = select(rows_of(evidence.frame, cells))
-            if rows.loc[rows["epochs"] == rows["epochs"].max(), "latent_dim"].nunique() >= 3:
-                return rows
+            sweep = Evidence(rows_of(evidence.frame, cells)).where()
+            if _longest(sweep).frame["latent_dim"].nunique() >= 3:
+                return sweep.frame
     return pd.DataFrame()
 
 
@@ -42,79 +40,80 @@ def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[s
         judged: findings whose numbers say what else was tried on the largest size.
     """
     try:
-        frame = select(evidence.frame)
+        sweep = evidence.where()
     except Untested:
         return ()
-    rows = frame[frame["epochs"] == frame["epochs"].max()]
-    plateau = PLATEAUS.get(str(frame["dataset"].iloc[0]), ())
-    if rows["latent_dim"].nunique() < 3 or not set(plateau[:1]) & set(rows["latent_dim"]):
+    longest = _longest(sweep)
+    tried = set(longest.frame["latent_dim"])
+    plateau = PLATEAUS.get(sweep.frame["dataset"].iloc[0], ())
+    if len(tried) < 3 or not tried & set(plateau[:1]):
         return ()
-    makers = (
-        partial(_curve, rows),
-        partial(_few, rows),
-        partial(_parts, rows),
-        partial(_units, evidence, rows),
-        partial(_bounds, rows),
-        partial(_by_training, evidence, frame),
-    )
     made = []
-    for make in makers:
+    for sentence, rows in (
+        (_curve, longest),
+        (_few, longest),
+        (_parts, longest),
+        (_units, longest),
+        (_bounds, longest),
+        (_by_training, sweep),
+    ):
         # In an incomplete store two sizes may have no seed in common.
         with suppress(Untested):
-            made.append(make())
+            made.append(sentence(rows))
     return (*filter(None, made), *_tried(judged))
 
 
-def _text(found: Statistic) -> str:
+def _longest(rows: Evidence) -> Evidence:
+    return rows.where(epochs=rows.frame["epochs"].max())
+
+
+def _text(values: "pd.Series[float]", unit: str = "nats") -> str:
+    """The mean over seeds with half of its interval."""
+    found = over_seeds(values)
     half = (found.high - found.low) / 2
     spread = f" ± {number(half, half)}" if half > 0 else ""
-    return f"{number(found.value, half)}{spread} {found.unit}"
+    return f"{number(found.value, half)}{spread} {unit}"
 
 
-def _mean(rows: pd.DataFrame, size: int, metric: str, unit: str = "nats") -> str:
-    values = select(rows, latent_dim=size)[metric].dropna()
-    return _text(over_seeds(values, unit))
+def _mean(rows: Evidence, size: int, metric: str, unit: str = "nats") -> str:
+    return _text(rows.where(latent_dim=size).frame[metric].dropna(), unit)
 
 
-def _lost(rows: pd.DataFrame, size: int, metric: str = "elbo") -> str:
-    return _text(over_seeds(loss(rows, _sizes(rows), size, metric), "nats"))
+def _lost(rows: Evidence, size: int, metric: str = "elbo") -> str:
+    return _text(loss(rows, size, metric, _sizes(rows)))
 
 
-def _sizes(rows: pd.DataFrame) -> list[int]:
-    return sorted(int(size) for size in rows.loc[rows["elbo"].notna(), "latent_dim"].unique())
+def _sizes(rows: Evidence) -> list[int]:
+    return sorted(rows.frame.loc[rows.frame["elbo"].notna(), "latent_dim"].unique().tolist())
 
 
-def _epochs(count: int) -> str:
-    return f"{count:,} epoch{'' if count == 1 else 's'}"
-
-
-def _curve(rows: pd.DataFrame) -> str:
-    table = summarise(rows, ["latent_dim"], "elbo")
+def _curve(rows: Evidence) -> str:
+    table = summarise(rows.frame, ["latent_dim"], "elbo")
     table = table[table["n"] > 0]
     if table.empty:
         raise Untested("no record has a value of elbo")
     few, many = int(table["n"].min()), int(table["n"].max())
-    seeds = f"{many} seed{'s' * (many > 1)}" if few == many else f"{few} to {many} seeds a size"
-    first, last = int(table["latent_dim"].iloc[0]), int(table["latent_dim"].iloc[-1])
-    best = int(table["latent_dim"].iloc[int(table["mean"].to_numpy(float).argmax())])
-    pair = values_of(rows, "latent_dim", "elbo", list(dict.fromkeys([best, last])))
-    below = _text(over_seeds(pair[best] - pair[last], "nats")) if best != last else "0 nats"
+    seeds = plural(many, "seed") if few == many else f"{few} to {many} seeds a size"
+    sizes = [int(size) for size in table["latent_dim"]]
+    first, last = sizes[0], sizes[-1]
+    best = sizes[int(table["mean"].to_numpy(float).argmax())]
+    pair = rows.table("latent_dim", "elbo", list(dict.fromkeys([best, last])))
+    below = _text(pair[best] - pair[last]) if best != last else "0 nats"
     return (
-        f"After {_epochs(int(rows['epochs'].iloc[0]))} ({seeds}) the ELBO rises from "
-        f"{_mean(rows, first, 'elbo')} at latent size {first:,} to its highest value, "
+        f"After {plural(int(rows.frame['epochs'].iloc[0]), 'epoch')} ({seeds}) the ELBO rises "
+        f"from {_mean(rows, first, 'elbo')} at latent size {first:,} to its highest value, "
         f"{_mean(rows, best, 'elbo')}, at {best:,}; at {last:,} it is "
         f"{_mean(rows, last, 'elbo')}, {below} below the highest."
     )
 
 
-def _few(rows: pd.DataFrame) -> str:
-    few = [size for size in _sizes(rows) if size < 4]
-    losses = [f"{_lost(rows, size)} with {size}" for size in few]
+def _few(rows: Evidence) -> str:
+    losses = [f"{_lost(rows, size)} with {size}" for size in _sizes(rows) if size < 4]
     return f"Fewer than four latents lose, against the best size: {', '.join(losses)}."
 
 
-def _parts(rows: pd.DataFrame) -> str:
-    start, last = PLATEAUS[str(rows["dataset"].iloc[0])][0], _sizes(rows)[-1]
+def _parts(rows: Evidence) -> str:
+    start, last = PLATEAUS[rows.frame["dataset"].iloc[0]][0], _sizes(rows)[-1]
     rate, distortion = (
         f"from {_mean(rows, start, metric)} to {_mean(rows, last, metric)}"
         for metric in ("kl", "reconstruction_error")
@@ -122,24 +121,23 @@ def _parts(rows: pd.DataFrame) -> str:
     return f"From {start:,} to {last:,} latents the rate goes {rate}, the distortion {distortion}."
 
 
-def _units(evidence: Evidence, rows: pd.DataFrame) -> str:
+def _units(rows: Evidence) -> str:
     """Active units and the effective rank, because the count depends on its threshold."""
     last = _sizes(rows)[-1]
     text = f"With {last:,} latents {_mean(rows, last, 'active_units', 'of them')} are active"
-    if "effective_rank" in rows:
-        with suppress(Untested):
-            rank = _mean(rows, last, "effective_rank", "").strip()
-            text += f", and the effective rank of the posterior means is {rank}"
     with suppress(Untested):
-        own = unused_kl(evidence, select(rows, latent_dim=last))
-        text += f"; the units that are not active hold {_text(over_seeds(own, 'nats'))} of KL"
+        rank = _mean(rows, last, "effective_rank", "").strip()
+        text += f", and the effective rank of the posterior means is {rank}"
+    with suppress(Untested):
+        own = unused_kl(rows.where(latent_dim=last))
+        text += f"; the units that are not active hold {_text(own)} of KL"
     return f"{text}."
 
 
-def _bounds(rows: pd.DataFrame) -> str:
+def _bounds(rows: Evidence) -> str:
     """The loss of the largest size by both bounds, and whether k is large enough for it."""
     last = _sizes(rows)[-1]
-    own = select(rows, latent_dim=last)
+    own = rows.where(latent_dim=last).frame
     text = (
         f"Against the best size {last:,} latents lose {_lost(rows, last)} of ELBO and "
         f"{_lost(rows, last, 'iw_bound')} of the importance-weighted bound"
@@ -151,37 +149,33 @@ def _bounds(rows: pd.DataFrame) -> str:
             "number is an upper limit of the loss of likelihood"
         )
     if "iw_shortfall" in own and own["iw_shortfall"].notna().any():
-        missed = _text(over_seeds(own["iw_shortfall"].dropna(), "nats"))
+        missed = _text(own["iw_shortfall"].dropna())
         text += f"; annealed importance sampling finds {missed} above the importance-weighted bound"
     return f"{text}."
 
 
-def _by_training(evidence: Evidence, frame: pd.DataFrame) -> str:
+def _by_training(sweep: Evidence) -> str:
     """The loss of the largest size at each training budget."""
-    size = int(frame["latent_dim"].max())
+    size = int(sweep.frame["latent_dim"].max())
     losses = {}
-    for epochs, rows in frame.groupby("epochs", sort=True):
+    for epochs in sorted(sweep.frame["epochs"].unique().tolist()):
         with suppress(Untested):
-            losses[int(str(epochs))] = loss(rows, _sizes(rows), size)
+            rows = sweep.where(epochs=epochs)
+            losses[epochs] = loss(rows, size, sizes=_sizes(rows))
     if len(losses) < 2:
         return ""
     first, *_, last = losses
-    mended = over_seeds((losses[first] - losses[last]).dropna(), "nats")
-    each = ", ".join(
-        f"{_text(over_seeds(lost, 'nats'))} after {_epochs(epochs)}"
-        for epochs, lost in losses.items()
-    )
-    change = f"wins back {_text(mended)}" if mended.value > 0 else "does not win that back"
+    mended = (losses[first] - losses[last]).dropna()
+    won = _text(mended)
+    each = ", ".join(f"{_text(lost)} after {plural(n, 'epoch')}" for n, lost in losses.items())
+    change = f"wins back {won}" if mended.mean() > 0 else "does not win that back"
     text = f"Against the best size {size:,} latents lose {each}: longer training {change}."
     with suppress(Untested):
         early, late = (
-            unused_kl(evidence, select(frame, latent_dim=size, epochs=epochs))
+            _text(unused_kl(sweep.where(latent_dim=size, epochs=epochs)))
             for epochs in (first, last)
         )
-        text += (
-            f" The KL of inactive units goes from {_text(over_seeds(early, 'nats'))} to "
-            f"{_text(over_seeds(late, 'nats'))}."
-        )
+        text += f" The KL of inactive units goes from {early} to {late}."
     return text
 
 
@@ -205,7 +199,6 @@ def _tried(judged: Sequence[Assessed]) -> Iterator[str]:
             found = Statistic(-found.value, -found.high, -found.low, found.n, found.unit)
         half = (found.high - found.low) / 2
         value, low, high = (number(end, half) for end in (found.value, found.low, found.high))
-        seeds = "1 seed" if found.n == 1 else f"{found.n} seeds"
         interval = f" [{low}, {high}]" if np.isfinite(half) else ""
         budget = f" ({each.shortfall['iterations']})" if "iterations" in each.shortfall else ""
-        yield f"Tried{budget}: {words} {value}{interval} nats ({seeds})."
+        yield f"Tried{budget}: {words} {value}{interval} nats ({plural(found.n, 'seed')})."

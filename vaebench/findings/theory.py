@@ -1,18 +1,16 @@
 """Findings that are mathematics: Gaussians, the one-dimensional theorem, gradients, code lengths.
 
-Each `compute` returns its statistic and the numbers it was made from, in float64 with fixed seeds.
+Each computes its number in float64 with fixed seeds (see `Measured`).
 """
 
 import math
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import JsonValue
 from scipy import integrate, stats
 from scipy.special import logsumexp
 
 from vaebench.findings.finding import Measured, Method
-from vaebench.findings.verdict import Statistic
 from vaebench.truth import gaussian
 from vaebench.truth.images import Floats
 from vaebench.truth.one_dimensional import (
@@ -24,15 +22,12 @@ from vaebench.truth.one_dimensional import (
     posterior_kl_at,
 )
 
-__all__ = ["METHODS", "absorption_error", "log_normaliser", "replication_error", "score_ratio"]
-
 _DRAWS = 200_000
 
 
-def _monte_carlo(values: Floats, centre: float, unit: str) -> tuple[Statistic, float]:
+def _off(values: Floats, centre: float) -> float:
     """Distance of a Monte Carlo mean from `centre`, in standard errors."""
-    error = float(values.std(ddof=1) / math.sqrt(len(values)))
-    return Statistic.exact(abs(float(values.mean()) - centre) / error, unit), error
+    return abs(float(values.mean()) - centre) / float(stats.sem(values))
 
 
 def _kl_closed_form() -> Measured:
@@ -44,8 +39,8 @@ def _kl_closed_form() -> Measured:
     log_p = stats.multivariate_normal(means[0], covariances[0]).logpdf(x)
     log_q = stats.multivariate_normal(means[1], covariances[1]).logpdf(x)
     closed = float(gaussian.kl(means[0], covariances[0], means[1], covariances[1]))
-    statistic, error = _monte_carlo(log_p - log_q, closed, "standard errors")
-    return statistic, {"closed_form": closed, "standard_error": error, "draws": _DRAWS}
+    details = {"closed_form": closed, "standard_error": float(stats.sem(log_p - log_q))}
+    return _off(log_p - log_q, closed), "standard errors", details | {"draws": _DRAWS}
 
 
 def _tanh_vae(
@@ -78,36 +73,22 @@ def absorption_error(variance_of: Callable[[float], float]) -> float:
     return float(max(changes))
 
 
-def _absorbed_as_deviation() -> Measured:
-    return Statistic.exact(absorption_error(lambda scale: scale**2), "relative change"), {}
+def _absorbed(power: int) -> Measured:
+    return absorption_error(lambda scale: scale**power), "relative change", {}
 
 
-def _absorbed_as_printed() -> Measured:
-    return Statistic.exact(absorption_error(lambda scale: scale), "relative change"), {}
-
-
-def _slope(divergence: Callable[[Mixture, float], float], sigmas: tuple[float, ...]) -> Measured:
+def _slope(divergence: Callable[[Mixture, float], float], *sigmas: float) -> Measured:
     values = [divergence(EXAMPLE, sigma) for sigma in sigmas]
     slope = float(np.polyfit(np.log2(sigmas), np.log2(values), 1)[0])
-    details: dict[str, JsonValue] = {
-        f"nats at sigma {sigma:g}": value for sigma, value in zip(sigmas, values, strict=True)
-    }
-    return Statistic.exact(slope, "log2 per log2 sigma"), details
-
-
-def _posterior_slope() -> Measured:
-    return _slope(posterior_kl, (0.1, 0.05, 0.025))
-
-
-def _marginal_slope() -> Measured:
-    return _slope(marginal_kl, (0.05, 0.025))
+    details = {f"nats at sigma {s:g}": value for s, value in zip(sigmas, values, strict=True)}
+    return slope, "log2 per log2 sigma", details
 
 
 def _gaussian_case() -> Measured:
     x = np.linspace(-3, 3, 13)
     numerical = posterior_kl_at(Mixture((1.0,), (0.0,), (1.3,)), 0.2, x)
-    error = float(np.max(np.abs(numerical - gaussian_posterior_kl(x, 1.3, 0.2))))
-    return Statistic.exact(error, "nats"), {}
+    exact = gaussian_posterior_kl(x, 1.3, 0.2)
+    return float(np.max(np.abs(numerical - exact))), "nats", {}
 
 
 def score_ratio(shared_noise: bool = True) -> tuple[float, float]:
@@ -125,18 +106,17 @@ def score_ratio(shared_noise: bool = True) -> tuple[float, float]:
     pathwise = w * (x - w * z) / s**2
     score = stats.norm.logpdf(x, w * (m + deviation * other), s) * other / deviation
     exact = w * (x - w * m) / s**2
-    distances = [_monte_carlo(each, exact, "")[0].value for each in (pathwise, score)]
-    return float(score.var() / pathwise.var()), max(distances)
+    return float(score.var() / pathwise.var()), max(_off(pathwise, exact), _off(score, exact))
 
 
 def _score_function() -> Measured:
     ratio, distance = score_ratio()
-    return Statistic.exact(ratio, "times the variance"), {"standard errors off": distance}
+    return ratio, "times the variance", {"standard errors off": distance}
 
 
 def _score_function_unbiased() -> Measured:
     ratio, distance = score_ratio(shared_noise=False)
-    return Statistic.exact(distance, "standard errors"), {"variance ratio": ratio}
+    return distance, "standard errors", {"variance ratio": ratio}
 
 
 def replication_error(copies: int, weight: float) -> float:
@@ -153,7 +133,7 @@ def replication_error(copies: int, weight: float) -> float:
 
 def _replication() -> Measured:
     error = max(replication_error(copies, 1 / copies) for copies in (2, 5, 20))
-    return Statistic.exact(error, "relative difference"), {}
+    return error, "relative difference", {}
 
 
 def log_normaliser(logit: float) -> float:
@@ -170,7 +150,7 @@ def _continuous_bernoulli() -> Measured:
         normaliser = log_normaliser(logit)
         total, _ = integrate.quad(lambda x, a=logit, n=normaliser: math.exp(a * x - n), 0, 1)
         errors.append(abs(total - 1))
-    return Statistic.exact(max(errors), "distance of the integral from 1"), {}
+    return max(errors), "distance of the integral from 1", {}
 
 
 def _mdl() -> Measured:
@@ -189,7 +169,7 @@ def _mdl() -> Measured:
         image = 5 * math.log(2 * math.pi * sigma**2) + square / (2 * sigma**2)
         waste = float(gaussian.kl(mean, q, mean, covariance))
         worst = max(worst, abs(code + image - waste + log_p) / math.log(2))
-    return Statistic.exact(worst, "bits"), {"bits of the image": float(-log_p / math.log(2))}
+    return worst, "bits", {"bits of the image": float(-log_p / math.log(2))}
 
 
 def _sampling_errors() -> tuple[float, float]:
@@ -215,14 +195,11 @@ def _sampling_errors() -> tuple[float, float]:
     )
 
 
-def _prior_sampling() -> Measured:
-    prior, near = _sampling_errors()
-    return Statistic.exact(abs(prior), "nats"), {"error with Q": near}
-
-
-def _posterior_sampling() -> Measured:
-    prior, near = _sampling_errors()
-    return Statistic.exact(abs(near), "nats"), {"error with the prior": prior}
+def _sampling(of: int) -> Measured:
+    """The error by codes from the prior (0), or from Q (1)."""
+    errors = _sampling_errors()
+    other = ("error with Q", "error with the prior")[of]
+    return abs(errors[of]), "nats", {other: errors[1 - of]}
 
 
 def trajectories(sigma_squared: float, beta: float = 0.3, steps: int = 100) -> float:
@@ -250,29 +227,26 @@ def trajectories(sigma_squared: float, beta: float = 0.3, steps: int = 100) -> f
     return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(ours)))
 
 
-def _sigma_squared() -> Measured:
-    return Statistic.exact(trajectories(0.3), "relative difference of weights"), {"beta": 0.3}
-
-
-def _half_beta() -> Measured:
-    return Statistic.exact(trajectories(0.15), "relative difference of weights"), {"beta": 0.3}
+def _equal_paths(sigma_squared: float) -> Measured:
+    error = trajectories(sigma_squared, beta=0.3)
+    return error, "relative difference of weights", {"beta": 0.3}
 
 
 METHODS: dict[str, Method] = {
     "kl-closed-form": Method(compute=_kl_closed_form),
-    "lambda-absorbed": Method(compute=_absorbed_as_deviation),
-    "lambda-absorbed-as-printed": Method(compute=_absorbed_as_printed),
-    "one-dimension-posterior": Method(compute=_posterior_slope),
-    "one-dimension-marginal": Method(compute=_marginal_slope),
+    "lambda-absorbed": Method(compute=lambda: _absorbed(2)),
+    "lambda-absorbed-as-printed": Method(compute=lambda: _absorbed(1)),
+    "one-dimension-posterior": Method(compute=lambda: _slope(posterior_kl, 0.1, 0.05, 0.025)),
+    "one-dimension-marginal": Method(compute=lambda: _slope(marginal_kl, 0.05, 0.025)),
     "one-dimension-gaussian": Method(compute=_gaussian_case),
     "score-function-variance": Method(compute=_score_function),
     "score-function-unbiased": Method(compute=_score_function_unbiased),
     "bernoulli-no-sigma": Method(compute=_replication),
     "continuous-bernoulli-normalised": Method(compute=_continuous_bernoulli),
     "mdl-bits": Method(compute=_mdl),
-    "prior-sampling-fails": Method(compute=_prior_sampling),
-    "posterior-sampling-works": Method(compute=_posterior_sampling),
-    "sigma-squared-is-beta": Method(compute=_sigma_squared),
-    "sigma-is-root-half-beta": Method(compute=_half_beta),
+    "prior-sampling-fails": Method(compute=lambda: _sampling(0)),
+    "posterior-sampling-works": Method(compute=lambda: _sampling(1)),
+    "sigma-squared-is-beta": Method(compute=lambda: _equal_paths(0.3)),
+    "sigma-is-root-half-beta": Method(compute=lambda: _equal_paths(0.15)),
 }
 """How each finding of this module is measured."""

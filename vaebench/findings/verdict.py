@@ -4,17 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = [
-    "CODES",
-    "VERDICTS",
-    "Code",
-    "Judgement",
-    "Margin",
-    "Statistic",
-    "Untested",
-    "Verdict",
-    "judge",
-]
+from vaebench.analysis.labels import plural
 
 Verdict = Literal[
     "reproduced",
@@ -27,7 +17,6 @@ Verdict = Literal[
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 Code = Literal["", "straddles", "few seeds", "not finite", "no records", "no data", "no test"]
-CODES: tuple[Code, ...] = get_args(Code)
 """Why a finding is inconclusive or not tested; empty for the other verdicts."""
 
 Basis = Literal["exact", "extreme", "seeds", "images", "seeds and images"]
@@ -143,8 +132,8 @@ def judge(
     if not math.isfinite(statistic.value):
         return Judgement("inconclusive", "not finite", "the statistic is not finite")
     if statistic.n < least_seeds:
-        seeds = "1 seed" if statistic.n == 1 else f"{statistic.n} seeds"
-        return Judgement("inconclusive", "few seeds", f"{seeds}; the test needs {least_seeds}")
+        text = f"{plural(statistic.n, 'seed')}; the test needs {least_seeds}"
+        return Judgement("inconclusive", "few seeds", text)
     low, high = statistic.low, statistic.high
     if math.isnan(low) or math.isnan(high):
         low = high = statistic.value

@@ -38,8 +38,6 @@ from vaebench.plots.keys import Keys
 from vaebench.plots.palette import Colour
 from vaebench.plots.style import INK, WIDTH, tick
 
-__all__ = ["cost", "cost_by_design"]
-
 _METRICS: Final = ("samples_per_second", "step_ms_median", "peak_memory_mib")
 _MOST_DOTS: Final = 200
 _MOST_ROWS: Final = 40

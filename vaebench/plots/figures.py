@@ -43,16 +43,6 @@ from vaebench.plots.keys import MARKERS, Key, Keys
 from vaebench.plots.palette import Colour
 from vaebench.plots.style import INK, WIDTH, tick
 
-__all__ = [
-    "Drawn",
-    "against",
-    "bits_ranking",
-    "curve_cells",
-    "kl_by_design",
-    "kl_per_dimension",
-    "loss_curves",
-]
-
 Curve = NDArray[Any]
 Part = tuple[tuple[Any, ...], pd.DataFrame]
 Series = Mapping[str, Sequence[float | None]]

@@ -7,8 +7,6 @@ from typing import Any, Final
 from vaebench.analysis.labels import ordered
 from vaebench.plots.palette import Colour, colours, darker, ramp
 
-__all__ = ["MARKERS", "Key", "Keys"]
-
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d", "h")
 _COLOURS: Final = 10
 

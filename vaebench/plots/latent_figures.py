@@ -16,8 +16,6 @@ from vaebench.plots.figures import headed, size_axis
 from vaebench.plots.palette import colours, ramp
 from vaebench.plots.style import INK, WIDTH, tick
 
-__all__ = ["bounds_and_published", "code_spectra"]
-
 _HEIGHT: Final = 3.4
 
 

@@ -4,8 +4,6 @@ from typing import Final
 
 import seaborn as sns
 
-__all__ = ["Colour", "colours", "darker", "ramp"]
-
 _DARKER: Final = {6: (0.45, 0.31, 0.72), 8: (0.70, 0.62, 0.0)}
 """Replacements for the pale pink and the yellow, which are too pale for a line on white paper."""
 

@@ -23,19 +23,6 @@ from vaebench.analysis.labels import design_labels, drawable_names, ordered, var
 from vaebench.plots.figures import evenly, headed, split, widest
 from vaebench.plots.style import INK, WIDTH
 
-__all__ = [
-    "KINDS",
-    "Block",
-    "Kind",
-    "Shown",
-    "blocks",
-    "image_figure",
-    "label_colours",
-    "mosaic",
-    "strips",
-    "tsne_maps",
-]
-
 Arrays = Mapping[str, NDArray[Any]]
 ReadArrays = Callable[[str], Arrays]
 Image = NDArray[np.uint8]

@@ -29,8 +29,6 @@ from vaebench.plots.keys import MARKERS, Key, Keys
 from vaebench.plots.palette import Colour
 from vaebench.plots.style import FADED, WIDTH, tick
 
-__all__ = ["near", "rate_distortion"]
-
 _FAR: Final = 3.0
 """A value this many interquartile ranges beyond the quartiles is far from the others."""
 _PRESSED: Final = 5.0

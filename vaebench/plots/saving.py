@@ -11,8 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
-__all__ = ["save_for_paper", "save_png"]
-
 _DPI: Final = 200
 """Pixels per inch: twice those of an ordinary screen."""
 _COLUMN: Final = 3.35

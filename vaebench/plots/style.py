@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import matplotlib as mpl
 
-__all__ = ["FADED", "INK", "WIDTH", "drawing", "tick"]
-
 WIDTH: Final = 9.6
 """Width of a figure in inches: a page's text width on the screen."""
 

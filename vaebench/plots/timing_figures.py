@@ -18,8 +18,6 @@ from vaebench.plots.keys import MARKERS
 from vaebench.plots.palette import Colour, colours
 from vaebench.plots.style import FADED, WIDTH, tick
 
-__all__ = ["timing_figure"]
-
 _LABELS: Final = {
     "batch_size": "batch size [images]",
     "latent_dim": "latent dimension [count]",

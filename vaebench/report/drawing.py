@@ -9,8 +9,6 @@ from vaebench.report.overview import shared_settings
 from vaebench.report.page import Image, Picture, phrase
 from vaebench.report.sections import Content, FigureSpec, caption_facts
 
-__all__ = ["draw"]
-
 
 def draw(
     spec: FigureSpec, content: Content, folder: Path, paper: Path | None = None

@@ -10,8 +10,6 @@ from vaebench.errors import UsageError
 from vaebench.report.tables import csv_text, flat
 from vaebench.system.disk import naming
 
-__all__ = ["export"]
-
 
 def export(frame: pd.DataFrame, file: Path) -> Path:
     """Write the frame to a `.csv` or `.parquet` file, completely or not at all.

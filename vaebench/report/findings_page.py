@@ -5,10 +5,10 @@ Everything on it follows from records; text is only ever a value of the template
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -27,8 +27,6 @@ from vaebench.report.facts import facts
 from vaebench.report.page import Picture, render
 from vaebench.report.sections import SECTIONS, Content, FigureSpec
 from vaebench.system.disk import naming
-
-__all__ = ["measured_text", "write_findings_page"]
 
 _SHOWN_SIZES: Final = (2, 8, 100, 1000, 10_000)
 """The maps and samples are of the recorded sizes nearest to these."""
@@ -61,6 +59,8 @@ _OWN: Final = (
     ),
 )
 _OF_CELLS: Final = ("tsne", "samples")
+_LATENT: Final = "latent-dim"
+"""The family of findings that has a story."""
 _KINDS: Final = {
     "reproduced": "good",
     "shown at this budget": "good",
@@ -68,7 +68,7 @@ _KINDS: Final = {
     "not shown at this budget": "bad",
 }
 _FAMILY_TITLES: Final = {
-    "latent-dim": "The size of the latent space",
+    _LATENT: "The size of the latent space",
     "sigma": "Sigma",
     "likelihood": "Likelihoods and bounds",
     "iwae": "Importance-weighted bounds",
@@ -79,92 +79,54 @@ _FAMILY_TITLES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Strip:
-    """An interval against its margin on a line of 0 to 100.
+def _strip(statistic: Statistic | None, margin: Margin | None) -> dict[str, Any] | None:
+    """An interval against its margin on a line of 0 to 100; None if nothing was measured.
 
-    Attributes:
-        inside: where the claim holds.
-        interval: the ends of the 95 % interval; None without an interval.
-        value: the measured number.
-        low, high: the numbers at 0 and 100.
+    Returns:
+        `inside`: where the claim holds; `interval`: the ends of the 95 % interval, None without
+        one; `value`: the measured number; `low`, `high`: the numbers at 0 and 100.
     """
+    if statistic is None or margin is None or not math.isfinite(statistic.value):
+        return None
+    ends = [statistic.value, statistic.low, statistic.high, margin.low, margin.high]
+    finite = [end for end in ends if math.isfinite(end)]
+    low, high = min(finite), max(finite)
+    room = 0.12 * (high - low) or 0.5 * abs(high) or 1.0
+    low, high = low - room, high + room
 
-    inside: tuple[float, float]
-    interval: tuple[float, float] | None
-    value: float
-    low: str
-    high: str
+    def place(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
 
-    @classmethod
-    def of(cls, statistic: Statistic | None, margin: Margin | None) -> "Strip | None":
-        """The strip of a finding; None if nothing was measured."""
-        if statistic is None or margin is None or not math.isfinite(statistic.value):
-            return None
-        ends = [statistic.value, statistic.low, statistic.high, margin.low, margin.high]
-        finite = [end for end in ends if math.isfinite(end)]
-        low, high = min(finite), max(finite)
-        room = 0.12 * (high - low) or 0.5 * abs(high) or 1.0
-        low, high = low - room, high + room
-
-        def place(value: float) -> float:
-            return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
-
-        known = math.isfinite(statistic.low) and math.isfinite(statistic.high)
-        interval = (place(statistic.low), place(statistic.high)) if known else None
-        texts = (number(end, (high - low) / 10) for end in (low, high))
-        inside = (place(margin.low), place(margin.high))
-        return cls(inside, interval, place(statistic.value), *texts)
+    known = math.isfinite(statistic.low) and math.isfinite(statistic.high)
+    return {
+        "inside": (place(margin.low), place(margin.high)),
+        "interval": (place(statistic.low), place(statistic.high)) if known else None,
+        "value": place(statistic.value),
+        "low": number(low, (high - low) / 10),
+        "high": number(high, (high - low) / 10),
+    }
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One finding as the page shows it; all texts but its strip."""
-
-    name: str
-    claim: str
-    source: str
-    measure: str
-    measured: str
-    n: str
-    margin: str
-    verdict: str
-    kind: str
-    reason: str
-    truncation: str
-    setting: str
-    definition: str
-    strip: Strip | None
-
-    @classmethod
-    def of(cls, each: Assessed) -> "Claim":
-        """The texts of a finding and its verdict."""
-        finding, statistic, margin = each.finding, each.statistic, each.margin
-        limit = "-" if margin is None else margin.text()
-        return cls(
-            name=finding.name,
-            claim=finding.claim,
-            source=finding.source,
-            measure=finding.measure,
-            measured=measured_text(statistic),
-            n="-" if statistic is None else str(statistic.n),
-            margin=limit if statistic is None else f"{limit} {statistic.unit}",
-            verdict=each.judgement.verdict,
-            kind=_KINDS.get(each.judgement.verdict, "open"),
-            reason=each.judgement.reason,
-            truncation=each.truncation,
-            setting=finding.setting.text,
-            definition=finding.history,
-            strip=Strip.of(statistic, margin),
-        )
-
-
-@dataclass(frozen=True)
-class _Family:
-    key: str
-    title: str
-    claims: tuple[Claim, ...]
-    pictures: tuple[Picture, ...]
+def _claim(each: Assessed) -> dict[str, Any]:
+    """The texts of a finding and its verdict, and its strip."""
+    finding, statistic, margin = each.finding, each.statistic, each.margin
+    limit = "-" if margin is None else margin.text()
+    return {
+        "name": finding.name,
+        "claim": finding.claim,
+        "source": finding.source,
+        "measure": finding.measure,
+        "measured": measured_text(statistic),
+        "n": "-" if statistic is None else str(statistic.n),
+        "margin": limit if statistic is None else f"{limit} {statistic.unit}",
+        "verdict": each.judgement.verdict,
+        "kind": _KINDS.get(each.judgement.verdict, "open"),
+        "reason": each.judgement.reason,
+        "truncation": each.truncation,
+        "setting": finding.setting.text,
+        "definition": finding.history,
+        "strip": _strip(statistic, margin),
+    }
 
 
 def measured_text(statistic: Statistic | None) -> str:
@@ -203,11 +165,6 @@ def _latent_pictures(evidence: Evidence, frame: pd.DataFrame, folder: Path) -> l
     return made
 
 
-def _used(rows: Sequence[Assessed], evidence: Evidence) -> pd.DataFrame:
-    """The records of the cells that were judged."""
-    return rows_of(evidence.frame, {cell for each in rows for cell in each.cells})
-
-
 def write_findings_page(
     rows: Sequence[Assessed], evidence: Evidence, folder: Path, title: str = "Findings re-tested"
 ) -> Path:
@@ -217,26 +174,30 @@ def write_findings_page(
         OSError: the page cannot be written; an older one stays as it was.
     """
     budget = rows[0].budget if rows else "quick"
-    about_latents = any(each.finding.family == "latent-dim" for each in rows)
+    about_latents = any(each.finding.family == _LATENT for each in rows)
     latent = latent_rows(evidence, budget) if about_latents else pd.DataFrame()
-    sweep = Evidence(latent, evidence.arrays, evidence.series, evidence.facts)
-    used = _used(rows, evidence)
+    story = latent_story(replace(evidence, frame=latent), rows) if about_latents else ()
+    used = rows_of(evidence.frame, {cell for each in rows for cell in each.cells})
+    verdicts = [each.judgement.verdict for each in rows]
     with drawing(), TemporaryDirectory() as aside:
-        families = []
-        for key in dict.fromkeys(each.finding.family for each in rows):
-            claims = tuple(Claim.of(each) for each in rows if each.finding.family == key)
-            about = key == "latent-dim"
-            pictures = _latent_pictures(evidence, latent, Path(aside)) if about else []
-            families.append(_Family(key, _FAMILY_TITLES.get(key, key), claims, tuple(pictures)))
-        verdicts = [each.judgement.verdict for each in rows]
+        pictures = _latent_pictures(evidence, latent, Path(aside))
+        families = [
+            {
+                "key": key,
+                "title": _FAMILY_TITLES.get(key, key),
+                "claims": [_claim(each) for each in rows if each.finding.family == key],
+                "pictures": pictures if key == _LATENT else [],
+            }
+            for key in dict.fromkeys(each.finding.family for each in rows)
+        ]
         text = render(
             "findings.html.j2",
-            [picture for family in families for picture in family.pictures],
+            pictures,
             title=title,
             lead=f"Published claims, tested with the {budget} budget. {Counts.of(rows).text()}.",
             notes=outdated_notes(used),
             facts=facts(used),
-            story=latent_story(sweep, rows) if about_latents else (),
+            story=story,
             families=families,
             verdicts=[
                 (verdict, _KINDS.get(verdict, "open"), verdicts.count(verdict))

@@ -32,8 +32,6 @@ from vaebench.analysis.summary import design_summaries, number
 from vaebench.plots.figures import evenly, split_places
 from vaebench.plots.keys import Keys
 
-__all__ = ["VISIBLE", "Chart", "Designs", "curves", "finished", "ranking", "scatter"]
-
 _MOST_DESIGNS: Final = 300
 _MOST_POINTS: Final = 40
 """Points of a curve."""

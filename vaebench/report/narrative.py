@@ -17,8 +17,6 @@ from vaebench.grid.axes import LIKELIHOODS
 from vaebench.plots.figures import split
 from vaebench.records.schema import NOT_A_LIKELIHOOD
 
-__all__ = ["sentences"]
-
 
 def sentences(frame: pd.DataFrame) -> list[str]:
     """Return what the records say beyond the recommendation, the main results first."""

@@ -29,18 +29,6 @@ from vaebench.grid.cell import AXES
 from vaebench.plots.figures import split_places
 from vaebench.report.tables import Table
 
-__all__ = [
-    "code_tables",
-    "cost_tables",
-    "hidden_sigma_table",
-    "once",
-    "result_tables",
-    "shared_settings",
-    "spent_table",
-    "unfinished",
-    "warnings_table",
-]
-
 _ALWAYS: Final = ("elbo", "reconstruction_error", "kl", "bits_per_dim", "mse", "active_units")
 _IF_MEASURED: Final = (
     "sigma_fitted",

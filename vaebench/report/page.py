@@ -22,15 +22,13 @@ from markupsafe import Markup, escape
 
 from vaebench.analysis.columns import heading, unit
 from vaebench.analysis.frame import Damaged
-from vaebench.analysis.labels import plain
+from vaebench.analysis.labels import plain, plural
 from vaebench.analysis.recommendation import Recommendation
 from vaebench.analysis.summary import summary_text
 from vaebench.records.metrics import METRICS
 from vaebench.report.interactive import Chart
 from vaebench.report.panels import PanelBlock
 from vaebench.report.tables import Table
-
-__all__ = ["Page", "Picture", "Section", "html", "phrase", "render"]
 
 
 @dataclass(frozen=True)
@@ -135,8 +133,7 @@ def _score(answer: Recommendation) -> str:
     """The score of a recommended design with its interval, unit and number of seeds."""
     score, metric = answer.score, answer.metric
     text = summary_text(score.mean, score.low, score.high, score.n, score.n, 0)
-    seeds = "1 seed" if score.n == 1 else f"{score.n} seeds"
-    return f"{heading(metric)} {text} {unit(metric)} ({seeds})"
+    return f"{heading(metric)} {text} {unit(metric)} ({plural(score.n, 'seed')})"
 
 
 def _one_line(value: Any) -> Any:

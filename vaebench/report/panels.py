@@ -27,8 +27,6 @@ from vaebench.plots.pictures import (
 )
 from vaebench.report.interactive import VISIBLE, Chart, finished
 
-__all__ = ["Panel", "PanelBlock", "Sheet", "decoder_of", "image_panels", "map_panels"]
-
 _MOST_POINTS: Final = 400
 """Points of a map; of more, evenly spread ones are drawn."""
 

@@ -22,11 +22,10 @@ from vaebench.analysis.frame import (
     require_folder,
     without_superseded,
 )
-from vaebench.analysis.labels import ordered, plain, reading_order, shown, varying
+from vaebench.analysis.labels import counted, ordered, plain, reading_order, shown, varying
 from vaebench.analysis.recommendation import recommend
 from vaebench.analysis.timing import (
     Timings,
-    counted,
     crossovers,
     device_label,
     precisions,
@@ -39,7 +38,6 @@ from vaebench.plots.style import drawing
 from vaebench.records.metrics import METRICS
 from vaebench.records.store import Store
 from vaebench.report.drawing import draw
-from vaebench.report.facts import counted as counted_cells
 from vaebench.report.facts import facts
 from vaebench.report.narrative import sentences
 from vaebench.report.overview import once
@@ -49,8 +47,6 @@ from vaebench.report.sections import SECTIONS, Content, SectionSpec, caption_fac
 from vaebench.report.tables import Table, csv_text, flat, latex, markdown, paper_latex, shortened
 from vaebench.report.target import check_target, default_target, replacing
 from vaebench.system.disk import naming
-
-__all__ = ["Report", "make_report", "write_report"]
 
 _MOST_ROWS: Final = 200
 """Rows of a table on the page; its files have all of them."""
@@ -164,7 +160,7 @@ def _write(results: Results, timings: Timings, folder: Path, columns: Sequence[s
     if frame.empty:
         page = Page(
             title="Training steps, timed",
-            lead=f"The cost of a training step, in {counted(timings.frame)}.",
+            lead=f"The cost of a training step, in {counted(timings.frame['state'], 'timing')}.",
             facts=_timing_facts(timings.frame),
             sentences=speeds,
             sections=shown_sections,
@@ -175,7 +171,7 @@ def _write(results: Results, timings: Timings, folder: Path, columns: Sequence[s
         _write_text(folder / "tables" / "results.csv", csv_text(flat(results.frame)))
         page = Page(
             title=_title(frame),
-            lead=f"Design choices of a VAE, measured in {counted_cells(frame)}.",
+            lead=f"Design choices of a VAE, measured in {counted(frame['status'], 'cell')}.",
             facts=facts(current),
             sentences=(*sentences(frame), *speeds),
             sections=shown_sections,
@@ -250,7 +246,7 @@ def _notes(frame: pd.DataFrame, current: pd.DataFrame, used: pd.DataFrame) -> tu
 def _timing_facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     devices = frame[["device", "device_name"]].drop_duplicates().itertuples(index=False)
     return (
-        ("Records", counted(frame)),
+        ("Records", counted(frame["state"], "timing")),
         ("Machine", "; ".join(map(plain, ordered(frame["machine"])))),
         ("Device", ", ".join(sorted(device_label(*each) for each in devices))),
     )

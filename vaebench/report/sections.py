@@ -35,8 +35,6 @@ from vaebench.report.panels import PanelBlock, image_panels, map_panels
 from vaebench.report.tables import Table
 from vaebench.report.timings import timing_table
 
-__all__ = ["SECTIONS", "Content", "FigureSpec", "SectionSpec", "caption_facts"]
-
 
 @dataclass(frozen=True)
 class Content:

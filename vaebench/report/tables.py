@@ -17,8 +17,6 @@ from vaebench.analysis.columns import heading
 from vaebench.analysis.labels import is_missing, plain, value_text
 from vaebench.records.metrics import METRICS
 
-__all__ = ["Table", "csv_text", "flat", "latex", "markdown", "paper_latex", "shortened"]
-
 
 @dataclass(frozen=True)
 class Table:

@@ -17,8 +17,6 @@ from typing import Final
 
 from vaebench.errors import UsageError
 
-__all__ = ["check_target", "default_target", "replacing", "require_apart"]
-
 _PAGE: Final = "index.html"
 _MANIFEST: Final = "manifest.json"
 _FOLDERS: Final = ("figures", "tables", "paper")

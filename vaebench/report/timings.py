@@ -5,13 +5,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from vaebench.analysis.labels import is_missing, plain, value_text
+from vaebench.analysis.labels import is_missing, plain, shown, value_text
 from vaebench.analysis.summary import number
-from vaebench.analysis.timing import Bench, count_text, device_label, varying_kinds
+from vaebench.analysis.timing import Bench, device_label, varying_kinds
 from vaebench.records.timing import NOISY, TOO_NOISY
 from vaebench.report.tables import Table
-
-__all__ = ["timing_table"]
 
 _KIND_HEADS: Final = {"precision": "precision", "pack_size": "pack", "step_kind": "step"}
 
@@ -70,7 +68,7 @@ def _entries(
     rate = row["samples_per_second"]
     entries = [
         label,
-        *(count_text(row[size]) for size in ("latent_dim", "batch_size", "width")),
+        *(shown(row[size]) for size in ("latent_dim", "batch_size", "width")),
         *(value_text(row[kind]) for kind in kinds),
         _entry(row["step_ms"], (row["step_ms_high"] - row["step_ms_low"]) / 2, mark),
         "n/a" if is_missing(row["spread"]) else f"{100 * row['spread']:.1f}",

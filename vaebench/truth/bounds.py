@@ -10,14 +10,6 @@ from scipy.special import xlog1py, xlogy
 
 from vaebench.truth.images import Floats, as_images, blocks
 
-__all__ = [
-    "bce_ceiling",
-    "bce_floor",
-    "density_ceiling",
-    "empirical_entropy",
-    "mutual_information_ceiling",
-]
-
 
 def bce_floor(pixels: ArrayLike) -> float:
     """Lowest binary cross-entropy any decoder can have on these targets (N, D) in [0, 1].

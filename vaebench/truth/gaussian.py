@@ -8,8 +8,6 @@ from scipy.linalg import solve_triangular
 
 from vaebench.truth.images import Floats
 
-__all__ = ["entropy", "kl", "kl_to_prior"]
-
 _SYMMETRY_TOLERANCE = 1e-8
 
 

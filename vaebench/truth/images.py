@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Floats", "as_images", "blocks"]
-
 Floats = NDArray[np.float64]
 
 _BLOCK_NUMBERS = 2**22

@@ -18,15 +18,6 @@ from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
 from vaebench.truth.images import Floats
 
-__all__ = [
-    "EXAMPLE",
-    "Mixture",
-    "gaussian_posterior_kl",
-    "marginal_kl",
-    "posterior_kl",
-    "posterior_kl_at",
-]
-
 _LOG_2PI = math.log(2 * math.pi)
 _NOISE = np.linspace(-10.0, 10.0, 401)
 _TAIL_SCALES = 10.0  # the density beyond is below e^-50

@@ -22,8 +22,6 @@ from numpy.typing import ArrayLike
 from vaebench.truth import gaussian
 from vaebench.truth.images import Floats, as_images, blocks
 
-__all__ = ["Bound", "LinearVAE", "Spectrum", "fit"]
-
 _LOG_2PI = math.log(2 * math.pi)
 
 
