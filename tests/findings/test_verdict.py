@@ -71,13 +71,13 @@ def test_below_the_whole_setting_a_verdict_is_about_the_budget(statistic, whole,
 
 def test_an_interval_over_images_adds_to_that_over_seeds_in_quadrature():
     values, errors = pd.Series([86.0, 87.0, 88.0]), pd.Series([0.5, 0.5, 0.5])
-    found = over_seeds_and_images(values, errors, "nats")
+    found = over_seeds_and_images(values, errors)
     over = stats.t.ppf(0.975, 2) * 1 / math.sqrt(3)
     half = math.hypot(over, stats.norm.ppf(0.975) * 0.5)
     assert found.value == 87.0
     assert (found.low, found.high) == pytest.approx((87 - half, 87 + half), abs=1e-5)
     assert found.basis == "seeds and images"
-    one = over_seeds_and_images(values[:1], errors, "nats")
+    one = over_seeds_and_images(values[:1], errors)
     assert (one.high - one.low) / 2 == pytest.approx(stats.norm.ppf(0.975) * 0.5, abs=1e-5)
     assert one.basis == "images"
 
