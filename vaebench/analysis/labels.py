@@ -167,9 +167,7 @@ def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]
     axes = (axis for axis in AXIS_COLUMNS if axis in frame and axis not in ("seed", *without))
     trained = without_external(frame)
     return tuple(
-        axis
-        for axis in axes
-        if len(ordered((trained if axis in OF_TRAINING else frame)[axis])) > 1
+        axis for axis in axes if len(ordered((trained if axis in OF_TRAINING else frame)[axis])) > 1
     )
 
 
