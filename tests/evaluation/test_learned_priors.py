@@ -86,6 +86,10 @@ def test_annealing_brackets_the_integral(kind: str) -> None:
     for part in (below, above):
         assert float(part.mean()) > -3 * float(part.std()) / math.sqrt(len(part))
     assert float(bracket.gap.mean()) < 0.2
+    # With one step the chains are plain draws from the prior, which must be the right one.
+    single = annealed_bound(vae, x, Annealing(8_000, 1, 1), source())
+    assert float(single.standard_error.max()) < 0.1
+    assert ((single.bound - exact(vae, x)).abs() < 4 * single.standard_error).all()
     alone = annealed_bound(vae, x, Annealing(16, 150, 3), source())
     assert 0.4 < float(alone.acceptance.mean()) < 0.85
 

@@ -95,6 +95,16 @@ def design(**values):
     return numbers
 
 
+def raised(axis, value, *, better=True):
+    """Worlds in which this recipe changes the ELBO by 5 nats: as claimed, and the other way."""
+    worlds = (design(elbo=(axis, {value: -20.0 + gain})) for gain in (5.0, -5.0))
+    return tuple(worlds) if better else tuple(worlds)[::-1]
+
+
+def is_recipe(cell):
+    return cell.beta != 1.0 or cell.beta_schedule != "constant"
+
+
 def clips(grey, dequantised):
     def numbers(cell):
         gains = dequantised if cell.dequantize else grey
@@ -151,6 +161,17 @@ WORLDS = {
     "deep-decoders-collapse": (
         depths(autoencoder=DEEP_FAILS, vae=DEEP_FAILS, units=FEWER),
         depths(autoencoder=DEEP_FAILS, vae=DEEP_FAILS, units=dict.fromkeys(FEWER, 8)),
+    ),
+    "recipe-beta": raised("beta", 0.5, better=False),
+    "recipe-warm-up": raised("beta_schedule", "linear:10"),
+    "recipe-cyclical": raised("beta_schedule", "cyclical:4"),
+    "recipe-free-bits": raised("free_bits", 0.25),
+    "recipe-mixture": raised("prior", "mixture"),
+    "recipe-vamp": raised("prior", "vamp"),
+    "recipe-shallow": raised("hidden", (128,)),
+    "recipes-raise-kl": (
+        lambda cell: {"kl": 8.0 if is_recipe(cell) or cell.free_bits else 5.0},
+        lambda cell: {"kl": 8.0 if is_recipe(cell) else 5.0},
     ),
     "latent-units-saturate": (latents(), latents(units={100: 40.0})),
     "sigma-lowers-rate": (sweep(), sweep(kl=lambda s: 10 * s)),

@@ -343,7 +343,7 @@ def test_a_missing_file_a_folder_and_an_unknown_name_are_told(tmp_path: Path) ->
         Grid.load(tmp_path)
     with pytest.raises(GridError, match="did you mean 'quick'"):
         Grid.load("quik")
-    with pytest.raises(GridError, match="packaged are device, full"):
+    with pytest.raises(GridError, match="packaged are collapse, device"):
         Grid.load("zzz")
 
 
@@ -494,8 +494,8 @@ def test_a_packaged_grid_loads_under_its_name_and_says_what_it_is(name: str) -> 
 
 
 def test_the_packaged_grids_are_those_of_the_contract() -> None:
-    expected = ["device", "full", "latent-dim", "likelihood", "quick", "sigma", "tiny"]
-    expected.insert(4, "linear")  # beside those: the exact answers are known
+    expected = ["collapse", "device", "full", "latent-dim", "likelihood", "quick", "sigma", "tiny"]
+    expected.insert(5, "linear")  # beside those: the exact answers are known
     expected += ["tutorial-latent", "tutorial-learning-rate", "tutorial-network"]
     assert list(packaged_grids()) == expected
 

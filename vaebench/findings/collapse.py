@@ -1,4 +1,4 @@
-"""Findings about unused latents: known manifolds, deep networks, moments of the codes."""
+"""Findings about unused latents: known manifolds, deep networks, moments, training recipes."""
 
 import math
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from vaebench.findings.finding import Measured, Method
 from vaebench.findings.settings import Budget, cells_of
 from vaebench.findings.verdict import Statistic
 from vaebench.grid.cell import Cell
+from vaebench.grid.spec import Grid
 from vaebench.truth.ppca import LinearVAE, fit
 
 _MANIFOLD = 8
@@ -91,7 +92,37 @@ def _moment_off_linear() -> Measured:
     return float(np.max(np.abs(moment - 1))), "distance from 1", {}
 
 
+_PLAIN = {"beta": 1.0, "beta_schedule": "constant", "free_bits": 0.0, "prior": "normal"}
+
+
+def _recipe_cells(budget: Budget) -> tuple[Cell, ...]:
+    return () if budget == "quick" else Grid.load("collapse").cells
+
+
+def _gain(metric: str, *recipes: Mapping[str, object]) -> Method:
+    """The smallest gain of the recipes over plain training of the deep network, by seed."""
+
+    def statistic(evidence: Evidence) -> Statistic:
+        deep = value_text(max((cell.hidden for cell in evidence.asked), key=len))
+        plain = {**_PLAIN, "hidden": deep}
+        gains = [evidence.difference(metric, {**plain, **each}, plain) for each in recipes]
+        return over_seeds(pd.concat(gains, axis=1).dropna().min(axis=1))
+
+    return Method(statistic, _recipe_cells)
+
+
+_BETA, _FREE_BITS = {"beta": 0.5}, {"free_bits": 0.25}
+_LINEAR, _CYCLICAL = {"beta_schedule": "linear:10"}, {"beta_schedule": "cyclical:4"}
+
 METHODS: dict[str, Method] = {
+    "recipe-beta": _gain("elbo", _BETA),
+    "recipe-warm-up": _gain("elbo", _LINEAR),
+    "recipe-cyclical": _gain("elbo", _CYCLICAL),
+    "recipe-free-bits": _gain("elbo", _FREE_BITS),
+    "recipe-mixture": _gain("elbo", {"prior": "mixture"}),
+    "recipe-vamp": _gain("elbo", {"prior": "vamp"}),
+    "recipe-shallow": _gain("elbo", {"hidden": "128"}),
+    "recipes-raise-kl": _gain("kl", _BETA, _LINEAR, _CYCLICAL, _FREE_BITS),
     "active-units-are-the-manifold": Method(_active_off_manifold, _manifold_cells),
     "deep-autoencoder-fails": Method(_autoencoder_fails, _depth_cells),
     "deep-vae-is-worse": Method(_vae_is_worse, _depth_cells),
