@@ -173,6 +173,23 @@ class TestBookkeeping:
             assert annealed.log_weights.shape == (5, 6)
             assert len(annealed.log_weights.flatten().unique()) == 30
 
+    @pytest.mark.parametrize("codes", [1, 2, 3, 6, 7, 100])
+    def test_chains_that_do_not_fit_at_once_run_one_group_after_another(self, monkeypatch, codes):
+        monkeypatch.setattr(annealing, "codes_at_once", lambda _: codes)
+        vae, x = as_vae(synthetic(0.15)), torch.zeros((2, 50))
+        groups = []
+        moved = annealing._move
+
+        def noted(target, state, *rest):
+            groups.append(len(state.z))
+            return moved(target, state, *rest)
+
+        monkeypatch.setattr(annealing, "_move", noted)
+        weights = annealed_bound(vae, x, Annealing(7, 3, 1), generator()).log_weights
+        assert weights.shape == (2, 7)
+        assert len(weights.flatten().unique()) == 14
+        assert set(groups[-1:]) <= set(range(1, min(codes, 7) + 1))
+
     def test_the_generator_is_the_only_chance(self):
         vae, x = as_vae(synthetic(0.15)), torch.zeros((2, 50))
         runs = [annealed_bound(vae, x, Annealing(2, 10, 1), generator(s)) for s in (0, 0, 1)]

@@ -1,6 +1,7 @@
 """A whole evaluation: what it gives, what it is made from, and its pictures."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
     )
     monkeypatch.setattr("vaebench.evaluation.local._STEPS", 2)
     settings = {"iw_images": 10, "ais_images": 4, "local_images": 3, "tsne_points": 40}
+    begin = time.perf_counter()
     result = evaluated(cell(iw_samples=20, **settings))
+    elapsed = time.perf_counter() - begin
     # A bracket is measured of models that were not trained here.
     expected = set(METRICS) - FROM_TRAINING - {"elbo_se", "nonzero_codes", "ais_bracket"}
     assert set(result.metrics) == expected | {
@@ -55,6 +58,7 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
     for name, metric in result.metrics.items():
         assert metric.unit == metric_choice(name).unit, name
         assert metric.value is not None, name
+    assert 0 < (result.metrics["tsne_seconds"].value or 0) < elapsed
     assert result.metrics["iw_bound"].n == 10
     assert result.metrics["ais_bound"].n == 4
     assert result.metrics["amortization_gap"].n == 3

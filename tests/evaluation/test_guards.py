@@ -101,6 +101,9 @@ def test_a_scale_that_gives_no_density_is_said(sigma: float) -> None:
         (cell(sigma="predicted"), SPLIT, True),
         (cell(sigma=0.2), SPLIT, False),
         (cell(sigma=0.01), SPLIT, True),
+        # Half the step between two of 17 levels is 0.03125.
+        (cell(sigma=0.031), SPLIT, True),
+        (cell(sigma=0.0313), SPLIT, False),
         (cell(sigma="learned"), grey_split(random_grey(30), dequantize=True), False),
         (cell(sigma="learned"), real_split(torch.rand(30, 16)), False),
         (cell(likelihood="categorical", sigma=None), SPLIT, False),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from vaebench.findings.evidence import over_seeds_and_images
-from vaebench.findings.verdict import Margin, Statistic, judge
+from vaebench.findings.verdict import CODES, VERDICTS, Margin, Statistic, judge
 
 
 def seeds(low: float, high: float, n: int = 5) -> Statistic:
@@ -86,3 +86,16 @@ def test_an_interval_over_images_adds_to_that_over_seeds_in_quadrature():
 def test_a_margin_has_ends_in_order(ends):
     with pytest.raises(ValueError, match="low <= high and a finite end"):
         Margin(*ends)
+
+
+def test_the_verdicts_are_those_of_the_contract():
+    given = {"reproduced", "contradicted", "shown at this budget", "not shown at this budget"}
+    assert set(VERDICTS) == given | {"inconclusive", "not tested"}
+    assert {"straddles", "few seeds", "not finite"} < set(CODES)
+
+
+def test_an_exact_number_is_its_own_interval_and_needs_no_seeds():
+    exact = Statistic.exact(0.25, "nats")
+    assert (exact.value, exact.low, exact.high, exact.n) == (0.25, 0.25, 0.25, 1)
+    assert (exact.unit, exact.basis, exact.has_interval) == ("nats", "exact", False)
+    assert judge(exact, Margin(0.2, 0.3), 1).verdict == "reproduced"

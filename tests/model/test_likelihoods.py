@@ -466,3 +466,17 @@ class TestRegistry:
 def test_every_registered_family_is_complete(name: str) -> None:
     assert family(name).facts is LIKELIHOODS[name]
     assert issubclass(family(name), LocationScale) == LIKELIHOODS[name].has_scale
+
+
+def test_the_floor_of_a_fitted_scale_is_that_of_the_contract() -> None:
+    assert SCALE_FLOOR == 1e-3
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 6, 7, 9, 12, 49])
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_the_bernoulli_multiplies_no_pixel_twice(pixels: int, images: int) -> None:
+    source = torch.Generator().manual_seed(pixels)
+    logits = 5 * torch.randn(1, 2, images, pixels, generator=source, dtype=torch.float64)
+    x = torch.rand(1, 1, images, pixels, generator=source, dtype=torch.float64)
+    expected = (x * logits - torch.logaddexp(logits, torch.zeros(()).double())).sum(-1)
+    torch.testing.assert_close(Bernoulli(logits).log_prob(x), expected)

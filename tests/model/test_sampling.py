@@ -87,3 +87,17 @@ def test_no_image_is_refused():
     vae = VAE((Cell(latent_dim=2),), (1, 4, 4), 2, (generator(),), 1.0)
     with pytest.raises(ValueError, match="at least 1 image; got count=0"):
         simulate(vae, 0, generator())
+
+
+def test_one_image_can_be_simulated():
+    cell = Cell(likelihood="gaussian", sigma=0.5, latent_dim=2, hidden=(4,))
+    vae = VAE((cell,), (1, 2, 3), 17, (generator(),), 0.5)
+    pixels, codes = simulate(vae, 1, generator())
+    assert (pixels.shape, codes.shape) == ((1, 6), (1, 2))
+
+
+def test_every_generator_gives_counts_of_its_own():
+    mean, dispersion = torch.full((1, 1, 8, 8), 6.0), torch.zeros(1, 1, 8, 8)
+    observed = family("negative_binomial")(mean, dispersion)
+    drawn = {observed.sample(generator(seed)).numpy().tobytes() for seed in range(300)}
+    assert len(drawn) == 300

@@ -11,7 +11,7 @@ from vaebench.grid.cell import Cell
 from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
 from vaebench.model.likelihoods.categorical import Categorical
 from vaebench.model.objective import draw
-from vaebench.model.vae import VAE, sigma_kind
+from vaebench.model.vae import VAE, Units, sigma_kind
 
 KINDS = ("learned", "optimal", "per_pixel", "predicted", 0.2)
 
@@ -227,3 +227,15 @@ def test_the_model_of_tests_has_the_pixels_of_its_shape() -> None:
 def test_the_members_of_a_pack_share_their_program(axes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="share everything that decides about the operations"):
         made(cell(latent_dim=2), cell(**{"latent_dim": 2, **axes}))
+
+
+@pytest.mark.parametrize("sigma", ["predicted", "learned"])
+def test_the_decoder_of_own_data_gives_location_and_scale_in_their_unit(sigma: str) -> None:
+    own = cell(dataset="own.npz", kind="real", sigma=sigma)
+    shift, scale = torch.tensor([5.0, -3.0, 0.5]), torch.tensor([2.0, 0.1, 30.0])
+    plain = made(own, shape=(1, 1, 3), levels=None)
+    source = torch.Generator().manual_seed(own.seed)
+    vae = VAE((own,), (1, 1, 3), None, [source], 0.3, Units(shift, scale)).eval()
+    inside, outside = located(plain, codes(1)), located(vae, codes(1))
+    torch.testing.assert_close(outside.mean, shift + scale * inside.mean)
+    torch.testing.assert_close(outside.scale, (inside.scale * scale).expand_as(outside.scale))

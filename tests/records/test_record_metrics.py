@@ -61,3 +61,7 @@ def test_training_twin_keeps_the_unit_and_says_the_split() -> None:
 def test_unknown_metric_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="vaebench list metrics"):
         metric_choice(name)
+
+
+def test_which_way_is_better_is_one_of_two_words() -> None:
+    assert {metric.better for metric in METRICS.values()} == {"higher", "lower", None}

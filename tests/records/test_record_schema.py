@@ -267,3 +267,16 @@ def test_a_status_and_a_metric_of_the_first_schema_have_no_code(make_record: Rec
     record = from_text(sealed({**content, "schema": "vaebench/record/1"}))
     assert isinstance(record, CellRecord)
     assert record.metrics["kl"].why == Note(code="unspecified", text="why")
+
+
+def test_the_first_problems_of_a_damaged_record_are_named_and_the_others_counted(
+    make_record: RecordFactory,
+) -> None:
+    content = content_of(to_text(make_record()))
+    for count, more in ((3, ""), (4, "; and 1 more"), (5, "; and 2 more")):
+        names = ["cell_id", "grid", "comparable", "series", "metrics"][:count]
+        with pytest.raises(RecordDamaged) as caught:
+            from_text(sealed(content | dict.fromkeys(names, 7)))
+        assert str(caught.value).endswith(more)
+        assert ("more" in str(caught.value)) == bool(more)
+        assert sum(f"{name}: " in str(caught.value) for name in names) == 3

@@ -279,3 +279,22 @@ def test_a_cells_folder_with_a_fact_inside_is_damage(store: Store, fact: FactRec
     (folder / "record.json").write_bytes(to_text(fact))
     with pytest.raises(RecordDamaged, match="kind 'finding'"):
         store.read(fact.record_id)
+
+
+def test_weights_belong_to_their_record_and_are_checked(
+    tmp_path: Path, make_record: RecordFactory
+) -> None:
+    store = Store(tmp_path)
+    with store.writing():
+        store.write(make_record(cell_id="a"), weights=b"weights of a")
+        kept = store.read("a")
+        store.write(make_record(cell_id="a", grid="again", weights_sha256=kept.weights_sha256))
+    assert (store.weights("a"), store.check()) == (b"weights of a", [])
+    path = tmp_path / "cells" / "a" / "weights.safetensors"
+    path.write_bytes(b"other weights")
+    assert [(each.path, each.kind) for each in store.check()] == [(path, "weights")]
+    assert list(store.inspect()) == [store.read("a")]
+    with store.writing():
+        store.write(make_record(cell_id="a"))
+    assert not path.exists()
+    assert b"weights_sha256" not in (path.parent / "record.json").read_bytes()

@@ -1,6 +1,7 @@
 """Let each single file operation of a write fail: nothing partial, nothing stray, all named."""
 
 import errno
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -161,3 +162,20 @@ def test_a_folder_that_may_not_be_written_is_found_at_once(tmp_path: Path) -> No
     faulty = Store(tmp_path, FaultyFiles(1, fails_with(errno.EACCES)))
     with pytest.raises(StorageError, match="EACCES"), faulty.writing():
         pytest.fail("the folder was taken")
+
+
+def test_what_is_written_is_synced_by_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests replace `Files`; its own methods must do what they are called."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - of a descriptor
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_whole(Files(), tmp_path / "new", b"content")
+    Files().sync_folder(tmp_path)
+    assert synced == [str(tmp_path / "new"), str(tmp_path)]
