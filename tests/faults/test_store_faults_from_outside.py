@@ -238,3 +238,34 @@ def test_leftovers_of_a_killed_run_are_swept(store: Store) -> None:
         pass
     assert [path.name for path in store.checkpoints.iterdir()] == ["a.123.checkpoint"]
     assert list((store.root / ".incoming").iterdir()) == []
+
+
+def test_a_file_in_place_of_a_cells_folder_is_named_before_the_cell_is_trained(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = copied.glob("cells/*seed0*")
+    shutil.rmtree(folder)
+    folder.write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("vaebench.runner.run.Pool", None)  # nothing may be started
+    with pytest.raises(StorageError, match="where the folder of a cell belongs") as refused:
+        small_run(Store(copied))
+    assert str(folder) in str(refused.value)
+    assert folder.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("damage", ["a pipe", "other bytes"])
+def test_one_file_of_weights_does_not_keep_the_others_from_being_evaluated(
+    tmp_path: Path, damage: str
+) -> None:
+    store = Store(tmp_path)
+    small_run(store, keep_weights=True)
+    (path,) = tmp_path.glob("cells/*seed0*/weights.safetensors")
+    path.unlink()
+    if damage == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"other bytes")
+    summary, lines = small_run(store, evaluate_again=True)
+    assert ["seed1" in name for name in summary.trained] == [True]
+    assert [str(path) in line for line in summary.unused] == [True]
+    assert not any(line.startswith("made again") for line in lines)

@@ -300,6 +300,17 @@ class Store:
         self._must_be_inside(folder)
         return folder
 
+    def require_places(self, cell_ids: Iterable[str]) -> None:
+        """Refuse a file that lies where the folder of a cell belongs, before it is trained.
+
+        Raises:
+            StorageError: there is one.
+        """
+        for place in (self.root / "cells" / cell_id for cell_id in cell_ids):
+            if place.exists() and not place.is_dir():
+                told = "a file lies where the folder of a cell belongs; move it away"
+                raise StorageError(errno.ENOTDIR, told, str(place))
+
     def _must_be_inside(self, path: Path) -> None:
         if not path.resolve().is_relative_to(self.root.resolve()):
             told = f"a store touches only what is under {self.root}"

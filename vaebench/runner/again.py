@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from vaebench.errors import ArraysDamaged, UsageError, WeightsMissing
+from vaebench.errors import ArraysDamaged, StorageError, UsageError, WeightsMissing
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS, Cell, cell_id
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
@@ -48,9 +48,10 @@ def tasks_again(
         if donor is None:
             continue
         arrays: Arrays = {}
-        with suppress(ArraysDamaged):
-            arrays = store.arrays(donor.cell_id)
-        with suppress(WeightsMissing):
+        # The caller names the files that cannot be read.
+        with suppress(WeightsMissing, StorageError):
+            with suppress(ArraysDamaged):
+                arrays = store.arrays(donor.cell_id)
             trained = Trained(donor, arrays, store.weights(donor.cell_id))
             cells_of_task, names = (planned.cell,), (planned.cell_id,)
             task = replace(base, cells=cells_of_task, cell_ids=names, trained=trained)

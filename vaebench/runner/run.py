@@ -147,7 +147,7 @@ def run_grid(
         if not store.root.exists():
             planned({})  # so that missing data are reported before a folder is made
         with store.writing(wait=wait):
-            found = surveyed(store, keep_weights)
+            found = surveyed(store, keep_weights, weights=keep_weights or evaluate_again)
             aside = store.set_aside(found.damages)
             for damage in aside:
                 echo(f"set aside in .quarantine: {damage}")
@@ -157,8 +157,10 @@ def run_grid(
                 known = {name: state for name, state in known.items() if state in kept}
             plan = planned(known)
             todo = {each.cell_id for each in plan.todo}
+            store.require_places(todo)
             for damage in found.damages:
-                if damage.kind in ("arrays", "weights") and damage.name in todo:
+                again = damage.kind == "arrays" or (damage.kind == "weights" and keep_weights)
+                if again and damage.name in todo:
                     echo(f"made again: {damage}")
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
@@ -225,13 +227,14 @@ class Survey:
     standing: set[str] = field(default_factory=set)
 
 
-def surveyed(store: Store, keep_weights: bool = False) -> Survey:
+def surveyed(store: Store, keep_weights: bool = False, *, weights: bool = False) -> Survey:
     """Survey a store in one pass over its files.
 
     With ``keep_weights`` a finished cell without weights has no state, so that it is trained again.
+    With ``weights`` their damage counts too.
     """
     survey = Survey()
-    for each in store.inspect(weights=keep_weights):
+    for each in store.inspect(weights=weights):
         if isinstance(each, Damage):
             survey.damages.append(each)
             if each.path.is_relative_to(store.root / "cells"):
