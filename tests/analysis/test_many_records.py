@@ -6,9 +6,11 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from click.testing import CliRunner
 from synthetic import record
 
 from vaebench.analysis.frame import load_results, read_results
+from vaebench.cli.main import cli
 from vaebench.data.catalog import fingerprint
 from vaebench.grid.cell import cell_id
 from vaebench.grid.spec import Grid
@@ -113,4 +115,29 @@ def test_a_report_reads_each_record_once(
 
     monkeypatch.setattr(Files, "read", noted)
     assert len(read_results([roots[FEW]]).frame) == FEW
+    assert names == ["record.json"] * FEW
+
+
+def test_show_grows_with_the_records_but_not_what_it_prints(roots: dict[int, Path]) -> None:
+    def shown(root: Path) -> str:
+        return CliRunner().invoke(cli, ["show", str(root)]).output
+
+    few, many = (calls_of(lambda r=roots[count]: shown(r)) for count in (FEW, MANY))
+    assert many < MOST * few
+    lines = shown(roots[MANY]).splitlines()
+    assert len(lines) < 75
+    assert sum(f"and {MANY // 2 - 60} more designs" in line for line in lines) == 1
+
+
+def test_show_reads_each_record_once(
+    roots: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, names = Files.read, []
+
+    def noted(files: Files, path: Path, *most: int) -> bytes:
+        names.append(path.name)
+        return read(files, path, *most)
+
+    monkeypatch.setattr(Files, "read", noted)
+    CliRunner().invoke(cli, ["show", str(roots[FEW])])
     assert names == ["record.json"] * FEW

@@ -212,7 +212,7 @@ def killed_runs(count: int, seed: int = 0) -> int:
             while True:
                 process = subprocess.Popen([sys.executable, *words.split()], stdout=subprocess.PIPE)
                 try:
-                    process.communicate(timeout=draw.uniform(2, 12))
+                    process.communicate(timeout=draw.uniform(5, 40))
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.communicate()

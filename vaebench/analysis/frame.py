@@ -407,8 +407,12 @@ def warn_of_unused(path: Path | str, lines: Sequence[str]) -> None:
         )
 
 
-def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
+def load_with_damage(
+    path: Path | str, *, every_file: bool = False
+) -> tuple[pd.DataFrame, list[Damage]]:
     """The tidy frame of one results folder, and the records of cells that it could not use.
+
+    With `every_file` the damage of arrays, weights and facts is found in the same pass.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -418,10 +422,11 @@ def load_with_damage(path: Path | str) -> tuple[pd.DataFrame, list[Damage]]:
     require_folder(root)
 
     def sound() -> Iterator[tuple[CellRecord, str]]:
-        for each in Store(root).iter_records():
+        store = Store(root)
+        for each in store.inspect(weights=True) if every_file else store.iter_records():
             if isinstance(each, Damage):
                 damages.append(each)
-            else:
+            elif isinstance(each, CellRecord):
                 yield each, escaped(root.name)
 
     return tidy(sound()), damages

@@ -39,14 +39,15 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     if cell is not None:
         _show_one(store, match_cell(cell, [*Store(store).states(), *facts], store), facts, as_json)
         return
-    frame, damages = load_with_damage(store)
+    frame, damages = load_with_damage(store, every_file=True)
     states = dict(zip(frame["cell_id"], frame["status"], strict=True))
-    states |= {damage.name: damage.kind for damage in damages}
+    records = [each for each in damages if each.path.match("cells/*/record.json")]
+    states |= {damage.name: damage.kind for damage in records}
     if not states and not facts:
         say(f"vaebench: there is no record in {store}", err=True)
         leave([ExitCode.NOTHING])
     timings, unused = load_timings_with_unused(store)
-    unused = list(dict.fromkeys([*map(str, Store(store).check()), *unused]))
+    unused = list(dict.fromkeys([*map(str, damages), *unused]))
     findings = sum(fact.kind == "finding" for fact in facts.values())
     if as_json:
         document = {"store": str(store), "states": states, "cells": json_rows(frame)}
