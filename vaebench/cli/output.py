@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -16,6 +16,9 @@ from vaebench.system.terminal import printable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vaebench.runner.run import RunSummary
+    from vaebench.runner.timing import TimingSummary
 
 
 _BY_URGENCY = (
@@ -120,18 +123,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-class Summary(Protocol):
-    """How a run of cells or timings ended."""
-
-    signal: int | None
-    storage_error: str | None
-    damaged: int
-
-    def states(self) -> dict[str, int]:
-        """Return the number of cells or timings in each state."""
-
-
-def codes_of(summary: Summary) -> set[ExitCode]:
+def codes_of(summary: RunSummary | TimingSummary) -> set[ExitCode]:
     """Return the exit codes that apply to a run, apart from that of a signal."""
     codes = set()
     if summary.storage_error is not None or summary.damaged:

@@ -32,14 +32,7 @@ class Prepared:
     units: Units | None
 
 
-@lru_cache(maxsize=2)
-def _loaded(
-    dataset: str,
-    data_dir: Path | None,
-    sizes: tuple[int | None, int, int | None],
-    reading: Reading,
-) -> ImageData:
-    return load(dataset, data_dir, *sizes, reading=reading)
+_load = lru_cache(maxsize=2)(load)
 
 
 @lru_cache(maxsize=2)
@@ -53,7 +46,7 @@ def _prepared(
     standardize: bool,
     device: str,
 ) -> Prepared:
-    data = _loaded(dataset, data_dir, sizes, reading)
+    data = _load(dataset, data_dir, *sizes, reading)
     levels = data.levels
     pixels = TrainingPixels(data.train.images, levels, binarization, dequantize, device=device)
     train, test, valid = (
