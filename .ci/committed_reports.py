@@ -60,7 +60,7 @@ def vaebench(*arguments: str) -> None:
 def make_reports(folder: Path) -> None:
     """Make the report of every committed store, and the page of findings, below a folder."""
     for store in sorted(each for each in STORES.iterdir() if each.name not in UNFINISHED):
-        vaebench("report", str(store), "-o", str(folder / store.name))
+        vaebench("report", str(store), "--figures", "-o", str(folder / store.name))
     vaebench("reproduce", *FINDINGS, "--report-dir", str(folder / "findings-full"))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vaebench.auditing.probe import audit
     from vaebench.grid.cell import Cell
     from vaebench.grid.spec import Grid
+    from vaebench.records.bundle import bundle, merge
     from vaebench.records.store import Store
     from vaebench.report.report import write_report
     from vaebench.runner.api import run
@@ -33,12 +34,14 @@ __all__ = [
     "__version__",
     "audit",
     "best",
+    "bundle",
     "compare",
     "encode",
     "evaluate",
     "load_model",
     "load_results",
     "load_timings",
+    "merge",
     "reproduce",
     "run",
     "time_steps",
@@ -53,12 +56,14 @@ _HOMES = {
     "Store": "vaebench.records.store",
     "audit": "vaebench.auditing.probe",
     "best": "vaebench.analysis.recommendation",
+    "bundle": "vaebench.records.bundle",
     "encode": "vaebench.runner.encode",
     "evaluate": "vaebench.runner.external",
     "compare": "vaebench.analysis.comparison",
     "load_model": "vaebench.runner.models",
     "load_results": "vaebench.analysis.frame",
     "load_timings": "vaebench.analysis.timing",
+    "merge": "vaebench.records.bundle",
     "reproduce": "vaebench.runner.reproduce",
     "run": "vaebench.runner.api",
     "time_steps": "vaebench.runner.timing",

@@ -161,6 +161,12 @@ class ArraysDamaged(RecordDamaged):
     """The arrays that a record names are missing, different, or not plain numbers."""
 
 
+class BundleDamaged(VaebenchError, ValueError):
+    """A file that is not a whole bundle of a store; the message says why."""
+
+    exit_code = ExitCode.DAMAGED
+
+
 class OutputError(VaebenchError):
     """Standard output cannot be written, for example to a full disk."""
 

@@ -1,6 +1,8 @@
 """Recommendations on planted frames: what is best, what is as good, and what is missing."""
 
+import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,57 @@ def test_best_reads_a_store_and_refuses_an_unknown_purpose(tmp_path: Path) -> No
         vaebench.best(tmp_path / "runs", "size")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(FileNotFoundError):
         vaebench.best(tmp_path / "nowhere")
+
+
+def test_a_design_that_is_best_in_something_else_says_that_its_bound_is_worse() -> None:
+    accuracy = {2: 0.5, 4: 0.7, 8: 0.9}
+    given = results({2: -110.0, 4: -100.0, 8: -180.0})
+    frame = given.frame.assign(knn_accuracy=given.frame["latent_dim"].map(accuracy))
+    found = recommend(Results(frame, given.series, given.arrays))
+    code = next(each for each in found if each.purpose == "codes")
+    assert code.design["latent_dim"] == 8
+    (told,) = [gap.text for gap in code.gaps if gap.code == "worse bound"]
+    assert "ELBO is 80.0" in told
+    assert "z 4" in told
+    best = next(each for each in found if each.purpose == "bound")
+    assert "worse bound" not in codes(best)
+    equal = frame.assign(knn_accuracy=given.frame["latent_dim"].map({2: 0.5, 4: 0.9, 8: 0.7}))
+    again = recommend(Results(equal, given.series, given.arrays))
+    assert all("worse bound" not in codes(each) for each in again if each.purpose == "codes")
+
+
+def test_designs_that_are_left_out_are_named_where_they_would_have_been_compared() -> None:
+    given = results({2: -110.0, 4: -100.0, 8: -104.0})
+    lost = (given.frame["latent_dim"] == 4) & (given.frame["seed"] == 1)
+    frame = given.frame.assign(status=given.frame["status"].mask(lost, "diverged"))
+    found = bound(Results(frame, given.series, given.arrays))
+    (told,) = [gap.text for gap in found.gaps if gap.code == "left out"]
+    assert "1 design is left out" in told
+    assert "z 4" in told
+    other = frame.assign(data_checksum=frame["data_checksum"].mask(frame["latent_dim"] == 4, "x"))
+    elsewhere = bound(Results(other, given.series, given.arrays))
+    assert "left out" not in codes(elsewhere)
+
+
+def test_a_recommendation_is_plain_json() -> None:
+    for seeds in (1, 3):
+        found = bound(results({2: -110.0, 4: -100.0, 8: -104.0}, seeds))
+        document = json.loads(json.dumps(found.document(), allow_nan=False))
+        assert document["label"] == found.label
+        assert document["score"]["n"] == seeds
+        assert (document["score"]["low"] is None) == (seeds == 1)
+        assert [each["worse"] for each in document["others"]] == [seeds == 3] * 2
+        assert {gap["code"] for gap in document["gaps"]} == codes(found)
+
+
+def test_notebooks_show_text_and_tables(tmp_path: Path) -> None:
+    with Store(tmp_path).writing() as store:
+        for cell in cells([GAUSSIAN, {"likelihood": "gaussian", "sigma": "learned"}], [2, 8], 2):
+            store.write(record(cell))
+    answers = vaebench.best(tmp_path)
+    shown = answers._repr_html_()
+    assert all(escape(each.label) in shown for each in answers)
+    compared = vaebench.compare(f"{tmp_path}:sigma=0.1", f"{tmp_path}:sigma=learned")._repr_html_()
+    assert "elbo [nats/image]" in compared
+    assert compared.count("<tr") >= 3
+    assert "sigma: 0.1 (a), learned (b)" in compared

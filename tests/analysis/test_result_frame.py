@@ -133,3 +133,24 @@ def test_analysis_needs_no_torch() -> None:
         "import vaebench.report.report, vaebench.report.export"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_frame_of_a_folder_has_units_text_for_sigma_and_no_empty_column(tmp_path: Path) -> None:
+    designs = [
+        GAUSSIAN,
+        {"likelihood": "gaussian", "sigma": "learned"},
+        {"likelihood": "bernoulli"},
+    ]
+    root = fill(tmp_path / "store", map(record, cells(designs, sizes=[2], seeds=1)))
+    frame = load_results(root)
+    assert sorted(frame["sigma"].dropna()) == ["0.1", "learned"]
+    assert {type(value) for value in frame["sigma"].dropna()} == {str}
+    assert frame["sigma"].isna().sum() == 1
+    units = frame.attrs["units"]
+    assert (units["elbo"], units["elbo_se"], units["mse"]) == ("nats/image", "nats/image", "pixel²")
+    assert set(units) <= set(frame)
+    assert not frame.isna().all().any()
+    assert "iw_bound" not in frame
+    whole = load_results(root, empty=True)
+    assert whole["iw_bound"].isna().all()
+    assert set(frame) < set(whole)

@@ -9,7 +9,7 @@ from scipy import stats
 
 import vaebench
 from vaebench.analysis.comparison import compare, paired, parse_side
-from vaebench.analysis.frame import outdated_notes, tidy, without_superseded
+from vaebench.analysis.frame import load_with_damage, outdated_notes, tidy, without_superseded
 from vaebench.cli.console import comparison_text, store_text
 from vaebench.errors import NotComparable
 from vaebench.findings.evidence import rows_of
@@ -341,7 +341,7 @@ def test_a_record_of_older_numerics_gives_way_to_the_one_made_anew(tmp_path: Pat
                 cell = {"cell_id": f"{old}-seed{seed}", "metrics": record(-999.0).metrics}
                 store.write(now.model_copy(update=cell))
                 other.write(record(B[seed], seed=seed, sigma=0.3))
-        whole = vaebench.load_results(root / "one")
+        whole, _ = load_with_damage(root / "one")
         assert whole["outdated"].tolist().count(True) == 4
         kept = without_superseded(whole)
         assert sorted(kept["elbo"]) == sorted(A.values())
@@ -376,7 +376,7 @@ def test_records_of_older_numerics_alone_are_used_and_told_of(tmp_path: Path) ->
         for seed, elbo in A.items():
             made = record(elbo, seed=seed)
             store.write(made.model_copy(update={"cell_id": f"old-seed{seed}"}))
-    frame = vaebench.load_results(tmp_path / "old")
+    frame, _ = load_with_damage(tmp_path / "old")
     assert sorted(without_superseded(frame)["elbo"]) == sorted(A.values())
     page = vaebench.write_report(tmp_path / "old", tmp_path / "report").read_text(encoding="utf-8")
     for told in (page, store_text(tmp_path / "old")):

@@ -1,13 +1,15 @@
 """`show`, `export`, `compare`, `report` and `doctor` of a finished store."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import RUN, Ask, record_of
+from command_line import ROOT, RUN, Ask, record_of
 
+import vaebench
 from vaebench.records.store import Store
 
 
@@ -45,6 +47,28 @@ def test_export_writes_the_tidy_table(here: Path, ask: Ask, ending: str) -> None
     assert frame["elbo"][0] == record.metrics["elbo"].value
 
 
+def test_a_bundle_is_merged_and_conflicts_are_an_exit_code(here: Path, ask: Ask) -> None:
+    assert ask("export", "store").code == 2
+    answer = ask("export", "store", "--bundle", "all.bundle", "-o", "x.csv")
+    assert answer == (0, "6 rows: x.csv\n6 records: all.bundle\n", "")
+    assert ask("merge", "all.bundle", "-o", "copy").out == "6 records added to copy\n"
+    assert Store("copy").states() == Store("store").states()
+    assert ask("merge", "all.bundle", "store", "-o", "copy").code == 0
+    record = Store("copy").read(next(iter(Store("copy").states())))
+    with Store("copy").writing() as store:
+        store.write(record.model_copy(update={"grid": "other"}))
+    answer = ask("merge", "all.bundle", "-o", "copy")
+    assert (answer.code, answer.out) == (1, "0 records added to copy; 5 equal to what is kept\n")
+    assert f"cells/{record.cell_id}" in answer.err
+    assert "differ in grid" in answer.err
+    record_of(here / "store").write_bytes(b"{")
+    assert ask("merge", "store", "-o", "other").code == 4
+    assert ask("export", "store", "--bundle", "some.bundle").code == 4
+    assert ask("merge", "x.csv", "-o", "other").code == 4
+    assert ask("merge", "none", "-o", "other").code == 2
+    assert ask("merge", "empty", "-o", "nothing").code == 5
+
+
 def test_compare_pairs_the_designs_of_a_store(here: Path, ask: Ask) -> None:
     answer = ask("compare", "store:sigma=0.1", "store:sigma=0.3")
     assert answer.code == 0
@@ -63,8 +87,17 @@ def test_a_run_gives_one_json_document(here: Path, ask: Ask) -> None:
     assert len(document["trained"]) == len(document["finished"]) == 3
     assert set(document["trained"]) | set(document["finished"]) <= set(Store("store").states())
     assert "note: " in answer.err
+    assert document["recommendations"] == []  # after one epoch every design is collapsed
     again = json.loads(ask(*RUN, "--json").out)
     assert Path(again["report"]).is_file()
+
+
+def test_the_document_of_a_run_holds_the_recommendations(here: Path, ask: Ask) -> None:
+    shutil.copytree(ROOT / "results" / "reference" / "quick", "quick")
+    answer = ask("run", "quick", "-o", "quick", "--no-report", "--json")
+    found = json.loads(answer.out)["recommendations"]
+    assert found == [each.document() for each in vaebench.best("quick")]
+    assert {each["purpose"] for each in found} >= {"bound", "bits", "codes"}
 
 
 def test_show_and_compare_give_one_json_document(here: Path, ask: Ask) -> None:

@@ -66,3 +66,8 @@ def test_the_citation_has_the_version_of_the_package() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project['version']}\n" in citation
     assert project["version"] == vaebench.__version__
+
+
+def test_the_guide_for_agents_is_of_this_version() -> None:
+    text = (DOCS / "agents.md").read_text(encoding="utf-8")
+    assert f"For vaebench {vaebench.__version__}." in text

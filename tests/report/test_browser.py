@@ -1,23 +1,17 @@
 """The page in a browser: sort, filter, toggle, select and hover, without a message or a request."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import chromium, needs_chromium, opened
 from synthetic import cells, decoder, fill, record
 
 from vaebench.report.report import write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = os.environ.get("VAEBENCH_CHROMIUM") or shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
-    pytest.mark.slow,
-]
+pytestmark = [needs_chromium, pytest.mark.slow]
 SWEEPS = [{"likelihood": "gaussian", "sigma": 0.1}, {"likelihood": "laplace", "sigma": "learned"}]
 
 
@@ -30,28 +24,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
-    """The page after its charts are drawn; fails on any console message or request."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    noticed: list[str] = []
-    opened.on("console", lambda message: noticed.append(message.text))
-    opened.on("pageerror", lambda error: noticed.append(str(error)))
-    opened.on("request", lambda request: noticed.append(request.url[:80]))
-    opened.goto(report.as_uri())
-    charts = opened.locator("[data-chart]").count()
-    opened.wait_for_function(f"document.querySelectorAll('.plot svg').length >= {charts}")
-    opened.wait_for_timeout(200)
-    yield opened
-    elsewhere = [text for text in noticed if not text.startswith(("data:", report.as_uri()))]
-    assert elsewhere == []
-    opened.close()
+    with opened(browser, report) as shown:
+        yield shown
 
 
 def column(table: Any, place: int) -> list[str]:

@@ -1,5 +1,7 @@
 """The charts of a page hold the numbers of the tables, with one name and colour per design."""
 
+import altair as alt
+import jsonschema
 import pytest
 from synthetic import cells, record
 
@@ -7,7 +9,7 @@ from vaebench.analysis.comparability import groups
 from vaebench.analysis.frame import tidy
 from vaebench.analysis.summary import summarise
 from vaebench.plots.keys import Keys
-from vaebench.report.interactive import Designs, curves, ranking, scatter
+from vaebench.report.interactive import Designs, curves, making, ranking, scatter
 
 SWEEPS = [{"likelihood": "gaussian", "sigma": 0.1}, {"likelihood": "laplace", "sigma": "learned"}]
 
@@ -50,6 +52,25 @@ def test_families_that_differ_in_one_late_axis_have_different_names() -> None:
     found = Designs(frame, Keys()).names
     assert len({family for _, family in found.values()}) == 3
     assert len({design for design, _ in found.values()}) == 6
+
+
+def test_specifications_follow_the_schema(designs: Designs) -> None:
+    (group,) = groups(designs.frame, "elbo")
+    keys = list(dict.fromkeys(designs.frame["design"]))[:2]
+    some = {key: [(1.0, 2.0), (2.0, 1.0)] for key in keys}
+    with making():
+        made = [
+            scatter(designs, group, "z", ["elbo"]),
+            scatter(designs, group, "sigma", ["elbo"]),
+            scatter(designs, group, "kl", ["mse"], ["kl", "mse"]),
+            ranking(designs, group, "bits_per_dim"),
+            curves(designs, some, ("x", "y"), log=True),
+        ]
+    for chart in made:
+        assert chart is not None
+        alt.LayerChart.from_dict(dict(chart.spec))
+    with pytest.raises(jsonschema.ValidationError):
+        alt.LayerChart.from_dict({**chart.spec, "layer": [{"mark": "no such mark"}]})
 
 
 def test_what_the_records_lack_has_no_chart(designs: Designs) -> None:

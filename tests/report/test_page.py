@@ -69,7 +69,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report([store], tmp_path_factory.mktemp("reports") / "evil")
+    return write_report([store], tmp_path_factory.mktemp("reports") / "evil", figures=True)
 
 
 def test_nothing_from_data_is_markup(page: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_same_records_give_the_same_bytes_anywhere(
     code = (
         "import sys, locale; locale.setlocale(locale.LC_ALL, ''); "
         "from vaebench.report.report import write_report; "
-        "write_report([sys.argv[1]], sys.argv[2])"
+        "write_report([sys.argv[1]], sys.argv[2], figures=True)"
     )
     environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     environment |= {"LC_ALL": "C", "PYTHONHASHSEED": "7", "NO_COLOR": "1", "TZ": "Asia/Tokyo"}
@@ -222,7 +222,7 @@ def test_a_later_report_removes_its_own_old_files_only(tmp_path: Path) -> None:
     """Files of a user next to the page stay, whatever a manifest that was edited asks for."""
     made = cells(DESIGNS, sizes=[2, 8], seeds=1)
     root = fill(tmp_path / "results", [record(cell) for cell in made], pictures=False)
-    page = write_report(root, tmp_path / "report")
+    page = write_report(root, tmp_path / "report", figures=True)
     own = page.parent / "figures" / "own.png"
     own.write_bytes(b"my own")
     (page.parent / "notes.txt").write_text("my own")
@@ -247,7 +247,7 @@ def test_a_later_report_removes_its_own_old_files_only(tmp_path: Path) -> None:
 
 def test_a_report_writes_through_no_link(tmp_path: Path) -> None:
     root = fill(tmp_path / "results", [record(Cell())], pictures=False)
-    page = write_report(root, tmp_path / "report")
+    page = write_report(root, tmp_path / "report", figures=True)
     (tmp_path / "mine").mkdir()
     shutil.rmtree(page.parent / "figures")
     (page.parent / "figures").symlink_to(tmp_path / "mine")

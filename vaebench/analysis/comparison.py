@@ -10,13 +10,14 @@ import operator
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
+from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS, unit
 from vaebench.analysis.comparability import basis, require_comparable
 from vaebench.analysis.contrasts import holm, p_value
 from vaebench.analysis.frame import (
@@ -66,6 +67,16 @@ class Comparison:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     records: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def _repr_html_(self) -> str:
+        sides = [
+            f"{axis}: {value_text(a)} (a), {value_text(b)} (b)"
+            for axis, (a, b) in self.apart.items()
+        ]
+        title = escape(f"{self.metric} [{unit(self.metric)}], b - a. {'; '.join(sides)}")
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.notes, *self.unused))
+        table = self.frame.to_html(index=False, float_format="{:.4g}".format, na_rep="")
+        return f"<p><strong>{title}</strong></p>{table}{notes}"
 
 
 def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
@@ -167,7 +178,7 @@ def _values_text(values: "pd.Series[Any]") -> str:
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison:
-    """Pair the rows of two frames, as `load_results` gives them, and take differences b - a.
+    """Pair the rows of two frames, as `tidy` gives them, and take differences b - a.
 
     Raises:
         NotComparable: the values of a pair mean different things.

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import nctdtr, stdtr, stdtrit
 
 from vaebench.analysis.summary import Interval, interval, shared
 from vaebench.records.metrics import metric_choice
@@ -97,7 +97,9 @@ def p_value(differences: NDArray[np.float64]) -> float:
         return math.nan
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return float(differences[0] == 0)
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    n = len(differences)
+    error = differences.std(ddof=1) / math.sqrt(n)
+    return float(2 * stdtr(n - 1, -abs(differences.mean() / error)))
 
 
 def more_seeds(contrast: Contrast, power: float = 0.8) -> int | None:
@@ -114,7 +116,7 @@ def more_seeds(contrast: Contrast, power: float = 0.8) -> int | None:
     if not (loss > 0 and contrast.deviation > 0):
         return None
     for n in range(max(have, 2), _MOST_SEEDS + 1):
-        critical = stats.t.ppf(1 - LEVEL / 2, n - 1)
-        if stats.nct.sf(critical, n - 1, loss * math.sqrt(n) / contrast.deviation) >= power:
+        critical = stdtrit(n - 1, 1 - LEVEL / 2)
+        if nctdtr(n - 1, loss * math.sqrt(n) / contrast.deviation, critical) <= 1 - power:
             return n - have
     return None

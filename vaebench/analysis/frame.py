@@ -21,8 +21,14 @@ from typing import Any, Final
 import pandas as pd
 from numpy.typing import NDArray
 
-from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, METRIC_COLUMNS, OF_TRAINING
-from vaebench.analysis.labels import plural, value_text
+from vaebench.analysis.columns import (
+    AXIS_COLUMNS,
+    EXTERNAL,
+    METRIC_COLUMNS,
+    OF_TRAINING,
+    unit,
+)
+from vaebench.analysis.labels import is_missing, plural, value_text
 from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
 from vaebench.records.schema import CellRecord, Environment, State
@@ -384,10 +390,19 @@ def require_folder(root: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(root))
 
 
-def load_results(path: Path | str) -> pd.DataFrame:
-    """The tidy frame of one results folder; the module lists the columns.
+def load_results(path: Path | str, *, empty: bool = False) -> pd.DataFrame:
+    """The tidy frame of one results folder, one row per cell; the module lists the columns.
 
-    Warns of records that cannot be used: damaged ones, or those of a newer vaebench.
+    `sigma` is text ('0.1', 'learned'), missing where a likelihood has none. `frame.attrs["units"]`
+    gives the unit of each metric and standard error. Warns of records that cannot be used: damaged
+    ones, or those of a newer vaebench.
+
+    >>> vaebench.load_results("results/quick").attrs["units"]["elbo"]  # doctest: +SKIP
+    'nats/image'
+
+    Args:
+        path: the results folder.
+        empty: keep the columns that are empty in every row.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -395,6 +410,13 @@ def load_results(path: Path | str) -> pd.DataFrame:
     """
     frame, damages = load_with_damage(path)
     warn_of_unused(path, list(map(str, damages)))
+    scales = [None if is_missing(value) else value_text(value) for value in frame["sigma"]]
+    frame["sigma"] = pd.Series(scales, frame.index, dtype="string")
+    if len(frame) and not empty:
+        frame = frame.dropna(axis="columns", how="all")
+    units = {name: unit(name) for name in METRIC_COLUMNS}
+    units |= {f"{name}_se": of for name, of in units.items()}
+    frame.attrs["units"] = {str(name): units[name] for name in frame if name in units}
     return frame
 
 

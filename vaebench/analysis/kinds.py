@@ -22,14 +22,26 @@ def kind(text: str) -> str:
 
 
 def common_text(texts: Sequence[str]) -> str:
-    """Texts of one kind as one: a number stays where all have it, and else is '…'.
+    """Texts of one kind as one: numbers that differ become their range.
 
-    >>> common_text(["step 2 of 9", "step 5 of 9"])
-    'step … of 9'
+    >>> common_text(["step 12 of 9", "step 2 of 9", "step 5 of 9"])
+    'step 2 to 12 of 9'
     """
     found = [_NUMBER.findall(text) for text in texts]
-    shared = iter([each[0] if len(set(each)) == 1 else "…" for each in zip(*found, strict=True)])
+    shared = iter([_range(each) for each in zip(*found, strict=True)])
     return _NUMBER.sub(lambda _: next(shared), texts[0])
+
+
+def _range(numbers: Sequence[str]) -> str:
+    """The lowest and the highest of some numbers as they are written."""
+
+    def value(text: str) -> tuple[float, ...]:
+        whole = text.replace("−", "-").replace(",", "")
+        # Versions such as 1.2.3 are no single number.
+        return (float(whole),) if whole.count(".") < 2 else tuple(map(float, whole.split(".")))
+
+    low, high = min(numbers, key=value), max(numbers, key=value)
+    return low if low == high else f"{low} to {high}"
 
 
 def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = 5) -> str:

@@ -6,8 +6,9 @@ adjustment; those that are not shown to be worse are its equals.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from html import escape
 from numbers import Real
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -15,10 +16,10 @@ from typing import Final, Literal, get_args
 import pandas as pd
 
 from vaebench.analysis.columns import heading, unit
-from vaebench.analysis.comparability import Group, groups, is_bound, is_timing, refusal
+from vaebench.analysis.comparability import Group, basis, groups, is_bound, is_timing, refusal
 from vaebench.analysis.contrasts import Contrast, contrasts, more_seeds, score_table
 from vaebench.analysis.frame import Results, read_results, require_folder, without_superseded
-from vaebench.analysis.kinds import warned
+from vaebench.analysis.kinds import named_designs, warned
 from vaebench.analysis.labels import (
     design_axes,
     design_label,
@@ -29,6 +30,7 @@ from vaebench.analysis.labels import (
 )
 from vaebench.analysis.summary import Interval, interval, number
 from vaebench.errors import UsageError
+from vaebench.grid.values import plain as plain_value
 from vaebench.records.metrics import metric_choice
 
 Purpose = Literal["bound", "bits", "codes", "samples", "speed"]
@@ -53,6 +55,7 @@ GapCode = Literal[
     "not converged",
     "convergence unknown",
     "left out",
+    "worse bound",
 ]
 
 
@@ -130,14 +133,45 @@ class Recommendation:
             made.append(text)
         return [*made, *(gap.text for gap in self.gaps)]
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def document(self) -> dict[str, object]:
+        """The recommendation as values that JSON can hold; a missing number is None."""
+        return {
+            "purpose": self.purpose,
+            "metric": self.metric,
+            "unit": unit(self.metric),
+            "group": self.group,
+            "design": {axis: plain_value(value) for axis, value in self.design.items()},
+            "label": self.label,
+            "score": _numbers(asdict(self.score)),
+            "equals": list(self.equals),
+            "others": [
+                {"label": self.labels[str(each.design)], "worse": each.worse}
+                | _numbers({"p": each.p, **asdict(each.loss)})
+                for each in self.contrasts
+            ],
+            "more_seeds": self.more_seeds,
+            "gaps": [asdict(gap) for gap in self.gaps],
+        }
 
+    def _repr_html_(self) -> str:
         first, *others = (escape(line) for line in self.lines())
         return f"<p><strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in others)
 
 
-def best(store: Path | str, purpose: Purpose | None = None) -> tuple[Recommendation, ...]:
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if value == value else None for name, value in values.items()}
+
+
+class Recommendations(tuple[Recommendation, ...]):
+    """Recommendations that a notebook shows as text."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return "<hr>".join(each._repr_html_() for each in self)
+
+
+def best(store: Path | str, purpose: Purpose | None = None) -> Recommendations:
     """Recommend a design of a results folder for each purpose, or for one.
 
     >>> vaebench.best("results/quick", "bits")[0].label  # doctest: +SKIP
@@ -153,7 +187,7 @@ def best(store: Path | str, purpose: Purpose | None = None) -> tuple[Recommendat
     root = Path(store)
     require_folder(root)
     found = recommend(read_results([root]))
-    return tuple(each for each in found if purpose in (None, each.purpose))
+    return Recommendations(each for each in found if purpose in (None, each.purpose))
 
 
 def recommend(results: Results) -> tuple[Recommendation, ...]:
@@ -168,7 +202,7 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
         return ()
     lost = frame.loc[(frame["status"] == "diverged") | warned(frame, "collapsed"), "design"]
     kept = frame[~frame["design"].isin(lost) & (frame["status"] == "done")]
-    left_out = int(lost.nunique())
+    left_out = frame[frame["design"].isin(lost)]
     found: dict[Purpose, list[Recommendation]] = {}
     for purpose, metrics in _METRICS.items():
         measured = [m for m in metrics if m in kept and kept[m].notna().any()]
@@ -187,11 +221,13 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
         if own["design"].nunique() > 1 and refusal(own, speed) is None:
             group = Group(each.group, "", own)
             fastest.append(_recommend("speed", speed, group, results, left_out))
-    return (*itertools.chain(*found.values()), *fastest)
+    bounds = found.get("bound", [])
+    told = itertools.chain(*found.values())
+    return (*(replace(r, gaps=(*_bound_gaps(r, bounds), *r.gaps)) for r in told), *fastest)
 
 
 def _recommend(
-    purpose: Purpose, metric: str, group: Group, results: Results, left_out: int
+    purpose: Purpose, metric: str, group: Group, results: Results, left_out: pd.DataFrame
 ) -> Recommendation:
     frame = group.frame
     chosen_by, scored_by = f"{metric}_selection", f"{metric}_held_out"
@@ -218,10 +254,7 @@ def _recommend(
         gaps.append(Gap("optimistic", text))
     if purpose != "speed":
         gaps += [*_range_gaps(frame, key), *_convergence_gaps(frame, key, results)]
-    if left_out:
-        designs = "1 design is" if left_out == 1 else f"{left_out} designs are"
-        text = f"{designs} left out: a cell diverged, or its posterior collapsed."
-        gaps.append(Gap("left out", text))
+    gaps += _left_out_gaps(left_out, frame, metric)
     return Recommendation(
         purpose,
         metric,
@@ -302,3 +335,34 @@ def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> Iterat
 
 _SHARE: Final = 0.01
 """Share of the whole improvement in the last tenth of training up to which it had converged."""
+
+
+def _left_out_gaps(left_out: pd.DataFrame, frame: pd.DataFrame, metric: str) -> list[Gap]:
+    """The designs that could have been compared with these, had they not failed."""
+    columns = list(basis(metric))
+    ground = frame[columns].iloc[0].map(value_text)
+    lost = left_out[(left_out[columns].map(value_text) == ground).all(axis=1)]
+    if lost.empty:
+        return []
+    count = lost["design"].nunique()
+    text = (
+        f"{count} design{' is' if count == 1 else 's are'} left out, because a cell diverged or "
+        f"its posterior collapsed: {named_designs(pd.concat([frame, lost]), lost)}."
+    )
+    return [Gap("left out", text)]
+
+
+def _bound_gaps(found: Recommendation, bounds: Sequence[Recommendation]) -> list[Gap]:
+    """Whether a design that is best in something else has a worse bound."""
+    return [
+        Gap(
+            "worse bound",
+            f"Its {heading(bound.metric)} is {number(loss.mean, (loss.high - loss.low) / 2)} "
+            f"{unit(bound.metric)} lower than that of {bound.label}.",
+        )
+        for bound in bounds
+        for contrast in bound.contrasts
+        if found.purpose != "bound" and contrast.design == found.key
+        for loss in [contrast.loss]
+        if contrast.worse or (loss.n == 1 and loss.mean > 0)
+    ]

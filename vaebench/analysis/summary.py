@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from vaebench.analysis.comparability import (
     basis,
@@ -96,7 +96,7 @@ def measurements(values: NDArray[np.float64], shared: NDArray[np.bool_]) -> NDAr
 @functools.cache
 def _quantile(probability: float, freedom: int) -> float:
     """Student's t quantile; a table asks for the same few thousands of times."""
-    return float(stats.t.ppf(probability, freedom))
+    return float(stdtrit(freedom, probability))
 
 
 def _require_one_design(rows: pd.DataFrame) -> None:
@@ -167,7 +167,7 @@ def design_summaries(
     """The row of `summarise` for each design and each metric.
 
     Args:
-        frame: rows as `load_results` gives them.
+        frame: rows as `tidy` gives them.
         designs: the places in the frame of the rows of each design, one row a seed.
         metrics: the names of metric columns.
 
@@ -197,7 +197,7 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
     """The mean over seeds of one metric for each combination of the columns `by`.
 
     Args:
-        frame: rows as `load_results` gives them.
+        frame: rows as `tidy` gives them.
         by: the columns in which designs differ: all that vary except the seed.
         metric: the name of a metric column.
 

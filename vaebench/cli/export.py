@@ -1,4 +1,4 @@
-"""`vaebench export`: the tidy table of a store as one file."""
+"""`vaebench export`: the tidy table of a store, or the whole store, as one file."""
 
 from __future__ import annotations
 
@@ -11,32 +11,52 @@ from vaebench.cli.output import leave, plural, say, say_unused
 from vaebench.errors import ExitCode
 
 
-@click.command(cls=Command, short_help="Write a store's tidy table as CSV or Parquet.")
+@click.command(cls=Command, short_help="Write a store as a table, or as one file to pass on.")
 @click.argument("store", type=FOLDER, metavar="DIR")
 @click.option(
     "-o",
     "--output",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write: .csv or .parquet.",
+    help="The table to write: .csv or .parquet.",
 )
-def export(store: Path, output: Path) -> None:
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the whole store as one file, for `vaebench merge`.",
+)
+def export(store: Path, output: Path | None, bundle: Path | None) -> None:
     """Write the tidy table of a store: a row per cell, a column per axis or metric.
 
-    A store without cells that holds timings (`vaebench time`) gives a row per timing.
+    A store without cells that holds timings (`vaebench time`) gives a row per timing. With
+    --bundle all records, arrays and kept weights are written into one file with checksums.
     """
+    if output is None and bundle is None:
+        raise click.UsageError("name the file to write: -o TABLE.csv, or --bundle FILE")
+    require_stores(store)
+    codes: set[ExitCode] = set()
+    if output is not None:
+        codes |= _table(store, output)
+    if bundle is not None:
+        from vaebench.records.bundle import bundle as bundled
+
+        count, damages = bundled(store, bundle)
+        say(f"{plural(count, 'record')}: {bundle}")
+        codes |= say_unused(map(str, damages))
+    leave(codes)
+
+
+def _table(store: Path, output: Path) -> set[ExitCode]:
     from vaebench.analysis.frame import load_with_damage
     from vaebench.analysis.timing import load_timings_with_unused
     from vaebench.report.export import export as write_table
 
-    require_stores(store)
     frame, damages = load_with_damage(store)
     unused = list(map(str, damages))
     if frame.empty and not unused:
         frame, unused = load_timings_with_unused(store)
     if frame.empty and not unused:
         say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
-        leave([ExitCode.NOTHING])
+        return {ExitCode.NOTHING}
     if not frame.empty:
         say(f"{plural(len(frame), 'row')}: {write_table(frame, output)}")
-    leave(say_unused(unused))
+    return say_unused(unused)

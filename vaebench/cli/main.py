@@ -22,6 +22,7 @@ from vaebench.cli.encode import encode
 from vaebench.cli.evaluate import evaluate
 from vaebench.cli.export import export
 from vaebench.cli.listing import list_
+from vaebench.cli.merge import merge
 from vaebench.cli.options import Group
 from vaebench.cli.output import leave_unread, open_closed_streams, say, unwritten
 from vaebench.cli.report import report
@@ -47,7 +48,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(run, report, compare, evaluate, encode, export, reproduce, time_command),
+    *(run, report, compare, evaluate, encode, export, merge, reproduce, time_command),
     *(list_, show, data, doctor, audit),
 ):
     cli.add_command(_command)

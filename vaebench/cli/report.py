@@ -13,9 +13,12 @@ from vaebench.cli.output import leave, say, say_unused
 @click.command(cls=Command, short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")
 @click.option("-o", "--output", type=FOLDER, help="The report's folder [default: reports/DIR].")
+@click.option("--figures", is_flag=True, help="Also every chart as a static figure (PNG).")
 @click.option("--paper", is_flag=True, help="Also figures and LaTeX tables for a paper.")
 @click.option("--columns", default="", help="Metrics of these tables, e.g. elbo,kl [default: all].")
-def report(stores: tuple[Path, ...], output: Path | None, paper: bool, columns: str) -> None:
+def report(
+    stores: tuple[Path, ...], output: Path | None, figures: bool, paper: bool, columns: str
+) -> None:
     """Make tables, figures and a page from the records in DIR, and from nothing else.
 
     The same records give the same bytes. Without DIR: every store in results/.
@@ -27,6 +30,6 @@ def report(stores: tuple[Path, ...], output: Path | None, paper: bool, columns: 
     rooms = [*results.glob("*/cells"), *results.glob("*/facts")] if results.exists() else []
     chosen = stores or sorted({each.parent for each in rooms})
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    made = make_report(chosen, output, paper=paper, columns=names)
+    made = make_report(chosen, output, figures=figures, paper=paper, columns=names)
     say(f"report: {made.page}")
     leave(say_unused(made.unused))

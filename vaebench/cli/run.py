@@ -206,6 +206,8 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
 
 
 def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -> None:
+    from vaebench.analysis.recommendation import best
+
     if summary.storage_error is not None:
         say(f"vaebench: {summary.storage_error}", err=True)
     counts = ("seconds", "trained", "finished", "left", "damaged", "signal", "storage_error")
@@ -215,6 +217,7 @@ def _print_json(name: str, summary: RunSummary, root: Path, page: Path | None) -
             "store": str(root),
             "report": None if page is None else str(page),
             "states": summary.states(),
+            "recommendations": [each.document() for each in best(root)] if root.exists() else [],
             "unused": list(summary.unused),
             **{each: getattr(summary, each) for each in counts},
         }

@@ -2,18 +2,23 @@
 
 from typing import Final
 
-import seaborn as sns
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 
-_DARKER: Final = {6: (0.45, 0.31, 0.72), 8: (0.70, 0.62, 0.0)}
-"""Replacements for the pale pink and the yellow, which are too pale for a line on white paper."""
+_COLOURS: Final = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#734fb8", "#949494", "#b29e00", "#56b4e9"),
+)
+"""seaborn's palette "colorblind", with a violet for its pale pink and a darker yellow, since lines
+of these would be too pale on white paper."""
 
 Colour = tuple[float, float, float] | str
 
 
 def colours(count: int) -> list[tuple[float, float, float]]:
     """Return colours that colour-blind readers can distinguish; they repeat after ten."""
-    shades = [tuple(c) for c in sns.color_palette("colorblind", count)]
-    return [_DARKER.get(place % 10, shade) for place, shade in enumerate(shades)]
+    return [to_rgb(_COLOURS[place % len(_COLOURS)]) for place in range(count)]
 
 
 def darker(colour: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -24,4 +29,5 @@ def darker(colour: tuple[float, float, float]) -> tuple[float, float, float]:
 
 def ramp(count: int) -> list[tuple[float, float, float]]:
     """Return colours from dark to light for an ordered quantity, all visible on white paper."""
-    return [tuple(c) for c in sns.color_palette("viridis", max(count + 1, 3))[:count]]
+    places = np.linspace(0, 1, max(count + 1, 3) + 2)[1:-1][:count]
+    return [(r, g, b) for r, g, b, _ in colormaps["viridis"](places).tolist()]

@@ -5,6 +5,7 @@ latent sizes than fit on a page, the best one of each likelihood is shown, then 
 cover the most latent sizes, evenly spread. The seed shown is the lowest one that finished.
 """
 
+import colorsys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -122,6 +122,7 @@ def _best(parts: Sequence[pd.DataFrame]) -> list[int]:
 def _cells(rows: pd.DataFrame, arrays: ReadArrays, kind: Kind, sizes: int) -> tuple[Shown, ...]:
     found: list[Shown] = []
     scores = []
+    rows = rows[["latent_dim", "seed", "cell_id", "elbo", "knn_accuracy", "tsne_trustworthiness"]]
     for (size,), same in split(rows, ["latent_dim"]):
         for row in same.sort_values("seed").to_dict("records"):
             kept = arrays(row["cell_id"])
@@ -334,8 +335,8 @@ def label_colours(shown: Sequence[Block]) -> dict[int, tuple[float, float, float
     """A colour for each label of some blocks; not those of designs, which mean something else."""
     kept = [c.arrays["tsne_labels"] for b in shown for c in b.cells if "tsne_labels" in c.arrays]
     labels = ordered(int(label) for label in np.unique(np.concatenate(kept))) if kept else []
-    palette = sns.color_palette("husl", len(labels))
-    return dict(zip(map(int, labels), palette, strict=True))  # type: ignore[arg-type]
+    palette = [colorsys.hls_to_rgb(place / len(labels), 0.5, 0.65) for place in range(len(labels))]
+    return {int(label): shade for label, shade in zip(labels, palette, strict=True)}  # type: ignore[call-overload]
 
 
 def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figure | None:

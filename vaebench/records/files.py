@@ -8,11 +8,12 @@ import fcntl
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vaebench.errors import StorageError
+from vaebench.errors import StorageError, UsageError
 
 _MOST_BYTES = 1 << 34
 
@@ -138,6 +139,27 @@ def write_whole(files: Files, path: Path, content: bytes) -> None:
         with suppress(OSError):
             files.remove(path)
         raise
+
+
+@contextmanager
+def completed(file: Path) -> Iterator[Path]:
+    """Give an empty file that takes the name of `file` at the end; after an error it is removed.
+
+    Raises:
+        UsageError: the folder of `file` does not exist.
+        OSError: the file cannot be made.
+    """
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".export-", suffix=file.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

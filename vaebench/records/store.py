@@ -42,7 +42,7 @@ from vaebench.records.files import Files, storing, write_whole
 from vaebench.records.schema import CellRecord, FactRecord, State, from_text, to_text
 
 DamageKind = Literal["damaged", "edited", "newer", "unreadable", "arrays", "weights"]
-AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord)
+AnyRecord = TypeVar("AnyRecord", CellRecord, FactRecord, CellRecord | FactRecord)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}[A-Za-z0-9_-]|[A-Za-z0-9]")
 _WEIGHTS = "weights.safetensors"
@@ -117,11 +117,12 @@ class Store:
                     self._files.mark(lock, b"")
 
     def write(
-        self, record: AnyRecord, arrays: Arrays | None = None, weights: bytes | None = None
+        self, record: AnyRecord, arrays: Arrays | bytes | None = None, weights: bytes | None = None
     ) -> AnyRecord:
         """Write a record and its arrays, whole or not at all; return it as it was written.
 
-        The record gets the checksums of `arrays` and `weights` (the bytes of a safetensors file).
+        The record gets the checksums of `arrays` (by name, or packed as `contents` gives them) and
+        `weights` (the bytes of a safetensors file).
         Without any, a record that already names some keeps those in the folder; one that names
         none ends up without.
 
@@ -136,7 +137,7 @@ class Store:
         with suppress(RecordMissing, RecordDamaged, RecordEdited):
             self._read(_room(record), record.record_id)
         folder = self._folder(_room(record), record.record_id)
-        packed = pack(arrays) if arrays else None
+        packed = arrays if isinstance(arrays, bytes) else pack(arrays) if arrays else None
         if packed is not None:
             record = record.model_copy(update={"arrays_sha256": _sha256(packed)})
         if weights is not None:
@@ -227,6 +228,17 @@ class Store:
             RecordMissing, RecordError, StorageError: as `read`.
         """
         return self._weights(self.read(cell_id))
+
+    def contents(self, record: CellRecord | FactRecord) -> tuple[bytes | None, bytes | None]:
+        """Return the bytes of the arrays and of the weights that a record names, None for none.
+
+        Raises:
+            ArraysDamaged, WeightsMissing, StorageError: they are not those that it names.
+        """
+        weights = None
+        if isinstance(record, CellRecord) and record.weights_sha256 is not None:
+            weights = self._weights(record)
+        return self._packed(_room(record), record), weights
 
     @staticmethod
     def has_weights_beside(damage: Damage) -> bool:

@@ -11,14 +11,15 @@ from vaebench.report.sections import Content, FigureSpec, caption_facts
 
 
 def draw(
-    spec: FigureSpec, content: Content, folder: Path, paper: Path | None = None
+    spec: FigureSpec, content: Content, folder: Path, *, static: bool, paper: Path | None = None
 ) -> Iterator[Picture]:
-    """Draw and save the figures of each group, and make their charts and panels.
+    """Make the charts and panels of each group, and draw and save its static figures.
 
     Args:
         spec: the figure.
         content: the numbers.
         folder: where the PNG files are saved; a group with several figures numbers them.
+        static: save a static figure also where a chart or panels take its place.
         paper: where the figures are also saved for a paper, if anywhere.
     """
     for group in content.groups(spec.over):
@@ -27,19 +28,23 @@ def draw(
         caption = phrase("figure", spec.name, "caption", known)
         if spec.over != "timings":
             caption = " ".join((caption, *shared_settings(group.frame)))
-        images, static = [], phrase("figure", spec.name, "static", known)
-        for number, each in enumerate(spec.draw(content, group, title), 1):
-            if each is not None:
-                drawn = each if isinstance(each, Drawn) else Drawn(each)
-                name = f"{spec.name}-{group.slug}{f'-{number}' if number > 1 else ''}"
-                path = folder / f"{name}.png"
-                save_png(drawn.figure, path)
-                images.append(Image(path))
-                if paper is not None:
-                    save_for_paper(drawn.figure, paper / name)
-                static = " ".join(filter(None, (static, drawn.left_out.strip())))
         chart = None if spec.chart is None else spec.chart(content, group)
         blocks = () if spec.panels is None else spec.panels(content, group)
-        if images or chart is not None:
-            key = f"{spec.name}-{group.slug}"
-            yield Picture(key, title, caption, static, tuple(images), chart, blocks)
+        key = f"{spec.name}-{group.slug}"
+        images, remark = [], phrase("figure", spec.name, "static", known)
+        replaced = chart is not None or bool(blocks)
+        if static or paper is not None or not replaced:
+            # The page has the title above the figure.
+            made = spec.draw(content, group, title if replaced else "")
+            drawn = [each if isinstance(each, Drawn) else Drawn(each) for each in made if each]
+            for number, each in enumerate(drawn, 1):
+                name = f"{key}-{number}" if number > 1 else key
+                if static or not replaced:
+                    images.append(Image(folder / f"{name}.png"))
+                    save_png(each.figure, images[-1].path)
+                if paper is not None:
+                    save_for_paper(each.figure, paper / name)
+                remark = " ".join(filter(None, (remark, each.left_out.strip())))
+        if images or replaced:
+            told = remark if images else ""
+            yield Picture(key, title, caption, told, tuple(images), chart, blocks)

@@ -1,12 +1,11 @@
 """The tidy table as one file, CSV or Parquet by its ending."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 
 from vaebench.errors import UsageError
+from vaebench.records.files import completed
 from vaebench.report.tables import csv_text, flat
 from vaebench.system.disk import naming
 
@@ -24,23 +23,14 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
     ending = file.suffix.lower()
     if ending not in (".csv", ".parquet"):
         raise UsageError(f"a table is exported to a .csv or .parquet file; got {file.name!r}")
-    if not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".export-", suffix=file.suffix)
-    os.close(handle)
-    part = Path(name)
     try:
-        with naming(file):
+        with completed(file) as part, naming(file):
             if ending == ".csv":
                 part.write_text(csv_text(flat(frame)), encoding="utf-8", newline="")
             else:
                 flat(frame).to_parquet(part, engine="pyarrow", index=False)
-            part.chmod(0o644)
-            part.replace(file)
     except ImportError as error:
         raise UsageError(
             "Parquet needs pyarrow: pip install 'vaebench[parquet]', or export to .csv"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return file

@@ -24,6 +24,7 @@ from vaebench.plots.keys import Keys
 from vaebench.plots.style import drawing
 from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
+from vaebench.report.interactive import making
 from vaebench.report.page import Picture, render
 from vaebench.report.sections import SECTIONS, Content, FigureSpec
 from vaebench.system.disk import naming
@@ -161,7 +162,7 @@ def _latent_pictures(evidence: Evidence, frame: pd.DataFrame, folder: Path) -> l
         rows = kept if name in _OF_CELLS else frame
         results = Results(rows, evidence.series, evidence.arrays)
         content = Content(rows, results, pd.DataFrame(), Keys(frame["latent_dim"]))
-        made += draw(specs[name], content, folder)
+        made += draw(specs[name], content, folder, static=False)
     return made
 
 
@@ -179,7 +180,7 @@ def write_findings_page(
     story = latent_story(replace(evidence, frame=latent), rows) if about_latents else ()
     used = rows_of(evidence.frame, {cell for each in rows for cell in each.cells})
     verdicts = [each.judgement.verdict for each in rows]
-    with drawing(), TemporaryDirectory() as aside:
+    with drawing(), making(), TemporaryDirectory() as aside:
         pictures = _latent_pictures(evidence, latent, Path(aside))
         families = [
             {

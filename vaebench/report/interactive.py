@@ -7,6 +7,7 @@ set the parameters `selected`, `hidden`, `xlo`, `xhi`, `ylo` and `yhi`.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 from matplotlib.colors import to_hex, to_rgb
 
 from vaebench.analysis.columns import axis_label, heading, unit
@@ -199,14 +201,26 @@ def _tooltips(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
     ]
 
 
+def making() -> AbstractContextManager[None]:
+    """Make specifications without validating each of their parts, which takes most of the time.
+
+    The tests validate whole specifications against the schema.
+    """
+    return debug_mode(False)
+
+
 def finished(chart: Any, height: int) -> dict[str, Any]:
     """Return the specification with its parameters and size, without data."""
-    limits = [alt.param(name=name, value=0) for name in ("xlo", "xhi", "ylo", "yhi")]
-    choice = [alt.param(name="selected", value=None), alt.param(name="hidden", value=[])]
-    made = chart.add_params(*choice, *limits).properties(width="container", height=height)
-    spec: dict[str, Any] = made.to_dict(validate=False)
+    spec: dict[str, Any] = chart.to_dict(validate=False)
     spec.pop("config", None)
-    return spec
+    ends = ({"name": name, "value": 0} for name in ("xlo", "xhi", "ylo", "yhi"))
+    params = [{"name": "selected", "value": None}, {"name": "hidden", "value": []}, *ends]
+    return spec | {"params": params, "width": "container", "height": height}
+
+
+def _focus(shown: float, faded: float) -> alt.OpacityValue:
+    """The opacity of what is selected, or of everything if nothing is, and of the rest."""
+    return alt.OpacityValue(faded, condition={"test": _FOCUS, "value": shown})
 
 
 def _limits(channel: str, **more: Any) -> alt.Scale:
@@ -262,7 +276,7 @@ def scatter(
         horizontal = alt.X(
             f"{x}:Q", scale=_limits("x"), title=_title(x, bound), axis=alt.Axis(tickCount=9)
         )
-    focus = alt.condition(_FOCUS, alt.value(1.0), alt.value(0.12))
+    focus = _focus(1.0, 0.12)
     colour = _scales(families)
     points = base.mark_point(filled=True, size=70, clip=True, cursor="pointer").encode(
         x=horizontal,
@@ -286,7 +300,7 @@ def scatter(
             color=colour["color"],
             detail="family:N",
             order=alt.Order("z:Q"),
-            opacity=alt.condition(_FOCUS, alt.value(0.55), alt.value(0.08)),
+            opacity=_focus(0.55, 0.08),
         )
         layers.insert(0, line)
     axes = {"y": _options(ys, bound)}
@@ -338,7 +352,7 @@ def ranking(designs: Designs, group: Group, metric: str, most: int = 40) -> Char
     order = [row["design"] for row in rows]
     names = alt.Y("design:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
     scale, title = _limits("x"), f"{axis_label(metric)}, lower is better"
-    focus = alt.condition(_FOCUS, alt.value(1.0), alt.value(0.12))
+    focus = _focus(1.0, 0.12)
     colour = _scales(families)
     points = base.mark_point(filled=True, size=60, clip=True, cursor="pointer").encode(
         x=alt.X(f"{metric}:Q", scale=scale, title=title),
@@ -397,7 +411,7 @@ def curves(
     pad = 0.0 if log else 0.05 * (max(values) - low)
     domain = {"domainMin": low, "domainMax": max(values) + pad}
     vertical = alt.Y("y:Q", title=titles[1], scale=alt.Scale(**domain, **kind))
-    focus = alt.condition(_FOCUS, alt.value(0.9), alt.value(0.08))
+    focus = _focus(0.9, 0.08)
     names = list(dict.fromkeys(row["design"] for row in rows))
     shades = alt.Scale(domain=names, range=_shades(rows, families))
     colour = alt.Color("design:N", scale=shades, legend=None)

@@ -177,7 +177,7 @@ def shared_settings(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[s
     These are the network, its training, and everything that is not the default.
 
     Args:
-        frame: rows as `load_results` gives them.
+        frame: rows as `tidy` gives them.
         without: axes that are given elsewhere.
     """
     same = []
@@ -303,17 +303,19 @@ def unfinished(frame: pd.DataFrame) -> Table | None:
         units=("", "", "", ""),
         rows=tuple(sorted(made)),
         numeric=(False, False, True, False),
-        notes=_full_texts(made, "status_reason"),
+        notes=_full_texts(reasons, made, 1, "status_reason"),
     )
 
 
-def _full_texts(rows: Sequence[tuple[str, ...]], column: str) -> tuple[str, ...]:
-    """The footnote on numbers that are left out of a text."""
-    if not any("…" in text for row in rows for text in row):
+def _full_texts(
+    texts: "pd.Series[str]", rows: Sequence[tuple[str, ...]], place: int, column: str
+) -> tuple[str, ...]:
+    """The footnote on texts that join those of several cells."""
+    if {row[place] for row in rows} <= set(texts):
         return ()
     return (
-        "“…” replaces numbers that differ between cells; the texts of all cells are in "
-        f"tables/results.csv, column {column}.",
+        "Numbers that differ between cells are given as their range; the texts of all cells are "
+        f"in tables/results.csv, column {column}.",
     )
 
 
@@ -321,7 +323,7 @@ def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
     """Return the kinds of warnings and how many cells gave them; None if there are none.
 
     Args:
-        frame: rows as `load_results` gives them.
+        frame: rows as `tidy` gives them.
         named: add a column with the names of the designs.
     """
     listed = frame["warnings"].dropna().astype(str).str.split(" | ", regex=False).explode()
@@ -342,7 +344,7 @@ def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
         units=("",) * width,
         rows=tuple(made),
         numeric=(False, True, False)[:width],
-        notes=_full_texts(made, "warnings") if named else (),
+        notes=_full_texts(texts, made, 0, "warnings") if named else (),
     )
 
 

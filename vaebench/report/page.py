@@ -177,10 +177,14 @@ def phrase(kind: str, key: str, part: str, facts: Mapping[str, Any]) -> str:
         part: 'title', 'intro', 'caption', or 'static' for what is only true of a static figure.
         facts: the variables that the text may use.
     """
-    plain_text = jinja2.Environment(autoescape=False)  # noqa: S701 - the page escapes it
-    seeds = plain_text.from_string(_captions()["phrase"]["seeds"]).render(facts)
+    seeds = _plain_template(_captions()["phrase"]["seeds"]).render(facts)
     text = _captions()[kind][key].get(part, "")
-    return plain_text.from_string(text).render(facts, seeds=seeds)
+    return _plain_template(text).render(facts, seeds=seeds)
+
+
+@cache
+def _plain_template(text: str) -> jinja2.Template:
+    return jinja2.Environment(autoescape=False).from_string(text)  # noqa: S701 - the page escapes it
 
 
 def _hash(text: str) -> str:

@@ -39,6 +39,7 @@ from vaebench.records.metrics import METRICS
 from vaebench.records.store import Store
 from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
+from vaebench.report.interactive import making
 from vaebench.report.narrative import sentences
 from vaebench.report.overview import once
 from vaebench.report.page import Page, Section, html, phrase
@@ -60,13 +61,19 @@ class Report:
     unused: tuple[str, ...]
 
 
-def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | None = None) -> Path:
+def write_report(
+    paths: Sequence[Path | str] | Path | str,
+    out: Path | str | None = None,
+    *,
+    figures: bool = False,
+) -> Path:
     """Make the report of one or several results folders and return the path of its page.
 
     Args:
         paths: one results folder or several; they are only read.
         out: the report's folder; `default_target` if not given. The files of an older report there
             are replaced, other files stay.
+        figures: also write every chart of the page as a static figure, a PNG file.
 
     Raises:
         FileNotFoundError: there is no such results folder.
@@ -75,13 +82,14 @@ def write_report(paths: Sequence[Path | str] | Path | str, out: Path | str | Non
         StorageError: a results folder cannot be read.
         OSError: the report cannot be written.
     """
-    return make_report(paths, out).page
+    return make_report(paths, out, figures=figures).page
 
 
 def make_report(
     paths: Sequence[Path | str] | Path | str,
     out: Path | str | None = None,
     *,
+    figures: bool = False,
     paper: bool = False,
     columns: Sequence[str] = (),
 ) -> Report:
@@ -90,6 +98,7 @@ def make_report(
     Args:
         paths: one results folder or several.
         out: the report's folder.
+        figures: also write every chart as a static figure, a PNG file.
         paper: also write figures of one column's width as SVG and PDF, and LaTeX tables with
             caption, label and decimal alignment, into the folder `paper`.
         columns: the metrics of these tables; all if empty.
@@ -110,7 +119,7 @@ def make_report(
     gc.freeze()
     try:
         with naming(target), replacing(target) as folder:
-            _write(results, timings, folder, columns if paper else None)
+            _write(results, timings, folder, figures, columns if paper else None)
     finally:
         gc.unfreeze()
     known = {each.name for each in results.damaged}
@@ -142,7 +151,9 @@ def _check_columns(columns: Sequence[str], *, paper: bool) -> None:
             raise UsageError(f"there is no metric {name!r}{closest(name, METRICS)}")
 
 
-def _write(results: Results, timings: Timings, folder: Path, columns: Sequence[str] | None) -> None:
+def _write(
+    results: Results, timings: Timings, folder: Path, figures: bool, columns: Sequence[str] | None
+) -> None:
     """Write the figures, the tables and the page of a report, with `columns` also for a paper."""
     for name in ("figures", "tables", *(() if columns is None else ("paper",))):
         (folder / name).mkdir()
@@ -150,8 +161,8 @@ def _write(results: Results, timings: Timings, folder: Path, columns: Sequence[s
     frame = once(current, "data_checksum") if len(current) else current
     keys = Keys(() if frame.empty else frame["latent_dim"])
     content = Content(frame, results, timings.frame, keys)
-    with drawing():
-        sections = [_section(spec, content, folder, columns) for spec in SECTIONS]
+    with drawing(), making():
+        sections = [_section(spec, content, folder, figures, columns) for spec in SECTIONS]
     shown_sections = tuple(each for each in sections if each.pictures or each.tables)
     speeds = (*crossovers(timings.frame), *precisions(timings.frame))
     known = {each.name for each in results.damaged}
@@ -198,7 +209,11 @@ def _title(frame: pd.DataFrame) -> str:
 
 
 def _section(
-    spec: SectionSpec, content: Content, folder: Path, columns: Sequence[str] | None
+    spec: SectionSpec,
+    content: Content,
+    folder: Path,
+    figures: bool,
+    columns: Sequence[str] | None,
 ) -> Section:
     group = Group("", "", content.timings if content.frame.empty else content.frame)
     known = caption_facts(group)
@@ -206,7 +221,7 @@ def _section(
     pictures = [
         picture
         for figure in spec.figures
-        for picture in draw(figure, content, folder / "figures", paper)
+        for picture in draw(figure, content, folder / "figures", static=figures, paper=paper)
     ]
     tables = []
     for table in spec.tables(content):

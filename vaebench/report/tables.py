@@ -234,12 +234,12 @@ def _csv_entry(value: Any) -> Any:
 def csv_text(frame: pd.DataFrame) -> str:
     """Return the frame as CSV with '.' decimals and '\\n' line ends in every locale."""
     written = frame.copy()
-    for place, (name, column) in enumerate(frame.items()):
+    for place, (_, column) in enumerate(frame.items()):
         if column.dtype != np.float64:
             # As objects, since a column of whole numbers and gaps would become fractions.
             entries = [_csv_entry(value) for value in column.tolist()]
             written.isetitem(place, pd.Series(entries, frame.index, dtype=object).array)
-        written = written.rename(columns={name: _csv_entry(str(name))})
+    written.columns = pd.Index([_csv_entry(str(name)) for name in frame.columns])
     return written.to_csv(index=False, lineterminator="\n")
 
 

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import TypedDict
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vaebench.data.acquire import require
 from vaebench.errors import NewerSchema, StorageError, UsageError
@@ -86,6 +87,14 @@ class RunSummary:
     def states(self) -> dict[str, int]:
         """Return the number of cells in each state."""
         return dict(sorted(Counter([*self.trained.values(), *self.finished.values()]).items()))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{n}</td><td>{state}</td></tr>" for state, n in self.states().items()
+        )
+        lines = [f"{len(self.trained)} cells run in {self.seconds:,.0f} s, {self.left} left"]
+        lines += [text for text in (self.storage_error, *self.unused) if text is not None]
+        return f"<table>{rows}</table>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def run_grid(
@@ -350,7 +359,7 @@ class _Display:
         self._begin = time.monotonic()
         self._bar = tqdm(
             total=round(self._price, 3),
-            disable=sys.stderr is None or not sys.stderr.isatty(),
+            disable=not (_is_terminal() or "ipykernel" in sys.modules),
             # A terminal of unknown width gets 80 columns.
             ncols=shutil.get_terminal_size().columns,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
@@ -373,10 +382,12 @@ class _Display:
             self._done += 1
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome.record)
-        current = sum(each.share * _seconds(each.task) for each in running)
+        current = sum(each.share * _training_seconds(each.task) for each in running)
+        # Only the last record makes it 100 %, whatever the estimates were.
+        most = round(self._price if self._done == self._total else 0.99 * self._price, 3)
         losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
         with self._terminal():
-            self._bar.n = min(self._work + current, round(self._price, 3))
+            self._bar.n = min(self._work + current, most)
             self._bar.set_description_str(f"{self._done}/{self._total} cells", refresh=False)
             self._bar.set_postfix_str(f"loss {', '.join(losses)} nats" if losses else "")
 
@@ -412,7 +423,17 @@ class _Display:
             self._echo(text)
 
 
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _seconds(task: Task) -> float:
     if task.trained is not None:
         return estimate(task.cells[0]).evaluation_seconds
     return sum(price.seconds for price in estimates([cell for cell, _ in task.all_cells()]))
+
+
+def _training_seconds(task: Task) -> float:
+    """The estimated time of a task without the evaluation of its cells, which follows."""
+    prices = estimates([cell for cell, _ in task.all_cells()])
+    return sum(price.seconds - price.evaluation_seconds for price in prices)
