@@ -14,7 +14,8 @@ from planted import evidence
 import vaebench.runner.reproduce as reproducing
 from vaebench.cli.main import main
 from vaebench.cli.reproduce import reproduce, verdict_table
-from vaebench.errors import UnknownFinding
+from vaebench.data import catalog
+from vaebench.errors import DataMissing, UnknownFinding
 from vaebench.findings.evidence import over_seeds, rows_of
 from vaebench.findings.finding import Assessed, Counts, Finding, assess
 from vaebench.findings.registry import FINDINGS, families, finding_lines, select_findings
@@ -163,9 +164,9 @@ def test_data_that_cannot_be_had_leave_their_findings_untested(tmp_path, monkeyp
     monkeypatch.setattr(reproducing, "select_findings", lambda _: (finding,))
 
     def missing(dataset, _):
-        raise reproducing.DataMissing(f"{dataset} is nowhere")
+        raise DataMissing(f"{dataset} is nowhere")
 
-    monkeypatch.setattr(reproducing, "locate", missing)
+    monkeypatch.setattr(catalog, "locate", missing)
     made = reproducing.reproduce((), "quick", Store(tmp_path / "s"), echo=lambda _: None)
     assert made.rows[0].judgement == Judgement("not tested", "no data", "mnist is nowhere")
     assert made.summary.states() == {}

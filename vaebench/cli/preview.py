@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vaebench.cli.output import plural
-from vaebench.data.catalog import locate, remedy
-from vaebench.errors import DataMissing, ExitCode
+from vaebench.data.catalog import absent_data, remedy
+from vaebench.errors import ExitCode
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
@@ -48,7 +47,7 @@ def preview(
         )
         for line in _plan_lines(plan):
             echo(line)
-        missing = [name for name in plan.data_sets() if _is_missing(name, options["data_dir"])]
+        missing = absent_data(plan.data_sets(), options["data_dir"])
         for name in missing:
             echo(f"  data {name}: not found, and a run needs it: {remedy(name)}")
         cells = [planned.cell for planned in plan.todo]
@@ -82,14 +81,6 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     for name, kind in plan.left_alone.items():
         why = "cannot be read" if kind == "unreadable" else "was written by a newer vaebench"
         yield f"  {name}: its record {why} and is left alone"
-
-
-def _is_missing(name: str, data_dir: Path | None) -> bool:
-    try:
-        locate(name, data_dir)
-    except DataMissing:
-        return True
-    return False
 
 
 def _absent_devices(cells: Sequence[Cell]) -> dict[str, str]:

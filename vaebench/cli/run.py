@@ -110,9 +110,13 @@ def run(
 
         leave(preview(loaded, store, options, say))
         return
-    folder = None if no_report else _report_folder(store.root, report_dir)
-    echo = Echo(err=as_json)
+    folder = None
+    if not no_report:
+        from vaebench.report.target import check_target, default_target
 
+        folder = report_dir or default_target([store.root])
+        check_target([store.root], folder)
+    echo = Echo(err=as_json)
     for note in loaded.notes:
         echo(f"note: {note}")
     summary = run_grid(loaded, store, echo=echo, **options)
@@ -123,15 +127,6 @@ def run(
     if as_json:
         _print_json(loaded.name, summary, store.root, page)
     _leave(summary, echo)
-
-
-def _report_folder(store: Path, given: Path | None) -> Path:
-    """Return the report's folder; raise if no report can be written there."""
-    from vaebench.report.target import check_target, default_target
-
-    folder = given or default_target([store])
-    check_target([store], folder)
-    return folder
 
 
 def _report(

@@ -4,7 +4,7 @@ Nothing here imports torch, so that a plan, a listing or a cell's identity is fa
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -114,6 +114,17 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
         if all(path is not None for path in paths):
             return Located(facts, folder, tuple(path for path in paths if path is not None))
     raise DataMissing(_missing_text(facts, tried, data_dir))
+
+
+def absent_data(datasets: Iterable[str], data_dir: Path | None = None) -> dict[str, str]:
+    """Return which of the data sets of files were not found, each with the text of `locate`."""
+    absent = {}
+    for dataset in sorted(FILE_SETS.keys() & set(datasets)):
+        try:
+            locate(dataset, data_dir)
+        except DataMissing as error:
+            absent[dataset] = str(error)
+    return absent
 
 
 def file_set(dataset: str) -> FileSet:

@@ -11,8 +11,8 @@ from typing import Unpack
 from pydantic import JsonValue
 
 from vaebench.analysis.frame import outdated_notes, read_results
-from vaebench.data.catalog import FILE_SETS, locate
-from vaebench.errors import DataInvalid, DataMissing, UsageError
+from vaebench.data.catalog import absent_data
+from vaebench.errors import UsageError
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import Assessed, Finding, assess, fact_payload
 from vaebench.findings.linear import LINEAR_SIZES
@@ -80,7 +80,8 @@ def reproduce(
     findings = select_findings(words)
     if not isinstance(store, Store):
         store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))
-    absent = _absent_data(findings, budget, data_dir)
+    needed = set[str]().union(*(_needs(finding, budget) for finding in findings))
+    absent = absent_data(needed, data_dir)
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
     cells = [
         cell
@@ -129,20 +130,6 @@ def _needs(finding: Finding, budget: Budget) -> set[str]:
     if budget in finding.untested:
         return set()
     return {cell.dataset for cell in finding.cells(budget)} | set(finding.data(budget))
-
-
-def _absent_data(
-    findings: Sequence[Finding], budget: Budget, data_dir: Path | None
-) -> dict[str, str]:
-    """The missing data sets, each with the reason."""
-    absent = {}
-    for dataset in sorted(set().union(*(_needs(finding, budget) for finding in findings))):
-        try:
-            if dataset in FILE_SETS:
-                locate(dataset, data_dir)
-        except (DataMissing, DataInvalid) as error:
-            absent[dataset] = str(error)
-    return absent
 
 
 def _judged(
