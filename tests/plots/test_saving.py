@@ -8,8 +8,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vaebench.plots.palette import colours, ramp
 from vaebench.plots.saving import save_for_paper, save_png
 from vaebench.plots.style import drawing
+
+
+def test_the_colours_are_those_of_seaborn_but_for_the_two_pale_ones() -> None:
+    same = [place for place in range(10) if place not in (6, 8)]
+    expected, found = sns.color_palette("colorblind"), colours(12)
+    np.testing.assert_allclose([found[i] for i in same], [expected[i] for i in same], atol=1e-9)
+    assert found[10:] == found[:2]
+    for count in (1, 2, 7):
+        shades = sns.color_palette("viridis", max(count + 1, 3))[:count]
+        np.testing.assert_allclose(ramp(count), shades)
 
 
 def figure(height: float) -> Figure:
