@@ -9,8 +9,9 @@ from synthetic import cells, diverged, failed, fill, metrics, record
 
 from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS
 from vaebench.analysis.frame import load_results, read_results, tidy
+from vaebench.analysis.labels import varying
 from vaebench.grid.cell import Cell
-from vaebench.records.schema import Metric, Note
+from vaebench.records.schema import CellRecord, Metric, Note
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.1}
 
@@ -154,3 +155,29 @@ def test_the_frame_of_a_folder_has_units_text_for_sigma_and_no_empty_column(tmp_
     whole = load_results(root, empty=True)
     assert whole["iw_bound"].isna().all()
     assert set(frame) < set(whole)
+
+
+def external(name: str, seed: int, digest: str) -> CellRecord:
+    cell = Cell(architecture=f"external:{name}", seed=seed, epochs=7)
+    return record(cell, network_sha256=digest * 64, cell_id=f"{name}-{seed}-{digest}")
+
+
+def test_what_is_not_known_of_an_external_model_is_empty() -> None:
+    trained = record(Cell(epochs=20, learning_rate=1e-3))
+    frame = tidy((each, "s") for each in (trained, external("m", 0, "a"), external("m", 1, "b")))
+    rows = frame[frame["architecture"] == "external:m"]
+    assert len(rows) == 2, "weights of two seeds are one design"
+    assert rows["design"].nunique() == 1
+    for axis in ("epochs", "learning_rate", "optimizer", "hidden", "beta"):
+        assert rows[axis].isna().all(), axis
+    assert set(rows["latent_dim"]) == {8}
+    (known,) = frame.loc[frame["architecture"] == "mlp", "epochs"]
+    assert known == 20
+    assert isinstance(known, int)
+    assert varying(frame) == ("architecture",)
+
+
+def test_two_models_of_one_name_and_seed_are_told_apart() -> None:
+    frame = tidy((each, "s") for each in (external("m", 0, "a"), external("m", 0, "b")))
+    assert set(frame["architecture"]) == {"external:m@aaaaaa", "external:m@bbbbbb"}
+    assert frame["design"].nunique() == 2

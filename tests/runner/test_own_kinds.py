@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 
 import vaebench
+from vaebench.analysis.frame import read_results
+from vaebench.cli.console import record_text
 from vaebench.errors import GridError, UsageError
 from vaebench.grid.spec import Grid
+from vaebench.plots.pictures import KINDS, blocks, class_names, tsne_maps
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 from vaebench.report.report import write_report
@@ -232,3 +236,42 @@ def test_arrays_from_python_are_trained(tmp_path: Path) -> None:
     assert str(tmp_path) not in record.model_dump_json()
     with pytest.raises(UsageError, match="this grid is built"):
         vaebench.run(Grid.from_dict(grid), tmp_path / "s", data={"train": images})
+
+
+def test_tables_have_rows_and_a_unit_instead_of_images_and_pixels(tmp_path: Path) -> None:
+    dataset = real_table(tmp_path / "air.csv", rows=100)
+    for latent_dim in (1, 2):
+        trained(dataset, tmp_path / "s", likelihood="gaussian", epochs=2, latent_dim=latent_dim)
+    write_report(tmp_path / "s", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    before_metrics = page.partition('id="units"')[0]
+    for word in ("nats/image", "test images", "pixel²", "[pixel]"):
+        assert word not in before_metrics, word
+    assert "nats/row" in before_metrics
+    (table,) = (tmp_path / "report" / "tables").glob("results-*.md")
+    assert "nats/row" in table.read_text()
+    assert "squared data unit" in table.read_text()
+    assert "nats/row" in record_text(Store(tmp_path / "s").read_all()[0][0])
+
+
+def test_a_map_names_the_classes_of_a_folder(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("heron", "swan"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for index in range(40):
+            pixels = draw.integers(0, 256, (6, 6), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "birds" / name / f"{index}.png")
+    axes = {"likelihood": "gaussian", "batch_size": 16, "epochs": 1, "tsne_points": 16}
+    record = trained(tmp_path / "birds", tmp_path / "s", **axes)
+    assert record.data is not None
+    assert record.data.classes == ["heron", "swan"]
+    write_report(tmp_path / "s", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert '"family": "heron"' in page or '"family":"heron"' in page
+    results = read_results([tmp_path / "s"])
+    shown = blocks(results.frame, results.arrays, KINDS["tsne"])
+    assert class_names(shown) == {0: "heron", 1: "swan"}
+    figure = tsne_maps(results.frame, results.arrays)
+    assert figure is not None
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["heron", "swan"]

@@ -4,10 +4,16 @@ Names and units come from the registries of `grid` and `records`; the words on a
 column are defined here.
 """
 
-from typing import Final
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
+from vaebench.grid.axes import DATASETS
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
 from vaebench.records.metrics import METRICS, metric_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AXIS_COLUMNS: Final[tuple[str, ...]] = tuple(AXES)
 """Every design choice, in the order of the cell's fields."""
@@ -87,3 +93,43 @@ def axis_label(metric: str, bound: bool = True) -> str:
     """
     words = _AXIS_WORDS.get(metric, heading(metric, bound))
     return f"{words} [{unit(metric)}]"
+
+
+_OF_ROWS: Final = (
+    ("nats/image", "nats/row"),
+    ("bits/image", "bits/row"),
+    ("images/s", "rows/s"),
+    ("test images", "test rows"),
+    ("training images", "training rows"),
+    ("pixel²", "squared data unit"),
+    ("[pixel]", "[data unit]"),
+)
+
+
+def are_tables(rows: pd.DataFrame) -> bool:
+    """Whether all data of these rows are a user's own tables of numbers, which have no pixels."""
+    if rows.empty or "data_support" not in rows:
+        return False
+    own = ~rows["dataset"].isin(DATASETS)
+    return bool((rows["data_support"].isin(("real", "counts")) & own).all())
+
+
+def unit_of_rows(text: str) -> str:
+    """The text with words for rows of numbers in place of images and pixels.
+
+    >>> unit_of_rows("nats/image")
+    'nats/row'
+    """
+    for images, numbers in _OF_ROWS:
+        text = text.replace(images, numbers)
+    return {"pixel": "data unit"}.get(text, text)
+
+
+def of_data(text: str, rows: pd.DataFrame) -> str:
+    """The text with words for tables in place of images and pixels, if all data are tables.
+
+    Args:
+        text: a label, a unit in brackets, or a sentence.
+        rows: of the tidy frame, whose data the text is about.
+    """
+    return unit_of_rows(text) if are_tables(rows) else text

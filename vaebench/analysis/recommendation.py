@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 import pandas as pd
 
-from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.columns import heading, of_data, unit
 from vaebench.analysis.comparability import Group, basis, groups, is_bound, is_timing, refusal
 from vaebench.analysis.contrasts import Contrast, contrasts, more_seeds, score_table
 from vaebench.analysis.frame import Results, read_results, require_folder, without_superseded
@@ -74,6 +74,7 @@ class Recommendation:
     Attributes:
         purpose: what the design is for.
         metric: the metric that decides.
+        unit: of the metric, in the words of the data.
         group: what the compared records have in common, in words.
         design: the value of each axis in which the designs differ, and of likelihood, sigma and
             latent_dim.
@@ -89,6 +90,7 @@ class Recommendation:
 
     purpose: Purpose
     metric: str
+    unit: str
     group: str
     design: Mapping[str, object]
     label: str
@@ -115,7 +117,7 @@ class Recommendation:
         spread = f" ± {number(half, half)}" if half > 0 else ""
         made = [
             f"For {self.purpose} ({self.group}): {self.label}, {heading(self.metric)} "
-            f"{number(self.score.mean, half)}{spread} {unit(self.metric)} "
+            f"{number(self.score.mean, half)}{spread} {self.unit} "
             f"({plural(self.score.n, 'seed')})."
         ]
         equals, total = self.equals, len(self.contrasts)
@@ -258,6 +260,7 @@ def _recommend(
     return Recommendation(
         purpose,
         metric,
+        of_data(unit(metric), group.frame),
         group.label,
         {axis: first.loc[key, axis] for axis in axes},
         labels[key],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.columns import heading, unit, unit_of_rows
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.contrasts import LEVEL
@@ -20,6 +20,7 @@ from vaebench.analysis.summary import number
 from vaebench.analysis.timing import benches, crossovers, precisions
 from vaebench.cli.output import plural
 from vaebench.cli.tables import aligned, selected_columns
+from vaebench.grid.cell import is_own_data
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, Environment, FactRecord, Metric
 from vaebench.report.overview import result_tables, warnings_table
@@ -104,6 +105,9 @@ def timings_text(frame: pd.DataFrame) -> str:
 def record_text(record: CellRecord) -> str:
     """Return one record of a cell for a person to read."""
     lines = [record.cell_id, f"status: {record.status.state}"]
+    images = record.data is None or not (
+        is_own_data(record.cell.dataset) and record.data.support in ("real", "counts")
+    )
     if record.status.reason:
         lines.append(f"why: {record.status.reason}")
     changed = record.cell.model_dump(exclude_defaults=True)
@@ -111,10 +115,13 @@ def record_text(record: CellRecord) -> str:
     lines += [f"  {axis:<24} {value_text(value)}" for axis, value in changed.items()]
     if record.data is not None:
         data = record.data
-        images = f"{data.n_train:,} + {data.n_test:,} images"
-        lines += ["", f"data: {data.name}, {data.support}, {images}"]
+        examples = "images" if images else "rows"
+        counts = f"{data.n_train:,} + {data.n_test:,} {examples}"
+        lines += ["", f"data: {data.name}, {data.support}, {counts}"]
     lines += ["", "metrics (mean +- standard error over n)"]
-    lines += [f"  {name:<30} {_metric_text(metric)}" for name, metric in record.metrics.items()]
+    lines += [
+        f"  {name:<30} {_metric_text(metric, images)}" for name, metric in record.metrics.items()
+    ]
     lines += [f"warning: {warning.text}" for warning in record.warnings]
     if record.environment.versions:
         lines += ["", _machine(record.environment)]
@@ -137,12 +144,14 @@ def _machine(environment: Environment) -> str:
     return f"machine: {', '.join((*names, threads))}{f'; {versions}' if versions else ''}"
 
 
-def _metric_text(metric: Metric) -> str:
+def _metric_text(metric: Metric, images: bool) -> str:
     if metric.value is None:
         return f"n/a ({metric.reason})"
     spread = f" +- {metric.se:.3g}" if metric.se is not None else ""
     count = f"  n = {metric.n:,}" if metric.n is not None else ""
-    return f"{metric.value:.6g}{spread} {metric.unit}{count}"
+    return (
+        f"{metric.value:.6g}{spread} {metric.unit if images else unit_of_rows(metric.unit)}{count}"
+    )
 
 
 def comparison_text(found: Comparison, names: tuple[str, str]) -> str:

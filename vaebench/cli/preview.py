@@ -14,6 +14,7 @@ from vaebench.records.store import Store
 from vaebench.runner.engines import engine_of
 from vaebench.runner.plan import Plan, estimates, lack_of_memory, make_plan
 from vaebench.runner.run import devices_of, surveyed
+from vaebench.system.terminal import waiting
 
 
 def preview(
@@ -42,9 +43,10 @@ def preview(
         # As in a run, so that cells that it would train again do not count as done.
         found = surveyed(store, options["keep_weights"])
         keys = ("retry_failed", "data_dir")
-        plan = make_plan(
-            grid, found.states, devices_of(grid, engine), **{key: options[key] for key in keys}
-        )
+        with waiting("reading the data", echo):
+            plan = make_plan(
+                grid, found.states, devices_of(grid, engine), **{key: options[key] for key in keys}
+            )
         for line in _plan_lines(plan):
             echo(line)
         missing = absent_data(plan.data_sets(), options["data_dir"])

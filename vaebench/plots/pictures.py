@@ -339,6 +339,18 @@ def label_colours(shown: Sequence[Block]) -> dict[int, tuple[float, float, float
     return {int(label): shade for label, shade in zip(labels, palette, strict=True)}  # type: ignore[call-overload]
 
 
+def class_names(shown: Sequence[Block]) -> dict[int, str]:
+    """The name of each label of some blocks: that of its class where the records keep names."""
+    found: dict[int, str] = {}
+    for cell in (cell for block in shown for cell in block.cells):
+        names = cell.arrays.get("tsne_classes", ())
+        for label in np.unique(cell.arrays.get("tsne_labels", ())).astype(int).tolist():
+            name = str(names[label]) if 0 <= label < len(names) else str(label)
+            if found.setdefault(label, name) != name:
+                found[label] = str(label)  # classes of two data sets
+    return dict(zip(found, drawable_names(list(found.values()), 30), strict=True))
+
+
 def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figure | None:
     """t-SNE of the codes, coloured by label; kNN accuracy and trustworthiness above each map."""
     shown = blocks(frame, arrays, KINDS["tsne"])
@@ -352,13 +364,15 @@ def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figur
         axes.scatter(points[:, 0], points[:, 1], c=shade, s=7, linewidths=0, rasterized=True)
         axes.set(aspect="equal", adjustable="datalim")
 
+    names = class_names(shown)
     legend = 0 < len(colours) <= 10
     figure = _panels(shown, draw, title, below=0.45 if legend else 0.0, noted=True)
     if legend:
         handles = [
-            Line2D([], [], color=colour, marker="o", lw=0, label=str(label))
+            Line2D([], [], color=colour, marker="o", lw=0, label=names[label])
             for label, colour in colours.items()
         ]
-        columns = max(1, min(len(handles), int(figure.get_figwidth() / 0.65)))
+        wide = 0.575 + 0.075 * max(map(len, names.values()))
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / wide)))
         figure.legend(handles=handles, loc="lower center", ncols=columns, title="label")
     return figure

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from vaebench.analysis.columns import of_data
 from vaebench.analysis.labels import counted, ordered, plain, shown, value_text
 
 
@@ -20,7 +21,8 @@ def facts(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     sizes = ["dataset", "data_train", "data_test"]
     known = frame[frame["data_train"].notna()].drop_duplicates(sizes).sort_values(sizes[:2])
     data = [
-        f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} test images)"
+        f"{row.dataset} ({row.data_train:,.0f} training and {row.data_test:,.0f} "
+        f"{of_data('test images', frame)})"
         for row in known.itertuples()
     ]
     device, name = frame["device"], frame["device_name"]

@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 
-from vaebench.analysis.columns import unit
+from vaebench.analysis.columns import of_data, unit
 from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.contrasts import contrasts, score_table
 from vaebench.analysis.kinds import named_designs, warned
@@ -55,7 +55,7 @@ def _latent(group: Group) -> str | None:
     text = summary_text(best["mean"], best["low"], best["high"], best["n"], best["n"], 0)
     return (
         f"For {plain(label)} ({group.label}) with latent sizes {first:,} to {last:,}, the {score} "
-        f"is highest at {best['latent_dim']:,}: {text} {unit('elbo')} ({seeds})"
+        f"is highest at {best['latent_dim']:,}: {text} {of_data(unit('elbo'), rows)} ({seeds})"
         f"{_rivals(rows, best['latent_dim'])}{_active(rows, last)}"
     )
 

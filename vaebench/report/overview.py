@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from vaebench.analysis.columns import AXIS_COLUMNS, heading, unit
+from vaebench.analysis.columns import AXIS_COLUMNS, heading, of_data, unit
 from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.frame import NOT_MEASURED, without_superseded
 from vaebench.analysis.kinds import common_text, kind, named_designs
@@ -117,7 +117,7 @@ def _design_table(
         name=name,
         title=title,
         header=(*map(heading, axes), "seeds", *(heading(metric, bound) for metric in metrics)),
-        units=(*("" for _ in axes), "", *map(unit, metrics)),
+        units=(*("" for _ in axes), "", *(of_data(unit(metric), frame) for metric in metrics)),
         rows=tuple(texts),
         numeric=(*(axis == "latent_dim" for axis in axes), True, *(True for _ in metrics)),
         notes=footnotes.notes(),
@@ -207,7 +207,7 @@ def _image_counts(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[str, ...
         f"{', '.join(names)}: {' or '.join(f'{count:,}' for count in counts)}"
         for counts, names in by_count.items()
     )
-    note = f"Number of test images: {'; '.join(parts)}"
+    note = f"Number of {of_data('test images', frame)}: {'; '.join(parts)}"
     if len(by_count) > 1:
         note += "; posterior gaps have their own images and are not IW bound − ELBO of this table"
     return (f"{note}.",)

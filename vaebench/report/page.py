@@ -20,7 +20,7 @@ import jinja2
 import PIL.Image
 from markupsafe import Markup, escape
 
-from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.columns import heading
 from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain, plural
 from vaebench.analysis.recommendation import Recommendation
@@ -133,7 +133,7 @@ def _score(answer: Recommendation) -> str:
     """The score of a recommended design with its interval, unit and number of seeds."""
     score, metric = answer.score, answer.metric
     text = summary_text(score.mean, score.low, score.high, score.n, score.n, 0)
-    return f"{heading(metric)} {text} {unit(metric)} ({plural(score.n, 'seed')})"
+    return f"{heading(metric)} {text} {answer.unit} ({plural(score.n, 'seed')})"
 
 
 def _one_line(value: Any) -> Any:

@@ -21,6 +21,7 @@ from vaebench.plots.pictures import (
     ReadArrays,
     Shown,
     blocks,
+    class_names,
     label_colours,
     mosaic,
     strips,
@@ -93,19 +94,20 @@ def image_panels(kind: Kind, frame: pd.DataFrame, arrays: ReadArrays) -> list[Pa
 def map_panels(frame: pd.DataFrame, arrays: ReadArrays) -> list[PanelBlock]:
     """The t-SNE maps as charts whose points show their image and its reconstruction."""
     shown = blocks(frame, arrays, KINDS["tsne"])
-    colours = {str(label): to_hex(colour) for label, colour in label_colours(shown).items()}
-    return [_maps(block, colours) for block in shown]
+    names = class_names(shown)
+    colours = {names[label]: to_hex(colour) for label, colour in label_colours(shown).items()}
+    return [_maps(block, colours, names) for block in shown]
 
 
-def _maps(block: Block, colours: dict[str, str]) -> PanelBlock:
+def _maps(block: Block, colours: dict[str, str], names: dict[int, str]) -> PanelBlock:
     panels = (
-        Panel(name, cell.note, chart=_map(name, cell, colours))
+        Panel(name, cell.note, chart=_map(name, cell, colours, names))
         for name, cell in zip(block.names, block.cells, strict=True)
     )
     return PanelBlock(block.label, tuple(panels))
 
 
-def _map(name: str, cell: Shown, colours: dict[str, str]) -> Chart:
+def _map(name: str, cell: Shown, colours: dict[str, str], names: dict[int, str]) -> Chart:
     points = np.asarray(cell.arrays["tsne"], np.float64)
     labels = cell.arrays.get("tsne_labels")
     low = points.min(axis=0)
@@ -114,7 +116,7 @@ def _map(name: str, cell: Shown, colours: dict[str, str]) -> Chart:
     rows: list[dict[str, Any]] = []
     for i in places.tolist():
         row = {"i": i, "x": int(scaled[i, 0]), "y": int(scaled[i, 1])}
-        rows.append(row if labels is None else row | {"family": str(int(labels[i]))})
+        rows.append(row if labels is None else row | {"family": names[int(labels[i])]})
     base = alt.Chart(alt.NamedData("rows")).mark_point(filled=True, size=22, opacity=0.85)
     axis: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-20, 1020], nice=False)}
     coding: dict[str, Any] = {"x": alt.X("x:Q", **axis), "y": alt.Y("y:Q", **axis)}

@@ -41,7 +41,7 @@ from vaebench.runner.plan import (
 from vaebench.runner.pool import Pool, Running
 from vaebench.runner.worker_time import WorkerTime
 from vaebench.system.processes import GRACE_SECONDS, Stop
-from vaebench.system.terminal import capped, printable
+from vaebench.system.terminal import capped, printable, waiting
 
 
 class RunOptions(TypedDict, total=False):
@@ -148,9 +148,12 @@ def run_grid(
         devices = devices_of(grid, machines)
 
         def planned(states: Mapping[str, str]) -> Plan:
-            plan = make_plan(grid, states, devices, retry_failed=retry_failed, data_dir=data_dir)
-            for name in plan.data_sets():
-                require(name, data_dir)
+            with waiting("reading the data", echo):
+                plan = make_plan(
+                    grid, states, devices, retry_failed=retry_failed, data_dir=data_dir
+                )
+                for name in plan.data_sets():
+                    require(name, data_dir)
             return plan
 
         if not store.root.exists():
