@@ -14,7 +14,7 @@ from vaebench.analysis.frame import read_results
 from vaebench.cli.console import record_text
 from vaebench.errors import GridError, UsageError
 from vaebench.grid.spec import Grid
-from vaebench.plots.pictures import KINDS, blocks, class_names, tsne_maps
+from vaebench.plots.pictures import KINDS, blocks, class_names, columns, tsne_maps
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 from vaebench.report.report import write_report
@@ -275,3 +275,26 @@ def test_a_map_names_the_classes_of_a_folder(tmp_path: Path) -> None:
     assert figure is not None
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["heron", "swan"]
+
+
+def test_columns_show_the_mean_of_each_number_against_the_data(tmp_path: Path) -> None:
+    dataset = real_table(tmp_path / "air.csv", rows=100)
+    record = trained(dataset, tmp_path / "s", likelihood="gaussian", epochs=2)
+    results = read_results([tmp_path / "s"])
+    kept = results.arrays(record.cell_id)
+    model = load_model(tmp_path / "s", record.cell_id)
+    x = model.prepare(kept["rows"])
+    means = model.decode(model.encode(x).mean.unsqueeze(1)).mean[0, 0].numpy()
+    assert kept["row_means"] == pytest.approx(means, rel=1e-4)
+    _, test = splits(record, dataset)
+    assert kept["rows"] == pytest.approx(test, rel=1e-5)
+    figure = columns(results.frame, results.arrays, "Columns")
+    assert figure is not None
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == list("abcde")
+    for index, axes in enumerate(panels):
+        drawn = np.asarray(axes.collections[0].get_offsets())
+        assert drawn == pytest.approx(np.column_stack((test[:, index], means[:, index])), rel=1e-4)
+    write_report(tmp_path / "s", tmp_path / "report")
+    assert list((tmp_path / "report" / "figures").glob("columns-*.png"))
+    assert "Reconstruction by column" in (tmp_path / "report" / "index.html").read_text()

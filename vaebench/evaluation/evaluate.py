@@ -30,7 +30,7 @@ from vaebench.evaluation.importance import (
 from vaebench.evaluation.information import information_metrics
 from vaebench.evaluation.linear import exact_log_likelihood, has_closed_form
 from vaebench.evaluation.local import gap_metrics
-from vaebench.evaluation.pictures import map_images, pictures, small_decoder
+from vaebench.evaluation.pictures import column_values, map_images, pictures, small_decoder
 from vaebench.evaluation.spectrum import SPECTRUM_IMAGES, code_spectrum, effective_rank
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.cell import Cell
@@ -123,6 +123,7 @@ def evaluate(
         arrays |= pictures(vae, test, None if scores.kl is None else ranks, generator)
         if cell.seed == 0:
             arrays |= small_decoder(vae)
+    arrays |= column_values(vae, test)
     # Optional measurements come last, so that they do not change the noise of the others.
     chosen_by = None if valid is None else (valid, score(vae, cell, valid, generator))
     metrics |= selection_metrics(cell, (test, scores), chosen_by)

@@ -18,10 +18,12 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.model.networks import affine_layers
 from vaebench.model.prior import Normal, Prior
 from vaebench.model.vae import VAE
+from vaebench.system.terminal import capped
 
 __all__ = ["map_images", "pictures", "small_decoder"]
 
 _SHOWN, _SAMPLES, _PAIRS, _STEPS, _GRID = 10, 36, 4, 9, 8
+_ROWS, _COLUMNS = 200, 12
 _MAP_PIXELS, _MAP_IMAGES = 80_000, 300
 _DECODER_WEIGHTS = 400_000
 _DECODER_ERROR = 0.02
@@ -59,6 +61,26 @@ def pictures(
         picture = _decoded(vae, _traversal(prior, ranks))
         shown["traversal"] = picture.reshape(_GRID, _GRID, *picture.shape[1:])
     return shown
+
+
+@torch.no_grad()
+def column_values(vae: VAE, split: EvaluationSplit) -> dict[str, NDArray[np.generic]]:
+    """Rows of numbers and their means E[x|z] at the posterior mean, for a pack of one.
+
+    At most 200 rows and 12 columns: ``rows (n, C)`` and ``row_means (n, C)`` in the unit of the
+    data, and ``row_columns (C,)``, the names of the columns. Empty for images.
+    """
+    if vae.image_shape[:2] != (1, 1):
+        return {}
+    x = split.pixels[:_ROWS].to(vae.prior_scale.device)
+    means = vae.decode(vae.encode(x.unsqueeze(0)).mean.unsqueeze(1)).mean[0, 0]
+    names = split.columns or tuple(map(str, range(x.shape[1])))
+    both = {"rows": x, "row_means": means}
+    shown = {
+        name: np.asarray(values[:, :_COLUMNS].float().cpu().numpy(), np.float32)
+        for name, values in both.items()
+    }
+    return {**shown, "row_columns": np.array([capped(name, 40) for name in names[:_COLUMNS]])}
 
 
 @torch.no_grad()

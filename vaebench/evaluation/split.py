@@ -28,6 +28,7 @@ class EvaluationSplit:
         dequantized: whether noise within a level was added to ``pixels``.
         labels: class of each image, ``(N,)``; None for data without labels.
         classes: the name of each label, where the data have names.
+        columns: the names of the numbers of a row, where the data have names.
     """
 
     pixels: Tensor
@@ -36,6 +37,7 @@ class EvaluationSplit:
     dequantized: bool
     labels: Tensor | None
     classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -49,6 +51,7 @@ class EvaluationSplit:
             self.dequantized,
             None if self.labels is None else self.labels[:count],
             self.classes,
+            self.columns,
         )
 
     def batches(self, numbers_per_image: int) -> Iterator[slice]:

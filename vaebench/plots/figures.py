@@ -427,7 +427,7 @@ def kl_per_dimension(
     if not facets:
         return None
     palette = _size_palette([rows for _, rows in facets], keys)
-    figure, panels = _grid(len(facets), 3, 2.5)
+    figure, panels = panel_grid(len(facets), 3, 2.5)
     for axes, ((name,), rows) in zip(panels, facets, strict=True):
         # If ten thousand dimensions share twenty nats, a linear axis would show none of them.
         axes.set_yscale("log")
@@ -580,7 +580,7 @@ def widest(parts: Sequence[Part], most: int) -> list[Part]:
     return [parts[i] for i in sorted(kept)]
 
 
-def _grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def panel_grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure of `count` equal panels."""
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -617,7 +617,7 @@ def loss_curves(
     if not facets:
         return None
     palette = _size_palette([rows for _, rows in facets], keys)
-    figure, panels = _grid(len(facets), 3, 2.4)
+    figure, panels = panel_grid(len(facets), 3, 2.4)
     for axes, ((name,), rows) in zip(panels, facets, strict=True):
         _training(axes, rows, series, palette)
         axes.set_title(name, fontsize=8)

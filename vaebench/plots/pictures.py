@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vaebench.analysis.columns import AXIS_COLUMNS
 from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
-from vaebench.plots.figures import evenly, headed, split, widest
+from vaebench.plots.figures import evenly, headed, panel_grid, split, widest
 from vaebench.plots.style import INK, WIDTH
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -375,4 +375,31 @@ def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figur
         wide = 0.575 + 0.075 * max(map(len, names.values()))
         columns = max(1, min(len(handles), int(figure.get_figwidth() / wide)))
         figure.legend(handles=handles, loc="lower center", ncols=columns, title="label")
+    return figure
+
+
+def columns(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figure | None:
+    """E[x|z] against x for each column of a table, of the design with the highest ELBO.
+
+    Points on the dashed line are reconstructed exactly; on a horizontal line the mean ignores x.
+    """
+    done = frame[(frame["status"] == "done") & frame["elbo"].notna()]
+    for row in done.sort_values(["elbo", "cell_id"], ascending=[False, True]).to_dict("records"):
+        kept = arrays(row["cell_id"])
+        if {"rows", "row_means", "row_columns"} <= kept.keys():
+            break
+    else:
+        return None
+    names = drawable_names(list(map(str, kept["row_columns"])), 30)
+    figure, panels = panel_grid(len(names), 4, 2.1)
+    for axes, name, x, mean in zip(
+        panels, names, kept["rows"].T, kept["row_means"].T, strict=False
+    ):
+        axes.axline((float(x[0]), float(x[0])), slope=1, color=INK, lw=0.8, ls="--")
+        axes.scatter(x, mean, s=6, linewidths=0, alpha=0.6)
+        axes.set_title(name, fontsize=8)
+        axes.set(xlabel="x [data unit]", ylabel="E[x|z]")
+    names_of = [axis for axis in ("likelihood", "sigma", "latent_dim") if axis in row]
+    label = design_labels(names_of, [[row[axis] for axis in names_of]])[0]
+    headed(figure, f"{title} ({label})".strip())
     return figure

@@ -309,6 +309,17 @@ SECTIONS: Final = (
         "images",
         tuple(map(_images, ("reconstructions", "samples", "interpolations", "traversals"))),
     ),
+    SectionSpec(
+        "columns",
+        (
+            FigureSpec(
+                "columns",
+                lambda content, group, title: [
+                    pictures.columns(group.frame, content.results.arrays, title)
+                ],
+            ),
+        ),
+    ),
     SectionSpec("training", (FigureSpec("training", _training, chart=_training_curves),)),
     SectionSpec(
         "cost",

@@ -75,13 +75,14 @@ def _units(data: ImageData, train: EvaluationSplit, standardize: bool) -> Units 
 
 
 def _split(split: Split, data: ImageData, binarization: str, dequantize: bool) -> EvaluationSplit:
+    named = split.labels, data.classes, data.columns
     if data.kind == "counts":
         counts = split.images.flatten(1)
-        return EvaluationSplit(counts, counts.long(), None, False, split.labels, data.classes)
+        return EvaluationSplit(counts, counts.long(), None, False, *named)
     pixels = evaluation_pixels(split.images, data.levels, binarization, dequantize)
     seen = effective_levels(data.levels, binarization)
     index = None if seen is None else grey_indices(pixels, seen, dequantize)
-    return EvaluationSplit(pixels, index, seen, dequantize, split.labels, data.classes)
+    return EvaluationSplit(pixels, index, seen, dequantize, *named)
 
 
 def prepared_for(cell: Cell, data_dir: Path | None) -> Prepared:
