@@ -78,3 +78,9 @@ def test_the_table_of_bits_per_dimension(name: str) -> None:
         for dataset in ("digits", "mnist")
     ]
     assert measured == [digits, mnist]
+
+
+def test_the_table_of_external_models() -> None:
+    from benchmarks.external.table import table
+
+    assert table(ROOT / "results" / "reference" / "external") in RESULTS
