@@ -121,3 +121,19 @@ def test_what_an_elbo_may_be_compared_with() -> None:
     assert comparable_as(BERNOULLI, 2) == "mass"
     assert comparable_as(cell(likelihood="categorical", sigma=None), 17) == "mass"
     assert comparable_as(cell(), 17) == "density"
+
+
+@pytest.mark.parametrize(
+    ("design", "expected"),
+    [
+        ({"dataset": "linear-gaussian"}, True),
+        ({"dataset": "own.npz", "kind": "real", "standardize": False}, True),
+        # One floor is not that of columns with scales of their own.
+        ({"dataset": "own.npz", "kind": "real", "standardize": True}, False),
+    ],
+)
+def test_the_floor_of_sigma_is_one_number_only_without_scales_of_columns(
+    design: dict[str, object], expected: bool
+) -> None:
+    split, own = real_split(torch.rand(30, 16)), cell(sigma="learned", **design)
+    assert ("scale_on_floor" in warned(own, 10.0, split, sigma=SCALE_FLOOR)) == expected

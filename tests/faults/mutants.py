@@ -188,7 +188,7 @@ class _Places:
     def statement(self, node: ast.AST) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             self.add(*self.place(node), "pass")
-        elif isinstance(node, ast.Return) and node.value is not None:
+        elif isinstance(node, ast.Return) and not _is_none(node.value):
             self.add(*self.place(node), "return None")
         elif isinstance(node, ast.AugAssign):
             self.between(node.target, node.value, *_augmented(node.op))
@@ -198,6 +198,10 @@ class _Places:
         elif isinstance(node, ast.If | ast.While | ast.IfExp):
             start, end = self.place(node.test)
             self.add(start, end, f"not ({self.source[start:end].decode()})")
+
+
+def _is_none(value: ast.expr | None) -> bool:
+    return value is None or (isinstance(value, ast.Constant) and value.value is None)
 
 
 def _augmented(operator: ast.operator) -> tuple[str, str]:

@@ -1,13 +1,14 @@
 """The rule: interval against margin, seeds against the least number."""
 
 import math
+from typing import get_args
 
 import pandas as pd
 import pytest
 from scipy import stats
 
 from vaebench.findings.evidence import over_seeds_and_images
-from vaebench.findings.verdict import CODES, VERDICTS, Margin, Statistic, judge
+from vaebench.findings.verdict import VERDICTS, Code, Margin, Statistic, judge
 
 
 def seeds(low: float, high: float, n: int = 5) -> Statistic:
@@ -26,6 +27,8 @@ def seeds(low: float, high: float, n: int = 5) -> Statistic:
             seeds(0.0, 0.0), Margin(high=0.0, strict=True), "contradicted", id="the upper end"
         ),
         pytest.param(seeds(0.9, 2.0), Margin(low=1.0), "inconclusive", id="straddles"),
+        pytest.param(seeds(0.1, 1.0), Margin(low=1.0), "inconclusive", id="touches a low end"),
+        pytest.param(seeds(2.0, 3.0), Margin(high=2.0), "inconclusive", id="touches a high end"),
         pytest.param(seeds(0.1, 0.9), Margin(low=1.0), "contradicted", id="below a low end"),
         pytest.param(seeds(2.1, 3.0), Margin(high=2.0), "contradicted", id="above a high end"),
         pytest.param(seeds(-0.5, 0.5), Margin(-1, 1), "reproduced", id="within two ends"),
@@ -91,7 +94,7 @@ def test_a_margin_has_ends_in_order(ends):
 def test_the_verdicts_are_those_of_the_contract():
     given = {"reproduced", "contradicted", "shown at this budget", "not shown at this budget"}
     assert set(VERDICTS) == given | {"inconclusive", "not tested"}
-    assert {"straddles", "few seeds", "not finite"} < set(CODES)
+    assert {"straddles", "few seeds", "not finite"} < set(get_args(Code))
 
 
 def test_an_exact_number_is_its_own_interval_and_needs_no_seeds():

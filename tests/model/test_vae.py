@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.grid.cell import Cell
 from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
 from vaebench.model.likelihoods.categorical import Categorical
+from vaebench.model.likelihoods.negative_binomial import NegativeBinomial
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE, Units, sigma_kind
 
@@ -239,3 +240,15 @@ def test_the_decoder_of_own_data_gives_location_and_scale_in_their_unit(sigma: s
     inside, outside = located(plain, codes(1)), located(vae, codes(1))
     torch.testing.assert_close(outside.mean, shift + scale * inside.mean)
     torch.testing.assert_close(outside.scale, (inside.scale * scale).expand_as(outside.scale))
+
+
+def test_of_two_numbers_of_a_pixel_only_the_location_is_moved_to_the_unit_of_the_data() -> None:
+    own = cell(dataset="own.npz", kind="counts", likelihood="negative_binomial", sigma=None)
+    shift, scale = torch.tensor([1.0, -2.0, 0.5]), torch.ones(3)
+    plain = made(own, shape=(1, 1, 3), levels=None).decode(codes(1))
+    source = torch.Generator().manual_seed(own.seed)
+    moved = VAE((own,), (1, 1, 3), None, [source], 0.3, Units(shift, scale)).decode(codes(1))
+    assert isinstance(plain, NegativeBinomial)
+    assert isinstance(moved, NegativeBinomial)
+    torch.testing.assert_close(moved.log_mean, shift + plain.log_mean)
+    torch.testing.assert_close(moved.log_dispersion, plain.log_dispersion)

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,19 @@ def test_what_is_written_is_synced_by_the_system(
     write_whole(Files(), tmp_path / "new", b"content")
     Files().sync_folder(tmp_path)
     assert synced == [str(tmp_path / "new"), str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("number", "is_final"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)]
+)
+def test_a_file_system_may_lack_the_sync_of_folders_but_not_fail_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_final: bool
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    before = descriptors()
+    with pytest.raises(OSError, match="Input/output") if is_final else nullcontext():
+        Files().sync_folder(tmp_path)
+    assert descriptors() == before
