@@ -84,3 +84,29 @@ def test_the_table_of_external_models() -> None:
     from benchmarks.external.table import table
 
     assert table(ROOT / "results" / "reference" / "external") in RESULTS
+
+
+RECIPES: list[dict[str, object]] = [
+    {"hidden": [128]},
+    {"beta": 0.5},
+    {"beta_schedule": "linear:10"},
+    {"beta_schedule": "cyclical:4"},
+    {"prior": "vamp"},
+    {"prior": "mixture"},
+    {"free_bits": 0.25},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_the_gains_of_the_recipes(recipe: dict[str, object]) -> None:
+    plain = {"hidden": [128] * 4, "beta": 1.0, "beta_schedule": "constant"}
+    plain |= {"free_bits": 0.0, "prior": "normal"}
+    levels, gains = [], []
+    for metric in ("elbo", "kl"):
+        old, new = (
+            [values("collapse", metric, seed=seed, **axes)[0] for seed in range(3)]
+            for axes in (plain, plain | recipe)
+        )
+        levels.append(interval(new))
+        gains.append(interval([b - a for a, b in zip(old, new, strict=True)]))
+    assert f"| {' | '.join(levels + gains)} |" in RESULTS

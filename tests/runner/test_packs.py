@@ -79,8 +79,10 @@ def test_the_cells_of_a_program_differ_in_numbers_only() -> None:
     key = program_key(small(sigma=0.1, likelihood="gaussian"))
     alike = small(sigma=0.4, likelihood="gaussian", beta=3.0, prior_scale=2.0, train_size=100)
     assert program_key(alike) == key
-    for axes in ({"sigma": "learned"}, {"latent_dim": 3}, {"precision": "bfloat16"}):
-        assert program_key(small(**{"sigma": 0.1, "likelihood": "gaussian", **axes})) != key
+    others = [{"sigma": "learned"}, {"latent_dim": 3}, {"precision": "bfloat16"}]
+    others += [{"free_bits": 0.1}, {"prior": "vamp"}, {"prior": "vamp", "prior_components": 7}]
+    keys = {program_key(small(**{"sigma": 0.1, "likelihood": "gaussian", **a})) for a in others}
+    assert len(keys - {key}) == len(others)
 
 
 def test_a_plan_counts_the_steps_of_each_cell() -> None:
