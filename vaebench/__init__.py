@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vaebench.records.bundle import bundle, merge
     from vaebench.records.store import Store
     from vaebench.report.report import write_report
+    from vaebench.runner.advise import advise
     from vaebench.runner.api import run
     from vaebench.runner.encode import encode
     from vaebench.runner.external import evaluate
@@ -32,6 +33,7 @@ __all__ = [
     "Grid",
     "Store",
     "__version__",
+    "advise",
     "audit",
     "best",
     "bundle",
@@ -54,6 +56,7 @@ _HOMES = {
     "Cell": "vaebench.grid.cell",
     "Grid": "vaebench.grid.spec",
     "Store": "vaebench.records.store",
+    "advise": "vaebench.runner.advise",
     "audit": "vaebench.auditing.probe",
     "best": "vaebench.analysis.recommendation",
     "bundle": "vaebench.records.bundle",
@@ -69,7 +72,7 @@ _HOMES = {
     "time_steps": "vaebench.runner.timing",
     "write_report": "vaebench.report.report",
 }
-_STOPPABLE = frozenset({"reproduce", "run", "time_steps"})
+_STOPPABLE = frozenset({"advise", "reproduce", "run", "time_steps"})
 """Functions that a signal stops in order; the signal reaches the caller's handler afterwards."""
 
 

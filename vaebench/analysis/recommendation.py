@@ -36,7 +36,7 @@ from vaebench.records.metrics import metric_choice
 Purpose = Literal["bound", "bits", "codes", "samples", "speed"]
 PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
-_METRICS: Final[Mapping[Purpose, tuple[str, ...]]] = {
+PURPOSE_METRICS: Final[Mapping[Purpose, tuple[str, ...]]] = {
     "bound": ("elbo",),
     "bits": ("bits_per_dim",),
     "codes": ("knn_accuracy", "mutual_information"),
@@ -206,7 +206,7 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
     kept = frame[~frame["design"].isin(lost) & (frame["status"] == "done")]
     left_out = frame[frame["design"].isin(lost)]
     found: dict[Purpose, list[Recommendation]] = {}
-    for purpose, metrics in _METRICS.items():
+    for purpose, metrics in PURPOSE_METRICS.items():
         measured = [m for m in metrics if m in kept and kept[m].notna().any()]
         if purpose == "speed" or not measured:
             continue
@@ -216,7 +216,7 @@ def recommend(results: Results) -> tuple[Recommendation, ...]:
             for part in parts
             if measured[0] != "elbo" or is_bound(part.frame)
         ]
-    (speed,) = _METRICS["speed"]
+    (speed,) = PURPOSE_METRICS["speed"]
     fastest = []
     for each in found.get("bits") or found.get("bound") or ():
         own = kept[kept["design"].isin(each.equal_keys) & kept[speed].notna()]

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from vaebench import __version__
+from vaebench.cli.advise import advise
 from vaebench.cli.audit import audit
 from vaebench.cli.compare import compare
 from vaebench.cli.data import data
@@ -48,7 +49,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(run, report, compare, evaluate, encode, export, merge, reproduce, time_command),
+    *(run, advise, report, compare, evaluate, encode, export, merge, reproduce, time_command),
     *(list_, show, data, doctor, audit),
 ):
     cli.add_command(_command)

@@ -23,7 +23,6 @@ from vaebench.cli.options import (
 from vaebench.cli.output import Echo, codes_of, leave, plural, say, say_json, say_unused
 
 if TYPE_CHECKING:
-    from vaebench.grid.spec import Grid
     from vaebench.runner.run import RunSummary
 
 
@@ -95,6 +94,7 @@ def run(
     GRID is the name of a packaged grid (`vaebench list grids`) or a TOML file; `quick` needs no
     download and takes a minute or two on two cores. Running it again trains only what is missing.
     """
+    from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.run import run_grid
 
@@ -103,19 +103,14 @@ def run(
     if dry_run and (as_json or options["evaluate_again"]):
         wrong = "--json" if as_json else "--evaluate-again"
         raise click.UsageError(f"--dry-run prints the plan of a training: leave out {wrong}")
-    loaded = _load(grid, settings, device)
+    loaded = Grid.load(grid, overrides_of(settings, device))
     store = Store(output or Path("results") / loaded.name)
     if dry_run:
         from vaebench.cli.preview import preview
 
         leave(preview(loaded, store, options, say))
         return
-    folder = None
-    if not no_report:
-        from vaebench.report.target import check_target, default_target
-
-        folder = report_dir or default_target([store.root])
-        check_target([store.root], folder)
+    folder = None if no_report else report_folder(store.root, report_dir)
     echo = Echo(err=as_json)
     for note in loaded.notes:
         echo(f"note: {note}")
@@ -123,13 +118,22 @@ def run(
     if not as_json:
         # If nothing was trained and no report is asked for, the records are not read.
         _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
-    page = _report(summary, store.root, folder, echo)
+    page = write_report(summary, store.root, folder, echo)
     if as_json:
         _print_json(loaded.name, summary, store.root, page)
-    _leave(summary, echo)
+    leave_run(summary, echo)
 
 
-def _report(
+def report_folder(store: Path, given: Path | None) -> Path:
+    """Return the report's folder; raise if no report can be written there."""
+    from vaebench.report.target import check_target, default_target
+
+    folder = given or default_target([store])
+    check_target([store], folder)
+    return folder
+
+
+def write_report(
     summary: RunSummary, store: Path, folder: Path | None, echo: Callable[[str], None]
 ) -> Path | None:
     """Write the report and return its page, or None where there is none."""
@@ -147,7 +151,8 @@ def _report(
     return page
 
 
-def _leave(summary: RunSummary, echo: Echo) -> None:
+def leave_run(summary: RunSummary, echo: Echo) -> None:
+    """End the program with the exit code of a run."""
     codes = codes_of(summary) | ({echo.error.exit_code} if echo.error is not None else set())
     if summary.signal is None:
         codes |= say_unused(summary.unused)
@@ -157,8 +162,14 @@ def _leave(summary: RunSummary, echo: Echo) -> None:
     leave(codes, summary.signal)
 
 
-def _load(name: str, settings: Sequence[str], device: str | None) -> Grid:
-    from vaebench.grid.spec import Grid, parse_override
+def overrides_of(settings: Sequence[str], device: str | None) -> dict[str, list[object]]:
+    """Return the values of the options ``--set`` and ``--device`` by their axis.
+
+    Raises:
+        GridError: there is no axis or no value.
+        click.UsageError: an axis is set twice.
+    """
+    from vaebench.grid.spec import parse_override
 
     overrides: dict[str, list[object]] = {}
     for text in (*settings, *([f"device={device}"] if device else [])):
@@ -168,7 +179,7 @@ def _load(name: str, settings: Sequence[str], device: str | None) -> Grid:
                 f"the axis {axis!r} is set twice: give all its values at once, {axis}=A,B"
             )
         overrides[axis] = values
-    return Grid.load(name, overrides)
+    return overrides
 
 
 def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:

@@ -56,7 +56,7 @@ def run(
         DataMissing, DataInvalid: a data set is missing or cannot be used.
         StoreBusy, StorageError: the folder is held by another run, or cannot be written.
     """
-    forced = _lists(overrides)
+    forced = override_lists(overrides)
     folder = None if data_dir is None else Path(data_dir)
     if data is not None:
         forced["dataset"] = [str(keep_arrays(data, storage_folder(folder)))]
@@ -72,7 +72,7 @@ def run(
     return run_grid(grid, store, data_dir=folder, **options)
 
 
-def _lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
+def override_lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
     """The values of each axis as a list; numpy arrays and ranges are accepted."""
     if overrides is not None and not isinstance(overrides, Mapping):
         raise UsageError(f"overrides: needs a mapping of axis to values; got {overrides!r}")

@@ -1,0 +1,137 @@
+"""`vaebench advise`: which design to use for a data set, within a time limit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vaebench.cli.options import (
+    Command,
+    data_dir_option,
+    jobs_option,
+    json_option,
+    report_options,
+    store_option,
+    wait_option,
+)
+from vaebench.cli.output import Echo, plural, say, say_json
+from vaebench.cli.run import leave_run, overrides_of, report_folder, write_report
+
+if TYPE_CHECKING:
+    from vaebench.runner.advise import Advice
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """Read a time in hours, minutes and seconds, such as 1h30m."""
+    del ctx, param
+    found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", text)
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if not total:
+        raise click.BadParameter(f"write a time as 90s, 20m or 1h30m; got {text!r}")
+    return float(total)
+
+
+@click.command(cls=Command, short_help="Find the design to use for a data set.")
+@click.argument("dataset")
+@click.option(
+    "--time", callback=_seconds, default="20m", show_default=True, help="How long to search."
+)
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["bound", "bits", "codes", "samples", "speed"]),
+    help="What the design is for [default: bits; bound for real values].",
+)
+@store_option("results/advise-DATASET")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="AXIS=VALUE[,VALUE]",
+    help="Search these values of an axis, or use one value; may be repeated.",
+)
+@click.option("--device", help="Short for --set device=...")
+@click.option("--dry-run", is_flag=True, help="Print the designs to search and train nothing.")
+@jobs_option
+@wait_option
+@report_options("reports/STORE")
+@json_option
+@data_dir_option
+def advise(
+    dataset: str,
+    output: Path | None,
+    settings: tuple[str, ...],
+    device: str | None,
+    dry_run: bool,
+    no_report: bool,
+    report_dir: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search which latent dimension, sigma, likelihood and learning rate to use for DATASET.
+
+    DATASET is a name (`vaebench list datasets`), torchvision:NAME, or the path of data of your own.
+    Many designs are trained for a few epochs, the best ones longer and with more seeds. A design is
+    chosen on validation images and scored once on test images. The same command continues a search
+    that was stopped; with more --time it goes on.
+    """
+    from vaebench.runner.advise import advise as search
+    from vaebench.runner.advise import candidates, default_store
+
+    overrides = overrides_of(settings, device)
+    if dry_run:
+        found = candidates(dataset, overrides, options["purpose"], options["data_dir"])
+        for line in (*found.notes, f"{plural(len(found.cells), 'design')} to search:"):
+            say(line)
+        for cell in found.cells:
+            say(f"  {found.label(cell)}")
+        return
+    store = output or default_store(dataset)
+    folder = None if no_report else report_folder(store, report_dir)
+    echo = Echo(err=as_json)
+    advice = search(dataset, store, overrides=overrides, echo=echo, **options)
+    if not as_json:
+        say("")
+        for line in advice.lines():
+            say(line)
+        say(f"records: {advice.store}")
+    page = write_report(advice.summary, advice.store, folder, echo)
+    if as_json:
+        _print_json(dataset, advice, page)
+    leave_run(advice.summary, echo)
+
+
+def _print_json(dataset: str, advice: Advice, page: Path | None) -> None:
+    from vaebench.grid.values import plain
+
+    found = advice.recommendation
+    recommendation = None
+    if found is not None:
+        recommendation = {
+            "design": {axis: plain(value) for axis, value in found.design.items()},
+            "label": found.label,
+            "metric": found.metric,
+            "score": found.score.mean,
+            "seeds": found.score.n,
+            "equals": list(found.equals),
+            "more_seeds": found.more_seeds,
+            "gaps": [{"code": gap.code, "text": gap.text} for gap in found.gaps],
+        }
+    say_json(
+        {
+            "dataset": dataset,
+            "purpose": advice.purpose,
+            "store": str(advice.store),
+            "report": None if page is None else str(page),
+            "recommendation": recommendation,
+            "open": list(advice.open),
+            "settled": advice.settled,
+            "states": advice.summary.states(),
+            "seconds": advice.summary.seconds,
+            "signal": advice.summary.signal,
+        }
+    )

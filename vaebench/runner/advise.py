@@ -1,0 +1,631 @@
+"""`vaebench.advise`: search the design to use for a data set, within a time limit.
+
+The candidates come from the data, and `vaebench.runner.search` decides what is trained next. The
+designs of the last stage are trained in the store itself, from which the recommendation and the
+report are made; the shorter trainings before it are in the store `search` inside its folder.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time as clock
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench.analysis.columns import heading, unit
+from vaebench.analysis.frame import read_results
+from vaebench.analysis.labels import design_label, reading_order
+from vaebench.analysis.recommendation import (
+    PURPOSE_METRICS,
+    PURPOSES,
+    Purpose,
+    Recommendation,
+    recommend,
+)
+from vaebench.data.catalog import SetFacts, facts_of
+from vaebench.data.own_data import Reading, keep_arrays
+from vaebench.data.places import storage_folder
+from vaebench.errors import GridError, Problem, UsageError
+from vaebench.grid.cell import AXES, Cell, cell_id
+from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
+from vaebench.grid.spec import Grid, Overrides
+from vaebench.records.metrics import METRICS, metric_choice
+from vaebench.records.schema import CellRecord
+from vaebench.records.store import Store, folder_of
+from vaebench.runner.api import override_lists
+from vaebench.runner.engines import engine_of
+from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.search import (
+    LONGEST,
+    MOST_SEEDS,
+    Outcome,
+    Price,
+    Stage,
+    Trial,
+    next_trials,
+    outcome,
+    stages,
+)
+from vaebench.truth import ppca
+from vaebench.truth.bounds import empirical_entropy
+
+_MOST_DESIGNS: Final = 60
+_MOST_VARIANTS: Final = 10
+"""Pairs of a likelihood family and a kind of sigma."""
+_LATENT_SIZES: Final = 3, 5
+"""The smallest and the largest number of latent sizes."""
+_LEARNING_RATES: Final = 1e-3, 3e-3
+_MOST_OUTPUTS: Final = 20_000
+"""A family whose decoder has more outputs is left out: its last layer alone is a large network."""
+_MOST_IMAGES: Final = 2_000
+"""Training images from which the spectrum is computed."""
+_MOST_VALID: Final = 5_000
+_SHORT_TEST: Final = 1_000
+"""Test images of the trainings before the last stage, which are not reported."""
+_PROBES: Final = 4
+_FIRST_SHARE: Final = 0.4
+"""Share of the time that the first stage may take."""
+_MOST_STEPS: Final = 20_000
+"""Training steps of the last stage."""
+_SUPPORTS: Final = ("unit", "real", "levels")
+"""Of families for grey levels."""
+_READ: Final = (
+    *Reading.__dataclass_fields__,
+    *("binarization", "dequantize", "train_size", "valid_size", "test_size", "standardize"),
+)
+"""Axes on which the data depend."""
+_TIMES: Final = "train_seconds", "evaluation_seconds"
+_BATCH_SECONDS: Final = 60.0
+"""The current leader is printed about this often."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The designs to search, the ones to begin with first, and what is known of the data.
+
+    Attributes:
+        cells: a cell of seed 0 for each design.
+        facts: of the data set.
+        notes: sentences about the data, among them the bounds that no design can exceed.
+        epochs: of the last stage at most; None if the time decides.
+    """
+
+    cells: tuple[Cell, ...]
+    facts: SetFacts
+    notes: tuple[str, ...]
+    epochs: int | None = None
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The axes that name a design, in reading order."""
+        varying = [axis for axis in AXES if len({getattr(c, axis) for c in self.cells}) > 1]
+        named = dict.fromkeys([*varying, "likelihood", "sigma", "latent_dim"])
+        return sorted(named, key=reading_order)
+
+    def label(self, cell: Cell) -> str:
+        """Return the design of a cell in words."""
+        return design_label(self.axes, [getattr(cell, axis) for axis in self.axes])
+
+
+def candidates(
+    dataset: str,
+    overrides: Overrides | None = None,
+    purpose: Purpose | None = None,
+    data_dir: Path | None = None,
+) -> Candidates:
+    """Return the designs that are worth a training on a data set.
+
+    The families are those whose support the data have. The latent sizes lie between the numbers of
+    principal components that explain half and nine tenths of the variance. A family with a closed
+    form also gets the sigma of probabilistic PCA.
+
+    Args:
+        dataset: a name, or the path of data of the user's own.
+        overrides: axis -> values, which replace those of the search.
+        purpose: for ``bound``, only families of one kind can be compared.
+        data_dir: where data files are looked for first.
+
+    Raises:
+        GridError: an override is wrong, or does not fit the data.
+        DataMissing, DataInvalid: the data are missing or cannot be used.
+    """
+    from vaebench.runner.prepared import prepared_for  # imports torch
+
+    given = dict(overrides or {})
+    probe = _probe(dataset, given)
+    facts = facts_of(dataset, Reading.of(probe), data_dir)
+    if facts.levels == 2:
+        given["binarization"] = ["none"]
+    valid = 0 if facts.brings_valid else min(_MOST_VALID, facts.train_images // 5)
+    probe = probe.model_copy(update={"valid_size": probe.valid_size or valid})
+    data = prepared_for(probe, data_dir)
+    levels = data.test.levels
+    images = data.train.first(_MOST_IMAGES).pixels.double().numpy()
+    if data.units is not None:
+        numbers = np.log1p(images) if facts.kind == "counts" else images
+        images = (numbers - data.units.shift.numpy()) / data.units.scale.numpy()
+    spectrum = ppca.fit(images)
+    half, most = (_components(spectrum, share) for share in (0.5, 0.9))
+    families = _families(facts, levels, purpose, dequantised=probe.dequantize)
+    sigma = _round(spectrum.ml_sigma(half)) if data.units is None else None
+    variants = list(_variants(families, sigma))[:_MOST_VARIANTS]
+    least, count = _LATENT_SIZES[0], _MOST_DESIGNS // (len(variants) * len(_LEARNING_RATES))
+    sizes = _latent_sizes(half, most, min(max(count, least), _LATENT_SIZES[1]))
+    axes = {"latent_dim": sizes, "learning_rate": list(_LEARNING_RATES)}
+    grid = Grid.from_dict(
+        {
+            "name": "advise",
+            "base": {"dataset": dataset, "valid_size": probe.valid_size},
+            "axes": [{**axes, **variant} for variant in variants],
+        },
+        given,
+    )
+    cells = _from_the_start(grid.cells)
+    wrong = sorted({c.likelihood for c in cells if not LIKELIHOODS[c.likelihood].fits(levels)})
+    if wrong:
+        text = f"{dataset} has {levels} grey levels, and {wrong[0]} is a likelihood of two"
+        fitting = ", ".join(each.name for each in families)
+        raise GridError([Problem("--set likelihood", f"{text}: choose from {fitting}")])
+    bounds = _bounds(data.train.pixels.numpy(), levels, spectrum, half)
+    sizes_text = f"{len(data.train):,} training, {len(data.valid or ()):,} validation and "
+    text = f"{dataset}: {sizes_text}{len(data.test):,} test images of {spectrum.dimension} numbers"
+    shares = f"principal components: {half} explain half of the variance, {most} nine tenths"
+    longest = cells[0].epochs if "epochs" in given else None
+    return Candidates(tuple(cells), facts, (text, shares, *bounds), longest)
+
+
+def _probe(dataset: str, given: Overrides) -> Cell:
+    """A cell that reads the data as the overrides say."""
+    problems = []
+    if "seed" in given:
+        problems.append(Problem("--set seed", "advise chooses the seeds: leave it out"))
+    if len(given.get("epochs", ())) > 1:
+        problems.append(Problem("--set epochs", "give one number, that of the longest trainings"))
+    if "available" in given.get("device", ()):
+        problems.append(Problem("--set device", "name one device; got available"))
+    if problems:
+        raise GridError(problems)
+    support = "counts" if "counts" in given.get("kind", ()) else "real"
+    family = next(name for name, each in LIKELIHOODS.items() if each.support == support)
+    reading = {axis: values for axis, values in given.items() if axis in _READ}
+    base = {"dataset": dataset, "likelihood": family}
+    return Grid.from_dict({"name": "advise", "base": base}, reading).cells[0]
+
+
+def _families(
+    facts: SetFacts, levels: int | None, purpose: Purpose | None, *, dequantised: bool
+) -> list[LikelihoodChoice]:
+    """The likelihood families whose support these data have."""
+    supports = {"real": ("real",), "counts": ("counts",)}.get(facts.kind, _SUPPORTS)
+    if levels == 2:
+        supports = ("binary",)
+    densities = dequantised or (purpose == "bound" and supports == _SUPPORTS)
+    outputs = math.prod(facts.shape)
+    return [
+        each
+        for each in LIKELIHOODS.values()
+        if each.support in supports
+        and not (densities and each.kind != "density")
+        and outputs * each.numbers_per_pixel(levels) <= max(_MOST_OUTPUTS, 2 * outputs)
+    ]
+
+
+def _variants(
+    families: Sequence[LikelihoodChoice], sigma: float | None
+) -> Iterator[Mapping[str, Sequence[object]]]:
+    """Families with their kinds of sigma: each as it is, then pPCA's sigma, then predicted ones."""
+    scaled = [each for each in families if each.has_scale]
+    yield from ({"likelihood": [each.name]} for each in families)
+    if sigma is not None:
+        for each in scaled:
+            if each.exact_linear_twin:
+                yield {"likelihood": [each.name], "sigma": [sigma]}
+    yield from ({"likelihood": [each.name], "sigma": ["predicted"]} for each in scaled)
+
+
+def _components(spectrum: ppca.Spectrum, share: float) -> int:
+    """The number of principal components that explain a share of the variance."""
+    explained = np.cumsum(spectrum.eigenvalues) / np.sum(spectrum.eigenvalues)
+    return int(np.searchsorted(explained, share)) + 1
+
+
+def _latent_sizes(half: int, most: int, count: int) -> list[int]:
+    """Powers of two, evenly spaced between the two numbers; the one in the middle first."""
+    exponents = np.linspace(math.log2(half), max(math.log2(most), math.log2(half) + 2), count)
+    sizes = sorted({2 ** round(each) for each in exponents})
+    middle = (len(sizes) - 1) / 2
+    return [sizes[i] for i in sorted(range(len(sizes)), key=lambda i: abs(i - middle))]
+
+
+def _from_the_start(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells in order: those first whose values come first on every axis."""
+    values = {axis: list(dict.fromkeys(getattr(c, axis) for c in cells)) for axis in AXES}
+    return sorted(
+        cells, key=lambda cell: sum(values[axis].index(getattr(cell, axis)) for axis in AXES)
+    )
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _bounds(
+    pixels: NDArray[Any],
+    levels: int | None,
+    spectrum: ppca.Spectrum,
+    latent_dim: int,
+) -> Iterator[str]:
+    """What is impossible, and what a linear model reaches."""
+    nats_per_bit = spectrum.dimension * math.log(2)
+    if levels is not None:
+        floor = empirical_entropy(pixels) / nats_per_bit
+        yield (
+            f"no model is below {floor:.3f} bits per dim on the training images (their entropy), "
+            f"and uniform grey levels have {math.log2(levels):.3f}"
+        )
+    sigma = spectrum.ml_sigma(latent_dim)
+    linear = f"a linear model (pPCA) with {latent_dim} latent dimensions has sigma {sigma:.2g}"
+    if levels is not None and sigma * (levels - 1) > 1:
+        density = spectrum.log_likelihood(latent_dim, sigma)
+        bits = math.log2(levels - 1) - density / nats_per_bit
+        linear += f" and about {bits:.3f} bits per dim"
+    yield linear
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a search found.
+
+    Attributes:
+        purpose: what the design is for.
+        store: the folder whose records the recommendation is made from.
+        recommendation: the design with its evidence; None if no design has a score.
+        searched: sentences about what was trained and what that leaves open.
+        open: the designs that were dropped early and are not excluded, in words.
+        settled: whether the search ended before its time did.
+        summary: how the trainings of this call ended.
+    """
+
+    purpose: Purpose
+    store: Path
+    recommendation: Recommendation | None
+    searched: tuple[str, ...]
+    open: tuple[str, ...]
+    settled: bool
+    summary: RunSummary = field(repr=False)
+
+    def lines(self) -> list[str]:
+        """The recommendation and what it is based on, in sentences."""
+        found = self.recommendation
+        first = (
+            ["No design has a score: all failed, diverged or collapsed."]
+            if found is None
+            else found.lines()
+        )
+        return [*first, *self.searched]
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        first, *others = map(escape, self.lines())
+        return f"<p><strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in others)
+
+
+def advise(
+    dataset: str | None = None,
+    output: Path | str | None = None,
+    *,
+    time: float = 1200.0,
+    purpose: Purpose | None = None,
+    overrides: Mapping[str, Iterable[object]] | None = None,
+    data: Mapping[str, object] | None = None,
+    data_dir: Path | str | None = None,
+    jobs: int | None = None,
+    wait: bool = False,
+    echo: Callable[[str], None] = print,
+) -> Advice:
+    """Search the design to use for a data set, and recommend it with its evidence.
+
+    The same call continues a search that was stopped; one with more time goes on from its records.
+
+    Args:
+        dataset: a name, or the path of data of the user's own.
+        output: the results folder, by default ``results/advise-DATASET``.
+        time: seconds of searching, the report not included.
+        purpose: what the design is for: ``bound``, ``bits``, ``codes``, ``samples`` or ``speed``;
+            by default ``bits``, and ``bound`` for real values, which have no bits.
+        overrides: axis -> values to search instead, or one value to use throughout.
+        data: arrays to use as the data set, as in `vaebench.run`.
+        data_dir: where data files are looked for first.
+        jobs: worker processes, one a core by default.
+        wait: wait for another process that holds the folder.
+        echo: prints a line of progress.
+
+    Raises:
+        UsageError: there is no such purpose, the time is not positive, or no data are given.
+        GridError: an override is wrong, or does not fit the data.
+        DataMissing, DataInvalid: the data are missing or cannot be used.
+        StoreBusy, StorageError: the folder is held by another run, or cannot be written.
+    """
+    folder = None if data_dir is None else Path(data_dir)
+    if data is not None:
+        dataset = str(keep_arrays(data, storage_folder(folder)))
+    if dataset is None:
+        raise UsageError("advise needs the name or path of a data set, or data=")
+    if not time > 0 or not math.isfinite(time):
+        raise UsageError(f"time must be a number of seconds above 0; got {time!r}")
+    root = folder_of(output, default_store(dataset))
+    if purpose is not None and purpose not in PURPOSES:
+        raise UsageError(f"purposes are {', '.join(PURPOSES)}; got {purpose!r}")
+    found = candidates(dataset, override_lists(overrides), purpose, folder)
+    workers = engine_of("local").jobs(jobs, {"cpu"})
+    search = _Search(found, root, time, _purpose(purpose, found.facts), workers)
+    for note in found.notes:
+        echo(note)
+    echo(f"{_times(len(found.cells), 'design')} to search for {search.purpose}")
+    begin, summary = clock.monotonic(), RunSummary()
+    before = search.used / workers
+    while True:
+        left = time - before - (clock.monotonic() - begin)
+        batch = search.batch(search.next_trials(), left)
+        if left <= 0 or not batch:
+            break
+        known = len(search.scores)
+        done = search.train(batch, data_dir=folder, jobs=jobs, wait=wait, echo=echo)
+        _add(summary, done)
+        search.read()
+        stopped = summary.signal is not None or summary.storage_error is not None
+        if stopped or len(search.scores) == known or min(search.scores.values()) == math.inf:
+            break
+        used = before + clock.monotonic() - begin
+        echo(f"{used:.0f} of {time:.0f} s: {search.leader()}")
+    summary.seconds = clock.monotonic() - begin
+    return search.advice(summary)
+
+
+def default_store(dataset: str) -> Path:
+    """Return the results folder of a search if none is given."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(dataset).stem).strip("-")[:40] or "data"
+    return Path("results") / f"advise-{name}"
+
+
+def _add(summary: RunSummary, further: RunSummary) -> None:
+    """Add how a batch ended to how the search did."""
+    summary.trained |= further.trained
+    summary.unused = list(dict.fromkeys([*summary.unused, *further.unused]))
+    summary.damaged += further.damaged
+    summary.signal, summary.left = further.signal, further.left
+    summary.storage_error = further.storage_error
+
+
+def _purpose(asked: Purpose | None, facts: SetFacts) -> Purpose:
+    """The purpose of a search; refuse one that has no score for these data."""
+    real = facts.kind == "real"
+    purpose = asked or ("bound" if real else "bits")
+    if purpose == "bits" and real:
+        raise UsageError("real values have no bits per dimension: use --for bound")
+    if not any(metric in METRICS for metric in PURPOSE_METRICS[purpose]):
+        raise UsageError(f"no metric for {purpose} is measured yet: use --for bits")
+    return purpose
+
+
+class _Search:
+    """What the records of a search say, and what follows from them.
+
+    Attributes:
+        scores: of every trial that has a record; in the last stage a collapsed posterior failed.
+        plan: the stages that are known so far.
+    """
+
+    def __init__(
+        self, found: Candidates, root: Path, seconds: float, purpose: Purpose, workers: int
+    ) -> None:
+        self.found, self.purpose = found, purpose
+        self.seconds, self.workers = seconds, workers
+        own = PURPOSE_METRICS["bits" if purpose == "speed" else purpose]
+        self._metrics = [name for name in own if name in METRICS]
+        self._early, self._last = Store(root / "search"), Store(root)
+        self.scores: dict[Trial, float] = {}
+        self.plan: tuple[Stage, ...] = ()
+        self.price: Price | None = None
+        self._ids: dict[tuple[Trial, bool], str] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Read the records and plan as far as they allow."""
+        early, last = _finished(self._early), _finished(self._last)
+        self.used = sum(map(_seconds, (*early.values(), *last.values())))
+        designs, budget = self.found.cells, self.seconds * self.workers
+        probes = Stage(min(_PROBES, len(designs)), 1, 1)
+        price = self._score(probes, designs, early, last=False)
+        self.plan, self.price = (probes,), price
+        if price is None:
+            return
+        first = Stage(*_first(self.found, price, budget), 1)
+        price = self._score(first, designs, early, last=False)
+        self.plan = stages(first.designs, first.epochs, price, budget)
+        self.price = price or self.price
+        for stage in self.plan[1:]:
+            at_last = stage == self.plan[-1]
+            self._score(stage, designs, last if at_last else early, last=at_last)
+
+    def next_trials(self) -> list[Trial]:
+        """Return what to train next."""
+        return next_trials(self.found.cells, self.scores, self.plan)
+
+    def outcome(self) -> Outcome:
+        """Judge the scores so far."""
+        return outcome(self.found.cells, self.scores, self.plan)
+
+    def batch(self, trials: Sequence[Trial], left: float) -> list[Trial]:
+        """Return the trials that can be trained in the seconds that are left, a minute at most."""
+        if self.price is None or not trials:
+            return list(trials)
+        each = self.price.of(trials[0].epochs)
+        rounds = min(int(left / each), max(1, int(_BATCH_SECONDS / each)))
+        return list(trials[: rounds * self.workers])
+
+    def train(self, trials: Sequence[Trial], **options: Any) -> RunSummary:
+        """Train and record trials of one stage."""
+        last = len(self.plan) > 1 and trials[0].epochs == self.plan[-1].epochs
+        cells = [self._cell(trial, last=last) for trial in trials]
+        return run_grid(Grid.of("advise", cells), self._last if last else self._early, **options)
+
+    def label(self, design: Hashable) -> str:
+        """Return a design in words."""
+        return self.found.label(cast("Cell", design))
+
+    def leader(self) -> str:
+        """Return the best design so far in words."""
+        found = self.outcome()
+        if found.best is None:
+            return f"{_times(len(self.scores), 'training')} recorded"
+        trial = Trial(found.best, found.stage.epochs, 0)
+        seeds = sum(trial._replace(seed=s) in self.scores for s in range(MOST_SEEDS))
+        metric = self._metrics[0]
+        sign = -1 if metric_choice(metric).better == "higher" else 1
+        mean = sign * sum(s for t, s in self.scores.items() if t[:2] == trial[:2]) / seeds
+        return (
+            f"{self.label(found.best)} leads, {heading(metric)} {mean:.4g} {unit(metric)} after "
+            f"{_times(found.stage.epochs, 'epoch')} ({_times(seeds, 'seed')})"
+        )
+
+    def advice(self, summary: RunSummary) -> Advice:
+        """Recommend a design from the records of the last stage, or of the longest one there is."""
+        found = self.outcome()
+        last = len(self.plan) > 1 and found.stage == self.plan[-1]
+        store = self._last if last else self._early
+        recommendation = None
+        if found.best is not None:
+            results = read_results([store.root])
+            same = results.frame["epochs"] == found.stage.epochs
+            every = recommend(replace(results, frame=results.frame[same]))
+            own = (each for each in every if each.purpose == self.purpose)
+            recommendation = next(own, every[0] if every else None)
+        labels = tuple(map(self.label, found.open))
+        settled = last and not labels and not self.next_trials()
+        return Advice(
+            self.purpose,
+            store.root,
+            recommendation,
+            tuple(self._searched(labels, settled=settled)),
+            labels,
+            settled,
+            summary,
+        )
+
+    def _searched(self, labels: Sequence[str], *, settled: bool) -> Iterator[str]:
+        counts = []
+        for stage in self.plan:
+            tried = [t for t in self.scores if t.epochs == stage.epochs]
+            if tried:
+                designs, seeds = ({t[i] for t in tried} for i in (0, 2))
+                epochs, each = _times(stage.epochs, "epoch"), _times(len(seeds), "seed")
+                counts.append(f"{_times(len(designs), 'design')} for {epochs} ({each})")
+        yield f"Trained: {', '.join(counts) or 'nothing'}; {len(self.found.cells)} were considered."
+        if labels:
+            named = "; ".join(labels[:3]) + (f"; and {len(labels) - 3} more" * (len(labels) > 3))
+            text = _times(len(labels), "design")
+            yield (
+                f"Dropped early but not excluded: {text} ({named}). Their distance to the best "
+                "design was smaller than such distances changed with more epochs."
+            )
+        if not settled:
+            yield (
+                "The time was too short to separate the designs: the same command with more time "
+                "continues from these records."
+            )
+
+    def _cell(self, trial: Trial, *, last: bool) -> Cell:
+        cell = cast("Cell", trial.design)
+        update: dict[str, object] = {"epochs": trial.epochs, "seed": trial.seed}
+        if not last:
+            images = cell.test_size or self.found.facts.test_images
+            update |= {"test_size": min(images, _SHORT_TEST), "tsne_points": 0}
+        return cell.model_copy(update=update)
+
+    def _score(
+        self,
+        stage: Stage,
+        designs: Sequence[Cell],
+        records: Mapping[str, CellRecord],
+        *,
+        last: bool,
+    ) -> Price | None:
+        """Add the scores of a stage; return what its trials cost if it is complete."""
+        measured = []
+        for design in designs:
+            for seed in range(MOST_SEEDS):
+                trial = Trial(design, stage.epochs, seed)
+                record = records.get(self._id(trial, last=last))
+                if record is not None:
+                    lost = last and any(note.code == "collapsed" for note in record.warnings)
+                    self.scores[trial] = math.inf if lost else self._loss(record)
+                    if "train_seconds" in record.metrics:
+                        measured.append(record)
+        if any(Trial(d, stage.epochs, 0) not in self.scores for d in designs[: stage.designs]):
+            return None
+        return _price(measured)
+
+    def _id(self, trial: Trial, *, last: bool) -> str:
+        key = (trial, last)
+        if key not in self._ids:
+            self._ids[key] = cell_id(self._cell(trial, last=last), self.found.facts.checksum)
+        return self._ids[key]
+
+    def _loss(self, record: CellRecord) -> float:
+        """The score of a record on the selection images, lower is better."""
+        for name in self._metrics:
+            for column in (f"{name}_selection", name):
+                metric = record.metrics.get(column)
+                if metric is not None and metric.value is not None:
+                    return metric.value * (-1 if metric_choice(name).better == "higher" else 1)
+        return math.inf
+
+
+def _finished(store: Store) -> dict[str, CellRecord]:
+    """The records of a store, by their name, without those of trainings that did not end."""
+    if not store.root.exists():
+        return {}
+    records = (each for each in store.iter_records() if isinstance(each, CellRecord))
+    return {r.cell_id: r for r in records if r.status.state not in ("interrupted", "unavailable")}
+
+
+def _seconds(record: CellRecord, names: Sequence[str] = _TIMES) -> float:
+    metrics = (record.metrics.get(name) for name in names)
+    return sum(metric.value or 0.0 for metric in metrics if metric is not None)
+
+
+def _price(records: Sequence[CellRecord]) -> Price:
+    """What a trial costs on average; a second each if none could be timed."""
+    if not records:
+        return Price(1.0, 1.0)
+    training, evaluation = _TIMES
+    return Price(
+        float(np.mean([_seconds(r, [evaluation]) for r in records])),
+        float(np.mean([_seconds(r, [training]) / r.cell.epochs for r in records])),
+    )
+
+
+def _first(found: Candidates, price: Price, budget: float) -> tuple[int, int]:
+    """How many designs the first stage trains, and for how many epochs."""
+    design, designs, most = found.cells[0], len(found.cells), _FIRST_SHARE * budget
+    epochs = max(1, (found.epochs or 0) // LONGEST)
+    if found.epochs is None:
+        images = design.train_size or found.facts.train_images - design.valid_size
+        steps = math.ceil(images / design.batch_size)
+        longest = _MOST_STEPS / (steps * LONGEST)
+        while 2 * epochs <= longest and designs * price.of(2 * epochs) <= most:
+            epochs *= 2
+    return max(min(designs, int(most / price.of(epochs))), min(designs, _PROBES)), epochs
+
+
+def _times(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
