@@ -151,7 +151,7 @@ PLAN = (Stage(4, 1, 1), Stage(2, 8, 3))
 def test_designs_that_are_not_separated_get_further_seeds_until_they_are() -> None:
     first = scored({"a": [1.0], "b": [1.1], "c": [3.0], "d": [4.0]}, 1)
     close = first | scored({"a": [1.0, 1.2, 0.9], "b": [1.1, 1.1, 1.0]}, 8)
-    assert next_trials("abcd", close, PLAN) == [Trial("a", 8, 3), Trial("b", 8, 3)]
+    assert next_trials("abcd", close, PLAN) == [Trial(d, 8, seed) for seed in (3, 4) for d in "ab"]
     clear = first | scored({"a": [1.0, 1.2, 0.9], "b": [2.0, 2.21, 1.9]}, 8)
     assert next_trials("abcd", clear, PLAN) == []
     equal = first | scored({"a": [1.0] * MOST_SEEDS, "b": [1.0] * MOST_SEEDS}, 8)

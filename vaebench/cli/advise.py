@@ -106,28 +106,13 @@ def advise(
 
 
 def _print_json(dataset: str, advice: Advice, page: Path | None) -> None:
-    from vaebench.grid.values import plain
-
-    found = advice.recommendation
-    recommendation = None
-    if found is not None:
-        recommendation = {
-            "design": {axis: plain(value) for axis, value in found.design.items()},
-            "label": found.label,
-            "metric": found.metric,
-            "score": found.score.mean,
-            "seeds": found.score.n,
-            "equals": list(found.equals),
-            "more_seeds": found.more_seeds,
-            "gaps": [{"code": gap.code, "text": gap.text} for gap in found.gaps],
-        }
     say_json(
         {
             "dataset": dataset,
             "purpose": advice.purpose,
             "store": str(advice.store),
             "report": None if page is None else str(page),
-            "recommendation": recommendation,
+            "recommendation": found.document() if (found := advice.recommendation) else None,
             "open": list(advice.open),
             "settled": advice.settled,
             "states": advice.summary.states(),

@@ -33,8 +33,8 @@ from vaebench.data.catalog import SetFacts, facts_of
 from vaebench.data.own_data import Reading, keep_arrays
 from vaebench.data.places import storage_folder
 from vaebench.errors import GridError, Problem, UsageError
+from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 from vaebench.grid.cell import AXES, Cell, cell_id
-from vaebench.grid.choices import LIKELIHOODS, LikelihoodChoice
 from vaebench.grid.spec import Grid, Overrides
 from vaebench.records.metrics import METRICS, metric_choice
 from vaebench.records.schema import CellRecord
