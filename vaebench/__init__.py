@@ -1,6 +1,6 @@
 """vaebench: a benchmark and analysis suite for the design choices of a variational autoencoder.
 
-The Python interface; each name is imported when it is first used, so that ``import vaebench`` is
+Names of the Python interface are imported when they are first used, so that ``import vaebench`` is
 quick and reading results needs no torch.
 """
 
@@ -73,7 +73,7 @@ _HOMES = {
     "write_report": "vaebench.report.report",
 }
 _STOPPABLE = frozenset({"advise", "reproduce", "run", "time_steps"})
-"""Functions that a signal stops in order; the signal reaches the caller's handler afterwards."""
+"""Functions that stop cleanly at a signal, which is then passed to the caller's handler."""
 
 
 def __getattr__(name: str) -> object:

@@ -267,12 +267,12 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         load(str(own))
     Image.fromarray(np.zeros((3, 4), np.float32)).save(big.with_suffix(".tif"))
     big.unlink()
-    with pytest.raises(DataInvalid, match="accepted are 8-bit and 16-bit images"):
+    with pytest.raises(DataInvalid, match="an 8-bit or 16-bit image"):
         load(str(own))
 
 
 def test_a_folder_needs_both_splits(tmp_path: Path) -> None:
-    with pytest.raises(DataInvalid, match=r"holds images \(.*\), or train/ and test/"):
+    with pytest.raises(DataInvalid, match=r"must hold images \(.*\), or train/ and test/"):
         load(str(tmp_path))
     (tmp_path / "train").mkdir()
     with pytest.raises(DataInvalid, match=r"needs train/ with images in it \(\.bmp, "):
@@ -282,7 +282,7 @@ def test_a_folder_needs_both_splits(tmp_path: Path) -> None:
 def test_images_in_and_out_of_classes_do_not_mix(tmp_path: Path) -> None:
     own = folder(tmp_path / "own", classes=True)
     (own / "test" / "class-1" / "1.png").rename(own / "test" / "1.png")
-    with pytest.raises(DataInvalid, match="either every image is in a class folder or none"):
+    with pytest.raises(DataInvalid, match="either all images or no image"):
         load(str(own))
 
 
@@ -341,8 +341,8 @@ def test_bools_are_two_levels(tmp_path: Path) -> None:
         (grey() / 300, {"range": (0.0, 1.0)}, "or set kind = 'real'"),
         (grey(), {"shape": (2, 4)}, r"shape = \[2, 4\] needs rows of 8 numbers"),
         (grey()[:, None], {}, "set the other layout"),
-        (grey() / 2, {"kind": "counts"}, "counts are integers"),
-        (grey().astype(int) - 9, {"kind": "counts"}, "counts are 0 ..."),
+        (grey() / 2, {"kind": "counts"}, "counts must be integers"),
+        (grey().astype(int) - 9, {"kind": "counts"}, "counts must be 0 ..."),
         (np.full((6, 3), np.inf), {}, "sample 0 is not finite"),
     ],
 )
@@ -467,7 +467,7 @@ def test_a_parquet_table_is_that_of_a_csv(tmp_path: Path) -> None:
         ("a;b\n1,5;2\n3;4\n", r"sep=';', decimal=','\)"),
         ("a\tb\n1\t2\n3\t4\n", "separated by tabs"),
         ("", "cannot be read as a table"),
-        ("label\nx\ny\n", "no column of numbers"),
+        ("label\nx\ny\n", "at least one column of numbers"),
     ],
 )
 def test_tables_that_are_no_data_set(tmp_path: Path, text: str, message: str) -> None:
@@ -484,7 +484,7 @@ def test_tables_that_are_no_data_set(tmp_path: Path, text: str, message: str) ->
         ("x.amat", r"np\.loadtxt"),
         ("x.h5", "h5py"),
         ("x.zip", "unpack_archive"),
-        ("x.bin", "accepted are .npz, .csv and .parquet"),
+        ("x.bin", "use an .npz, .csv or .parquet"),
         ("cifar/data_batch_1", "torchvision:CIFAR10.*--data-dir"),
         ("parts/0.parquet", r"read_parquet\("),
     ],
@@ -607,7 +607,7 @@ def test_a_misspelt_file_is_answered_with_its_neighbour(tmp_path: Path) -> None:
 def test_a_pipe_is_called_a_pipe(tmp_path: Path) -> None:
     for name in ("x.csv", "x.npz", "x"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(DataInvalid, match="is a pipe or a device"):
+        with pytest.raises(DataInvalid, match="not a pipe or a device"):
             load(str(tmp_path / name))
 
 

@@ -246,7 +246,7 @@ GOOD: dict[str, dict[str, object]] = {
     "set valid_size": {"valid_size": 100},
     "set channels to 1 or 3": {"channels": 3},
     "[height, width] or [channels, height, width]": {"shape": [8, 8]},
-    "resize is [height, width]": {"resize": [8, 8]},
+    "resize must be [height, width]": {"resize": [8, 8]},
     "need a density on the real line": {"likelihood": "gaussian"},
     "a likelihood of counts need each other": {"kind": "counts", "likelihood": "poisson"},
     "digits has 1,437": {"train_size": 1000, "valid_size": 0},

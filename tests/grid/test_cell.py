@@ -46,15 +46,15 @@ IMPOSSIBLE = [
     ({"dataset": "linear-gaussian", "likelihood": "categorical"}, "on the real line"),
     (
         {"dataset": "linear-gaussian", "likelihood": "gaussian", "binarization": "static"},
-        "no grey levels to binarise",
+        "cannot be binarised",
     ),
     (
         {"dataset": "linear-gaussian", "likelihood": "gaussian", "dequantize": True},
-        "no grey levels to dequantise",
+        "cannot be dequantised",
     ),
     (
         {"likelihood": "gaussian", "binarization": "dynamic", "dequantize": True},
-        "binarised pixels are not dequantised",
+        "binarised pixels cannot be dequantised",
     ),
     ({"dequantize": True}, "not a probability mass"),
     ({"likelihood": "categorical", "dequantize": True}, "not a probability mass"),

@@ -211,7 +211,7 @@ def test_a_grid_is_what_plain_loops_give(
     expected = brute_force(blocks, excludes)
     raw = {"axes": blocks, "exclude": excludes}
     if not expected:
-        assert "leaves out every cell" in problems(raw)["exclude"]
+        assert "match every cell" in problems(raw)["exclude"]
         return
     grid = Grid.from_dict(raw)
     assert len(grid.cells) == len(expected)
@@ -275,8 +275,8 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("raw", "path", "message"),
     [
-        ({}, "axes", "holds no cell"),
-        ({"axes": []}, "axes", "holds no cell"),
+        ({}, "axes", "has no cells"),
+        ({"axes": []}, "axes", "has no cells"),
         ({"axes": 3}, "axes", "must be a table"),
         ({"axes": [3]}, "axes", "must be a table"),
         ({"base": []}, "base", "must be a table"),
@@ -418,7 +418,7 @@ def test_ranges_and_numbers_of_numpy_are_values() -> None:
     assert Cell(hidden=[np.int64(8), 4]).hidden == Cell(hidden=np.array([8, 4])).hidden == (8, 4)  # type: ignore[arg-type]  # the same
     assert Cell(seed=np.int64(3)).seed == 3  # type: ignore[arg-type]  # as a script might have it
     assert "must be a list of values" in problems({"axes": {"seed": b"ab"}})["axes.seed"]
-    assert "the name of an axis is text" in problems({"axes": {3: [1]}})["axes.3"]
+    assert "the name of an axis must be text" in problems({"axes": {3: [1]}})["axes.3"]
     assert "must be a list of values" in problems({"axes": {"seed": 3}})["axes.seed"]
 
 
@@ -445,15 +445,15 @@ def test_only_a_small_regular_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("#" * 1_000_001)
     (tmp_path / "deep.toml").write_text("a." * 20_000 + "a = 1")
     for name, rule in [
-        ("pipe.toml", "not a regular file"),
+        ("pipe.toml", "a regular file"),
         ("large.toml", "at most 1,000,000"),
-        ("deep.toml", "more than 100 parts"),
+        ("deep.toml", "at most 100 parts"),
     ]:
         began = time.process_time()
         with pytest.raises(GridError, match=rule):
             Grid.load(tmp_path / name)
         assert time.process_time() - began < 1
-    with pytest.raises(GridError, match="not a regular file"):
+    with pytest.raises(GridError, match="a regular file"):
         Grid.load("/dev/zero")
 
 
@@ -477,7 +477,7 @@ def test_a_file_may_begin_with_a_mark_of_its_byte_order(tmp_path: Path) -> None:
     file = tmp_path / "marked.toml"
     file.write_text("[axes]\nseed = [3]\n", encoding="utf-8-sig")
     assert Grid.load(file).cells == (Cell(seed=3),)
-    with pytest.raises(GridError, match="got nothing"):
+    with pytest.raises(GridError, match="got empty text"):
         Grid.load("")
 
 

@@ -1,7 +1,7 @@
-"""Getting the files of a data set: download, take from a folder or archive, check, list.
+"""Download data sets, take them from a folder or archive, verify them and list them.
 
-A file appears in a data folder whole and checked, or not at all: it is written under another name
-and renamed once its SHA-256 is right. Nothing is ever unpacked to disk by an archive's own rules.
+A file in a data folder is always complete and verified: it is written under a temporary name and
+renamed after its SHA-256 was checked. Archives are read in memory, never extracted to disk.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ _SOCKET_TIMEOUT_S = 30.0
 _FILE_TIMEOUT_S = 900.0
 _CHUNK = 1 << 16
 _SLACK = 1 << 20
-"""A gzipped file may be larger than its content by no more than this (headers, stored blocks)."""
+"""Largest number of bytes by which a gzipped file may exceed its content (headers, blocks)."""
 _MAX_ARCHIVE = 256 * 2**20
 _MAX_UNPACKED = 512 * 2**20
 _MAX_MEMBERS = 10_000
@@ -50,7 +50,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file of a data set and what is wrong with its content, or None."""
+    """One file of a data set, and the problem with its content or None."""
 
     path: Path
     fault: str | None
@@ -58,7 +58,7 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class SetState:
-    """A packaged data set, whether it is present, and where."""
+    """A packaged data set: whether its files are present, and their folder."""
 
     name: str
     summary: str
@@ -67,7 +67,7 @@ class SetState:
 
 
 def listing(data_dir: Path | None = None) -> tuple[SetState, ...]:
-    """Return every packaged data set; files are looked for by name, only `verify` reads them."""
+    """Return the state of every packaged data set, from file names; `verify` reads the files."""
     return tuple(_state(name, data_dir) for name in DATASETS)
 
 
@@ -96,7 +96,7 @@ def require(name: str, data_dir: Path | None = None) -> None:
 
     Raises:
         DataMissing: the files are in none of the places.
-        DataInvalid: a file has another content; the text names all such files and the remedy.
+        DataInvalid: a file has the wrong content; the message lists all such files and the remedy.
     """
     faults = [check.fault for check in verify(name, data_dir) if check.fault is not None]
     if faults:
@@ -113,36 +113,36 @@ def _fault(path: Path, file: IdxFile) -> str | None:
         with path.open("rb") as stream:
             read_content(stream, file, str(path))
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"
+        return f"cannot read {path}: {error.strerror or error}"
     except DataInvalid as error:
         return str(error)
     return None
 
 
 def fetch(name: str, data_dir: Path | None = None, say: Say = _silent) -> Path:
-    """Download a data set, unless its files are there and right.
+    """Download a data set, unless its files are present and correct.
 
-    The files of `mnist` and `fashion-mnist` come from torchvision's mirrors, which are tried in
-    turn, and must have the pinned SHA-256. Data sets named ``torchvision:NAME`` are downloaded and
-    checked by torchvision. One process downloads at a time; the others wait.
+    The files of `mnist` and `fashion-mnist` come from torchvision's mirrors, tried one after the
+    other, and must have the expected SHA-256. Data sets named ``torchvision:NAME`` are downloaded
+    and checked by torchvision. One process downloads at a time; the others wait.
 
     Args:
-        name: of the data set.
+        name: the name of the data set.
         data_dir: the data folder; `$VAEBENCH_DATA` or the user's cache folder by default.
-        say: called with a line of progress.
+        say: called with each line of progress.
 
     Returns:
         The folder that holds the files.
 
     Raises:
-        DataMissing: no mirror gave a right file; the text says why, and what to do.
+        DataMissing: every mirror failed for a file; the message says why, and what to do.
         OSError: the data folder cannot be written.
         ValueError: `name` is not a data set of files.
     """
     if name.startswith(TORCHVISION_PREFIX):
         storage_folder(data_dir).mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(storage_folder(data_dir), say):
-            # Imports torch, which nothing else here needs.
+            # Imported here because it imports torch, which nothing else in this module needs.
             from vaebench.data.torchvision_sets import fetch_torchvision
 
             return fetch_torchvision(name, data_dir)
@@ -176,7 +176,7 @@ def _whole_copy(name: str, data_dir: Path | None) -> Path | None:
 
 @contextmanager
 def _one_at_a_time(folder: Path, say: Say) -> Iterator[None]:
-    """Hold the lock of the folder; the operating system releases it when its owner ends."""
+    """Hold the lock of the folder; the operating system releases it when the process ends."""
     with (folder / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,7 +200,7 @@ def _put(folder: Path, file: IdxFile, content: bytes) -> None:
 
 
 def _mirrors(facts: FileSet) -> list[str]:
-    """Return torchvision's addresses for this data set, those with https first."""
+    """Return torchvision's URLs for this data set, https first."""
     from vaebench.data.vision import torchvision_module
 
     mirrors: list[str] = getattr(
@@ -232,9 +232,9 @@ def _download(facts: FileSet, file: IdxFile, folder: Path, say: Say) -> bytes:
 
 
 def _body(address: str, limit: int) -> bytes:
-    """Return the body of an answer of at most `limit` bytes, within the time limits."""
+    """Download at most `limit` bytes from an address, within the time limits."""
     if urlsplit(address).scheme not in ("https", "http"):
-        raise DataInvalid(f"only http and https are downloaded from; got {address}")
+        raise DataInvalid(f"a download address must begin with http or https; got {address}")
     deadline = time.monotonic() + _FILE_TIMEOUT_S
     opener = urllib.request.build_opener(_CarefulRedirects)
     body = bytearray()
@@ -242,17 +242,17 @@ def _body(address: str, limit: int) -> bytes:
         while chunk := answer.read1(_CHUNK):
             body += chunk
             if len(body) > limit:
-                raise DataInvalid(f"the answer is longer than {limit:,} bytes")
+                raise DataInvalid(f"the server sent more than the expected {limit:,} bytes")
             if time.monotonic() > deadline:
-                raise DataInvalid(f"the answer took longer than {_FILE_TIMEOUT_S:.0f} s")
+                raise DataInvalid(f"the download took longer than {_FILE_TIMEOUT_S:.0f} s")
     return bytes(body)
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only on the same host, and never from https to anything else.
+    """Follows a redirect only to the same host, and from https only to https.
 
-    A mirror of torchvision's that is plain http stays usable: what it sends is held to the pinned
-    SHA-256 in any case.
+    A torchvision mirror without https can still be used, because every file is compared with the
+    expected SHA-256.
     """
 
     def redirect_request(
@@ -274,19 +274,19 @@ def add(name: str, path: Path, data_dir: Path | None = None, say: Say = _silent)
     """Copy the files of `mnist` or `fashion-mnist` from a folder or archive into the data folder.
 
     Args:
-        name: of the data set.
+        name: the name of the data set.
         path: a folder, .zip, .tar or .tar.gz that holds the four IDX files at any depth, raw or
-            gzipped. They are known by their names and SHA-256.
+            gzipped. They are identified by their names and SHA-256.
         data_dir: the data folder; `$VAEBENCH_DATA` or the user's cache folder by default.
-        say: called with a line of progress.
+        say: called with each line of progress.
 
     Returns:
-        The folder that holds the files now; it is untouched unless all four were found.
+        The folder that now holds the files; nothing is written unless all four were found.
 
     Raises:
-        DataMissing: there is nothing at `path`.
+        DataMissing: `path` does not exist.
         DataInvalid: the archive is damaged, has unsafe members or is too large, or a file is
-            absent or of the wrong content.
+            missing or has the wrong content.
         OSError: the data folder cannot be written.
         ValueError: `name` is not a data set of files.
     """
@@ -302,7 +302,7 @@ def add(name: str, path: Path, data_dir: Path | None = None, say: Say = _silent)
 
 @dataclass(frozen=True)
 class _Member:
-    """A file in a folder or archive: its name there, and a function for its first bytes."""
+    """A file in a folder or archive: its name, and a function that reads its first bytes."""
 
     name: str
     read: Callable[[int], bytes]
@@ -323,7 +323,7 @@ def _gathered(facts: FileSet, path: Path) -> dict[str, bytes]:
             except DataInvalid as error:
                 faults[name] = str(error)
     except _DAMAGED as error:
-        raise DataInvalid(f"{path} cannot be read: {error}") from error
+        raise DataInvalid(f"cannot read {path}: {error}") from error
     absent = [name for name in wanted if name not in contents]
     if absent:
         told = [f"  {faults.get(name, f'{name} (or {name}.gz) is not there')}" for name in absent]
@@ -334,7 +334,7 @@ def _gathered(facts: FileSet, path: Path) -> dict[str, bytes]:
 _DAMAGED = (
     OSError,
     EOFError,
-    RuntimeError,  # zipfile's word for an encrypted member, or a compression it does not know.
+    RuntimeError,  # zipfile raises it for encrypted members and unknown compression methods
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
@@ -342,7 +342,7 @@ _DAMAGED = (
 
 
 def _idx_name(member: str) -> str:
-    """The canonical name of an IDX file: without .gz, and with the hyphen that copies change.
+    """Return the usual name of an IDX file: without .gz, and with a hyphen before "idx".
 
     >>> _idx_name("archive/train-images.idx3-ubyte.gz")
     'train-images-idx3-ubyte'
@@ -354,9 +354,9 @@ def _members(path: Path) -> Iterator[_Member]:
     if path.is_dir():
         return _folder_members(path)
     if not path.is_file():
-        raise DataMissing(f"there is no folder or archive {path}")
+        raise DataMissing(f"the folder or archive {path} does not exist")
     if path.stat().st_size > _MAX_ARCHIVE:
-        raise DataInvalid(f"{path} is larger than {_MAX_ARCHIVE:,} bytes: not these data's archive")
+        raise DataInvalid(f"{path} must have at most {_MAX_ARCHIVE:,} bytes: it is another archive")
     if zipfile.is_zipfile(path):
         return _zip_members(path)
     return _tar_members(path)
@@ -419,7 +419,7 @@ def _unzipped(raw: BinaryIO) -> Iterator[Any]:
 
 @dataclass
 class _Capped:
-    """A stream that gives at most `_MAX_UNPACKED` bytes, against gzip bombs."""
+    """A stream limited to `_MAX_UNPACKED` bytes, as a protection against gzip bombs."""
 
     stream: IO[bytes]
     path: Path
@@ -436,12 +436,12 @@ class _Capped:
 def _check_count(path: Path, count: int) -> None:
     if count > _MAX_MEMBERS:
         raise DataInvalid(
-            f"{path} has more than {_MAX_MEMBERS:,} members: not these data's archive"
+            f"{path} must have at most {_MAX_MEMBERS:,} members: it is another archive"
         )
 
 
 def _check_member(path: Path, name: str, ordinary: bool) -> None:
-    """Refuse names that lead out of the archive, links and devices."""
+    """Raise DataInvalid for links, devices, and names that point outside the archive."""
     pure = PurePosixPath(name.replace("\\", "/"))
     outside = pure.is_absolute() or ".." in pure.parts or ":" in (pure.parts or ("",))[0]
     if outside:

@@ -1,6 +1,6 @@
-"""The data sets with a name, where their files are searched, and what identifies a set.
+"""The named data sets, the folders searched for their files, and their checksums.
 
-Nothing here imports torch, so that a plan, a listing or a cell's identity is fast.
+This module does not import torch, so that plans and listings are fast.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ _SIZES = MappingProxyType(
 
 @dataclass(frozen=True)
 class FileSet:
-    """A data set that is four IDX files.
+    """A data set that consists of four IDX files.
 
     Attributes:
-        name: as in a grid file.
-        folder: where torchvision keeps it, below a data folder.
-        other_folders: further folders below a data folder in which the files are recognised.
-        system_folders: folders outside any data folder, where a system's package puts them.
-        files: the pinned contents, in the order train images, train labels, test images, labels.
+        name: its name in a grid file.
+        folder: torchvision's folder for it, below a data folder.
+        other_folders: further folders below a data folder in which the files are searched.
+        system_folders: folders outside the data folders, used by packages of the system.
+        files: the expected files: train images, train labels, test images, test labels.
     """
 
     name: str
@@ -88,12 +88,12 @@ FILE_SETS: Mapping[str, FileSet] = MappingProxyType(
         ),
     }
 )
-"""The packaged data sets that are files, by name."""
+"""The packaged data sets that are stored in files, by name."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """The files of one data set, all in `folder`: a path for each pinned file, in its order."""
+    """The paths of the files of a data set, all in `folder`, in the order of `FileSet.files`."""
 
     facts: FileSet
     folder: Path
@@ -104,7 +104,7 @@ def locate(dataset: str, data_dir: Path | None = None) -> Located:
     """Return where the files of `mnist` or `fashion-mnist` are, without reading them.
 
     Raises:
-        DataMissing: no folder has all four; the text names each folder and the two remedies.
+        DataMissing: no folder has all four files; the message lists the folders and the remedies.
         UsageError: the data set has no files.
     """
     facts = file_set(dataset)
@@ -131,11 +131,11 @@ def file_set(dataset: str) -> FileSet:
     """Return the files of a data set.
 
     Raises:
-        UsageError: it is not a data set of files; the text names those that are.
+        UsageError: the data set is not stored in files; the message lists those that are.
     """
     if dataset in FILE_SETS:
         return FILE_SETS[dataset]
-    known = f"data sets of files are {' and '.join(FILE_SETS)}"
+    known = f"the data sets with files are {' and '.join(FILE_SETS)}"
     if dataset in DATASETS:
         raise UsageError(f"{dataset} is built in and needs no files; {known}")
     raise UsageError(f"{known}; got {dataset!r}")
@@ -163,9 +163,9 @@ def _missing_text(facts: FileSet, tried: tuple[Path, ...], data_dir: Path | None
             *(f"  {folder} ({_lack(folder, facts)})" for folder in tried),
             "Two ways to get it:",
             f"  vaebench data fetch {facts.name}          downloads it",
-            f"  vaebench data add {facts.name} PATH       takes a folder or archive of the files",
-            f"Either puts it into {storage_folder(data_dir) / facts.folder}; --data-dir and "
-            f"$VAEBENCH_DATA name another data folder.",
+            f"  vaebench data add {facts.name} PATH       copies it from a folder or archive",
+            f"Both write it to {storage_folder(data_dir) / facts.folder}; choose another data "
+            f"folder with --data-dir or $VAEBENCH_DATA.",
         ]
     )
 
@@ -181,8 +181,8 @@ def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", 
     """Return how a data set is stored: by its name, or by the file or folder at its path.
 
     Raises:
-        DataMissing: there is no such name, file or folder.
-        DataInvalid: the file or folder exists but has a format that is not read.
+        DataMissing: the name is unknown and the file or folder does not exist.
+        DataInvalid: the file or folder exists but its format is not supported.
     """
     if dataset in DATASETS:
         return "packaged"
@@ -200,17 +200,17 @@ def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", 
         if path.is_file():
             return "npz" if ending == ".npz" else "table"
     except OSError as error:
-        raise DataMissing(f"{dataset} can't be reached: {error.strerror}") from error
+        raise DataMissing(f"cannot open {dataset}: {error.strerror}") from error
     raise DataMissing(
-        f"there is no {dataset!r}"
-        f"{closest(dataset, _names_beside(path))}. A data set is one of "
+        f"there is no data set {dataset!r}"
+        f"{closest(dataset, _names_beside(path))}. A data set must be one of "
         f"{', '.join(DATASETS)}, torchvision:NAME, or "
         "the path of an .npz, .csv or .parquet file or of an image folder"
     )
 
 
 def _names_beside(path: Path) -> list[str]:
-    """Names that may have been meant: packaged data sets, and what is in the same folder."""
+    """Return names to suggest: packaged data sets, and the files in the same folder."""
     try:
         beside = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
     except OSError:
@@ -222,8 +222,8 @@ def own_arrays(dataset: str, data_dir: Path | None, reading: Reading) -> OwnArra
     """Read the arrays of a data set that is not packaged.
 
     Raises:
-        DataMissing: it is not there.
-        DataInvalid: it cannot be used; the text says why.
+        DataMissing: the data set was not found.
+        DataInvalid: the data cannot be used; the message says why.
     """
     kind, path = kind_of(dataset), Path(dataset).expanduser()
     if kind == "torchvision":
@@ -237,16 +237,16 @@ def own_arrays(dataset: str, data_dir: Path | None, reading: Reading) -> OwnArra
 
 @dataclass(frozen=True)
 class SetFacts:
-    """The facts of a data set that a plan needs.
+    """Properties of a data set that are needed to plan a run.
 
     Attributes:
-        checksum: of the content.
-        shape: (C, H, W).
+        checksum: SHA-256 of the content.
+        shape: shape of an image, (C, H, W).
         kind: images, real or counts.
-        levels: number of grey levels, None if it is not images.
-        train_images: number of images from which a validation split can still be taken.
+        levels: number of grey levels; None if the data are not images.
+        train_images: number of training images, including those of a later validation split.
         test_images: number of test images.
-        brings_valid: whether the data set has its own validation split.
+        brings_valid: whether the data set comes with a validation split.
     """
 
     checksum: str
@@ -261,10 +261,10 @@ class SetFacts:
 def facts_of(
     dataset: str, reading: Reading | None = None, data_dir: Path | None = None
 ) -> SetFacts:
-    """Return the facts of a data set; one that is not packaged is read and checked as a whole.
+    """Return the properties of a data set; one that is not packaged is read and checked.
 
     Raises:
-        DataMissing: there is no such set.
+        DataMissing: the data set was not found.
         DataInvalid: the data cannot be used.
     """
     known = DATASETS.get(dataset)
@@ -285,20 +285,20 @@ def facts_of(
 
 
 def remedy(dataset: str) -> str:
-    """Return how to get the files of a packaged data set that are absent or wrong."""
+    """Return instructions to get missing or wrong files of a packaged data set."""
     return (
         f"`vaebench data fetch {dataset}` downloads the right files; "
-        f"`vaebench data add {dataset} PATH` takes them from a folder or archive"
+        f"`vaebench data add {dataset} PATH` copies them from a folder or archive"
     )
 
 
 def fingerprint(dataset: str) -> str:
-    """Return the SHA-256 that identifies a packaged set in a cell's identity, 64 hex digits.
+    """Return the SHA-256 that represents a packaged data set in cell ids, 64 hex digits.
 
-    It is pinned: the files need not be there; `load` compares them with it.
+    It is a constant, so the files need not be present; `load` compares them with it.
 
     Raises:
-        KeyError: there is no such set.
+        KeyError: the data set is not packaged.
     """
     if dataset == "linear-gaussian":
         return linear_gaussian_fingerprint()

@@ -1,8 +1,8 @@
-"""Reading IDX files, the format of MNIST, raw or gzipped.
+"""Read IDX files, the format of MNIST, raw or gzipped.
 
-A file is read once, and the same bytes are hashed and parsed: a file that is replaced between a
-check and a read cannot be used unchecked.
-torchvision reads such files without comparing a checksum, and not gzipped.
+A file is read once, and the same bytes are hashed and parsed, so that no unchecked content is used
+if the file is replaced in between.
+torchvision is not used, because it reads such files without a checksum and not gzipped.
 """
 
 import gzip
@@ -23,7 +23,7 @@ _UNSIGNED_BYTES = 8
 
 @dataclass(frozen=True)
 class IdxFile:
-    """A file whose content is pinned: name, SHA-256 and size in bytes, all un-gzipped."""
+    """An expected file: its name, SHA-256 and size in bytes, all before compression."""
 
     name: str
     sha256: str
@@ -31,27 +31,26 @@ class IdxFile:
 
 
 _verified: set[tuple[Path, str, int, int]] = set()
-"""(path, SHA-256, size, mtime in ns) of the files this process has hashed and found right."""
+"""(path, SHA-256, size, mtime in ns) of the files that this process has already verified."""
 
 
 def read_content(stream: BinaryIO, expected: IdxFile, where: str) -> bytes:
-    """The checked content of `expected`, from a stream that may be gzipped.
+    """Read the file `expected` from a stream that may be gzipped, and check its content.
 
-    Never holds more than the pinned size and one byte, whatever the stream would unpack to.
+    At most the expected size plus one byte is read, even if the stream unpacks to more.
 
     Args:
         stream: a seekable binary stream at its beginning.
-        expected: what the content has to be.
-        where: what an error message calls the stream.
+        expected: the expected file.
+        where: the name of the stream in error messages.
 
     Raises:
-        DataInvalid: the content is another one, is cut short, or goes on after the pinned size.
+        DataInvalid: the content differs, is too short, or is longer than the expected size.
     """
     content = _unpacked(stream, expected, where)
     if hashlib.sha256(content).hexdigest() != expected.sha256:
         raise DataInvalid(
-            f"{where} must hold {expected.name} with SHA-256 {expected.sha256}; "
-            f"its content is another one"
+            f"{where} must hold {expected.name} with SHA-256 {expected.sha256}; its content differs"
         )
     return content
 
@@ -76,10 +75,10 @@ def _unpacked(stream: BinaryIO, expected: IdxFile, where: str) -> bytes:
 
 
 def read_idx(path: Path, expected: IdxFile) -> NDArray[np.uint8]:
-    """Read one file, raw or gzipped; hashed unless this process has already found it right.
+    """Read one file, raw or gzipped; its hash is checked once per process.
 
     Raises:
-        DataInvalid: the file's content is not the pinned one, or can't be read.
+        DataInvalid: the file cannot be read or has the wrong content.
     """
     try:
         with path.open("rb") as stream:
@@ -89,13 +88,13 @@ def read_idx(path: Path, expected: IdxFile) -> NDArray[np.uint8]:
                 return parse_idx(_unpacked(stream, expected, str(path)))
             content = read_content(stream, expected, str(path))
     except OSError as error:
-        raise DataInvalid(f"{path} can't be read: {error.strerror or error}") from error
+        raise DataInvalid(f"cannot read {path}: {error.strerror or error}") from error
     _verified.add(key)
     return parse_idx(content)
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """The array of an IDX file of unsigned bytes.
+    """Return the array in the bytes of an IDX file of unsigned bytes.
 
     The format: two zero bytes, the type, the number of dimensions, each dimension as a big-endian
     32-bit integer, the values in row-major order.
@@ -104,10 +103,10 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
     array([[5, 7]], dtype=uint8)
 
     Raises:
-        ValueError: the bytes are not of that form.
+        ValueError: the bytes have another format.
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTES]):
-        raise ValueError("an IDX file of unsigned bytes begins with 00 00 08")
+        raise ValueError("an IDX file of unsigned bytes must begin with the bytes 00 00 08")
     begin = 4 * (1 + content[3])
     shape = [int(n) for n in np.frombuffer(content[4:begin], dtype=">u4")]
     values = np.frombuffer(content, dtype=np.uint8, offset=begin)

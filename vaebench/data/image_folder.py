@@ -1,4 +1,4 @@
-"""A user's own folder of images."""
+"""Read a user's folder of images."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def folder_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read the images in ``train/``, ``test/`` and optionally ``valid/``, or in the folder itself.
 
     Without these folders all images below ``path`` are one set, of which a fifth is held out for
-    the test split by a fixed seed. In each case there may be one folder for each class. Images
-    are in the order of their sorted paths.
+    the test split by a fixed seed. In each case the images may be in one folder for each class.
+    Images are in the order of their sorted paths.
 
     Raises:
-        DataInvalid: a split is empty, or a file is not an image or not of the size of the first.
+        DataInvalid: a split is empty, a file is not an image, or the images differ in size.
     """
     if reading.channels not in (1, 3):
         raise DataInvalid(
-            f"an image folder is read with channels 1 (grey) or 3; got {reading.channels}"
+            f"channels of an image folder must be 1 (grey) or 3; got {reading.channels}"
         )
     files = _files(path)
     labels, classes = _labels(path, files)
@@ -62,9 +62,9 @@ def folder_arrays(path: Path, reading: Reading) -> OwnArrays:
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         arrays[name] = np.stack(images)
-    note = f"{coloured:,} images in colour were read as grey; channels = 3 keeps their colours"
+    note = f"{coloured:,} colour images were read as grey; set channels = 3 to keep the colours"
     of_two_levels = digest.copy()
-    of_two_levels.update(b"two levels")  # Before there was this rule, such images had 256 levels.
+    of_two_levels.update(b"two levels")  # older versions read such images with 256 levels
     return OwnArrays(
         str(path),
         arrays,
@@ -81,8 +81,8 @@ def _files(path: Path) -> dict[str, list[Path]]:
         whole = list(_image_files(path))
         if not whole:
             raise DataInvalid(
-                f"{path}: an image folder holds images ({', '.join(sorted(_FORMATS))}), or train/ "
-                "and test/ with images; it holds neither"
+                f"{path}: an image folder must hold images ({', '.join(sorted(_FORMATS))}), or "
+                "train/ and test/ with images; it holds neither"
             )
         return {"train": whole}
     files = {name: list(_image_files(path / name)) for name in SPLITS}
@@ -116,8 +116,8 @@ def _labels(
     bare = [name for name in every if len(name.parts) == 1]
     if classes and bare:
         raise DataInvalid(
-            f"{path}: either every image is in a class folder or none is; {bare[0]} is not, but "
-            f"there is a class folder {classes[0]!r}"
+            f"{path}: either all images or no image must be in a class folder; {bare[0]} is in "
+            f"none, but there is a class folder {classes[0]!r}"
         )
     if not classes:
         return {}, []
@@ -128,7 +128,7 @@ def _labels(
 
 
 def _size(file: Path) -> tuple[int, int]:
-    """Return width and height, from the header of the file."""
+    """Return width and height in pixels, from the header of the file."""
     with _opened(file) as picture:
         return int(picture.size[0]), int(picture.size[1])
 
@@ -149,7 +149,7 @@ def _image(
             )
         if picture.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
             raise DataInvalid(
-                f"{file} has pixels of mode {picture.mode!r}; accepted are 8-bit and 16-bit images"
+                f"{file} must be an 8-bit or 16-bit image; its mode is {picture.mode!r}: convert it"
             )
         try:
             if picture.mode in _SIXTEEN_BIT_MODES:

@@ -1,11 +1,11 @@
-"""`linear-gaussian`: images drawn from a linear Gaussian model, so that every truth is known.
+"""`linear-gaussian`: images drawn from a linear Gaussian model with known parameters.
 
     z ~ N(0, I_8),    x = mu + W z + sigma e,    e ~ N(0, I_64),
 
-with sigma 0.3 and the columns of W orthogonal: the eight lowest spatial frequencies of the 8x8
-image (the constant one left out), at lengths 2, 2^0.75, 2^0.5, ... 2^-0.75. The covariance
-W W' + sigma^2 I thus has the eigenvalues length^2 + sigma^2, all different, and sigma^2 for the
-56 that remain. Tipping & Bishop 1999, "Probabilistic principal component analysis".
+with sigma 0.3. The columns of W are orthogonal: the eight lowest spatial frequencies of the 8x8
+image without the constant one, with lengths 2, 2^0.75, 2^0.5, ... 2^-0.75. The covariance
+W W' + sigma^2 I thus has eight different eigenvalues length^2 + sigma^2, and sigma^2 for the other
+56. See Tipping & Bishop 1999, "Probabilistic principal component analysis".
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2))
 
 
 class LinearGaussian(NamedTuple):
-    """The model that the images come from: `W` (64, 8), `mu` (64,), the noise's `sigma`."""
+    """Parameters of the model of the images: `W` (64, 8), `mu` (64,) and the noise `sigma`."""
 
     W: NDArray[np.float64]
     mu: NDArray[np.float64]
@@ -32,7 +32,7 @@ class LinearGaussian(NamedTuple):
 
 
 def linear_gaussian_truth() -> LinearGaussian:
-    """The parameters of the model, in float64.
+    """Return the parameters of the model, in float64.
 
     >>> truth = linear_gaussian_truth()
     >>> truth.W.shape, truth.mu.shape, truth.sigma
@@ -52,7 +52,7 @@ def _cosine(frequency: int) -> NDArray[np.float64]:
 
 
 def linear_gaussian_draw() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The training and the test images, `(10000, 1, 8, 8)` and `(2000, 1, 8, 8)`, float32."""
+    """Return training images `(10000, 1, 8, 8)` and test images `(2000, 1, 8, 8)`, float32."""
     truth = linear_gaussian_truth()
     train, test = np.random.SeedSequence(_SEED).spawn(2)
     return _images(truth, train, TRAIN_IMAGES), _images(truth, test, TEST_IMAGES)
@@ -67,9 +67,9 @@ def _images(truth: LinearGaussian, seed: np.random.SeedSequence, count: int) -> 
 
 
 def linear_gaussian_fingerprint() -> str:
-    """SHA-256 of the model's definition.
+    """Return the SHA-256 of the model's definition.
 
-    Not of the drawn numbers: their last bits are the matrix product's, which differ by machine.
+    The images are not hashed, because rounding in the matrix product depends on the machine.
     """
     definition = (
         f"linear-gaussian/1 side={SIDE} sigma={SIGMA} frequencies={_FREQUENCIES} "

@@ -1,6 +1,6 @@
-"""A user's own arrays: what they mean, how they are converted, and what is refused.
+"""Interpret, check and convert the arrays of a user's data set.
 
-Every message names the source, the array and, where one example is at fault, its index.
+Every error names the source, the array and, if one example is invalid, its index.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Kind = Literal["images", "real", "counts"]
 SPLITS = ("train", "valid", "test")
 ARRAY_NAMES = (*SPLITS, *(f"{split}_labels" for split in SPLITS), "levels")
 _LARGEST_COUNT = 2**24
-"""Larger integers are not exact in float32."""
+"""The largest count; larger integers are not exact in float32."""
 _SPLIT_SEED = 577_215
 _TEST_SHARE = 5
-"""One example in five becomes a test example if the data have no test split."""
+"""Share of the examples that become the test split if the data have none: one in five."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a user's own data are read; the fields are axes of a cell with these names.
+    """How a user's data are read; each field is the axis of the same name.
 
     Attributes:
         kind: ``images``, ``real``, ``counts``, or ``auto``: real for floats N x D, else images.
-        channels: of an image folder, 1 (grey) or 3.
+        channels: colour channels of an image folder, 1 (grey) or 3.
         layout: ``channels_last`` or ``channels_first``.
         range: lowest and highest value of float images; empty for other data.
         shape: (H, W) or (C, H, W) of images that are stored as rows; empty for other data.
@@ -56,13 +56,13 @@ class Reading:
 
     @classmethod
     def of(cls, cell: Cell) -> Self:
-        """Return the reading that a cell asks for."""
+        """Return the settings in the axes of a cell."""
         return cls(**{name: getattr(cell, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """One split.
+    """The images and labels of one split.
 
     Attributes:
         images: ``(N, C, H, W)``; uint8 grey levels of images, else float32. A vector of D numbers
@@ -74,20 +74,20 @@ class ArraySplit:
     labels: NDArray[np.int64] | None = None
 
     def rows(self, index: slice | NDArray[np.int64]) -> ArraySplit:
-        """Return some of the examples."""
+        """Return the examples with these indices."""
         return ArraySplit(self.images[index], None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True)
 class ArraySplits:
-    """A whole data set in its original order.
+    """All splits of a data set, in its original order.
 
     Attributes:
         levels: number of grey levels; None for real-valued data and counts.
-        checksum: of the content.
-        note: what a reader of the results has to know about how the data were read.
-        columns: the names of the numbers of a vector, where the source has names.
-        classes: the name of each label, where the source has names.
+        checksum: SHA-256 of the content.
+        note: a remark for readers of the results on how the data were read, or empty.
+        columns: the names of the columns of a table, if the source has names.
+        classes: the name of each label, if the source has names.
     """
 
     train: ArraySplit
@@ -106,11 +106,12 @@ class OwnArrays:
     """The arrays of a source as they were read, and how to interpret them.
 
     Attributes:
-        source: for messages: a path or "data".
-        arrays: by the names of `ARRAY_NAMES`.
-        reading: of these arrays.
-        checksum: of the source, and of one of images of two levels; None for that of the arrays.
-        note: as in `ArraySplits`; so are the others.
+        source: the name used in messages: a path or "data".
+        arrays: maps names of `ARRAY_NAMES` to arrays.
+        reading: how to read the arrays.
+        checksum: SHA-256 of the source in general, and for images with two levels; None to use
+            that of the arrays.
+        note, columns, classes: as in `ArraySplits`.
     """
 
     source: str
@@ -131,36 +132,36 @@ class OwnArrays:
 
 
 def require_memory(source: str, size: int) -> None:
-    """Refuse data that do not fit into memory.
+    """Raise an error for data that do not fit into memory.
 
     Args:
-        source: for the message.
-        size: of the unpacked data in bytes, from their headers.
+        source: the name of the data in the message.
+        size: size of the unpacked data in bytes, from their headers.
 
     Raises:
-        DataInvalid: it is more than what is free.
+        DataInvalid: the size exceeds the free memory.
     """
     free = available_memory()
     if free is not None and size > free:
         raise DataInvalid(
-            f"{source} unpacks to {size:,} bytes, and {free:,} bytes of memory are free: use "
+            f"{source} needs {size:,} bytes of memory, but only {free:,} bytes are free: use "
             "a part of the data, smaller images or a smaller type, or free some memory"
         )
 
 
 def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> ArraySplits:
-    """Convert and check arrays with the names of `ARRAY_NAMES`; only ``train`` must be there.
+    """Convert and check arrays with the names of `ARRAY_NAMES`; only ``train`` is required.
 
-    Without ``test``, a fifth of the examples is held out, by a fixed seed. Without ``levels`` there
-    are 256 grey levels, or 2 where the images hold two distinct values.
+    Without ``test``, a fifth of the examples is held out, by a fixed seed. Without ``levels`` the
+    data have 256 grey levels, or 2 if the images hold only two distinct values.
 
     Args:
-        source: for messages: a path or "data".
-        arrays: see `Reading` for their shapes.
+        source: the name used in messages: a path or "data".
+        arrays: the arrays; see `Reading` for their shapes.
         reading: how to interpret them.
 
     Raises:
-        DataInvalid: an array or an example is not as it must be.
+        DataInvalid: an array or an example is not valid.
     """
     if "train" not in arrays:
         held = ", ".join(arrays) or "nothing"
@@ -203,16 +204,16 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
 
 
 def class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes that can be recorded and shown; none of more than 1,000 classes."""
+    """Return class names for records and plots, or none if there are more than 1,000."""
     return tuple(capped(name, 60) for name in names) if len(names) <= 1_000 else ()
 
 
 def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
-    """Write arrays from Python into an .npz file that is named by their content; return its path.
+    """Write arrays to an .npz file named after the hash of their content; return its path.
 
     Args:
-        data: NumPy arrays, tensors or torch data sets by the names of `ARRAY_NAMES`.
-        folder: a data folder.
+        data: maps names of `ARRAY_NAMES` to NumPy arrays, tensors or torch data sets.
+        folder: the folder to write to.
 
     Raises:
         DataInvalid: a name is unknown, or a value is not an array.
@@ -223,7 +224,7 @@ def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
     for name, values in data.items():
         if name not in ARRAY_NAMES:
             known = ", ".join(ARRAY_NAMES)
-            raise DataInvalid(f"data: the names of arrays are {known}; got {name!r}")
+            raise DataInvalid(f"data: the name of an array must be one of {known}; got {name!r}")
         arrays |= _plain_arrays(name, values)
     path = folder / "arrays" / f"{_digest(arrays)[:24]}.npz"
     if not path.exists():
@@ -264,8 +265,8 @@ def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
     """Return examples as ``(N, C, H, W)``: uint8 grey levels of images, else float32.
 
     Args:
-        where: the source and the array, for messages.
-        array: see `Reading` for its shape.
+        where: the name of the source and array in messages.
+        array: the examples; see `Reading` for their shape.
         kind: what the numbers are.
         reading: how to interpret them.
 
@@ -274,7 +275,7 @@ def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
     """
     if array.ndim < 2 or 0 in array.shape[1:]:
         raise DataInvalid(
-            f"{where} has shape {array.shape}; give N x D, N x H x W or N x H x W x C"
+            f"{where} must have shape N x D, N x H x W or N x H x W x C; it has {array.shape}"
         )
     if kind == "images":
         array = _grey_levels(where, array, reading)
@@ -295,8 +296,8 @@ def _grey_levels(where: str, array: Array, reading: Reading) -> NDArray[np.uint8
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     if low < 0 or high > 255:
         raise DataInvalid(
-            f"{where} holds integers from {low} to {high}; grey levels are 0 ... 255. For counts "
-            'set kind = "counts", for measurements kind = "real"'
+            f"{where} holds integers from {low} to {high}; grey levels must be 0 ... 255. For "
+            'counts set kind = "counts", for measurements kind = "real"'
         )
     return array.astype(np.uint8)
 
@@ -327,11 +328,11 @@ def _levels_of_floats(where: str, array: Array, reading: Reading) -> NDArray[np.
 def _counts(where: str, array: Array) -> NDArray[np.float32]:
     if array.dtype.kind not in "iu":
         raise DataInvalid(
-            f"{where} is {array.dtype}; counts are integers: convert with astype(int)"
+            f"{where} is {array.dtype}; counts must be integers: convert with astype(int)"
         )
     if array.size and (array.min() < 0 or array.max() > _LARGEST_COUNT):
         raise DataInvalid(
-            f"{where} holds integers from {array.min()} to {array.max()}; counts are "
+            f"{where} holds integers from {array.min()} to {array.max()}; counts must be "
             f"0 ... {_LARGEST_COUNT:,}"
         )
     return array.astype(np.float32)
@@ -342,8 +343,8 @@ def _four_dimensional(where: str, array: Array, reading: Reading) -> Array:
         shape = (1, *reading.shape)[-3:]
         if array.ndim != 2 or array.shape[1] != np.prod(shape):
             raise DataInvalid(
-                f"{where} has shape {array.shape}; shape = {list(reading.shape)} needs rows of "
-                f"{np.prod(shape)} numbers"
+                f"{where} must have rows of {np.prod(shape)} numbers for shape = "
+                f"{list(reading.shape)}; its shape is {array.shape}"
             )
         return array.reshape(-1, *shape)
     if array.ndim < 4:
@@ -353,8 +354,8 @@ def _four_dimensional(where: str, array: Array, reading: Reading) -> Array:
         other = {"channels_last": 1, "channels_first": 3}[reading.layout]
         hint = "; set the other layout" if array.ndim == 4 and array.shape[other] in (1, 3) else ""
         raise DataInvalid(
-            f"{where} has shape {array.shape}; with layout = {reading.layout!r} images have 1 or 3 "
-            f"channels{hint}"
+            f"{where} has shape {array.shape}; with layout = {reading.layout!r} images must have 1 "
+            f"or 3 channels{hint}"
         )
     return array if reading.layout == "channels_first" else array.transpose(0, 3, 1, 2)
 
@@ -408,9 +409,9 @@ def _declared_levels(source: str, given: Array | None) -> int | None:
 
 
 def _found_levels(splits: dict[str, ArraySplit]) -> tuple[int, dict[str, ArraySplit], bool]:
-    """Return the number of levels; images of two distinct values become images of 0 and 1.
+    """Return the number of levels; two distinct values are mapped to 0 and 1.
 
-    The last item says whether values were changed.
+    The last item of the result is whether values were changed.
     """
     seen = np.zeros(256, dtype=bool)
     for split in splits.values():
@@ -438,14 +439,14 @@ def _check(source: str, splits: Mapping[str, ArraySplit], levels: int | None) ->
             )
         if len(images) < 2:
             raise DataInvalid(
-                f"{source}: a split needs at least 2 images; {name!r} has {len(images)}"
+                f"{source}: a split must have at least 2 images; {name!r} has {len(images)}"
             )
         if levels is not None and images.max() >= levels:
             top = images.reshape(len(images), -1).max(axis=1)
             sample = int(np.flatnonzero(top >= levels)[0])
             raise DataInvalid(
-                f"{source}: with {levels} levels a pixel is 0 ... {levels - 1}; sample {sample} of "
-                f"{name!r} holds {top[sample]}"
+                f"{source}: with {levels} levels a pixel must be 0 ... {levels - 1}; sample "
+                f"{sample} of {name!r} holds {top[sample]}"
             )
         if (images == images[0]).all():
-            raise DataInvalid(f"{source}: {name!r} is constant: every sample equals sample 0")
+            raise DataInvalid(f"{source}: {name!r} must hold samples that differ; all are equal")

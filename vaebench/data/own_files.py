@@ -1,4 +1,4 @@
-"""A user's own data in one file: an .npz archive, a .csv or .parquet table."""
+"""Read a user's data from one file: an .npz archive, or a .csv or .parquet table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ALIASES = {name: name for name in ARRAY_NAMES} | {
     "imgs": "train",
 }
 _SKIPPED = ("latents_values", "latents_classes", "latents_names", "metadata")
-"""Arrays of dSprites that are not read; one of them holds objects."""
+"""Arrays of dSprites that are ignored; one of them holds pickled objects."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The errors of zipfile and numpy for damaged or encrypted files, for headers that announce more
 # data than the file holds, and (ValueError) for arrays of objects, which are never unpickled.
@@ -63,7 +63,7 @@ _UNREADABLE = (
 
 
 def npz_arrays(path: Path, reading: Reading) -> OwnArrays:
-    """Read the arrays of an .npz file; the names of MedMNIST, Keras and dSprites are known.
+    """Read the arrays of an .npz file; also accepts the names of MedMNIST, Keras and dSprites.
 
     Raises:
         DataInvalid: the file or an array cannot be read, or has an unknown name.
@@ -75,8 +75,8 @@ def npz_arrays(path: Path, reading: Reading) -> OwnArrays:
             unknown = [name for name in names if name not in _ALIASES]
             if unknown:
                 raise DataInvalid(
-                    f"{path} holds {unknown[0]!r}; the arrays of a data set are "
-                    f"{', '.join(ARRAY_NAMES)} (or the names of MedMNIST, Keras or dSprites)"
+                    f"{path} holds an unknown array {unknown[0]!r}; the names must be "
+                    f"{', '.join(ARRAY_NAMES)} (or those of MedMNIST, Keras or dSprites)"
                 )
             arrays = {_ALIASES[name]: archive[name] for name in sorted(names)}
     except _UNREADABLE as error:
@@ -95,8 +95,8 @@ def _check_members(path: Path) -> None:
 def table_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read a .csv or .parquet table: one example in each row, one number in each column.
 
-    A column ``split`` may name the split of each row (train, valid, test), a column ``label`` its
-    class. The values are real unless ``kind`` says otherwise.
+    An optional column ``split`` holds the split of each row (train, valid, test), and an optional
+    column ``label`` its class. The values are real numbers unless ``kind`` is set.
 
     Raises:
         DataInvalid: the table cannot be read, or holds something other than numbers.
@@ -148,7 +148,8 @@ def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
         return content, read(io.BytesIO(content))
     except ImportError as error:
         raise DataInvalid(
-            f"{path} needs pyarrow: pip install 'vaebench[parquet]', or save the table as .csv"
+            f"reading {path} needs pyarrow, which is not installed: pip install "
+            "'vaebench[parquet]', or save the table as .csv"
         ) from error
     except DataInvalid:
         raise
@@ -164,7 +165,7 @@ def _parquet_bytes(path: Path) -> int:
 
 
 def _check_separator(path: Path, content: bytes) -> None:
-    """Refuse columns that are separated by something other than commas."""
+    """Raise DataInvalid if the columns are not separated by commas."""
     first, _, rest = content[:100_000].partition(b"\n")
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if separator.encode() in first and b"," not in first:
@@ -187,7 +188,7 @@ def _is_number(text: str) -> bool:
 def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
     names = [str(name) for name in table.columns]
     is_csv = path.suffix.lower() == ".csv"
-    # 0, 1, 2, ... are the names that pandas gives to columns without any.
+    # pandas names columns without a name 0, 1, 2, ...
     numbered = names == [str(place) for place in range(len(names))]
     if names and is_csv and not numbered and all(map(_is_number, names)):
         raise DataInvalid(
@@ -197,8 +198,8 @@ def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
     unnamed = [name for name in names if name.startswith("Unnamed:")]
     if unnamed:
         raise DataInvalid(
-            f"{path}: {len(unnamed)} column has no name, as the index that pandas writes by "
-            "default; write the table with to_csv(..., index=False), or name the column"
+            f"{path}: {len(unnamed)} column has no name (pandas writes its index like this): "
+            "write the table with to_csv(..., index=False), or name the column"
         )
     for name in table.columns:
         column = table[name]
@@ -216,14 +217,14 @@ def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
                 f"{path}: column {name!r} has {what} in {place}; drop such rows or fill them"
             )
     if table.shape[1] == 0:
-        raise DataInvalid(f"{path} has no column of numbers")
+        raise DataInvalid(f"{path} must have at least one column of numbers; it has none")
     return np.asarray(table.to_numpy())
 
 
 def _line(content: bytes, row: int, rows: int) -> str:
-    """Return where a row of a .csv file is; an editor counts lines from 1, blank ones too."""
+    """Return the line of a row of a .csv file, counted from 1 as in a text editor."""
     lines = [number for number, line in enumerate(content.splitlines(), 1) if line.strip()]
-    # Texts in quotes may have several lines.
+    # Quoted text may span several lines.
     return f"line {lines[row + 1]}" if len(lines) == rows + 1 else f"row {row + 1} below the names"
 
 
@@ -249,7 +250,7 @@ _CONVERSIONS = {
 def explain_unusable(path: Path) -> str | None:
     """Return why an existing file or folder cannot be used and how to convert it, or None."""
     if not path.is_dir() and not path.is_file():
-        return f"{path} is a pipe or a device; write the data into a regular file first"
+        return f"{path} must be a regular file, not a pipe or a device: write the data to a file"
     if path.is_dir():
         if any(path.glob("data_batch_*")):
             return (
@@ -258,11 +259,11 @@ def explain_unusable(path: Path) -> str | None:
             )
         if any(path.glob("*.parquet")):
             line = f"pd.read_parquet({str(path)!r}).to_parquet('data.parquet')"
-            return f"{path} is a folder of tables; make them one file: {line}"
+            return f"{path} is a folder of tables; join them to one file: {line}"
         return None
     conversion = _CONVERSIONS.get(path.suffix.lower())
-    accepted = "accepted are .npz, .csv and .parquet files, and folders of images"
+    accepted = "use an .npz, .csv or .parquet file, or a folder of images"
     if conversion is None:
-        return f"{path} has a format that is not read; {accepted}"
+        return f"{path} has an unsupported format: {accepted}"
     line = conversion.format(path=str(path))
-    return f"{path} has a format that is not read; convert it in Python: {line}"
+    return f"{path} has an unsupported format: convert it in Python: {line}"

@@ -1,25 +1,25 @@
-"""From grey levels to the pixels that a model sees, and back.
+"""Convert grey levels to the pixels that a model is trained on, and back.
 
 Grey level k of L is the pixel value k/(L-1); dequantised data are (k+u)/L with u uniform on one
 grey level. Pixels are float32, flattened to `(N, D)` with D = C*H*W. Real-valued data (`levels` is
-None) pass through as they are.
+None) are not changed.
 
 Binarised pixels are 0 or 1: `threshold` cuts at one half, `static` draws each pixel once with its
-grey value as the probability of a 1, `dynamic` draws again at every visit in training. Images that
-are scored are drawn once, from a fixed seed: the draw of an image is the same for every cell, and
-does not depend on how many images follow it.
+grey value as the probability of a 1, `dynamic` draws again each time an image is used in training.
+Test and validation images are drawn once, from a fixed seed: the draw of an image is the same for
+every cell, and does not depend on the number of images after it.
 """
 
 import torch
 from torch import Tensor
 
 DRAW_SEED = 20_160_619
-"""Seed of the draws that are made once and are the same for every cell."""
+"""Seed of the random draws that are shared by all cells."""
 
 _BINARIZATIONS = ("none", "dynamic", "static", "threshold")
 
-# u keeps this far from 0 and 1, so that rounding (k+u)/L to float32 never moves a pixel over the
-# border of its grey level, for up to 256 levels.
+# The minimum distance of u from 0 and 1: rounding (k+u)/L to float32 then never moves a pixel to
+# another grey level, for up to 256 levels.
 _MARGIN = 2.0**-15
 
 
@@ -27,11 +27,11 @@ def effective_levels(levels: int | None, binarization: str) -> int | None:
     """Return the number of grey levels after binarisation: 2, or `levels` without it.
 
     Raises:
-        ValueError: real-valued data (None) are to be binarised, or the name is unknown.
+        ValueError: real-valued data (None) cannot be binarised, or the name is unknown.
     """
     if binarization not in _BINARIZATIONS:
         raise ValueError(
-            f"binarization is one of {', '.join(_BINARIZATIONS)}; got {binarization!r}"
+            f"binarization must be one of {', '.join(_BINARIZATIONS)}; got {binarization!r}"
         )
     if binarization == "none":
         return levels
@@ -47,22 +47,22 @@ def evaluation_pixels(
     dequantize: bool,
     seed: int = DRAW_SEED,
 ) -> Tensor:
-    """Return the pixels of images that are scored; random numbers are drawn once, from `seed`.
+    """Return the pixels of test or validation images; random draws depend on `seed` only.
 
-    With `static` binarisation these are the very pixels that `TrainingPixels` holds for the same
-    images. The draw of one image does not depend on how many others follow it.
+    With `static` binarisation these are the pixels that `TrainingPixels` holds for the same
+    images. The draw of an image does not depend on the number of images after it.
 
     Args:
         images: grey levels `(N, C, H, W)` uint8, or float32 where `levels` is None; on the CPU.
         levels: number of grey levels L.
-        binarization, dequantize: as the axes of a cell.
-        seed: of the draw.
+        binarization, dequantize: values of the axes of these names.
+        seed: seed of the random draws.
 
     Returns:
         `(N, D)` float32 on the CPU.
 
     Raises:
-        ValueError: the settings exclude each other.
+        ValueError: the settings cannot be combined.
     """
     _check(levels, binarization, dequantize)
     grey = _grey(images, levels, dequantize)
@@ -77,14 +77,14 @@ def evaluation_pixels(
 
 
 class TrainingPixels:
-    """The training images on the device, giving each batch as training sees it.
+    """The training images on a device; `visit` returns the pixels of a batch.
 
     Args:
         images: grey levels `(N, C, H, W)` uint8, or float32 where `levels` is None.
         levels: number of grey levels L.
         binarization, dequantize: as the axes of a cell.
-        seed: of `static` binarisation, the same for every cell.
-        device: where the pixels are held and the batches come out.
+        seed: seed of `static` binarisation, the same for every cell.
+        device: device of the stored pixels and of the batches.
 
     Raises:
         ValueError: the settings exclude each other.
@@ -116,7 +116,7 @@ class TrainingPixels:
 
     @property
     def dimensions(self) -> int:
-        """Pixels an image, D."""
+        """Number of pixels of an image, D."""
         return self._held.shape[1]
 
     def visit(self, indices: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,7 +124,7 @@ class TrainingPixels:
 
         Args:
             indices: `(B,)` int64, on the device.
-            generator: of the device; untouched where nothing is redrawn.
+            generator: a generator on the device; not used if nothing is drawn.
         """
         batch = self._held.index_select(0, indices)
         if self._redrawn:
@@ -135,12 +135,12 @@ class TrainingPixels:
 
 
 def grey_indices(pixels: Tensor, levels: int, dequantize: bool) -> Tensor:
-    """The grey level of each pixel, int64, of the shape of `pixels`.
+    """Return the grey level of each pixel, int64, in the shape of `pixels`.
 
     Args:
         pixels: k/(L-1), or (k+u)/L where `dequantize`.
         levels: number of grey levels L, 2 for binarised pixels.
-        dequantize: which of the two scales the pixels are on.
+        dequantize: whether the pixels are dequantised.
     """
     exact = pixels.to(torch.float64)
     index = (exact * levels).floor() if dequantize else (exact * (levels - 1)).round()
@@ -150,12 +150,12 @@ def grey_indices(pixels: Tensor, levels: int, dequantize: bool) -> Tensor:
 def _check(levels: int | None, binarization: str, dequantize: bool) -> None:
     effective_levels(levels, binarization)
     if dequantize and (levels is None or binarization != "none"):
-        what = "real pixels" if levels is None else f"binarised ones ({binarization})"
-        raise ValueError(f"only grey pixels are dequantised; got {what}")
+        what = "real pixels" if levels is None else f"binarised pixels ({binarization})"
+        raise ValueError(f"only grey pixels can be dequantised; got {what}")
 
 
 def _grey(images: Tensor, levels: int | None, dequantize: bool) -> Tensor:
-    """Pixels k/(L-1), or the lower end k/L of the grey level where noise is added; `(N, D)`."""
+    """Return pixels k/(L-1), or k/L, to which dequantisation adds noise; `(N, D)`."""
     flat = images.flatten(1).to(torch.float32)
     if levels is None:
         return flat
@@ -163,12 +163,12 @@ def _grey(images: Tensor, levels: int | None, dequantize: bool) -> Tensor:
 
 
 def _threshold(images: Tensor, levels: int) -> Tensor:
-    """1 where k/(L-1) >= 1/2, in integers: `(N, D)`."""
+    """Return 1 where k/(L-1) >= 1/2, else 0, as integers `(N, D)`."""
     return (2 * images.flatten(1).to(torch.int32) >= levels - 1).to(torch.float32)
 
 
 def _binarized(grey: Tensor, generator: torch.Generator) -> Tensor:
-    """0 or 1, with the grey value as probability of a 1; twice as fast as `torch.bernoulli`."""
+    """Draw 1 with the grey value as probability, else 0; twice as fast as `torch.bernoulli`."""
     return torch.rand(grey.shape, generator=generator, device=grey.device).lt_(grey)
 
 

@@ -1,17 +1,17 @@
-"""The folders in which data files are searched, and the one into which they are written."""
+"""The folders in which data files are searched, and the folder to which they are written."""
 
 import os
 from pathlib import Path
 
 
 def places(data_dir: Path | None) -> tuple[Path, ...]:
-    """The data folders in the order of search: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""
+    """Return the data folders in search order: `data_dir`, `$VAEBENCH_DATA`, the user's cache."""
     named = [data_dir, _from_environment("VAEBENCH_DATA"), _cache_folder()]
     return tuple(dict.fromkeys(place for place in named if place is not None))
 
 
 def storage_folder(data_dir: Path | None) -> Path:
-    """The data folder into which files are fetched and added: the first of `places`."""
+    """Return the folder for new data files: the first of `places`."""
     return places(data_dir)[0]
 
 

@@ -1,7 +1,7 @@
-"""Loading a data set: from its name or path to tensors in three splits.
+"""Load a data set by its name or path, as tensors in three splits.
 
-Every split comes in one fixed shuffled order, the same for every cell, so that its first N images
-are a fair sample of it (files may be in class order) and a smaller subset is part of a larger one.
+Every split is shuffled in one fixed order, the same for every cell. Its first N images are thus a
+fair sample of it (files may be sorted by class), and a smaller subset is part of a larger one.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Split:
 
     Attributes:
         images: `(N, C, H, W)`; grey levels 0 ... L-1 as uint8, or float32 for real-valued data.
-        labels: `(N,)` int64, or None where the data have none.
+        labels: `(N,)` int64, or None if the data have no labels.
     """
 
     images: Tensor
@@ -46,14 +46,14 @@ class ImageData:
     """A data set in memory.
 
     Attributes:
-        name: the packaged set's name, or the last part of the path.
+        name: the name of a packaged data set, or the last part of the path.
         train, valid, test: disjoint splits; `valid` may be empty.
         levels: the number of grey levels L, or None for real-valued pixels.
-        checksum: of the whole set; of a packaged one `vaebench.data.catalog.fingerprint`.
-        note: what a reader of the results has to know about how the data were read.
-        kind: images, real or counts; for the last two pixels are numbers in the data's own unit.
-        columns: the names of the numbers of a vector, where the source has names.
-        classes: the name of each label, where the source has names.
+        checksum: SHA-256 of all data; for packaged data `vaebench.data.catalog.fingerprint`.
+        note: a remark for readers of the results on how the data were read, or empty.
+        kind: images, real or counts; for real and counts, values are in the unit of the data.
+        columns: the names of the columns of a table, if the source has names.
+        classes: the name of each label, if the source has names.
     """
 
     name: str
@@ -82,22 +82,23 @@ def load(
     test_size: int | None = None,
     reading: Reading | None = None,
 ) -> ImageData:
-    """Load a data set by name, or a user's own by its path.
+    """Load a data set by its name, or a user's data by their path.
 
     Args:
         dataset: a name, or the path of a file or image folder.
-        data_dir: where files are looked for first.
-        train_size: images to train on, a fixed subset; all that `valid_size` leaves by default.
+        data_dir: the folder that is searched first.
+        train_size: number of training images, a fixed subset; by default all images that are not
+            in the validation split.
         valid_size: number of images at the end of the training set that become the validation set;
-            a user's own data are shuffled in a fixed order before. If the data set has its own
-            validation split, the number of its images that are used (0: all).
-        test_size: images to test on, a fixed subset; all by default.
-        reading: how data of the user's own are read.
+            a user's data are first shuffled in a fixed order. If the data come with a validation
+            split, the number of its images that are used (0: all).
+        test_size: number of test images, a fixed subset; all by default.
+        reading: how a user's data are read.
 
     Raises:
-        DataMissing: the data were not found; the text says where they were looked for.
-        DataInvalid: the data cannot be used; the text names the file or the sample.
-        ValueError: a size is more than there is, or less than 2.
+        DataMissing: the data were not found; the message lists the folders searched.
+        DataInvalid: the data cannot be used; the message names the file or the sample.
+        ValueError: a size is below 2 or exceeds the number of images.
     """
     if dataset in SOURCES:
         arrays = SOURCES[dataset](dataset, data_dir)
@@ -105,7 +106,7 @@ def load(
         arrays = own_arrays(dataset, data_dir, reading or Reading()).splits()
     if arrays.valid is None:
         if valid_size and dataset not in SOURCES:
-            # A user's files may be in class order: their tail would hold a few classes only.
+            # A user's files may be sorted by class; unshuffled, their tail would miss classes.
             arrays = replace(arrays, train=_shuffled(arrays.train))
         arrays = _with_tail_as_valid(arrays, valid_size)
         valid_size = len(arrays.valid.images) if arrays.valid else 0
@@ -145,11 +146,11 @@ def _shuffled(split: ArraySplit) -> ArraySplit:
 
 
 def _split(arrays: ArraySplit, size: int | None, setting: str) -> Split:
-    """The first `size` images in the split's fixed shuffled order."""
+    """Return the first `size` images of a split, in its fixed shuffled order."""
     count = len(arrays.images)
     if size is not None and not _SMALLEST_SPLIT <= size <= count:
         raise ValueError(
-            f"{setting} must be between {_SMALLEST_SPLIT} and the {count:,} images there are; "
+            f"{setting} must be between {_SMALLEST_SPLIT} and the {count:,} images of the split; "
             f"got {size}"
         )
     rows = np.random.default_rng(_ORDER_SEED).permutation(count)[:size]
@@ -210,4 +211,4 @@ SOURCES: Mapping[str, Callable[[str, Path | None], ArraySplits]] = MappingProxyT
         "linear-gaussian": _linear_gaussian,
     }
 )
-"""How each packaged data set is read, by its name in `vaebench.grid.axes.DATASETS`."""
+"""The function that reads each packaged data set, by its name in `DATASETS`."""

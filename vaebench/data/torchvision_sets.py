@@ -1,7 +1,7 @@
-"""Data sets of `torchvision.datasets`, named ``torchvision:NAME`` and read by torchvision.
+"""Read data sets of `torchvision.datasets`, which are named ``torchvision:NAME``.
 
-torchvision compares pickled files (CIFAR) and .mat files (SVHN) with its checksums before it reads
-them; the other sets here hold IDX files, plain binary files or no files at all.
+torchvision checks pickled files (CIFAR) and .mat files (SVHN) against its checksums before it reads
+them; the other data sets consist of IDX files, plain binary files or no files.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TORCHVISION_SETS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SVHN": _SPLIT,
     "USPS": _TRAIN,
 }
-"""The arguments of the training and the test split of each class that is offered."""
+"""The arguments for the training and the test split of each supported class."""
 
 
 def _check_name(dataset: str) -> str:
     name = dataset.removeprefix(TORCHVISION_PREFIX)
     if name not in TORCHVISION_SETS:
         raise DataMissing(
-            f"the data sets of torchvision are {', '.join(TORCHVISION_SETS)}; got {name!r}"
+            f"a torchvision data set must be one of {', '.join(TORCHVISION_SETS)}; got {name!r}"
         )
     return name
 
@@ -52,14 +52,14 @@ def torchvision_arrays(dataset: str, data_dir: Path | None, reading: Reading) ->
     """Read ``torchvision:NAME`` from the first data folder that has its files.
 
     Raises:
-        DataMissing: the name is not offered, or no folder has the files that torchvision expects.
+        DataMissing: the name is not supported, or no folder has the files.
     """
     name = _check_name(dataset)
     failures = []
     for root in places(data_dir):
         try:
             train, test = (_made(name, root, each, False) for each in TORCHVISION_SETS[name])
-        except (RuntimeError, OSError) as error:  # also for files of another checksum
+        except (RuntimeError, OSError) as error:  # also raised for a wrong checksum
             failures.append(f"  {root}: {error}")
         else:
             return OwnArrays(
@@ -71,7 +71,7 @@ def torchvision_arrays(dataset: str, data_dir: Path | None, reading: Reading) ->
     raise DataMissing(
         "\n".join(
             [
-                f"torchvision cannot read {name}. Looked in",
+                f"torchvision cannot read {name}. Folders searched:",
                 *failures,
                 f"`vaebench data fetch {dataset}` downloads it into {storage_folder(data_dir)}",
             ]
@@ -96,10 +96,10 @@ def _as_arrays(train: Any, test: Any) -> dict[str, Any]:
 
 
 def fetch_torchvision(dataset: str, data_dir: Path | None) -> Path:
-    """Let torchvision download ``torchvision:NAME``; return the folder.
+    """Download ``torchvision:NAME`` with torchvision; return the folder.
 
     Raises:
-        DataMissing: the name is not offered, or the download failed.
+        DataMissing: the name is not supported, or the download failed.
     """
     name, root = _check_name(dataset), storage_folder(data_dir)
     root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The one place where torchvision is imported, as late as possible: it takes seconds."""
+"""The only module that imports torchvision, and only when needed: the import takes seconds."""
 
 import importlib
 from types import ModuleType
@@ -9,14 +9,14 @@ _NO_OPERATORS = "operator torchvision::nms does not exist"
 _OPERATORS = ("nms", "qnms")
 
 _schemas: list[torch.library.Library] = []
-"""Keeps the schemas below: torch removes them with their library."""
+"""Keeps references to the libraries below: torch removes the schemas of a deleted library."""
 
 
 def torchvision_module(name: str) -> ModuleType:
     """Return the submodule `torchvision.<name>`, such as `datasets`.
 
     Raises:
-        ImportError, RuntimeError: torchvision is not there, or does not fit the installed torch.
+        ImportError, RuntimeError: torchvision is not installed or does not match the torch build.
     """
     try:
         return importlib.import_module(f"torchvision.{name}")

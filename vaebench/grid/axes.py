@@ -43,21 +43,21 @@ class Axis:
 
 @dataclass(frozen=True)
 class LikelihoodChoice:
-    """The facts of a likelihood family p(x|z) that can be read without torch.
+    """Properties of a likelihood family p(x|z), readable without torch.
 
     Attributes:
         name: the value of the axis ``likelihood``.
         summary: one line for ``vaebench list likelihoods``.
         kind: a density over pixel values or a probability mass.
-        support: where the family lives: {0, 1}, [0, 1], the real line, the levels of the data, or
-            the whole numbers from 0 upwards.
+        support: the values of x that have a probability: {0, 1}, [0, 1], the real line, the
+            levels of the data, or the whole numbers from 0 upwards.
         implementation: ``module:class`` of the `vaebench.model.likelihoods.Likelihood`.
         log_peak: log-density at the mode with scale 1, in nats, where the family has a scale.
-        has_mean_parameter: whether the family takes a ``pixel_clip``.
-        exact_linear_twin: whether the likelihood of a linear VAE has a closed form (pPCA).
+        has_mean_parameter: whether the family's mean is a parameter that ``pixel_clip`` can clip.
+        exact_linear_twin: whether log p(x) of a linear VAE has a closed form (pPCA).
         numbers: how many numbers the decoder gives for a pixel, without a predicted scale; for
             support "levels" it is one for each level.
-        unit: of its log-likelihood.
+        unit: the unit of the log-likelihood.
     """
 
     name: str
@@ -77,11 +77,11 @@ class LikelihoodChoice:
         return self.log_peak is not None
 
     def fits(self, levels: int | None) -> bool:
-        """Whether the family is a likelihood for data with this number of grey levels."""
+        """Return whether the family is a likelihood for data with this number of grey levels."""
         return self.support != "binary" or levels == 2
 
     def numbers_per_pixel(self, levels: int | None) -> int:
-        """How many numbers the decoder gives for the location or the probabilities of one pixel.
+        """Return how many decoder outputs give the location or the probabilities of one pixel.
 
         Args:
             levels: number of grey levels of the data; None for real-valued data.
@@ -93,8 +93,8 @@ class LikelihoodChoice:
 class DatasetChoice:
     """A built-in data set.
 
-    `shape` is (channels, height, width); `levels` the number of grey levels L, or None for
-    real-valued pixels; `train_images` and `test_images` the sizes of the whole splits.
+    `shape` is (channels, height, width); `levels` is the number of grey levels L, or None for
+    real-valued pixels; `train_images` and `test_images` are the sizes of the complete splits.
     """
 
     name: str
@@ -218,7 +218,7 @@ _DATASETS = (
 DATASETS: Mapping[str, DatasetChoice] = {each.name: each for each in _DATASETS}
 
 TORCHVISION_PREFIX = "torchvision:"
-"""How the name of a data set of torchvision begins."""
+"""Prefix of the names of torchvision's data sets."""
 
 # Other choices are a name and its meaning in one line.
 

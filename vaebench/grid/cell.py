@@ -1,8 +1,10 @@
-"""Cell: one value of every axis, frozen and checked at construction, and its identity.
+"""`Cell`: one value of every axis, which describes one VAE to train, and the id of a cell.
+
+A cell is frozen and is checked at construction.
 
 `AXES` is generated from the model; `DEPENDENCES` states which axis has no meaning for which value
-of another axis; `RULES` states which values exclude each other. Grids read all three, so that each
-rule is written once.
+of another axis; `RULES` states which values cannot be combined. Grid files are checked against all
+three, so that each rule is written once.
 """
 
 import hashlib
@@ -25,8 +27,8 @@ from vaebench.grid.values import Flag, Interval, Name, Real, Sizes, Whole, shown
 NUMERICS_VERSION = {"diagonal": 2, "full": 3, "delta": 2}
 """The version of the numerics for each posterior; CHANGELOG.md lists the changes.
 
-A version is raised when a change of the code moves results by more than rounding; records of an
-older version are then not reused. Machines differ by rounding and are not part of an identity.
+A version is raised when a change of the code changes results by more than rounding; records of an
+older version are then not reused. Machines differ by rounding only and are not part of a cell id.
 """
 
 EVALUATION_SETTINGS = (
@@ -38,7 +40,7 @@ EVALUATION_SETTINGS = (
     "tsne_points",
     "test_size",
 )
-"""Axes of the evaluation, on which training does not depend."""
+"""Axes that change the evaluation only; training does not depend on them."""
 
 _MANY = 10**9
 
@@ -240,7 +242,7 @@ class Cell(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _settle(cls, given: object) -> object:
-        """Set the defaults that depend on other axes, and drop axes without a meaning."""
+        """Set the defaults that depend on other axes, and drop axes that have no effect."""
         if not isinstance(given, Mapping):
             return given
         values = dict(given)
@@ -289,7 +291,7 @@ def default_hidden(architecture: object) -> Value:
 
 
 def is_own_data(dataset: str) -> bool:
-    """Return whether a data set is a user's path, not a name of ours or of torchvision."""
+    """Return whether `dataset` is the path of a user's file or folder, not a known name."""
     return dataset not in DATASETS and not dataset.startswith(axes.TORCHVISION_PREFIX)
 
 
@@ -300,7 +302,7 @@ def _axis(name: str) -> Axis:
 
 
 AXES: Mapping[str, Axis] = MappingProxyType({name: _axis(name) for name in Cell.model_fields})
-"""Every axis by name, in the order of the model."""
+"""Every axis by name, in the order of the fields of `Cell`."""
 
 
 @dataclass(frozen=True)
@@ -398,14 +400,15 @@ DEPENDENCES = (
         for axis in ("kind", "layout", "range", "shape", "standardize", "resize", "crop")
     ),
 )
-"""An axis on which others depend never depends on another one."""
+"""Dependences are one level deep: an axis on which others depend depends on none itself."""
 
 
 @dataclass(frozen=True)
 class Rule:
     """Values of some axes that cannot be combined.
 
-    `allows` is called with the values of `axes` in their order; an error points to the first axis.
+    `allows` is called with the values of `axes` in their order and returns whether they can be
+    combined; the error names the first of the axes.
     """
 
     axes: tuple[str, ...]
@@ -454,7 +457,7 @@ RULES = (
             not beta_schedule.startswith("cyclical:")
             or int(beta_schedule.partition(":")[2]) <= epochs
         ),
-        "a cycle of beta takes at least one epoch: give fewer cycles or more epochs",
+        "a cycle of beta must last at least one epoch: give fewer cycles or more epochs",
     ),
     Rule(
         ("free_bits", "posterior", "prior"),
@@ -501,37 +504,37 @@ RULES = (
     Rule(
         ("binarization", "kind"),
         lambda binarization, kind: binarization == "none" or kind in ("auto", "images"),
-        "only images are binarised: set binarization to none",
+        "only images can be binarised: set binarization to none",
     ),
     Rule(
         ("dequantize", "kind"),
         lambda dequantize, kind: not dequantize or kind in ("auto", "images"),
-        "only images are dequantised: set dequantize to false",
+        "only images can be dequantised: set dequantize to false",
     ),
     Rule(
         ("shape",),
         lambda shape: len(shape) != 1,
-        "the shape of an image is [height, width] or [channels, height, width]",
+        "the shape of an image must be [height, width] or [channels, height, width]",
     ),
     Rule(
         ("resize", "crop"),
         lambda resize, crop: len(resize) == 2 or (not resize and not crop),
-        "resize is [height, width], and crop needs it",
+        "resize must be [height, width]; crop cannot be used without resize",
     ),
     Rule(
         ("binarization", "dataset"),
         lambda binarization, dataset: binarization == "none" or not _real_valued(dataset),
-        "real-valued data have no grey levels to binarise: set binarization to none",
+        "real-valued data cannot be binarised, they have no grey levels: set binarization to none",
     ),
     Rule(
         ("dequantize", "dataset"),
         lambda dequantize, dataset: not dequantize or not _real_valued(dataset),
-        "real-valued data have no grey levels to dequantise: set dequantize to false",
+        "real-valued data cannot be dequantised, they have no grey levels: set dequantize to false",
     ),
     Rule(
         ("dequantize", "binarization"),
         lambda dequantize, binarization: not dequantize or binarization == "none",
-        "binarised pixels are not dequantised: set dequantize to false or binarization to none",
+        "binarised pixels cannot be dequantised: set dequantize to false or binarization to none",
     ),
     Rule(
         ("dequantize", "likelihood"),
@@ -567,7 +570,7 @@ RULES = (
     Rule(
         ("channels",),
         lambda channels: channels != 2,
-        "an image folder is read as grey or as colour: set channels to 1 or 3",
+        "an image folder is read in grey or in colour: set channels to 1 or 3",
     ),
     Rule(
         ("test_size", "dataset"),
@@ -579,16 +582,16 @@ RULES = (
 """Impossible combinations. A Bernoulli on grey pixels is possible; the record warns of it."""
 
 JUDGED = tuple(dict.fromkeys(axis for rule in RULES for axis in rule.axes))
-"""The axes that rules are about."""
+"""The axes that appear in `RULES`."""
 UNREAD = "\0unread"
-"""In place of a value that failed its check; no rule applies to it."""
+"""Replaces a value that failed its check, so that no rule is applied to it."""
 
 
 @lru_cache(maxsize=1024)
 def broken_rules(values: tuple[Value, ...]) -> tuple[tuple[Rule, tuple[Value, ...]], ...]:
-    """Return each rule that values of the `JUDGED` axes break, with the values it is about.
+    """Return each rule that values of the `JUDGED` axes break, with the values of its axes.
 
-    Cached, because the cells of a grid differ most in seeds and sizes, which no rule is about.
+    Cached, because most cells of a grid differ only in axes without a rule, such as the seed.
     """
     of = dict(zip(JUDGED, values, strict=True))
     given = ((rule, tuple(of[axis] for axis in rule.axes)) for rule in RULES)
@@ -596,7 +599,7 @@ def broken_rules(values: tuple[Value, ...]) -> tuple[tuple[Rule, tuple[Value, ..
 
 
 def cell_id(cell: Cell, data_checksum: str, network: str | None = None) -> str:
-    """Return the cell's identity: a readable slug and 12 hex digits of its content.
+    """Return the id of a cell: readable words and 12 hexadecimal digits of its content.
 
     The hash is over every field of the cell that is not at its default (so that new axes change
     no id), the checksum of the data (which replaces the path of user data), the content of the
@@ -628,7 +631,9 @@ _program_fields = attrgetter(
 
 
 def program_key(cell: Cell) -> Hashable:
-    """Return what determines the operations of a training step and their shapes.
+    """Return a key that is equal for cells whose training steps are the same program.
+
+    The key determines the operations of a training step and the shapes of its tensors.
 
     Cells with equal keys differ only in numbers: seed, beta, sparsity, prior scale, the value of a
     fixed sigma, and everything outside the loss, such as the learning rate and the epochs.

@@ -1,8 +1,9 @@
-"""Grid: a TOML file turned into cells, with every problem of the file reported at once.
+"""`Grid`: a set of cells read from a TOML file; all problems of the file are reported together.
 
-Each block of axes is a product. An axis that has no meaning for some choice (a sigma for a
-likelihood without a scale) collapses to one value there. Blocks are joined, each cell once, and
-cells that an `[[exclude]]` table matches are left out.
+Each `[axes]` table (a block) gives every combination of its values. An axis that has no meaning
+for some choice, such as sigma for a likelihood without a scale, collapses there: it is set to one
+neutral value, and combinations that become equal are one cell. The grid is the union of the
+blocks, each cell once, without the cells that an `[[exclude]]` table matches.
 """
 
 import itertools
@@ -42,21 +43,24 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,58}[A-Za-z0-9_-])?"
 # The time to parse a dotted key grows with the square of its parts.
 _LONG_KEY = r"""(?<![\w"'-])(?:[\w"'-]+\s*\.\s*){100}"""
 Overrides = Mapping[str, Sequence[object]]
-"""Axis name to the raw values that replace the values of the file."""
+"""Maps an axis to the raw values that replace those of the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A set of cells with a name; made by `load`, `from_dict` or `of`.
 
+    A cell is one value of every axis: one VAE to train.
+
     Attributes:
-        name: names the folder of the store.
+        name: the name of the grid and of the folder of its results.
         description: one line for `vaebench list grids`.
         cells: every cell once, in the order of the file.
-        notes: what collapsed, was given twice, or was left out.
+        notes: messages about axes that were set to one value because they have no meaning,
+            about duplicate values and about excluded cells.
 
     Raises:
-        GridError: the name cannot be that of a folder.
+        GridError: the name is not a valid folder name.
     """
 
     name: str
@@ -71,11 +75,11 @@ class Grid:
 
     @classmethod
     def of(cls, name: str, cells: Iterable[Cell], description: str = "") -> "Grid":
-        """Make a grid of the given cells, each once."""
+        """Make a grid of the given cells; duplicates are dropped."""
         cells = list(cells)
         for cell in cells:
             if not isinstance(cell, Cell):
-                raise TypeError(f"cells: needs a list of vaebench.Cell; got {shown(cell)}")
+                raise TypeError(f"cells must be a list of vaebench.Cell; it holds {shown(cell)}")
         return cls(name, description, tuple(dict.fromkeys(cells)))
 
     @classmethod
@@ -83,12 +87,13 @@ class Grid:
         """Read a packaged grid by its name, or a TOML file by its path.
 
         Raises:
-            GridError: holds every problem, including a missing, unreadable or malformed file.
+            GridError: the file is missing, unreadable, malformed or has invalid values; the error
+                lists every problem.
         """
         text, path = _find(name_or_path)
         try:
             if re.search(_LONG_KEY, text):
-                raise ValueError("a key has more than 100 parts")
+                raise ValueError("a dotted key may have at most 100 parts")
             raw = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
             raise GridError([Problem(path, f"is not valid TOML: {error}")]) from None
@@ -100,10 +105,10 @@ class Grid:
         """Make a grid from the content of a TOML file.
 
         Raises:
-            GridError: holds every problem.
+            GridError: a key or value is invalid; the error lists every problem.
         """
         if not isinstance(raw, Mapping):
-            raise TypeError(f"a grid is made from a mapping like a TOML file; got {shown(raw)}")
+            raise TypeError(f"a grid must be a dict with the keys of a grid file; got {shown(raw)}")
         return _grid(raw, overrides or {}, "grid")
 
 
@@ -118,8 +123,8 @@ def packaged_grids() -> dict[str, str]:
 def grid_schema() -> dict[str, Any]:
     """Return the JSON schema of a grid file, for editors and for programs that write grids.
 
-    Rules about several axes at once, such as a sigma for a likelihood without a scale, are not
-    part of it: `Grid.load` checks them.
+    The schema does not state rules about several axes, such as no sigma for a likelihood without
+    a scale: `Grid.load` checks them.
     """
 
     def table(of: Callable[[Axis], dict[str, Any]]) -> dict[str, Any]:
@@ -156,11 +161,11 @@ def grid_schema() -> dict[str, Any]:
 def parse_override(text: str) -> tuple[str, list[object]]:
     """Parse ``axis=value[,value]`` into the axis and its raw values.
 
-    A value is read as in TOML; numbers may also be written as `.5` or `01`, and a bare word is
-    text: `sigma=0.1,learned`, `hidden=[128],[400]`. The values are checked with the grid.
+    A value is read as in TOML; numbers may also be written as `.5` or `01`, and text needs no
+    quotes: `sigma=0.1,learned`, `hidden=[128],[400]`. The values are checked later, with the grid.
 
     Raises:
-        GridError: there is no axis or no value.
+        GridError: the axis or the value is missing.
 
     >>> parse_override("sigma=0.1,learned")
     ('sigma', [0.1, 'learned'])
@@ -179,7 +184,7 @@ def _parse_word(word: str) -> object:
         value = table.get("value")
         if isinstance(value, (bool, int, float, str, list)) and len(table) == 1:
             return value
-    except ValueError:  # not TOML, or a number of thousands of digits
+    except ValueError:  # not TOML, or a number with thousands of digits
         pass
     if re.fullmatch(r"[+-]?[0-9]{1,30}", word):
         return int(word)
@@ -190,14 +195,16 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
     """Return the text and the path of a packaged grid or of a file."""
     asked = str(name_or_path)
     if not asked:
-        raise GridError([Problem("grid", "give a packaged grid's name or a file; got nothing")])
+        raise GridError(
+            [Problem("grid", "must be the name of a packaged grid or a file; got empty text")]
+        )
     if isinstance(name_or_path, str) and re.fullmatch(r"[\w-]+", asked):
         packaged = packaged_grids()
         if asked in packaged:
             source = resources.files(__package__).joinpath("library", f"{asked}.toml")
             return source.read_text("utf-8"), f"{asked}.toml"
         if not Path(asked).exists():
-            names = closest(asked, packaged) or f"; packaged are {', '.join(packaged)}"
+            names = closest(asked, packaged) or f"; packaged grids: {', '.join(packaged)}"
             message = f"there is no packaged grid or file of this name{names}"
             raise GridError([Problem(asked, message)])
     return _read(asked), asked
@@ -208,19 +215,19 @@ def _read(name: str) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise ValueError("it is not a regular file")
+            raise ValueError("it must be a regular file")
         if status.st_size > MAX_BYTES:
-            raise ValueError(f"it holds {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+            raise ValueError(f"it has {status.st_size:,} bytes; at most {MAX_BYTES:,} are allowed")
         return path.read_text("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError:
-        reason = "its text is not UTF-8"
+        reason = "its text must be UTF-8"
     except (OSError, ValueError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
     raise GridError([Problem(name, f"the grid file cannot be read: {reason}")])
 
 
 def _name_problem(name: object) -> Problem | None:
-    """Return why a grid cannot have this name, or None."""
+    """Return the problem with the name of a grid, or None if the name is valid."""
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         rule = "must be 1 to 60 of the characters A-Z a-z 0-9 . _ - (it names a folder)"
         return Problem("name", f"{rule}, not {shown(name)}")
@@ -234,7 +241,7 @@ def _name_problem(name: object) -> Problem | None:
 
 @dataclass(frozen=True)
 class _Given:
-    """The checked values of one axis and where they are given, such as `axes.latent_dim[2]`.
+    """The checked values of one axis and their places in the file: `axes.latent_dim[2]`.
 
     `places` is empty where every value failed its check.
     """
@@ -244,7 +251,7 @@ class _Given:
 
 
 _Block = Mapping[str, _Given]
-"""One product: every axis that the file names, in its order."""
+"""The axes of one block with their values, in the order of the file."""
 
 
 class _Reader:
@@ -258,7 +265,7 @@ class _Reader:
         self.problems.append(Problem(path, message))
 
     def keys(self, raw: Mapping[str, object]) -> None:
-        """Report the keys at the top of the file that have no meaning."""
+        """Report unknown keys at the top level of the file."""
         for key in map(str, raw):
             if key in AXES:
                 self.report(key, f"an axis belongs in [base] or [axes]: move {key} there")
@@ -266,7 +273,7 @@ class _Reader:
                 self.report(shown(key, quote=False), _unknown("key", key, _KEYS))
 
     def checked(self, axis: str, raw: object, place: str) -> dict[Value, str]:
-        """Return the canonical value with its place, or nothing after reporting a problem."""
+        """Return the canonical value and its place; report an invalid value and return {}."""
         try:
             return {cast(Value, AXES[axis].check(raw)): place}
         except ValueError as error:
@@ -280,11 +287,13 @@ class _Reader:
                 yield axis, value
             else:
                 is_text = isinstance(axis, str)
-                why = _unknown("axis", axis, AXES) if is_text else "the name of an axis is text"
+                why = (
+                    _unknown("axis", axis, AXES) if is_text else "the name of an axis must be text"
+                )
                 self.report(f"{prefix}{shown(axis, quote=False)}", why)
 
     def base(self, table: object) -> dict[str, _Given]:
-        """Read the values that hold for every cell."""
+        """Read the table of values that are the same for every cell."""
         if not isinstance(table, Mapping):
             self.report("base", f"must be a table [base], not {shown(table)}")
             return {}
@@ -292,7 +301,7 @@ class _Reader:
         for axis, raw in self.known(table, "base."):
             path = f"base.{axis}"
             if isinstance(raw, list) and not isinstance(AXES[axis].default, tuple):
-                self.report(path, f"[base] takes one value; a list belongs under [axes]: {axis}")
+                self.report(path, f"[base] takes one value, not a list: move {axis} to [axes]")
                 base[axis] = _Given(path, {})
             else:
                 base[axis] = _Given(path, self.checked(axis, raw, path))
@@ -308,7 +317,7 @@ class _Reader:
             if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
                 self.report(path, f"must be a list of values: {axis} = [{shown(listed)}]")
             elif not listed:
-                self.report(path, "the list is empty: give it a value, or leave the axis out")
+                self.report(path, "the list must not be empty: add a value, or remove the axis")
             else:
                 for index, each in enumerate(listed):
                     for value, place in self.checked(axis, each, f"{path}[{index}]").items():
@@ -319,7 +328,7 @@ class _Reader:
         return block
 
     def tables(self, given: object, path: str) -> list[tuple[str, Mapping[str, object]]]:
-        """Return the path and content of one table, or of each table of a list."""
+        """Return the path and content of each table, given one table or a list of tables."""
         if isinstance(given, Mapping):
             return [(path, given)]
         if isinstance(given, list) and all(isinstance(each, Mapping) for each in given):
@@ -328,11 +337,11 @@ class _Reader:
         return []
 
     def excludes(self, given: object) -> dict[str, dict[str, Value]]:
-        """Return what each `[[exclude]]` table matches, by the path of the table."""
+        """Return the axis values that each `[[exclude]]` table matches, by the table's path."""
         read = {}
         for path, table in self.tables(given, "exclude"):
             if not table:
-                self.report(path, "would leave out every cell: name an axis and a value")
+                self.report(path, "an empty table excludes every cell: name an axis and a value")
                 continue
             matched = {
                 axis: self.checked(axis, raw, f"{path}.{axis}")
@@ -352,7 +361,7 @@ def _unknown(what: str, name: str, options: Iterable[str]) -> str:
 
 
 def _grid(raw: Mapping[str, object], overrides: Overrides, default_name: str) -> Grid:
-    """Make a grid from a parsed file; raise GridError with everything that is wrong with it."""
+    """Make a grid from a parsed file; raise GridError with every problem of the file."""
     reader = _Reader()
     reader.keys(raw)
     name, description = raw.get("name", default_name), raw.get("description", "")
@@ -363,7 +372,7 @@ def _grid(raw: Mapping[str, object], overrides: Overrides, default_name: str) ->
     forced = reader.lists(overrides, "--set ")
     tables = reader.tables(raw.get("axes", []), "axes")
     if not (tables or base or forced or reader.problems):
-        reader.report("axes", "the grid holds no cell: give it a table [axes] or [base]")
+        reader.report("axes", "the grid has no cells: add a table [axes] or [base]")
     own = [reader.lists(table, f"{path}.") for path, table in tables] or [{}]
     for axis in base:
         if all(axis in block for block in own):
@@ -389,9 +398,10 @@ def _grid(raw: Mapping[str, object], overrides: Overrides, default_name: str) ->
 def _join(
     blocks: Sequence[_Block], excludes: Mapping[str, Mapping[str, Value]], reader: _Reader
 ) -> Iterable[tuple[Value, ...]]:
-    """Return the cells of all blocks, each once, without those that are excluded.
+    """Return the cells of all blocks, each once, without excluded cells.
 
-    A cell is given by its values in the order of `AXES`. Impossible cells are reported.
+    Each cell is a tuple of its values in the order of `AXES`. Values that cannot be combined are
+    reported.
     """
     order = {axis: place for place, axis in enumerate(AXES)}
     block_of: dict[tuple[Value, ...], _Block] = {}
@@ -410,7 +420,7 @@ def _join(
         for values in matched:
             kept.pop(values, None)
     if not kept and not reader.problems:
-        reader.report("exclude", "leaves out every cell: remove one of the exclusions")
+        reader.report("exclude", "the [[exclude]] tables match every cell: remove one of them")
     judged = itemgetter(*(order[axis] for axis in JUDGED))
     for values, block in kept.items():
         for rule, broken in broken_rules(judged(values)):
@@ -424,7 +434,7 @@ def _join(
 
 
 def _expand(block: _Block) -> Iterator[tuple[Value, ...]]:
-    """Yield the combinations of a block as values in the order of `AXES`, axes collapsed."""
+    """Yield the combinations of a block in the order of `AXES`, with collapsed axes neutral."""
     defaults = {axis: each.default for axis, each in AXES.items()}
     for values in itertools.product(*(list(each.places) or [UNREAD] for each in block.values())):
         cell = defaults | dict(zip(block, values, strict=True))
@@ -449,7 +459,7 @@ def _values(block: _Block, axis: str) -> list[Value]:
 def _idle_axes(blocks: Sequence[_Block], overrides: Overrides) -> Iterator[Problem]:
     """Yield a problem for each given axis that has no meaning for any choice in the grid.
 
-    An axis of the file that loses its meaning through an override only collapses.
+    An axis of the file that loses its meaning through an override is no problem: it collapses.
     """
     for each in DEPENDENCES:
         choices = {value for block in blocks for value in _values(block, each.on)}
@@ -464,7 +474,7 @@ def _idle_axes(blocks: Sequence[_Block], overrides: Overrides) -> Iterator[Probl
 
 
 def _collapse_notes(block: _Block) -> Iterator[str]:
-    """Yield which axes of a block collapse, for what, why, and how that changes the count."""
+    """Yield a note for each axis that collapses: where, why, and the number of combinations."""
     total = math.prod(len(given.places) for given in block.values())
     for each in DEPENDENCES:
         idle = [choice for choice in _values(block, each.on) if not _applies(each, choice)]

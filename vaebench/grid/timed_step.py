@@ -1,7 +1,7 @@
-"""The training step to time: a fixed model in which sizes, device and arithmetic vary.
+"""The training step that `vaebench time` times: a fixed model of varying size and device.
 
 The model is the Bernoulli VAE on dynamically binarised images of MNIST's shape, with one hidden
-layer; the images themselves are made up, so no data set is needed.
+layer. The images are random, so no data set is needed.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from vaebench.grid.cell import Cell
 
 IMAGE_SHAPE = DATASETS["mnist"].shape
 LEVELS = 256
-"""Grey levels of the made-up images, before they are binarised."""
+"""Number of grey levels of the random images, before they are binarised."""
 
 _SWEPT: dict[str, tuple[int, ...]] = {
     "latent_dim": (2, 8, 32, 128, 512, 2048, 10_000),
@@ -30,12 +30,15 @@ _CENTRE = {"latent_dim": 32, "batch_size": 128, "width": 400}
 
 @dataclass(frozen=True)
 class TimedStep:
-    """A training step to be timed: where, of which sizes, in which arithmetic, of how many cells.
+    """A training step to time: its device, sizes, precision and number of packed cells.
 
-    ``eager`` asks for the step of a short training; otherwise it is that of a long one, `kind`.
+    A pack is a number of cells that are trained as one batched program.
+
+    With ``eager`` the step runs as in a short training; without, it is compiled or captured as in
+    a long one (see `kind`).
 
     Raises:
-        WrongStep: a value that no cell can have, or a pack of none or of too many.
+        WrongStep: a value is not valid for a cell, or the pack size is out of range.
     """
 
     device: str
@@ -54,7 +57,7 @@ class TimedStep:
 
     def __post_init__(self) -> None:
         if not 1 <= self.pack_size <= _LARGEST_PACK:
-            why = f"a pack holds 1 to {_LARGEST_PACK} cells; got {self.pack_size}"
+            why = f"pack_size must be between 1 and {_LARGEST_PACK} cells; got {self.pack_size}"
             raise WrongStep("pack_size", why)
         try:
             self.cells()
@@ -64,7 +67,7 @@ class TimedStep:
             raise WrongStep(axis, first["msg"].removeprefix("Value error, ")) from error
 
     def cells(self, epochs: int = 1) -> tuple[Cell, ...]:
-        """The pack that is trained: cells that differ in their seeds."""
+        """Return the cells of the pack; they differ only in their seeds."""
         return tuple(
             Cell(
                 dataset="mnist",
@@ -91,15 +94,15 @@ def sweep(
     *,
     eager: bool = False,
 ) -> tuple[TimedStep, ...]:
-    """One-dimensional sweeps of the three sizes through a common centre, each step once.
+    """Return the steps of one-dimensional sweeps of the three sizes, without duplicates.
 
-    The centre is latent dimension 32, batch 128 and width 400, or of the sizes given the one
-    nearest to it by ratio. Where some sizes are given, the others stay at the centre; where none
-    is, all three are swept. Precisions, pack sizes and devices multiply the sweeps; the devices
-    of one design follow each other.
+    The sweeps share a centre: latent dimension 32, batch size 128 and width 400. If sizes are
+    given, the one nearest to the centre by ratio replaces it, and sizes that are not given stay at
+    the centre; if none is given, all three are swept. Every step is repeated for each precision,
+    pack size and device; the devices of one design follow each other.
 
     Raises:
-        WrongStep: a value that no cell can have.
+        WrongStep: a value is not valid for a cell.
     """
     given = dict(zip(_SWEPT, (latent_dims, batch_sizes, widths), strict=True))
     none = not any(given.values())
@@ -107,7 +110,7 @@ def sweep(
         axis: tuple(values or (_SWEPT[axis] if none else (_CENTRE[axis],)))
         for axis, values in given.items()
     }
-    # The size nearest to the centre by ratio; a size below 1 is refused later, with the rest.
+    # The size nearest to the centre by ratio; sizes below 1 are rejected later by `TimedStep`.
     centre = {
         axis: min(values, key=lambda value: abs(math.log(max(value, 1) / _CENTRE[axis])))
         for axis, values in axes.items()

@@ -1,4 +1,4 @@
-"""A function of the user, named ``module:function``: a loss to audit, a network to train."""
+"""Import a user's function ``module:function``, such as a loss to audit or a network to train."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def load_function(name: str) -> Callable[..., Any]:
     """
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
-        raise UserCodeError(f"a function is named module:function; got {name!r}")
+        raise UserCodeError(f"a function must be given as module:function; got {name!r}")
     if module_name.endswith(".py"):
         stem = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise UserCodeError(
-            f"a function is named by its module, not by a file: write {stem}:{function_name}; got "
-            f"{name!r}"
+            f"a function must be given by its module, not its file: write {stem}:{function_name}; "
+            f"got {name!r}"
         )
     with _working_folder_first():
         try:
@@ -48,7 +48,7 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def lack_of_function(name: str) -> str | None:
-    """Return why ``module:function`` cannot be found, or None if it can, or may, be found.
+    """Return why ``module:function`` cannot be found, or None if no problem is found.
 
     The module is not executed, but its parent packages are.
     """
@@ -61,7 +61,7 @@ def lack_of_function(name: str) -> str | None:
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a user's package may raise anything
             return f"the package of {module_name} cannot be imported ({error_text(error)})"
     if found is None:
-        return f"there is no module {module_name!r} in the working folder or among those installed"
+        return f"there is no module {module_name!r} in the working folder or the installed packages"
     try:
         names = _names_in(found.origin)
     except SyntaxError as error:
@@ -98,11 +98,11 @@ def _names_in(source: str | None) -> set[str] | None:
 def source_digest(name: str) -> str | None:
     """Return the SHA-256 of the file of the module of ``module:function``.
 
-    None if there is no file to read, and for a name without a colon, which is not a user's.
+    None if the file cannot be read, and for a name without a colon, which is not user code.
     """
     if ":" not in name:
         return None
-    # A package of the user may raise anything; `lack_of_function` reports it.
+    # The user's package may raise any exception; `lack_of_function` reports it.
     with _working_folder_first(), suppress(Exception, SystemExit):
         found = importlib.util.find_spec(name.partition(":")[0])
         if found is not None and found.origin is not None:
@@ -112,7 +112,7 @@ def source_digest(name: str) -> str | None:
 
 @contextmanager
 def _working_folder_first() -> Iterator[None]:
-    """Search the working folder too, as ``python -m`` does and an installed command does not."""
+    """Search the working folder for modules, as ``python -m`` does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

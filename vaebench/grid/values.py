@@ -1,8 +1,8 @@
-"""Which values an axis accepts: small strict checks that state the rule and the value received.
+"""Checks of axis values, whose errors state the rule and the value received.
 
 A check is called with a raw value and returns the value in its canonical form, or raises
-ValueError; its `text` states the rule in words, its `schema` as JSON schema. Checks are strict: a
-bool is not a whole number, a number in quotes is not a number, and infinities are refused.
+ValueError. Its `text` states the rule in words, its `schema` as JSON schema. Checks are strict: a
+bool is not a whole number, a number in quotes is not a number, and infinities are rejected.
 """
 
 import difflib
@@ -27,7 +27,7 @@ RESERVED = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 def shown(value: object, *, quote: bool = True) -> str:
-    """Return a value as in a grid file, shortened to one line, with control characters escaped."""
+    """Return a value as written in a grid file: one short line, control characters escaped."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     if not quote and isinstance(value, str):
         text = text[1:-1]
@@ -43,7 +43,7 @@ def closest(word: str, options: Iterable[str]) -> str:
 
 @runtime_checkable
 class _Array(Protocol):
-    """The part of numpy's numbers and arrays that is used here."""
+    """A NumPy number or array, of which only `tolist` is used."""
 
     shape: tuple[int, ...]
 
@@ -52,9 +52,9 @@ class _Array(Protocol):
 
 
 def plain(value: object) -> object:
-    """Return a number or array of numpy as Python objects; anything else unchanged."""
+    """Return a NumPy number or array as Python objects, and anything else unchanged."""
     if value is None or isinstance(value, (int, float, str, tuple, list)):
-        return value  # first, because a plan asks this for every axis of every cell
+        return value  # the common case first: this is called for every axis of every cell
     return value.tolist() if isinstance(value, _Array) else value
 
 
@@ -63,10 +63,10 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 class Check(ABC):
-    """Turns a raw value into the canonical one, or refuses it.
+    """Check of an axis value: returns its canonical form or raises ValueError.
 
     Attributes:
-        absent: what leaving the value out means, if that is allowed.
+        absent: the meaning of an omitted value, or empty if the value is required.
     """
 
     absent: str | None = None
@@ -74,12 +74,12 @@ class Check(ABC):
     @property
     @abstractmethod
     def rule(self) -> str:
-        """What is accepted, in words that follow "must be"."""
+        """The accepted values, as words that follow "must be"."""
 
     @property
     @abstractmethod
     def schema(self) -> dict[str, Any]:
-        """The rule as JSON schema; a grid file may break it only where `text` says more."""
+        """The rule as JSON schema; `text` may state more than the schema can."""
 
     @abstractmethod
     def convert(self, value: object) -> object:
@@ -87,7 +87,7 @@ class Check(ABC):
 
     @property
     def text(self) -> str:
-        """The rule in words, and what leaving the value out means."""
+        """The rule in words, and the meaning of an omitted value."""
         return self.rule + (f"; left out: {self.absent}" if self.absent else "")
 
     def __call__(self, value: object) -> object:
@@ -95,7 +95,7 @@ class Check(ABC):
         return None if value is None and self.absent else self.convert(plain(value))
 
     def refusal(self, value: object) -> ValueError:
-        """Return the error of a value that breaks the rule."""
+        """Return the ValueError for a value that breaks the rule."""
         hint = ""
         if isinstance(value, str) and "number" in self.rule:
             with suppress(ValueError):
@@ -131,7 +131,7 @@ class Whole(Check):
 
 @dataclass(frozen=True)
 class Real(Check):
-    """A finite number between `low` and `high` that float32 can hold, or one of some `words`.
+    """A finite float32 number between `low` and `high`, or one of `words`.
 
     With `open_low` or `open_high` that end is excluded.
     """
@@ -180,7 +180,7 @@ class Real(Check):
 
 
 class Flag(Check):
-    """true or false."""
+    """A boolean: true or false."""
 
     rule = "true or false"
     schema: ClassVar[dict[str, Any]] = {"type": "boolean"}
@@ -226,7 +226,7 @@ class Sizes(Check):
 
 
 class Interval(Check):
-    """A list of a lowest and a highest number, or an empty list."""
+    """A list of two numbers, the lowest and the highest, or an empty list."""
 
     rule = "a list of the lowest and the highest value, like [0, 1]; left out: none"
     schema: ClassVar[dict[str, Any]] = {"type": "array", "items": {"type": "number"}, "maxItems": 2}
@@ -268,7 +268,7 @@ class Name(Check):
     def convert(self, value: object) -> str:
         """Return the name; raise ValueError, with the most similar option, for anything else.
 
-        A path object is never an option: one without a separator becomes ./photos.
+        A `Path` is always a path: `Path("photos")` becomes "./photos", not the name of an option.
         """
         if isinstance(value, PurePath) and self.pattern:
             for text in (str(value), f"./{value}"):
