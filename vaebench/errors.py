@@ -1,4 +1,4 @@
-"""Every error that a user can meet, each with the exit code that the command line ends with."""
+"""The errors of vaebench, each with the exit code of the command line."""
 
 import errno
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     CONTRADICTED = 6
     BUSY = 75
     SIGNAL = 128
-    """The number of the signal is added to it."""
+    """The number of the signal is added to this code."""
     BROKEN_PIPE = 141
 
 
@@ -30,7 +30,7 @@ class VaebenchError(Exception):
 
 
 class UsageError(VaebenchError, ValueError):
-    """A request that cannot be carried out as it was made; nothing was started."""
+    """A request is not valid; nothing was started."""
 
     exit_code = ExitCode.USAGE
 
@@ -40,10 +40,10 @@ class UsageError(VaebenchError, ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a grid.
+    """One problem in a grid file.
 
     Attributes:
-        path: the key where it is, for example ``axes.latent_dim[2]``.
+        path: the key with the problem, for example ``axes.latent_dim[2]``.
         message: the rule and the value that breaks it.
     """
 
@@ -55,7 +55,7 @@ class Problem:
 
 
 class GridError(UsageError):
-    """A grid that cannot be used; `problems` holds every problem in the order of the file."""
+    """A grid is not valid; `problems` lists every problem in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(dict.fromkeys(problems))
@@ -63,7 +63,7 @@ class GridError(UsageError):
 
 
 class WrongStep(UsageError):
-    """A training step that cannot be timed: `axis`, of `TimedStep`, and `why`."""
+    """A training step cannot be timed: `axis` is a field of `TimedStep`, `why` the reason."""
 
     def __init__(self, axis: str, why: str) -> None:
         super().__init__(f"{axis}: {why}")
@@ -71,14 +71,14 @@ class WrongStep(UsageError):
 
 
 class UserCodeError(UsageError):
-    """A name that does not lead to a function of the user."""
+    """A user's function cannot be imported by the given name."""
 
 
 # Data
 
 
 class DataMissing(VaebenchError):
-    """The data are in none of the places that were searched."""
+    """The data were not found in the folders that were searched."""
 
     exit_code = ExitCode.DATA
 
@@ -93,19 +93,19 @@ class DataInvalid(VaebenchError):
 
 
 class EngineError(VaebenchError):
-    """Workers cannot be started; the message says why, and what would help."""
+    """Workers cannot be started; the message says why and what to do."""
 
     exit_code = ExitCode.USAGE
 
 
 class WorkerStartError(EngineError):
-    """The workers of this machine ended while they started, for example out of memory."""
+    """Local workers ended while they started, for example because memory was full."""
 
     exit_code = ExitCode.SOME_FAILED
 
 
 class StoreBusy(VaebenchError, RuntimeError):
-    """Another process writes into the store; `holder` is its process id, if known."""
+    """Another process is writing to the store; `holder` is its process id, if known."""
 
     exit_code = ExitCode.BUSY
 
@@ -113,13 +113,13 @@ class StoreBusy(VaebenchError, RuntimeError):
         self.root, self.holder = root, holder
         who = "another process" if holder is None else f"process {holder}"
         super().__init__(
-            f"a store has one writer at a time; {who} holds {root}. "
+            f"{root} is in use by {who}; only one process may write to a store. "
             f"Wait for it with --wait, or choose another folder."
         )
 
 
 class StorageError(VaebenchError, OSError):
-    """A file operation of a store that the operating system refused."""
+    """A file operation of a store failed."""
 
     exit_code = ExitCode.USAGE
 
@@ -128,7 +128,7 @@ class StorageError(VaebenchError, OSError):
 
 
 class RecordMissing(VaebenchError, LookupError):
-    """The store holds no record of this name."""
+    """The store has no record with this name."""
 
     exit_code = ExitCode.USAGE
 
@@ -140,25 +140,25 @@ class WeightsMissing(VaebenchError, LookupError):
 
 
 class RecordError(VaebenchError, ValueError):
-    """A file that cannot be used as a record; the message says why."""
+    """A file is not a valid record; the message says why."""
 
     exit_code = ExitCode.DAMAGED
 
 
 class RecordDamaged(RecordError):
-    """A record that is cut short or empty, has changed bits, or lacks fields."""
+    """A record is incomplete or empty, has changed bits, or misses fields."""
 
 
 class RecordEdited(RecordError):
-    """A readable record that was changed after it was written: its checksum does not match."""
+    """A record was edited after it was written: its checksum does not match."""
 
 
 class NewerSchema(RecordError):
-    """A record written by a newer vaebench; it is left untouched."""
+    """A record was written by a newer version of vaebench; it is not changed."""
 
 
 class ArraysDamaged(RecordDamaged):
-    """The arrays that a record names are missing, different, or not plain numbers."""
+    """The arrays of a record are missing, differ from their checksum, or are not plain numbers."""
 
 
 class BundleDamaged(VaebenchError, ValueError):
@@ -168,7 +168,7 @@ class BundleDamaged(VaebenchError, ValueError):
 
 
 class OutputError(VaebenchError):
-    """Standard output cannot be written, for example to a full disk."""
+    """Standard output cannot be written, for example because the disk is full."""
 
     exit_code = ExitCode.SOME_FAILED
 
@@ -177,11 +177,11 @@ class OutputError(VaebenchError):
 
 
 class NotComparable(UsageError):
-    """The records may not be put in one comparison; the message says why."""
+    """Records must not be compared with each other; the message says why."""
 
 
 class NothingToReport(VaebenchError, RuntimeError):
-    """There is no record to make a report from; the message says what to run."""
+    """There are no records for a report; the message says what to run."""
 
     exit_code = ExitCode.NOTHING
 
@@ -193,18 +193,18 @@ class OnlyDamaged(NothingToReport):
 
 
 class UnknownFinding(UsageError):
-    """There is no finding or family of this name; the message suggests the closest ones."""
+    """No finding or family has this name; the message suggests the closest ones."""
 
 
 class AuditError(UsageError):
-    """A loss, or a description of one, that cannot be audited; the message says why."""
+    """A loss or its description cannot be audited; the message says why."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode | None:
-    """Return the exit code of an error, or None for an error that is a defect of the program.
+    """Return the exit code of an error, or None if the error is a bug of the program.
 
     A file that cannot be read or written is a usage error; a full disk counts as a damaged
-    store, because what was measured could not be kept.
+    store, because results could not be saved.
     """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ExitCode.DAMAGED

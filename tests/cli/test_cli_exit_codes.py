@@ -87,7 +87,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--no-report", "--report-dir", "r"), "--no-report omits it"),
     (("reproduce", "--no-report", "--report-dir", "r"), "--no-report omits it"),
     (("time", "-o", "file"), "'file' is a file"),
-    (("run", "tiny", "-o", ""), "a folder's name must not be empty"),
+    (("run", "tiny", "-o", ""), "the name of a folder must not be empty"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
 

@@ -126,7 +126,7 @@ def test_a_link_in_a_store_is_replaced_by_its_folder(here: Path, ask: Ask) -> No
     Path("a store/cells").rename("elsewhere")
     Path("a store/cells").symlink_to(here / "elsewhere")
     code, text = ask(*RUN)
-    assert (code, "put the folder itself in its place" in text) == (2, True)
+    assert (code, "replace the link by the folder" in text) == (2, True)
     Path("a store/cells").unlink()
     Path("elsewhere").rename("a store/cells")
     assert ask(*RUN)[0] == 0

@@ -103,7 +103,7 @@ def test_a_link_that_appears_during_a_run_is_an_error_and_not_followed(
     (tmp_path / "outside").mkdir()
     with store.writing():
         (store.root / "cells" / "new").symlink_to(tmp_path / "outside")
-        with pytest.raises(StorageError, match="only what is under"):
+        with pytest.raises(StorageError, match="must be inside the store"):
             store.write(record("new"))
     assert list((tmp_path / "outside").iterdir()) == []
 

@@ -343,7 +343,7 @@ def test_a_missing_file_a_folder_and_an_unknown_name_are_told(tmp_path: Path) ->
         Grid.load(tmp_path)
     with pytest.raises(GridError, match="did you mean 'quick'"):
         Grid.load("quik")
-    with pytest.raises(GridError, match="packaged are collapse, device"):
+    with pytest.raises(GridError, match="packaged grids: collapse, device"):
         Grid.load("zzz")
 
 

@@ -322,7 +322,7 @@ def made(name: str, output: Tensor, scale: Tensor | None = None, **how: object) 
         (lambda x: made("gausian", x), "unknown likelihood 'gausian'.*bernoulli"),
         (lambda x: made("gaussian", x), "needs a scale"),
         (lambda x: made("bernoulli", x, x), "has no scale"),
-        (lambda x: made("categorical", x), "data with grey levels"),
+        (lambda x: made("categorical", x), "needs grey levels"),
         (
             lambda x: log_masses(Bernoulli(x), 17, dequantized=False),
             "gives mass to 2 levels; the data have 17",

@@ -204,7 +204,7 @@ class TestUsersOwnNetworks:
             vae.encode(torch.rand(1, 5, PIXELS))
 
     def test_networks_with_nothing_to_train_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="have no parameter to train"):
+        with pytest.raises(ValueError, match="must have a parameter to train"):
             made(cell(architecture="users_networks:with_nothing_to_train"))
 
     def test_anything_but_two_modules_is_refused(self) -> None:
@@ -214,7 +214,7 @@ class TestUsersOwnNetworks:
 
     def test_they_are_not_packed(self) -> None:
         design = cell(architecture="users_networks:factory")
-        with pytest.raises(ValueError, match="trains one cell at a time"):
+        with pytest.raises(ValueError, match="packs of one cell"):
             made(design, design)
 
 
@@ -226,7 +226,7 @@ def test_the_model_of_tests_has_the_pixels_of_its_shape() -> None:
     "axes", [{"latent_dim": 3}, {"likelihood": "laplace"}, {"sigma": "learned"}], ids=str
 )
 def test_the_members_of_a_pack_share_their_program(axes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="share everything that decides about the operations"):
+    with pytest.raises(ValueError, match="must have the same training step"):
         made(cell(latent_dim=2), cell(**{"latent_dim": 2, **axes}))
 
 

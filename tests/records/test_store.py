@@ -176,7 +176,7 @@ def test_damage_is_quarantined_with_its_reason_and_newer_is_not_touched(
 def test_quarantine_stays_inside_the_folder(store: Store, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    with store.writing(), pytest.raises(StorageError, match="only what is under"):
+    with store.writing(), pytest.raises(StorageError, match="must be inside the store"):
         store.quarantine(outside, "no reason")
     assert outside.read_text() == "mine"
 
@@ -203,7 +203,7 @@ def test_arrays_of_others_or_none_are_damage_and_named(
     path = store.root / "cells" / name / "arrays.npz"
     for break_it in (lambda: path.write_bytes(path.read_bytes()[:-1]), path.unlink):
         break_it()
-        with pytest.raises(ArraysDamaged, match="missing or not what the record names"):
+        with pytest.raises(ArraysDamaged, match="missing or differs from its checksum"):
             store.arrays(name)
         assert [(each.path, each.kind) for each in store.check()] == [(path, "arrays")]
         assert store.states() == {name: "done"}

@@ -64,7 +64,7 @@ def test_a_timing_comes_back_from_its_file() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"state": "failed"}, "needs a reason"),
+        ({"state": "failed"}, "must have a reason"),
         ({"step_ms_median": None}, "block times and their median"),
         ({"latent_dim": "2"}, "latent_dim"),
     ],

@@ -107,7 +107,7 @@ def test_weights_that_are_not_the_cells_own_are_not_loaded(tmp_path: Path) -> No
     run(grid(seed=[0, 1]), tmp_path, keep_weights=True)
     one, other = sorted(tmp_path.glob("cells/*/weights.safetensors"))
     one.write_bytes(other.read_bytes())
-    with pytest.raises(WeightsMissing, match="is missing or not what the record names"):
+    with pytest.raises(WeightsMissing, match="is missing or differs from its checksum"):
         vaebench.load_model(tmp_path, one.parent.name)
     with pytest.raises(RecordMissing):
         vaebench.load_model(tmp_path, "no-such-cell")

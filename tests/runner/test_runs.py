@@ -338,7 +338,7 @@ def test_the_python_call_does_what_the_command_does(
         ({"jobs": 0}, "jobs must be 1 or more, a whole number; got 0"),
         ({"jobs": "2"}, "jobs must be 1 or more, a whole number; got '2'"),
         ({"largest_pack": -1}, "largest_pack must be 1 or more, a whole number; got -1"),
-        ({"output": ""}, "a folder's name must not be empty"),
+        ({"output": ""}, "the name of a folder must not be empty"),
         ({"time_limit": None}, "time_limit must be above 0 seconds; got None"),
     ],
 )

@@ -26,7 +26,7 @@ def test_only_a_non_empty_matrix_is_taken(shape):
 
 
 def test_the_number_of_pixels_must_fit():
-    with pytest.raises(ValueError, match="must have 4 pixels, as the model does, got 3"):
+    with pytest.raises(ValueError, match="must have 4 pixels, like the model; got 3"):
         as_images(np.zeros((2, 3)), 4)
 
 

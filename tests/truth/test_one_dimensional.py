@@ -183,8 +183,8 @@ def test_sigma_must_be_positive_and_finite(sigma):
 @pytest.mark.parametrize(
     ("weights", "means", "scales", "message"),
     [
-        ((), (), (), "one weight, mean and scale a component"),
-        ((1.0,), (0.0, 1.0), (1.0,), "one weight, mean and scale a component"),
+        ((), (), (), "one weight, mean and scale for each component"),
+        ((1.0,), (0.0, 1.0), (1.0,), "one weight, mean and scale for each component"),
         ((0.5, 0.6), (0.0, 1.0), (1.0, 1.0), "sum to 1"),
         ((1.5, -0.5), (0.0, 1.0), (1.0, 1.0), "must be positive and sum to 1"),
         ((1.0,), (0.0,), (0.0,), "scales must be positive"),

@@ -103,7 +103,7 @@ class TestFit:
         with pytest.raises(ValueError, match="eigenvectors"):
             Spectrum(np.zeros(3), np.ones(2), np.eye(3))
         for eigenvalues in ([1.0, 2.0], [1.0, -1.0]):
-            with pytest.raises(ValueError, match="decreasing order and at least 0"):
+            with pytest.raises(ValueError, match="at least 0 and in decreasing order"):
                 Spectrum(np.zeros(2), np.array(eigenvalues), np.eye(2))
 
 
@@ -401,7 +401,7 @@ class TestRotation:
 
     @pytest.mark.parametrize("R", [np.eye(3), 2 * np.eye(2)], ids=["size", "scale"])
     def test_must_be_orthogonal(self, R):
-        with pytest.raises(ValueError, match="rotation is an orthogonal matrix"):
+        with pytest.raises(ValueError, match="rotation must be an orthogonal matrix"):
             any_model(4, 2, 0.4).rotated(R)
 
 
@@ -425,10 +425,10 @@ class TestRefusals:
                 LinearVAE.optimum(fit(some_images()), latent_dim, sigma)
 
     def test_decoder_and_encoder_must_fit(self):
-        with pytest.raises(ValueError, match="a decoder has W"):
+        with pytest.raises(ValueError, match="W and mu must have shapes"):
             LinearVAE.with_optimal_encoder(np.zeros((4, 2)), np.zeros(3), 1.0)
         model = any_model(4, 2, 0.4)
-        with pytest.raises(ValueError, match="an encoder of this W has V"):
+        with pytest.raises(ValueError, match="V and posterior_variance must have shapes"):
             with_encoder(model, model.V.T, model.posterior_variance)
         with pytest.raises(ValueError, match="posterior variances must be positive"):
             with_encoder(model, model.V, np.array([0.0, 1.0]))

@@ -1,4 +1,4 @@
-"""The VAE: networks that return distributions, and the bound that is made of them.
+"""The VAE: networks that return distributions, and the bound computed from them.
 
 Every tensor carries a leading *pack* dimension ``P``: the number of cells that are trained as one
 program (usually 1). With ``S`` draws of the latent code, ``B`` images, ``Z`` latent dimensions and

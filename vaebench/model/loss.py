@@ -33,7 +33,7 @@ class StepTerms:
 
 
 def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> StepTerms:
-    """Compute the loss of each member of a pack.
+    """Compute the loss of each member of a pack (cells trained as one batched program).
 
     ``elbo``: reconstruction error + beta KL. With ``free_bits`` the KL of each latent dimension, a
     mean over the batch, counts with at least that value, below which it has no gradient (Kingma et
@@ -43,7 +43,7 @@ def training_loss(vae: VAE, penalties: Tensor, x: Tensor, noise: Tensor) -> Step
     With bfloat16 the networks are autocast; their outputs, and all that follows, are float32.
 
     Args:
-        vae: the pack; its first cell says the objective, the posterior and the precision.
+        vae: the pack; its first cell sets the objective, the posterior and the precision.
         penalties: the result of `penalty_weights`, ``(P,)``.
         x: pixels ``(P, B, D)``.
         noise: standard normal numbers ``(P, S, B, Z)``.
@@ -72,9 +72,9 @@ def penalty_weights(cells: Sequence[Cell], device: torch.device, done: float = 0
     It is the sparsity of a delta posterior, else beta times `schedule_factor`.
 
     Args:
-        cells: one for each member.
-        device: of the result.
-        done: epochs of training that are done; it may have a fraction.
+        cells: one cell for each member.
+        device: device of the result.
+        done: number of completed epochs; it may have a fraction.
     """
     numbers = [
         cell.sparsity

@@ -1,10 +1,11 @@
-"""The networks: ``mlp``, ``conv``, ``linear``, ``tutorial`` and a user's own, for a pack of cells.
+"""Encoders and decoders: ``mlp``, ``conv``, ``linear``, ``tutorial`` and networks of the user.
 
 An encoder maps pixels ``(P, N, D)`` to the parameters of q(z|x), ``(P, N, width)``. A decoder maps
 codes ``(P, N, Z)`` to the parameters of p(x|z), ``(P, N, D * outputs_per_pixel)``; those of one
-pixel are next to each other. Weights are stacked, ``(P, out, in)``, and each member of the pack is
-drawn from its own generator, so that a cell starts from the same weights alone and in a pack. The
-initial values are PyTorch's own, uniform within 1/sqrt(fan_in), or those of the tutorial.
+pixel are next to each other. P is the size of the pack: the number of cells that are trained as one
+program. Weights are stacked, ``(P, out, in)``. The weights of each cell are drawn from its own
+generator, so that they are the same alone and in a pack. The initial values are those of PyTorch,
+uniform within 1/sqrt(fan_in), or those of the tutorial.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Sizes:
     Attributes:
         image_shape: (C, H, W); ``D = C * H * W``.
         latent_dim: ``Z``.
-        posterior_width: numbers of q(z|x) for each image.
-        outputs_per_pixel: numbers of p(x|z) for each pixel.
+        posterior_width: number of encoder outputs for each image, the parameters of q(z|x).
+        outputs_per_pixel: number of decoder outputs for each pixel, the parameters of p(x|z).
     """
 
     image_shape: tuple[int, int, int]
@@ -80,10 +81,11 @@ def _gaussian(generators: Generators, size_out: int, size_in: int, kept: float) 
 
 
 class _MemberwiseAffine(torch.autograd.Function):
-    """``x (P, N, in)`` to ``(P, N, out)`` by one matrix product a member, and a relu if asked for.
+    """Affine map ``(P, N, in)`` to ``(P, N, out)`` with one matrix product per member.
 
-    A batched product sums in another order than a single one. Products of the shapes that a cell
-    has alone keep its numbers close to those it has alone, and cost no more on a CPU.
+    A batched matrix product sums in another order than a single one. With separate products the
+    results of a cell in a pack stay close to those of the cell alone, and a CPU takes no longer.
+    A ReLU is applied if `relu` is true.
     """
 
     @staticmethod
@@ -116,7 +118,7 @@ class _Linear(nn.Module):
     """An affine map for each member of the pack: ``(P, N, in)`` to ``(P, N, out)``.
 
     ``outgoing`` is None for torch's initial values. Otherwise weights are Gaussian, biases are
-    zero, and an input has ``outgoing`` non-zero weights on average.
+    zero, and each input has ``outgoing`` non-zero weights on average.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class _Linear(nn.Module):
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         if x.shape[0] == 1:
-            # The same product, faster: squeezing is a view in both directions.
+            # The same product without the batch dimension is faster.
             flat = F.linear(x.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0))
             return _activated(flat.unsqueeze(0), activation)
         compiling = torch.compiler.is_compiling()
@@ -148,7 +150,7 @@ def _activated(x: Tensor, activation: str | None) -> Tensor:
 
 
 class _Mlp(nn.Module):
-    """Linear maps with an activation between them; ``outgoing`` as for `_Linear`, a layer each."""
+    """Linear maps with an activation between them; ``outgoing`` as in `_Linear`, per layer."""
 
     def __init__(
         self,
@@ -174,9 +176,9 @@ class _Mlp(nn.Module):
 
 
 def affine_layers(network: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], str] | None:
-    """Weights (out, in) and biases (out,) of a pack of one, and the activation between the layers.
+    """Return the weights (out, in), biases (out,) and activation of a pack of one.
 
-    None for a network that is not a plain chain of linear maps with one activation.
+    Returns None if the network is not a chain of linear maps with one activation between them.
     """
     if not isinstance(network, _Mlp):
         return None
@@ -186,8 +188,8 @@ def affine_layers(network: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], str]
 class _TutorialEncoder(nn.Module):
     """The encoder of Doersch's code (github.com/cdoersch/vae_tutorial), in Caffe.
 
-    The mean reads the last hidden layer after its activation, the log standard deviation the same
-    layer before it.
+    The mean is computed from the last hidden layer after its activation, the log standard
+    deviation from the same layer before its activation.
     """
 
     def __init__(
@@ -212,7 +214,7 @@ class _TutorialEncoder(nn.Module):
 
 
 class _LinearEncoder(nn.Module):
-    """The linear VAE's encoder (Lucas et al. 2019): a linear mean, one spread for all images."""
+    """Encoder of the linear VAE (Lucas et al. 2019): a linear mean, one variance for all images."""
 
     def __init__(self, generators: Generators, sizes: Sizes) -> None:
         super().__init__()
@@ -228,7 +230,7 @@ class _LinearEncoder(nn.Module):
 class _Convolution(nn.Module):
     """A strided 4x4 convolution, or its transpose, for each member of the pack.
 
-    ``(N, P * in, H, W)`` to ``(N, P * out, H', W')`` with H' about H/2, or 2H for the transpose.
+    Maps ``(N, P * in, H, W)`` to ``(N, P * out, H', W')``; H' is about H/2, or 2H if transposed.
     """
 
     def __init__(
@@ -304,19 +306,19 @@ class _ConvDecoder(nn.Module):
             maps = self._activation(convolution(maps))
         maps = last(maps)
         _, height, width = self._shape
-        # Halving drops the remainder of a size that is not a multiple of the stride.
+        # If a size is not a multiple of the stride, halving has dropped the remainder.
         maps = F.pad(maps, (0, width - maps.shape[-1], 0, height - maps.shape[-2]), "replicate")
         return self._by_pixel(maps.reshape(codes, members, -1, height, width))
 
     def _by_pixel(self, maps: Tensor) -> Tensor:
-        """Channel-major maps to ``(P, N, D * outputs)``, the numbers of one pixel side by side."""
+        """Reorder feature maps to ``(P, N, D * outputs)``, the outputs of one pixel adjacent."""
         codes, members = maps.shape[:2]
         split = maps.reshape(codes, members, self._shape[0], self._outputs, -1)
         return split.permute(1, 0, 2, 4, 3).reshape(members, codes, -1)
 
 
 class _Single(nn.Module):
-    """A user's network, which has no pack dimension: ``(N, ...)`` to ``(N, ...)``."""
+    """Wrapper of a user's network, which has no pack dimension: ``(N, ...)`` to ``(N, ...)``."""
 
     def __init__(
         self, network: nn.Module, name: str, shape_in: tuple[int, ...], width: int
@@ -333,8 +335,8 @@ class _Single(nn.Module):
         gave = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         if gave != expected:
             raise ValueError(
-                f"the {self._name}, given a tensor of shape {tuple(given.shape)}, must give one of "
-                f"shape {expected}; it gave {gave}"
+                f"the {self._name} must return a tensor of shape {expected} for an input of shape "
+                f"{tuple(given.shape)}; it returned {gave}"
             )
         return cast(Tensor, output.unsqueeze(0))
 
@@ -354,7 +356,7 @@ def _users_own(
 ) -> tuple[nn.Module, nn.Module]:
     """Call ``package.module:factory(image_shape, latent_dim, encoder_width, decoder_width)``."""
     if len(generators) != 1:
-        raise ValueError("a network of your own trains one cell at a time")
+        raise ValueError("a user's network cannot be trained in a pack: use packs of one cell")
     factory = load_function(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generators[0])))
@@ -366,7 +368,7 @@ def _users_own(
         )
     encoder, decoder = _two_modules(architecture, made)
     if not any(each.requires_grad for net in (encoder, decoder) for each in net.parameters()):
-        raise ValueError(f"the networks of {architecture} have no parameter to train")
+        raise ValueError(f"the networks of {architecture} must have a parameter to train")
     return (
         _Single(encoder, "encoder", sizes.image_shape, sizes.posterior_width),
         _Single(decoder, "decoder", (sizes.latent_dim,), sizes.decoder_width),
@@ -381,7 +383,7 @@ def build_networks(
     generators: Generators,
     initialization: str = "default",
 ) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder of a pack, one generator a member.
+    """Make the encoder and decoder of a pack, with one generator for each member.
 
     ``hidden`` are layer widths from pixels to code (``mlp``) or channels (``conv``); the decoder
     mirrors them. A user's own network is named ``package.module:factory``; the factory is called
@@ -390,7 +392,8 @@ def build_networks(
     ``(N, decoder_width)``.
 
     Raises:
-        ValueError: if a conv halves the image to nothing, or a user's network gives a wrong shape.
+        ValueError: if convolutions reduce the image to nothing, or a user's network returns a
+            wrong shape.
     """
     if ":" in architecture:
         return _users_own(architecture, sizes, generators)
@@ -400,8 +403,8 @@ def build_networks(
     if architecture == "conv":
         if min(_halved(s, len(hidden)) for s in sizes.image_shape[1:]) < 1:
             raise ValueError(
-                f"{len(hidden)} convolutions halve a {sizes.image_shape[1:]} image to nothing: "
-                "give fewer channels in hidden"
+                f"{len(hidden)} convolutions reduce a {sizes.image_shape[1:]} image to nothing: "
+                "list fewer channels in hidden"
             )
         return (
             _ConvEncoder(generators, sizes, hidden, activation),
@@ -418,7 +421,7 @@ def _dense_networks(
     generators: Generators,
     initialization: str,
 ) -> tuple[nn.Module, nn.Module]:
-    """The ``mlp``, or the ``tutorial``'s; with ``sparse`` the layer that gives q(z|x) is dense."""
+    """Make the ``mlp`` or ``tutorial`` networks; with ``sparse`` the output layers stay dense."""
     sparse = initialization == "sparse"
     outgoing = [_SPARSE_OUTGOING if sparse else None] * len(hidden)
     dense = math.inf if sparse else None

@@ -1,7 +1,7 @@
-"""The ELBO's terms and the importance-weighted bound: the one place where the bound is computed.
+"""The terms of the ELBO and the importance-weighted bound, for training and evaluation.
 
-Training and evaluation both call these. Everything is in nats per image, summed over pixels and
-latent dimensions, with all constants; the mean over images is taken by the caller.
+All values are in nats per image, summed over pixels and latent dimensions, with all constants; the
+caller takes the mean over images.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["Draw", "draw", "importance_weighted_bound"]
 
 @dataclass(frozen=True)
 class Draw:
-    """Codes drawn from q(z|x), and what the model says of them.
+    """Codes drawn from q(z|x), with the distributions and log-likelihoods that belong to them.
 
     Attributes:
         posterior: q(z|x).
         prior: p(z).
-        noise: what the codes were drawn with, ``(P, S, B, Z)``.
-        z: ``(P, S, B, Z)``.
+        noise: the standard normal numbers of the draws, ``(P, S, B, Z)``.
+        z: the codes, ``(P, S, B, Z)``.
         observed: p(x|z).
         log_likelihood: log p(x|z), ``(P, S, B)`` in nats.
     """
@@ -52,7 +52,7 @@ class Draw:
             ValueError: for a delta posterior, whose divergence is infinite.
         """
         if isinstance(self.posterior, Delta):
-            raise ValueError("a delta posterior has no density, hence no KL and no ELBO")
+            raise ValueError("a delta posterior has no KL and no ELBO, because it has no density")
         return divergence(self.posterior, self.prior, self.z, self.noise)
 
     def kl_per_dimension(self) -> Tensor | None:
@@ -68,15 +68,15 @@ class Draw:
     def log_weights(self) -> Tensor:
         """log p(x, z) - log q(z|x), ``(P, S, B)``: Burda et al. 2016, eq. 8."""
         if isinstance(self.posterior, Delta):
-            raise ValueError("a delta posterior has no density, hence no importance weights")
+            raise ValueError("a delta posterior has no importance weights, it has no density")
         log_prior = self.prior.log_prob(self.z)
         return self.log_likelihood + log_prior - self.posterior.log_prob(self.noise)
 
 
 def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw:
-    """Encode ``x (P, B, D)``, draw codes with ``noise (P, S, B, Z)``, and score ``x`` under them.
+    """Encode ``x (P, B, D)``, draw codes with ``noise (P, S, B, Z)``, and compute log p(x|z).
 
-    ``fit_scale``: let an ``optimal`` sigma follow these pixels, as training does.
+    With ``fit_scale`` an ``optimal`` sigma is fitted to these pixels, as in training.
     """
     q = vae.encode(x)
     z = q.rsample(noise)
@@ -85,8 +85,8 @@ def draw(vae: VAE, x: Tensor, noise: Tensor, *, fit_scale: bool = False) -> Draw
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """log (1/S) sum_s w_s over the second dimension: ``(P, S, B)`` to ``(P, B)``, in nats.
+    """Return log (1/S) sum_s w_s over the second dimension, ``(P, S, B)`` to ``(P, B)``, in nats.
 
-    A lower bound on log p(x) in expectation, that rises with S (Burda et al. 2016, theorem 1).
+    Its expectation is a lower bound on log p(x) that rises with S (Burda et al. 2016, theorem 1).
     """
     return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])

@@ -40,10 +40,11 @@ def _standard_log_prob(noise: Tensor) -> Tensor:
 
 
 class _KlToPrior(torch.autograd.Function):
-    """Per-dimension KL(N(mean, variance) || N(0, prior_scale^2)), nats; Kingma and Welling 2014, B.
+    """KL(N(mean, variance) || N(0, prior_scale^2)) of each dimension in nats.
 
-    It uses expm1, so that a posterior close to the prior keeps all its digits. It is one node of
-    the graph because codes are small: the time is that of the calls, not of the arithmetic.
+    Source: Kingma and Welling 2014, Appendix B. It uses expm1, so that it is accurate for a
+    posterior close to the prior. It is one node of the graph, because for small tensors the calls
+    take more time than the arithmetic.
     """
 
     @staticmethod
@@ -86,8 +87,8 @@ class Diagonal:
     def log_prob(self, noise: Tensor) -> Tensor:
         """Log q(z|x) of the codes that `rsample` returns for this noise, in nats, ``(P, S, B)``.
 
-        It is computed from the noise, not from the codes: rounding can move a code by many standard
-        deviations of a narrow posterior.
+        It is computed from the noise, not from the codes, because rounding can change a code by
+        many standard deviations of a narrow posterior.
         """
         return _standard_log_prob(noise) - 0.5 * self.log_variance.sum(-1).unsqueeze(1)
 
@@ -148,7 +149,7 @@ class Full:
 
 @dataclass(frozen=True)
 class Delta:
-    """A point: the plain autoencoder. It has no density, hence no KL and no ELBO."""
+    """A point, as in a plain autoencoder; without a density it has no KL and no ELBO."""
 
     mean: Tensor
 
@@ -158,7 +159,7 @@ class Delta:
         return torch.zeros_like(self.mean)
 
     def rsample(self, noise: Tensor) -> Tensor:
-        """The mean itself, once for every draw, ``(P, S, B, Z)``."""
+        """The mean, repeated for every draw, ``(P, S, B, Z)``."""
         return self.mean.unsqueeze(1).expand(-1, noise.shape[1], -1, -1)
 
 
@@ -166,14 +167,14 @@ Posterior = Diagonal | Full | Delta
 
 
 def posterior_width(kind: str, latent_dim: int) -> int:
-    """How many numbers the encoder gives for one image."""
+    """Return the number of encoder outputs for one image."""
     if kind == "full":
         return latent_dim + latent_dim * (latent_dim + 1) // 2
     return latent_dim if kind == "delta" else 2 * latent_dim
 
 
 def posterior(kind: str, output: Tensor, latent_dim: int) -> Posterior:
-    """q(z|x) from the encoder's output ``(P, B, posterior_width(kind, latent_dim))``."""
+    """Make q(z|x) from the encoder's output ``(P, B, posterior_width(kind, latent_dim))``."""
     mean = output[..., :latent_dim]
     if kind == "delta":
         return Delta(mean)

@@ -19,7 +19,7 @@ __all__ = ["Mixture", "Normal", "Prior", "divergence", "numbers_per_code"]
 
 @dataclass(frozen=True)
 class Normal:
-    """N(0, scale^2 I), with ``scale (P, 1, 1)`` and codes of ``size`` numbers."""
+    """The prior N(0, scale^2 I), with ``scale (P, 1, 1)`` and ``size`` latent dimensions."""
 
     scale: Tensor
     size: int
@@ -50,7 +50,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Mixture:
-    """sum_k w_k N(mean_k, diag(scale_k^2)).
+    """A mixture of Gaussians as prior, sum_k w_k N(mean_k, diag(scale_k^2)).
 
     Attributes:
         means: ``(P, K, Z)``.
@@ -104,7 +104,7 @@ Prior = Normal | Mixture
 
 
 def divergence(q: Diagonal | Full, prior: Prior, z: Tensor, noise: Tensor) -> Tensor:
-    """KL(q(z|x) || p(z)) in nats per image, ``(P, B)``.
+    """Return KL(q(z|x) || p(z)) in nats per image, ``(P, B)``.
 
     For a mixture, which has no closed form, it is the mean of log q(z|x) - log p(z) over the draws
     ``z = q.rsample(noise)``, ``(P, S, B, Z)``; it can be negative.

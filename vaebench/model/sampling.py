@@ -1,4 +1,4 @@
-"""Images drawn from a model: z from the prior, then x from p(x|z), with its noise.
+"""Draw images from a model: z from the prior, then x from p(x|z), including its noise.
 
 The code of such an image is an exact draw from the posterior p(z|x) of that image. Reverse
 annealing starts from it (Grosse, Ancha and Roy 2016, arXiv 1606.02275, section 3).
@@ -16,15 +16,15 @@ __all__ = ["simulate"]
 
 @torch.no_grad()
 def simulate(vae: VAE, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw images from a pack of one, with their codes: ``(count, D)``, ``(count, Z)``.
+    """Draw images ``(count, D)`` and their codes ``(count, Z)`` from a pack of one model.
 
-    In the model's own dtype, on the CPU. Source: ancestral sampling.
+    The result has the dtype of the model and is on the CPU. Source: ancestral sampling.
 
     Raises:
         ValueError: for a count below 1.
     """
     if count < 1:
-        raise ValueError(f"simulating needs at least 1 image; got count={count}")
+        raise ValueError(f"the number of images must be at least 1; got count={count}")
     noise = torch.randn((1, 1, count, vae.latent_dim), generator=generator, dtype=torch.float64)
     codes = vae.prior().draw(noise.to(vae.prior_scale), generator)
     pixels = vae.decode(codes).sample(generator)

@@ -1,4 +1,4 @@
-"""The VAE: encoder x -> q(z|x), decoder z -> p(x|z), and where the scale sigma comes from."""
+"""The VAE: encoder x -> q(z|x), decoder z -> p(x|z), and the scale sigma of the likelihood."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _COMPONENT_SCALE = math.sqrt(0.75)
 
 
 def sigma_kind(cell: Cell) -> SigmaKind:
-    """How the scale of a cell's likelihood comes about."""
+    """Return how the scale of a cell's likelihood is determined."""
     if cell.sigma is None:
         return "none"
     return "fixed" if isinstance(cell.sigma, float | int) else cast(SigmaKind, cell.sigma)
 
 
 def _floored(raw: Tensor) -> Tensor:
-    """exp(raw), but smoothly no lower than SCALE_FLOOR."""
+    """Return exp(raw) with the smooth lower limit SCALE_FLOOR."""
     return torch.exp(_LOG_FLOOR + F.softplus(raw - _LOG_FLOOR))
 
 
 def _raw_of(scale: float) -> float:
-    """The inverse of ``_floored``."""
+    """Return the inverse of ``_floored``."""
     excess = math.log(max(scale, 1.01 * SCALE_FLOOR)) - _LOG_FLOOR
     return _LOG_FLOOR + excess + math.log(-math.expm1(-excess))
 
 
 @dataclass(frozen=True)
 class Units:
-    """How the numbers of a user's own data relate to those inside the networks, per pixel.
+    """Standardisation of a user's data: shift and scale of each pixel.
 
     Attributes:
-        shift: added to the location that the decoder gives, ``(D,)``.
-        scale: multiplied with it before, and with every scale that is fitted, ``(D,)``.
+        shift: added to the location from the decoder, ``(D,)``.
+        scale: multiplied with the location first, and with every fitted scale, ``(D,)``.
     """
 
     shift: Tensor
@@ -57,24 +57,24 @@ class Units:
 
 
 class VAE(nn.Module):
-    """A pack of VAEs that share all shapes and differ in weights, seeds and numbers.
+    """A pack of VAEs, trained as one program: equal shapes, different weights and seeds.
 
-    Pixels, p(x|z) and its scale are in the unit of the data. With ``units`` the encoder sees
-    (x - shift) / scale, or log(1 + x) - shift for counts, and the decoder gives a location in the
-    same unit, so that no Jacobian has to be added to any bound.
+    Pixels, p(x|z) and its scale are in the unit of the data. With ``units`` the input of the
+    encoder is (x - shift) / scale, or log(1 + x) - shift for counts. The decoder's output is
+    converted back to the unit of the data, so that bounds need no Jacobian.
 
     Args:
-        cells: the designs, one a member of the pack; they share architecture, likelihood,
+        cells: one cell for each member of the pack, with the same architecture, likelihood,
             posterior and kind of sigma.
         image_shape: (C, H, W).
         levels: number of grey levels of the data the likelihood sees; None for real-valued data.
-        generators: one a member, for the initial weights.
-        initial_scale: where a scale that is fitted starts, in units of the [0, 1] pixel, or of
+        generators: one for each member, for the initial weights.
+        initial_scale: initial value of a fitted scale, in units of the [0, 1] pixel, or of
             ``units.scale``.
         units: of a user's own real-valued data or counts; None for images.
 
     Raises:
-        ValueError: the cells differ in more than numbers.
+        ValueError: the cells differ in more than numbers, so that they cannot share a program.
     """
 
     prior_scale: Tensor
@@ -94,8 +94,8 @@ class VAE(nn.Module):
         super().__init__()
         if len({program_key(cell) for cell in cells}) > 1:
             raise ValueError(
-                "the cells of a pack share everything that decides about the operations of a step, "
-                "as latent_dim and likelihood: make a pack for each kind"
+                "the cells of a pack must have the same training step, for example the same "
+                "latent_dim and likelihood: make a pack for each kind"
             )
         design = cells[0]
         self.cells = tuple(cells)
@@ -165,7 +165,7 @@ class VAE(nn.Module):
             self.prior_inputs = nn.Parameter(draws)
 
     def prior(self) -> Prior:
-        """p(z) with the present parameters.
+        """The prior p(z) with the present parameters.
 
         ``vamp``: the mean of the encoder's q(z|u) over learned pseudo-inputs u (Tomczak and Welling
         2018, arXiv 1705.07120, eq. 9).
@@ -198,7 +198,7 @@ class VAE(nn.Module):
         return single.to(self.prior_scale.device, self.prior_scale.dtype).eval()
 
     def encode(self, x: Tensor) -> Posterior:
-        """q(z|x) for pixels ``x (P, B, D)``."""
+        """Return q(z|x) for pixels ``x (P, B, D)``."""
         seen = x
         if self.units is not None:
             centred = (torch.log1p(x) if self._counts else x) - self.data_shift.squeeze(1)
@@ -206,10 +206,10 @@ class VAE(nn.Module):
         return posterior(self._posterior, self.encoder(seen).to(x.dtype), self.latent_dim)
 
     def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Likelihood:
-        """p(x|z) for codes ``z (P, S, B, Z)``.
+        """Return p(x|z) for codes ``z (P, S, B, Z)``.
 
-        ``fit_to (P, B, D)``: pixels to which an ``optimal`` scale is fitted, as training does with
-        each batch; without them it is the scale that was last set.
+        An ``optimal`` scale is fitted to the pixels ``fit_to (P, B, D)``, as in training for each
+        batch; without ``fit_to`` the last fitted scale is used.
         """
         output = self.decoder(z.flatten(1, 2)).to(z.dtype).unflatten(1, z.shape[1:3])
         if self.sigma_kind == "predicted":
@@ -224,7 +224,7 @@ class VAE(nn.Module):
         return self._family.from_output(output, scale, levels=self.levels, clip=self._clip)
 
     def _located(self, output: Tensor) -> Tensor:
-        """Move the location of each pixel, the first of its numbers, to the unit of the data."""
+        """Convert the location of each pixel, the first of its outputs, to the unit of the data."""
         if self.units is None:
             return output
         if self._outputs == 1:
@@ -240,7 +240,7 @@ class VAE(nn.Module):
     def scale(self) -> Tensor | None:
         """The present scale, ``(P, 1, 1, 1 or D)`` in pixel units.
 
-        None for a family without one, and for ``predicted``, which has one a pixel and image.
+        None for a family without a scale, and for ``predicted``, where it depends on the image.
         """
         if self.sigma_kind in ("none", "predicted"):
             return None
@@ -256,7 +256,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def _fit_scale(self, residual: Tensor, start: Tensor | None, steps: int) -> None:
-        # At its optimum the scale adds nothing to the gradient, so it is held constant.
+        # At the optimum the gradient with respect to the scale is zero, so it is held constant.
         if self.units is not None:
             residual = residual / self.data_scale
         best = self._family.optimal_scale(residual, (1, 2, 3), start=start, steps=steps)

@@ -1,4 +1,4 @@
-"""The arrays of a record: named numpy arrays as the bytes of an `.npz`, without pickle."""
+"""Convert the arrays of a record to the bytes of an `.npz` and back, without pickle."""
 
 import io
 import math
@@ -33,7 +33,7 @@ _DIMENSIONS: dict[str, tuple[int, ...]] = {
     "interpolations": (4, 5),
     "traversal": (4, 5),
 }
-"""Numbers of dimensions that figures rely on; images may have a last one for colours."""
+"""Numbers of dimensions of arrays that figures use; images may have a last one for colours."""
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -41,17 +41,17 @@ def pack(arrays: Arrays) -> bytes:
 
     Raises:
         TypeError: an array holds Python objects, which only pickle could store.
-        ValueError: a name is not a plain word.
+        ValueError: a name has other characters than letters, digits and underscores.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(arrays):
             if not (name.isascii() and name.isidentifier()):
-                rule = "an array's name is letters, digits and underscores"
+                rule = "the name of an array must consist of letters, digits and underscores"
                 raise ValueError(f"{rule}; got {name!r}")
             array = np.asarray(arrays[name], order="C")
             if array.dtype.hasobject:
-                rule = "arrays hold plain numbers or text"
+                rule = "arrays must hold plain numbers or text"
                 raise TypeError(f"{rule}; {name!r} has dtype {array.dtype}")
             npy = io.BytesIO()
             np.lib.format.write_array(npy, array, allow_pickle=False)
@@ -66,20 +66,22 @@ def unpack(packed: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of an `.npz`, by name.
 
     Raises:
-        ArraysDamaged: it is not a complete `.npz`, unpacks to more than 1 GiB, holds objects, or a
-            known array in it has an impossible shape.
+        ArraysDamaged: the bytes are not a complete `.npz`, unpack to more than 1 GiB, or hold
+            objects, or a known array has an impossible shape.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
             if unpacked_bytes > _MOST_BYTES:
-                raise ArraysDamaged(f"arrays unpack to at most 1 GiB, not {unpacked_bytes:,} bytes")
+                raise ArraysDamaged(
+                    f"arrays may have at most 1 GiB; these have {unpacked_bytes:,} bytes"
+                )
             for entry in archive.infolist():
                 _check_header(archive, entry)
         with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, KeyError, NotImplementedError, *_BROKEN) as error:
-        raise ArraysDamaged(f"arrays are a whole .npz of plain numbers: {error}") from error
+        raise ArraysDamaged(f"arrays must be a complete .npz of plain numbers: {error}") from error
     for name in arrays.keys() & _DIMENSIONS.keys():
         shape = arrays[name].shape
         labelled = arrays.get("tsne_labels", arrays[name])
@@ -90,7 +92,10 @@ def unpack(packed: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Refuse an array whose header claims another size than it has; numpy would allocate that."""
+    """Raise ArraysDamaged if the shape in a header does not match the size of the data.
+
+    NumPy would allocate memory for the shape in the header.
+    """
     with archive.open(entry) as file:
         read = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -98,4 +103,6 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         }[np.lib.format.read_magic(file)]
         shape, _, dtype = read(file)
         if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-            raise ArraysDamaged(f"{entry.filename} claims the shape {shape}, which does not fit")
+            raise ArraysDamaged(
+                f"{entry.filename} has shape {shape} in its header, but its data have another size"
+            )

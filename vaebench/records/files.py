@@ -1,6 +1,6 @@
-"""Every file operation of a store, in one place, and the error that names the file.
+"""The file operations of a store, and the error that names the file.
 
-A store calls a `Files` for each step, so that a test can make any one of them fail.
+A store calls a method of `Files` for each operation, so that a test can make any of them fail.
 """
 
 import errno
@@ -22,46 +22,46 @@ class Files:
     """The operations of the operating system that a store uses, one method each."""
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder and those above it, unless it is there."""
+        """Make a folder and its parents, unless it exists."""
         path.mkdir(parents=True, exist_ok=True)
 
     def names(self, folder: Path) -> list[str]:
-        """Return what is in a folder."""
+        """Return the names in a folder."""
         return os.listdir(folder)  # noqa: PTH208 - iterdir would build 10,000 paths for names
 
     def create(self, path: Path) -> int:
-        """Open a file that must not be there yet; return its descriptor."""
+        """Create a file that must not exist; return its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, 0o666)
 
     def write(self, descriptor: int, content: bytes) -> None:
-        """Write all of the content."""
+        """Write the complete content."""
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
 
     def sync(self, descriptor: int) -> None:
-        """Wait until what was written is on the disk."""
+        """Wait until the written data are on the disk."""
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Close a descriptor; after an error it is closed all the same."""
+        """Close a descriptor, also after an error."""
         os.close(descriptor)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file its final name; it replaces a file that had that name."""
+        """Rename a file, replacing a file at the target."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, unless there is none."""
+        """Remove a file if it exists."""
         path.unlink(missing_ok=True)
 
     def read(self, path: Path, most: int = _MOST_BYTES) -> bytes:
-        """Return the bytes of a regular file; a pipe or a device could block, or never end.
+        """Return the bytes of a regular file.
 
         Raises:
-            OSError: it cannot be read, is not a regular file (EINVAL), or is larger than `most`
-                bytes (EFBIG).
+            OSError: the file cannot be read, is not a regular file (EINVAL; a pipe or a device
+                could block), or is larger than `most` bytes (EFBIG).
         """
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -73,19 +73,19 @@ class Files:
             return file.read()
 
     def sync_folder(self, folder: Path) -> None:
-        """Wait until the folder's names are on the disk."""
+        """Wait until the names in a folder are on the disk."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         except OSError as error:
-            # Network and FUSE file systems may not offer this for folders at all.
+            # Network and FUSE file systems may not support this for folders.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
         finally:
             os.close(descriptor)
 
     def links(self, folder: Path) -> list[str]:
-        """Return the names of the symbolic links in a folder; none where there is no folder."""
+        """Return the names of the symbolic links in a folder; empty if it does not exist."""
         try:
             with os.scandir(folder) as entries:
                 return [entry.name for entry in entries if entry.is_symlink()]
@@ -97,21 +97,21 @@ class Files:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def is_open_at(self, descriptor: int, path: Path) -> bool:
-        """Whether what is open is still what the path names."""
+        """Return whether the open file or folder is still the one at the path."""
         try:
             return os.path.samestat(os.fstat(descriptor), path.stat())
         except FileNotFoundError:
             return False
 
     def open_lock(self, path: Path) -> int:
-        """Open the lock file, made if it is not there."""
+        """Open the lock file; create it if it does not exist."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
     def lock(self, descriptor: int, wait: bool) -> None:
-        """Take the lock; the system releases it when its holder ends, however it ends.
+        """Take the lock; the system releases it when the process ends for any reason.
 
         Raises:
-            BlockingIOError: another process holds it, and `wait` is false.
+            BlockingIOError: another process holds the lock, and `wait` is false.
         """
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
@@ -122,10 +122,10 @@ class Files:
 
 
 def write_whole(files: Files, path: Path, content: bytes) -> None:
-    """Write a new file to the disk; after an error nothing of it is left.
+    """Write a new file to the disk; after an error no part of it remains.
 
-    A file of this name that an earlier failure left behind is removed first. A failed sync is
-    final: the system may have dropped the pages, so a second one on this file proves nothing.
+    A file of this name from an earlier failure is removed first. A failed sync is not repeated:
+    the system may have dropped the data, so that a second sync would wrongly succeed.
     """
     files.remove(path)
     descriptor = files.create(path)
@@ -164,7 +164,7 @@ def completed(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def storing(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside into a StorageError with the action, the path and the cause."""
+    """Turn an OSError of the block into a StorageError with the action, the path and the cause."""
     try:
         yield
     except StorageError:

@@ -36,13 +36,13 @@ def metric_choice(name: str) -> MetricChoice:
     """Return the entry of a metric; `<name>_train` is `<name>` on the training split.
 
     Raises:
-        ValueError: there is no such metric.
+        ValueError: the metric is unknown.
     """
     base = name.removesuffix("_train")
     if base not in METRICS:
         raise ValueError(
-            f"a metric is one of `vaebench list metrics`, or one of them followed by '_train'; "
-            f"got {name!r}. Add an entry to vaebench/records/metrics.csv."
+            f"a metric must be one of `vaebench list metrics`, or one of them followed by "
+            f"'_train'; got {name!r}. Add a new metric to vaebench/records/metrics.csv."
         )
     entry = METRICS[base]
     if base == name:

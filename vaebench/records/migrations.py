@@ -1,4 +1,4 @@
-"""How records of older schemas become records of today's schema."""
+"""Convert records of older schema versions to the present version."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +17,11 @@ _WARNINGS_OF_VERSION_1 = {
     "steps are not replayed": "step_fallback",
     "the training step was not compiled": "step_fallback",
 }
-"""How the warnings of version 1, which had no codes, begin."""
+"""The first words of the warnings of version 1, which had no codes, and their codes."""
 
 
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Give each warning the code that version 1 did not record."""
+    """Add the code of each warning, which version 1 did not record."""
     if content.get("kind") != "cell":
         return content
     warnings = [
@@ -38,7 +38,7 @@ def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
-"""From a schema version to the function that gives the same record in the next version.
+"""Maps a schema version to the function that converts a record to the next version.
 
 A migration changes fields only; `vaebench.records.schema` sets the ``schema`` field.
 """

@@ -1,8 +1,8 @@
-"""Records: what one cell or one fact measured, as validated data, and its text.
+"""Records: the measurements of one cell or one fact as validated data, and their file format.
 
-A record's file is one line of canonical JSON (ASCII, keys sorted, no spaces). Its last two
-fields are the length in bytes and the SHA-256 of the same text without them, so that a file
-cut at any byte, or with one bit turned, is never taken for a record.
+A cell is one trained VAE; a fact is a measurement without a cell. The file of a record is one line
+of canonical JSON (ASCII, keys sorted, no spaces). Its last two fields are the length in bytes and
+the SHA-256 of the text without them, so that a truncated or changed file is always detected.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ NOT_A_LIKELIHOOD = "not a likelihood of these data"
 
 
 class _Stored(BaseModel):
-    """Frozen, strict, finite; fields that this version does not know are kept."""
+    """Base of the models: frozen, strict, finite numbers; unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
@@ -113,7 +113,7 @@ class Metric(_Stored):
     @model_validator(mode="after")
     def _absent_with_reason(self) -> Self:
         if self.value is None and not self.reason:
-            raise ValueError("a metric without a value needs a reason in words")
+            raise ValueError("a metric without a value must have a reason in words")
         return self
 
     @classmethod
@@ -123,7 +123,7 @@ class Metric(_Stored):
         """Return the metric `name` with the unit that the registry gives it.
 
         Raises:
-            ValueError: no such metric, or a number that is not finite.
+            ValueError: the metric is unknown, or a number is not finite.
         """
         return cls(value=value, unit=metric_choice(name).unit, n=n, se=se)
 
@@ -134,13 +134,13 @@ class Metric(_Stored):
 
     @classmethod
     def absent(cls, name: str, reason: Note) -> Self:
-        """Return the metric `name` without a value, and why it has none."""
+        """Return the metric `name` without a value, with the reason."""
         unit = metric_choice(name).unit
         return cls(value=None, unit=unit, reason=reason.text, reason_code=reason.code)
 
 
 class Status(_Stored):
-    """How a cell ended. Every state but `done` has a reason; `step` is the step it ended at."""
+    """How a cell ended: a state, a reason unless it is `done`, and the step at which it ended."""
 
     state: State
     reason: str | None = None
@@ -151,15 +151,15 @@ class Status(_Stored):
     @model_validator(mode="after")
     def _failure_with_reason(self) -> Self:
         if self.state != "done" and not self.reason:
-            raise ValueError(f"the status {self.state!r} needs a reason in words")
+            raise ValueError(f"the status {self.state!r} must have a reason in words")
         return self
 
 
 class Environment(_Stored):
-    """The machine and the versions behind a record: these fields and nothing else of it.
+    """The machine and the software versions of a record; nothing else of the machine is recorded.
 
-    No host name, no path, no environment variable. `versions` maps a package's name (and
-    `python`) to its version; `threads` are those given to the computation.
+    There is no host name, path or environment variable. `versions` maps the name of a package (and
+    `python`) to its version; `threads` is the number of threads of the computation.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
@@ -213,12 +213,12 @@ class CellRecord(Record):
     Attributes:
         series: one number per epoch (train_elbo, train_reconstruction_error, train_kl, sigma,
             learning_rate), None where it was not finite.
-        comparable: what the likelihood is for these data: "mass", "density" or "not a likelihood
-            of these data".
+        comparable: the kind of the likelihood for these data: "mass", "density" or "not a
+            likelihood of these data".
         weights_sha256: SHA-256 of `weights.safetensors`, if the weights were kept.
         network_sha256: SHA-256 of the file of a user's network.
-        trained_as: the id of the cell whose training gave the weights: a longer training that
-            begins with this one, or a training whose weights were evaluated again.
+        trained_as: the id of the cell whose training gave the weights, if it is another cell: a
+            longer training that includes this one, or one whose weights were evaluated again.
     """
 
     kind: Literal["cell"] = "cell"
@@ -242,7 +242,10 @@ class CellRecord(Record):
 
 
 class FactRecord(Record):
-    """A measurement without a cell: a mathematical finding, or a timing of training steps."""
+    """A measurement without a cell: a mathematical finding, or a timing of training steps.
+
+    Facts are not training results, so they have no axes.
+    """
 
     kind: Literal["finding", "timing"]
     record_id: str
@@ -260,10 +263,10 @@ def to_text(record: CellRecord | FactRecord) -> bytes:
     """Return the bytes of the record's file.
 
     Raises:
-        ValueError: the record holds something that would not come back equal.
+        ValueError: a value of the record would change when it is read again.
     """
     content = record.model_dump(mode="json", by_alias=True)
-    # A record without these is what it was before they existed, for older readers too.
+    # Empty new fields are omitted, so that older versions can read the record.
     for name in ("weights_sha256", "trained_as"):
         if content.get(name, "") is None:
             del content[name]
@@ -273,9 +276,9 @@ def to_text(record: CellRecord | FactRecord) -> bytes:
     try:
         returned = from_text(text)
     except RecordError as error:
-        raise ValueError(f"a record must come back from its text; {error}") from error
+        raise ValueError(f"the record cannot be read back from its text: {error}") from error
     if returned != record:
-        raise ValueError(f"a record must come back equal from its text; {record.record_id} did not")
+        raise ValueError(f"the record {record.record_id} changes when it is read from its text")
     return text
 
 
@@ -283,9 +286,9 @@ def from_text(text: bytes) -> CellRecord | FactRecord:
     """Return the record in a file's bytes, migrated in memory from an older schema.
 
     Raises:
-        RecordDamaged: the text is not a whole record, or lacks a field.
-        RecordEdited: the text is whole JSON, but was changed.
-        NewerSchema: a newer vaebench wrote it.
+        RecordDamaged: the text is not a complete record, or a field is missing.
+        RecordEdited: the text is complete JSON, but was changed after it was written.
+        NewerSchema: the record was written by a newer version of vaebench.
     """
     body = _verified(text)
     try:
@@ -294,24 +297,24 @@ def from_text(text: bytes) -> CellRecord | FactRecord:
         migrated = _migrated(json.loads(body))
         if migrated is None:
             raise RecordDamaged(
-                f"the checksum matches, a field is wrong: {_details(error)}"
+                f"the checksum matches, but a field is not valid: {_details(error)}"
             ) from error
     try:
         return _RECORD.validate_json(_canonical(migrated))
     except ValidationError as error:
-        raise RecordDamaged(f"an older record lacks a field: {_details(error)}") from error
+        raise RecordDamaged(f"a field of an older record is missing: {_details(error)}") from error
 
 
 def _canonical(content: object) -> bytes:
     try:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"a record holds finite numbers only: {error}") from error
+        raise ValueError(f"the numbers of a record must be finite: {error}") from error
     return text.encode("ascii")
 
 
 def _verified(text: bytes) -> bytes:
-    """Return the canonical JSON after checking its length and checksum."""
+    """Check length and checksum of a record's text; return its canonical JSON."""
     start = max(0, len(text) - _TRAILER_MOST_BYTES)
     trailer = _TRAILER.search(text, start)
     if trailer is not None:
@@ -323,16 +326,16 @@ def _verified(text: bytes) -> bytes:
 
 
 def _mismatch(text: bytes) -> RecordError:
-    """Return why a text fails its checksum: damaged, edited, or of a newer format."""
+    """Return the error of a text with a wrong checksum: damaged, edited, or a newer format."""
     if not text.strip(b"\0"):
         what = "NUL bytes only" if text else "empty"
-        return RecordDamaged(f"a record is one line of JSON; the file is {what}")
+        return RecordDamaged(f"a record must be one line of JSON; the file is {what}")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return RecordDamaged("checksum mismatch, and the text is not JSON: cut or damaged")
     if not isinstance(content, dict):
-        return RecordDamaged("a record is a JSON object with a checksum; the file is not")
+        return RecordDamaged("a record must be a JSON object with a checksum; the file is not")
     newest = _version(content)
     if newest is not None and newest > SCHEMA_VERSION:
         return _newer(newest)
@@ -349,13 +352,13 @@ def _version(content: dict[str, Any]) -> int | None:
 
 def _newer(version: int) -> NewerSchema:
     return NewerSchema(
-        f"this vaebench reads records up to schema {SCHEMA_VERSION}, the file has {version}: "
-        f"upgrade vaebench"
+        f"this vaebench reads records up to schema {SCHEMA_VERSION}, but the file has schema "
+        f"{version}: upgrade vaebench"
     )
 
 
 def _migrated(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return an older record in today's schema; None if it is today's or has no known age."""
+    """Return an older record in the present schema; None if no migration applies."""
     version = _version(content)
     if version is not None and version > SCHEMA_VERSION:
         raise _newer(version)
@@ -367,7 +370,7 @@ def _migrated(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _details(error: ValidationError) -> str:
-    """Return the first problems of a validation with their places, in one line."""
+    """Return the first problems of a validation error with their fields, in one line."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in problems]
     return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")

@@ -1,15 +1,15 @@
-"""One results folder: whole records or none, one writer at a time, damage set aside by name.
+"""`Store`: the records in one results folder, written completely or not at all by one writer.
 
 cells/<cell_id>/record.json, arrays.npz     what a cell measured
 cells/<cell_id>/weights.safetensors         its trained weights, if they are kept
 facts/<record_id>/record.json, arrays.npz   a finding without a cell, or a timing
 .checkpoints/                               unfinished trainings; removed with the cell's record
-.incoming/                                  files being written; swept by the next writer
+.incoming/                                  files being written; cleaned up by the next writer
 .quarantine/                                damaged files, each with its reason
-.lock                                       names the writer
+.lock                                       holds the process id of the writer
 
-A writer holds the system's lock on the folder itself and on `.lock`. The folder may be a symbolic
-link; inside it no link is followed for writing or deleting.
+A writer holds the operating system's locks on the folder and on `.lock`. The folder may be a
+symbolic link; links inside it are not followed for writing or deleting.
 """
 
 import errno
@@ -49,24 +49,24 @@ _WEIGHTS = "weights.safetensors"
 _PENDING = re.compile(r"(cells|facts)-(.+)\.npz")
 _MOST_RECORD_BYTES = 10_000_000
 _ROOMS = ("cells", "facts")
-# File systems that cannot lock a folder, as NFS.
+# Errors of file systems that cannot lock a folder, such as NFS.
 _NO_FOLDER_LOCK = (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.EISDIR)
 
 
 def folder_of(named: Path | str | None, default: Path) -> Path:
-    """The folder that a caller named, or the default.
+    """Return the folder named by the caller, or the default.
 
     Raises:
-        UsageError: the name is empty, which would be the working folder itself.
+        UsageError: the name is empty, which would mean the working folder.
     """
     if named is not None and not str(named):
-        raise UsageError("a folder's name must not be empty")
+        raise UsageError("the name of a folder must not be empty")
     return default if named is None else Path(named)
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One file that is not used: the record's name, what is wrong with it, and why."""
+    """A file that cannot be used: the name of its record, the kind of damage and the reason."""
 
     path: Path
     name: str
@@ -80,8 +80,8 @@ class Damage:
 class Store:
     """The records under one results folder.
 
-    Reading needs no lock, writes nothing, and sees whole records only, also while another
-    process writes. Writing happens inside `with store.writing():`.
+    Reading needs no lock, changes nothing, and returns complete records only, also while another
+    process writes. Writing is possible inside `with store.writing():`.
     """
 
     def __init__(self, root: Path | str, files: Files | None = None) -> None:
@@ -91,15 +91,15 @@ class Store:
 
     @contextmanager
     def writing(self, wait: bool = False) -> Iterator["Store"]:
-        """Hold the folder as its only writer; it is made if it does not exist.
+        """Lock the folder for writing; it is created if it does not exist.
 
-        What a killed writer left unfinished is completed or removed first. Workers must be started
+        Unfinished files of a killed writer are completed or removed first. Workers must be started
         by spawn, not fork: a forked child would share the lock.
 
         Raises:
-            StoreBusy: another process holds it, and `wait` is false.
-            StorageError: the folder cannot be made or written, or holds a symbolic link where a
-                file or folder of the store belongs.
+            StoreBusy: another process holds the lock, and `wait` is false.
+            StorageError: the folder cannot be created or written, or a file or folder of the store
+                is a symbolic link.
         """
         with ExitStack() as locks:
             with storing("open the results folder for writing", self.root):
@@ -119,7 +119,7 @@ class Store:
     def write(
         self, record: AnyRecord, arrays: Arrays | bytes | None = None, weights: bytes | None = None
     ) -> AnyRecord:
-        """Write a record and its arrays, whole or not at all; return it as it was written.
+        """Write a record and its arrays, completely or not at all; return the written record.
 
         The record gets the checksums of `arrays` (by name, or packed as `contents` gives them) and
         `weights` (the bytes of a safetensors file).
@@ -127,13 +127,13 @@ class Store:
         none ends up without.
 
         Raises:
-            StorageError: the system refused, or a record is there that cannot be read; the record
-                before this one, if any, is unchanged, or this one is complete.
-            NewerSchema: a record of a newer vaebench is there; it is not replaced.
-            ValueError: the name is not a safe folder name, or the record is not finite numbers.
+            StorageError: a file operation failed, or the existing record cannot be read. Either
+                the existing record is unchanged or the new one is complete.
+            NewerSchema: the existing record is of a newer vaebench; it is not replaced.
+            ValueError: the name is not a safe folder name, or a number is not finite.
         """
         self._must_hold()
-        # A record that cannot be read is not absent, and may be a good one.
+        # A record that cannot be read now may still be valid, so it is not replaced.
         with suppress(RecordMissing, RecordDamaged, RecordEdited):
             self._read(_room(record), record.record_id)
         folder = self._folder(_room(record), record.record_id)
@@ -169,40 +169,40 @@ class Store:
         """Return the record of a cell.
 
         Raises:
-            RecordMissing: there is none.
-            RecordError: there is one that can't be used; the class says which kind.
-            StorageError: the file can't be read.
+            RecordMissing: the cell has no record.
+            RecordError: the record cannot be used; the subclass tells why.
+            StorageError: the file cannot be read.
         """
         record = self._read("cells", cell_id)
         if not isinstance(record, CellRecord):
-            raise RecordDamaged(f"a cell's folder holds a cell's record; got kind {record.kind!r}")
+            raise RecordDamaged(f"the record in a cell's folder has kind {record.kind!r}")
         return record
 
     def read_fact(self, record_id: str) -> FactRecord:
         """Return the record of a finding or a timing; raises as `read` does."""
         record = self._read("facts", record_id)
         if not isinstance(record, FactRecord):
-            raise RecordDamaged(f"a fact's folder holds a finding or timing; got {record.kind!r}")
+            raise RecordDamaged(f"the record in a fact's folder has kind {record.kind!r}")
         return record
 
     def iter_records(self) -> Iterator[CellRecord | Damage]:
-        """Yield each cell's record, or what is wrong with it, in order of the cells' names."""
+        """Yield the record of each cell, or its damage, sorted by cell id."""
         return self._found("cells", self.read)
 
     def iter_facts(self) -> Iterator[FactRecord | Damage]:
-        """Yield each fact's record, or what is wrong with it, in order of their names."""
+        """Yield the record of each fact, or its damage, sorted by name."""
         return self._found("facts", self.read_fact)
 
     def read_all(self) -> tuple[list[CellRecord], list[Damage]]:
-        """Return the records of all cells, and the files that are not used."""
+        """Return the records of all cells, and the damaged files."""
         return _separated(self.iter_records())
 
     def read_facts(self) -> tuple[list[FactRecord], list[Damage]]:
-        """Return the records of all findings and timings, and the files that are not used."""
+        """Return the records of all findings and timings, and the damaged files."""
         return _separated(self.iter_facts())
 
     def states(self) -> dict[str, State | DamageKind]:
-        """Return the state of every cell that has a record; for an unused one, its damage."""
+        """Return the state of every cell with a record, or the kind of its damage."""
         return {
             each.name if isinstance(each, Damage) else each.cell_id: (
                 each.kind if isinstance(each, Damage) else each.status.state
@@ -211,11 +211,11 @@ class Store:
         }
 
     def arrays(self, cell_id: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a cell by name; none where its record names none.
+        """Return the arrays of a cell by name; empty if the cell has none.
 
         Raises:
-            ArraysDamaged: the arrays are missing or not those that the record names.
-            RecordMissing, RecordError, StorageError: as `read`.
+            ArraysDamaged: the arrays are missing or do not have the checksum in the record.
+            RecordMissing, RecordError, StorageError: as in `read`.
         """
         packed = self._packed("cells", self.read(cell_id))
         return {} if packed is None else unpack(packed)
@@ -224,8 +224,8 @@ class Store:
         """Return the bytes of a cell's safetensors file.
 
         Raises:
-            WeightsMissing: they were not kept, or are not those that the record names.
-            RecordMissing, RecordError, StorageError: as `read`.
+            WeightsMissing: they were not kept, or do not have the checksum in the record.
+            RecordMissing, RecordError, StorageError: as in `read`.
         """
         return self._weights(self.read(cell_id))
 
@@ -242,13 +242,13 @@ class Store:
 
     @staticmethod
     def has_weights_beside(damage: Damage) -> bool:
-        """Whether weights were kept with what is damaged; then they are kept again."""
+        """Return whether weights were kept with a damaged record; then they are kept again."""
         return damage.path.with_name(_WEIGHTS).exists()
 
     def inspect(self, weights: bool = False) -> Iterator[CellRecord | FactRecord | Damage]:
-        """Yield every record, cells before facts, and all damage, that of arrays included.
+        """Yield every record, cells before facts, and all damage, including that of arrays.
 
-        One pass over the files. The damage of a record's arrays, or of its weights if `weights`
+        The files are read once. The damage of a record's arrays, and of its weights if `weights`
         is true, follows the record.
         """
         for room, found in (("cells", self.iter_records()), ("facts", self.iter_facts())):
@@ -258,15 +258,15 @@ class Store:
                     yield from self._lost_content(room, each, weights)
 
     def check(self) -> list[Damage]:
-        """Return all that is damaged in the folder, arrays and weights too; changes nothing."""
+        """Return all damage in the folder, including arrays and weights, without changes."""
         return [each for each in self.inspect(weights=True) if isinstance(each, Damage)]
 
     def quarantine(self, path: Path, reason: str) -> Path:
-        """Move a file into `.quarantine/`, with a file that gives the reason; return its new path.
+        """Move a file into `.quarantine/`, next to a file with the reason; return its new path.
 
         Raises:
             ValueError: the file is not under this results folder.
-            StorageError: it can't be moved.
+            StorageError: the file cannot be moved.
         """
         self._must_hold()
         self._must_be_inside(path)
@@ -281,10 +281,10 @@ class Store:
         return target
 
     def set_aside(self, damages: Iterable[Damage]) -> list[Damage]:
-        """Quarantine those of the damages that no later reader could use, and return them.
+        """Quarantine the damaged files that will never be readable, and return them.
 
-        Records of a newer vaebench, files that can't be read, and a record whose arrays are
-        damaged stay where they are.
+        Records of a newer vaebench, files that cannot be read now, and records with damaged arrays
+        are not moved.
         """
         aside = [damage for damage in damages if damage.kind in ("damaged", "edited")]
         for damage in aside:
@@ -293,11 +293,11 @@ class Store:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of unfinished trainings; the name of each file begins with a cell's id."""
+        """The folder of unfinished trainings; each file name begins with a cell id."""
         return self.root / ".checkpoints"
 
     def forget_checkpoints(self, cell_ids: Iterable[str]) -> None:
-        """Remove the checkpoints of cells that have their record."""
+        """Remove the checkpoints of cells that now have a record."""
         for cell_id in cell_ids if self.checkpoints.is_dir() else ():
             for path in self.checkpoints.glob(f"{cell_id}.*.checkpoint"):
                 with storing("remove a checkpoint", path):
@@ -325,22 +325,22 @@ class Store:
 
     def _must_be_inside(self, path: Path) -> None:
         if not path.resolve().is_relative_to(self.root.resolve()):
-            told = f"a store touches only what is under {self.root}"
+            told = f"the path must be inside the store {self.root}"
             raise StorageError(errno.ELOOP, told, str(path))
 
     def _must_hold(self) -> None:
         if not self._held:
-            raise RuntimeError("a store is changed by its one writer: use `with store.writing():`")
+            raise RuntimeError("the store must be locked first: use `with store.writing():`")
         descriptor, path = self._held[0]
         with storing("check the lock", path):
             if not self._files.is_open_at(descriptor, path):
-                told = "the locked folder or file was replaced, so another process may write there"
+                told = "the locked folder or file was replaced: another process may be writing"
                 raise StorageError(errno.ESTALE, told, str(path))
 
     def _take_locks(self, wait: bool, locks: ExitStack) -> tuple[tuple[int, Path], ...]:
-        """Lock the folder itself, which holds also if `.lock` is removed, and then `.lock`.
+        """Lock the folder, so that removing `.lock` has no effect, and then `.lock`.
 
-        Returns what is locked; the first is what must stay in its place.
+        Returns the descriptors and paths; the first one must not be replaced.
         """
         self._files.make_folder(self.root)
         folder, path = self._files.open_folder(self.root), self.root / ".lock"
@@ -368,8 +368,8 @@ class Store:
             found += [self.root / room / name for name in self._files.links(self.root / room)]
         if found:
             told = (
-                "a store follows no symbolic link inside it; put the folder itself in its place, "
-                "or link the whole store"
+                "a store must not contain symbolic links: replace the link by the folder, or link "
+                "the complete store"
             )
             raise StorageError(errno.ELOOP, told, str(found[0]))
 
@@ -377,7 +377,7 @@ class Store:
         return self._incoming / f"{folder.parent.name}-{folder.name}.{suffix}"
 
     def _place_weights(self, folder: Path, weights: bytes) -> None:
-        """Before the record that names them; weights that no record names are never read."""
+        """Write weights before their record; weights without a record are never read."""
         pending = self._pending(folder, "safetensors")
         try:
             write_whole(self._files, pending, weights)
@@ -390,13 +390,13 @@ class Store:
             raise
 
     def _place(self, folder: Path, text: bytes, packed: bytes | None) -> None:
-        """Write everything to the disk, then make it the record by one rename."""
+        """Write all files to the disk, then make them the record by one rename."""
         pending, new = self._pending(folder, "npz"), self._pending(folder, "json")
         try:
             if packed is not None:
                 write_whole(self._files, pending, packed)
             write_whole(self._files, new, text)
-            # Their names must be certain before the record names them.
+            # The names of the arrays must be on the disk before the record.
             self._files.sync_folder(self._incoming)
             self._files.make_folder(folder)
             self._files.replace(new, folder / "record.json")
@@ -407,7 +407,7 @@ class Store:
             raise
 
     def _sweep(self) -> None:
-        """Complete what a killed writer had written to the disk, and remove the rest."""
+        """Complete the records that a killed writer had written, and remove partial files."""
         if self.checkpoints.is_dir():
             for name in self._files.names(self.checkpoints):
                 if name.endswith(".new"):
@@ -418,7 +418,7 @@ class Store:
             if arrays_of is None:
                 self._files.remove(path)
                 continue
-            # Arrays of a record that cannot be read now wait for the next writer.
+            # Arrays of a record that cannot be read now are left to the next writer.
             with suppress(StorageError):
                 room, record = arrays_of.groups()
                 if self._belongs(path, room, record):
@@ -443,7 +443,7 @@ class Store:
         record = from_text(text)
         if record.record_id != name:
             raise RecordDamaged(
-                f"the record of {record.record_id!r} is in the folder of another one"
+                f"the record {record.record_id!r} is in the folder of another record"
             )
         return record
 
@@ -485,14 +485,14 @@ class Store:
         path = self.root / "cells" / record.cell_id / _WEIGHTS
         found = self._read_if_there(path)
         if found is None or _sha256(found) != record.weights_sha256:
-            raise WeightsMissing(f"{path} is missing or not what the record names: {again}")
+            raise WeightsMissing(f"{path} is missing or differs from its checksum: {again}")
         return found
 
     def _packed(self, room: str, record: CellRecord | FactRecord) -> bytes | None:
-        """Return the bytes of the arrays that the record names, wherever they are just now."""
+        """Return the bytes of a record's arrays, from its folder or from `.incoming`."""
         folder = self.root.joinpath(room, record.record_id)
         place, pending = folder / "arrays.npz", self._pending(folder, "npz")
-        # A reader that meets a writer between record and arrays looks again; one look is usual.
+        # Repeated if a writer has replaced the record but not yet its arrays; once is usual.
         for _ in range(5):
             if record.arrays_sha256 is None:
                 return None
@@ -503,7 +503,7 @@ class Store:
             # A writer may have replaced the record since it was read.
             record = self._read(room, record.record_id)
         raise ArraysDamaged(
-            f"{place} is missing or not what the record names; "
+            f"{place} is missing or differs from its checksum; "
             "the next `vaebench run` trains the cell again"
         )
 
@@ -521,7 +521,7 @@ class Store:
 
 
 def _separated(found: Iterable[AnyRecord | Damage]) -> tuple[list[AnyRecord], list[Damage]]:
-    """Separate records from damages."""
+    """Split records and damage into two lists."""
     found = list(found)
     records = [each for each in found if not isinstance(each, Damage)]
     return records, [each for each in found if isinstance(each, Damage)]
@@ -538,8 +538,9 @@ def _is_name(name: str) -> bool:
 def _checked_name(name: str) -> str:
     if not _is_name(name):
         raise ValueError(
-            f"a record's name is 1 to 120 of A-Z a-z 0-9 . _ -, begins with a letter or digit, "
-            f"ends without a dot and is not a device of Windows (nul, con); got {name!r}"
+            f"the name of a record must have 1 to 120 of the characters A-Z a-z 0-9 . _ -, begin "
+            f"with a letter or digit, not end with a dot, and not be reserved by Windows (nul, "
+            f"con); got {name!r}"
         )
     return name
 
@@ -553,7 +554,7 @@ def _damage_kind(error: RecordError | StorageError) -> DamageKind:
 
 
 def _holder(path: Path) -> int | None:
-    """The process that a lock file names, if it names one."""
+    """Return the process id in a lock file, or None."""
     try:
         told = Files().read(path, most=100).strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Timings: the payload of a record of kind "timing", and its identity."""
+"""Timings of training steps: the payload of a record of kind "timing", and its name."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ REVISION = 1
 MOST_BLOCKS = 100
 
 NOISY, TOO_NOISY = 0.10, 0.25
-"""A timing with `Timing.noise` above the first is marked; above the second it has no number."""
+"""With `Timing.noise` above the first a timing is marked; above the second it is not shown."""
 
 
 class Timing(BaseModel):
@@ -77,14 +77,14 @@ class Timing(BaseModel):
     @model_validator(mode="after")
     def _numbers_or_reason(self) -> Self:
         if self.state != "done" and not self.reason:
-            raise ValueError(f"a timing that is {self.state!r} needs a reason in words")
+            raise ValueError(f"a timing with state {self.state!r} must have a reason in words")
         if self.state == "done" and not (self.block_ms and self.step_ms_median):
-            raise ValueError("a timing that is done has its block times and their median")
+            raise ValueError("a timing with state 'done' must have block times and their median")
         return self
 
     @property
     def noise(self) -> float | None:
-        """The larger of `spread` and `waited`; None if there is no number."""
+        """The larger of `spread` and `waited`; None if there are no times."""
         return None if self.spread is None else max(self.spread, self.waited or 0.0)
 
     @classmethod
@@ -112,7 +112,7 @@ class Timing(BaseModel):
         """Return the timing in a record.
 
         Raises:
-            ValueError: the payload is not a timing that this version knows.
+            ValueError: the payload is not a timing of a known revision.
         """
         try:
             return cls.model_validate(fact.payload)
@@ -163,7 +163,7 @@ def quartiles(block_ms: Sequence[float]) -> tuple[float, float, float]:
 
 
 def timing_id(step: TimedStep, environment: Environment) -> str:
-    """Return the identity of a timing: design, device and machine, as a safe folder name.
+    """Return the name of a timing's record: design, device and machine, as a safe folder name.
 
     The machine is given by processor, cores, threads, platform, device name and torch version;
     the same design on another machine is another timing.

@@ -1,4 +1,4 @@
-"""Exact bounds in nats per image that no model of a data set can exceed."""
+"""Exact limits, in nats per image, on the scores of any model of a data set."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from vaebench.truth.images import Floats, as_images, blocks
 
 
 def bce_floor(pixels: ArrayLike) -> float:
-    """Lowest binary cross-entropy any decoder can have on these targets (N, D) in [0, 1].
+    """Return the lowest binary cross-entropy of any decoder on targets (N, D) in [0, 1].
 
     It is the mean over images of the summed pixel entropies, reached by a decoder that returns
     its target: -x log p - (1-x) log(1-p) is least at p = x. Binary images have a floor of 0.
@@ -27,20 +27,19 @@ def bce_floor(pixels: ArrayLike) -> float:
 
 
 def bce_ceiling(train_pixels: ArrayLike, pixels: ArrayLike, clip: float = 1e-7) -> float:
-    """Binary cross-entropy on `pixels` (N, D) of the best decoder that ignores z.
+    """Return the binary cross-entropy on `pixels` (N, D) of the best decoder that ignores z.
 
-    That decoder returns the mean of the training pixels, (M, D), kept in [clip, 1 - clip]. A
-    trained VAE above it is worse than no VAE at all. With clip 0 it is infinite if a pixel that is
-    constant 0 or 1 in training has another value in `pixels`; MNIST's test images have two.
+    That decoder returns the mean of the training pixels, (M, D), clipped to [clip, 1 - clip]. A
+    trained VAE with a higher value is worse than this decoder. With clip 0 the value is infinite
+    if a pixel that is constant 0 or 1 in training differs in `pixels`; MNIST has two such pixels.
 
     Source: the maximum-likelihood Bernoulli mean is the sample mean (Bishop 2006, Sec. 2.1);
     the loss is linear in the targets, so that only their mean matters.
 
-    Raises ValueError for pixels outside [0, 1], for two sets of different D and for a clip outside
-    [0, 0.5).
+    Raises ValueError for pixels outside [0, 1], for different D and for a clip outside [0, 0.5).
     """
     if not 0 <= clip < 0.5:
-        raise ValueError(f"clip must be at least 0 and below 0.5, got {clip}")
+        raise ValueError(f"clip must be at least 0 and below 0.5; got {clip}")
     trained: Floats = _unit_pixels(train_pixels).mean(axis=0, dtype=np.float64)
     target: Floats = _unit_pixels(pixels, len(trained)).mean(axis=0, dtype=np.float64)
     return float(np.sum(_cross_entropy(target, np.clip(trained, clip, 1 - clip))))
@@ -66,22 +65,19 @@ def density_ceiling(log_peak: float | None, dimension: int, scale: ArrayLike) ->
     """
     scales = np.asarray(scale, np.float64)
     if log_peak is None:
-        raise ValueError("only a family with a scale has a ceiling, got log_peak None")
+        raise ValueError("log_peak must be a number; it is None for a family without a scale")
     if dimension < 1 or scales.shape not in ((), (1,), (dimension,)):
         raise ValueError(
-            "a scale is one number or one for each pixel, of at least 1 pixel, "
+            "the scale must be one number or one for each of at least 1 pixel; "
             f"got {dimension} pixels and scales of shape {scales.shape}"
         )
     if not (np.all(scales > 0) and np.all(np.isfinite(scales))):
-        raise ValueError(
-            f"scales must be positive and finite, got a smallest of {np.min(scales)}; "
-            "a density without spread has no ceiling"
-        )
+        raise ValueError(f"scales must be positive and finite; the smallest is {np.min(scales)}")
     return float(dimension * log_peak - np.sum(np.log(np.broadcast_to(scales, dimension))))
 
 
 def empirical_entropy(images: ArrayLike) -> float:
-    """Entropy of the images (N, D) as they are counted, in nats: 0 if all are equal, at most log N.
+    """Return the entropy in nats of the empirical distribution of images (N, D), at most log N.
 
     No probability mass has a lower mean negative log-likelihood on these very images. It says
     nothing about other images of the same source.
@@ -123,7 +119,7 @@ def _unit_pixels(pixels: ArrayLike, dimension: int | None = None) -> NDArray[Any
     array = as_images(pixels, dimension)
     if np.min(array) < 0 or np.max(array) > 1:
         raise ValueError(
-            f"pixels must be in [0, 1], got {np.min(array)} to {np.max(array)}; "
-            "divide grey levels by their highest"
+            f"pixels must be in [0, 1]; got {np.min(array)} to {np.max(array)}: "
+            "divide grey levels by the highest level"
         )
     return array

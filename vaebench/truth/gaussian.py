@@ -14,7 +14,7 @@ _SYMMETRY_TOLERANCE = 1e-8
 def kl(
     mean_0: ArrayLike, covariance_0: ArrayLike, mean_1: ArrayLike, covariance_1: ArrayLike
 ) -> Floats:
-    """KL(N(mean_0, covariance_0) || N(mean_1, covariance_1)).
+    """Return KL(N(mean_0, covariance_0) || N(mean_1, covariance_1)) in nats.
 
     Means are (..., k) and broadcast, covariances (k, k); the result is (...), 0-d for two vectors.
 
@@ -44,7 +44,7 @@ def kl(
 
 
 def kl_to_prior(mean: ArrayLike, variance: ArrayLike, prior_scale: float = 1.0) -> Floats:
-    """KL(N(mean_j, variance_j) || N(0, prior_scale^2)) of each latent dimension.
+    """Return KL(N(mean_j, variance_j) || N(0, prior_scale^2)) of each latent dimension, in nats.
 
     Mean and variance broadcast; so does the result, and a sum over its last axis is the KL of the
     diagonal Gaussian to N(0, prior_scale^2 I). `prior_scale` is a standard deviation.
@@ -56,17 +56,16 @@ def kl_to_prior(mean: ArrayLike, variance: ArrayLike, prior_scale: float = 1.0) 
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     if not (np.all(variance > 0) and np.all(np.isfinite(variance))):
         raise ValueError(
-            f"variances must be positive and finite, got a smallest of {np.min(variance)}; "
-            "the divergence of a point mass is infinite"
+            f"variances must be positive and finite; the smallest is {np.min(variance)}"
         )
     if not (prior_scale > 0 and math.isfinite(prior_scale)):
-        raise ValueError(f"prior_scale must be positive and finite, got {prior_scale}")
+        raise ValueError(f"prior_scale must be positive and finite; got {prior_scale}")
     reference = np.float64(prior_scale) ** 2
     return np.asarray(0.5 * (_excess(variance, reference) + mean**2 / reference))
 
 
 def entropy(covariance: ArrayLike) -> float:
-    """Differential entropy of N(m, covariance), covariance (k, k): 1/2 log det(2 pi e S).
+    """Return the entropy of N(m, S) in nats, 1/2 log det(2 pi e S), for covariance S (k, k).
 
     Source: Cover & Thomas 2006, Theorem 8.4.1.
 
@@ -81,10 +80,10 @@ def entropy(covariance: ArrayLike) -> float:
 
 
 def _excess(variance: Floats, reference: Floats | np.float64) -> Floats:
-    """r - 1 - log r of the ratio r = variance / reference: never negative, 0 at r = 1."""
+    """Return r - 1 - log r for the ratio r = variance / reference; 0 at r = 1, else positive."""
     distance = (variance - reference) / reference
     near = np.abs(distance) < 0.5
-    # log1p keeps the digits of a ratio close to 1, the difference of logs those of one close to 0.
+    # log1p is accurate for a ratio close to 1, the difference of logarithms for one close to 0.
     logarithm = np.where(
         near, np.log1p(np.where(near, distance, 0.0)), np.log(variance) - np.log(reference)
     )
@@ -96,13 +95,13 @@ def _cholesky(covariance: ArrayLike) -> Floats:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"a covariance must be a matrix (k, k), got shape {matrix.shape}")
     if not np.isfinite(matrix).all():
-        raise ValueError("a covariance must be finite, got nan or infinity")
+        raise ValueError("all entries of a covariance must be finite; it holds NaN or infinity")
     if np.max(np.abs(matrix - matrix.T)) > _SYMMETRY_TOLERANCE * np.max(np.abs(matrix)):
-        raise ValueError("a covariance must be symmetric; pass (S + S.T) / 2 if that is meant")
+        raise ValueError("a covariance must be symmetric; this one is not: pass (S + S.T) / 2")
     try:
         return np.asarray(np.linalg.cholesky(matrix), np.float64)
     except np.linalg.LinAlgError:
         raise ValueError(
-            "a covariance must be positive definite, and this one is not; "
-            "a direction without variance has no density"
+            "a covariance must be positive definite; this one is not: "
+            "remove directions without variance"
         ) from None

@@ -1,9 +1,10 @@
-"""The tutorial's theorem in one dimension: a VAE's bound becomes tight as sigma goes to 0.
+"""The theorem of Doersch's tutorial in one dimension: the ELBO becomes tight as sigma goes to 0.
 
-For a density P_gt on the line with distribution function F, and G that of N(0, 1), the decoder
-f = F^-1 G turns the prior into P_gt; with noise sigma the model is P_sigma = P_gt * N(0, sigma^2).
-The encoder Q_sigma(z|x) = N(g(x), (g'(x) sigma)^2) with g = f^-1 is then the posterior up to a
-divergence that vanishes with sigma.
+P_gt is a density on the line with distribution function F, and G is the distribution function of
+N(0, 1). The decoder f(z) = F^-1(G(z)) maps the prior to P_gt. With noise sigma the model is
+P_sigma, the convolution of P_gt with N(0, sigma^2). The encoder is
+Q_sigma(z|x) = N(g(x), (g'(x) sigma)^2) with g = f^-1; its KL divergence from the posterior of the
+model goes to 0 with sigma.
 
 Source: Doersch 2016, Appendix A, which proves the limits but gives no rates. By quadrature the
 posterior's divergence is O(sigma^2) and the marginal's O(sigma^4).
@@ -30,8 +31,8 @@ _SETTLED = 1e-13
 class Mixture:
     """A mixture of Gaussians on the line; one component is a Gaussian.
 
-    Raises ValueError unless there are as many weights as means and scales, at least one of each,
-    the weights positive with a sum of 1, the scales positive, and all finite.
+    Raises ValueError unless weights, means and scales have the same length of at least 1 and are
+    finite, the weights are positive with a sum of 1, and the scales are positive.
     """
 
     weights: tuple[float, ...]
@@ -41,25 +42,25 @@ class Mixture:
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.means) == len(self.scales) > 0:
             raise ValueError(
-                "a mixture needs one weight, mean and scale a component, got "
+                "a mixture must have one weight, mean and scale for each component; got "
                 f"{len(self.weights)}, {len(self.means)} and {len(self.scales)}"
             )
         if min(self.weights) <= 0 or not math.isclose(sum(self.weights), 1.0):
-            raise ValueError(f"weights must be positive and sum to 1, got {self.weights}")
+            raise ValueError(f"weights must be positive and sum to 1; got {self.weights}")
         if not (min(self.scales) > 0 and np.isfinite([self.means, self.scales]).all()):
             raise ValueError(
-                "scales must be positive, means and scales finite, "
+                "scales must be positive, means and scales finite; "
                 f"got means {self.means} and scales {self.scales}"
             )
 
     def log_density(self, x: ArrayLike) -> Floats:
-        """Log density at each x, of the shape of x."""
+        """Return the log-density at each x, in the shape of x."""
         standard = self._standardised(x)
         components = -0.5 * standard**2 - np.log(self.scales) - 0.5 * _LOG_2PI
         return np.asarray(logsumexp(components, axis=-1, b=self.weights))
 
     def to_normal(self, x: ArrayLike) -> Floats:
-        """g(x) = G^-1(F(x)), accurate in both tails, of the shape of x."""
+        """Return g(x) = G^-1(F(x)), accurate in both tails, in the shape of x."""
         standard = self._standardised(x)
         log_below = logsumexp(log_ndtr(standard), axis=-1, b=self.weights)
         log_above = logsumexp(log_ndtr(-standard), axis=-1, b=self.weights)
@@ -67,15 +68,15 @@ class Mixture:
         return np.asarray(np.where(log_below < log_above, smaller, -smaller))
 
     def slope(self, x: ArrayLike) -> Floats:
-        """g'(x) = P_gt(x) / N(g(x); 0, 1), of the shape of x."""
+        """Return g'(x) = P_gt(x) / N(g(x); 0, 1), in the shape of x."""
         return np.asarray(
             np.exp(self.log_density(x) + 0.5 * self.to_normal(x) ** 2 + 0.5 * _LOG_2PI)
         )
 
     def from_normal(self, z: ArrayLike) -> Floats:
-        """f(z) = F^-1(G(z)) by Newton's method within a bracket, of the shape of z.
+        """Return f(z) = F^-1(G(z)), in the shape of z, by Newton's method within a bracket.
 
-        Raises ArithmeticError if that does not settle.
+        Raises ArithmeticError if it does not converge.
         """
         z = np.asarray(z, np.float64)
         # The quantile of the mixture is between the smallest and the largest of its components.
@@ -91,10 +92,10 @@ class Mixture:
             previous, x = x, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
             if np.all(np.abs(x - previous) <= _SETTLED * (1 + np.abs(x))):
                 return np.asarray(x)
-        raise ArithmeticError(f"no quantile of {self} found in {_ITERATIONS} iterations")
+        raise ArithmeticError(f"quantiles of {self} did not converge in {_ITERATIONS} iterations")
 
     def smoothed(self, sigma: float) -> "Mixture":
-        """P_sigma = P_gt * N(0, sigma^2), what the decoder with noise `sigma` generates.
+        """Return P_sigma, the density of the model: this density convolved with N(0, sigma^2).
 
         Raises ValueError for a sigma that is not positive and finite.
         """
@@ -112,7 +113,7 @@ EXAMPLE = Mixture(weights=(0.4, 0.6), means=(-1.0, 1.2), scales=(0.6, 0.8))
 
 
 def posterior_kl_at(truth: Mixture, sigma: float, x: ArrayLike) -> Floats:
-    """KL(Q_sigma(z|x) || P_sigma(z|x)) in nats at each x, of the shape of x.
+    """Return KL(Q_sigma(z|x) || P_sigma(z|x)) in nats at each x, in the shape of x.
 
     Writing out log Q - log N(z) - log N(x|f(z)) + log P_sigma(x) under z = g(x) + g'(x) sigma e
     with e ~ N(0, 1), and log g'(x) = log P_gt(x) - log N(g(x)), leaves
@@ -135,7 +136,7 @@ def posterior_kl_at(truth: Mixture, sigma: float, x: ArrayLike) -> Floats:
 
 
 def posterior_kl(truth: Mixture, sigma: float) -> float:
-    """Mean over x ~ P_gt of KL(Q_sigma(z|x) || P_sigma(z|x)) in nats; O(sigma^2).
+    """Return the mean over x ~ P_gt of KL(Q_sigma(z|x) || P_sigma(z|x)) in nats; O(sigma^2).
 
     The relative error is below 1e-9 for `EXAMPLE`, and may reach 1e-4 where a component is several
     times narrower than another.
@@ -147,7 +148,7 @@ def posterior_kl(truth: Mixture, sigma: float) -> float:
 
 
 def marginal_kl(truth: Mixture, sigma: float) -> float:
-    """KL(P_gt || P_sigma) in nats; O(sigma^4). The absolute error is about 1e-15.
+    """Return KL(P_gt || P_sigma) in nats; O(sigma^4). The absolute error is about 1e-15.
 
     Source: Doersch 2016, Appendix A; P_sigma is P_gt convolved with N(0, sigma^2).
 
@@ -158,7 +159,8 @@ def marginal_kl(truth: Mixture, sigma: float) -> float:
 
 
 def gaussian_posterior_kl(x: ArrayLike, scale: float, sigma: float) -> Floats:
-    """`posterior_kl_at` for P_gt = N(0, scale^2), in closed form:
+    """Return `posterior_kl_at` for P_gt = N(0, scale^2), in closed form.
+
 
     1/2 [r - log(1+r) + x^2 sigma^2 / (scale^2 (scale^2 + sigma^2))] with r = (sigma/scale)^2.
 
@@ -169,14 +171,14 @@ def gaussian_posterior_kl(x: ArrayLike, scale: float, sigma: float) -> Floats:
     """
     _check_sigma(sigma)
     if not (scale > 0 and math.isfinite(scale)):
-        raise ValueError(f"scale must be positive and finite, got {scale}")
+        raise ValueError(f"scale must be positive and finite; got {scale}")
     ratio = (sigma / scale) ** 2
     square = np.asarray(x, np.float64) ** 2
     return np.asarray(0.5 * (ratio - math.log1p(ratio) + square * ratio / (scale**2 + sigma**2)))
 
 
 def _grid(truth: Mixture) -> Floats:
-    """Equally spaced points over all of P_gt, close enough for its narrowest component."""
+    """Return equally spaced points over P_gt, with a spacing for its narrowest component."""
     means, scales = np.asarray(truth.means), np.asarray(truth.scales)
     low, high = np.min(means - _TAIL_SCALES * scales), np.max(means + _TAIL_SCALES * scales)
     count = math.ceil((high - low) / np.min(scales) * _STEPS_A_SCALE) + 1
@@ -184,11 +186,11 @@ def _grid(truth: Mixture) -> Floats:
 
 
 def _expectation(truth: Mixture, values: Floats) -> float:
-    """Mean under P_gt of values on its grid; the trapezoid rule is exact to rounding there."""
+    """Return the mean under P_gt of values on its grid, by the trapezoid rule."""
     x = _grid(truth)
     return float(np.sum(np.exp(truth.log_density(x)) * values) * (x[1] - x[0]))
 
 
 def _check_sigma(sigma: float) -> None:
     if not (sigma > 0 and math.isfinite(sigma)):
-        raise ValueError(f"sigma must be positive and finite, got {sigma}")
+        raise ValueError(f"sigma must be positive and finite; got {sigma}")

@@ -1,7 +1,7 @@
 """Closed forms of the linear VAE: probabilistic PCA (pPCA).
 
 Decoder N(x | W z + mu, sigma^2 I), prior N(0, I), encoder N(z | V (x - mu), diag(v)). A prior
-N(0, lambda^2 I) is the same model with lambda W for W.
+N(0, lambda^2 I) gives the same model with W replaced by lambda W.
 
 Sources: Tipping & Bishop 1999, "Probabilistic principal component analysis", J. R. Statist. Soc. B
 61, Sec. 3 and Appendix A (likelihood, its maxima, the exact posterior); Lucas et al. 2019, "Don't
@@ -27,10 +27,10 @@ _LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Mean and covariance of a data set, the covariance by its eigenvectors.
+    """Mean and covariance of a data set, with the covariance as eigenvalues and eigenvectors.
 
     mean (D,), eigenvalues (r,) in decreasing order, in squared pixel units, eigenvectors (D, r) in
-    columns; variance is zero outside them, so r may be below D.
+    columns. Directions without an eigenvector have zero variance, so r may be below D.
 
     Raises ValueError for other shapes or eigenvalues that are negative or not decreasing.
     """
@@ -43,11 +43,11 @@ class Spectrum:
         shapes = self.mean.shape, self.eigenvalues.shape, self.eigenvectors.shape
         if self.mean.ndim != 1 or self.eigenvalues.ndim != 1 or shapes[2] != shapes[0] + shapes[1]:
             raise ValueError(
-                "a spectrum has mean (D,), eigenvalues (r,), eigenvectors (D, r), got "
+                "mean, eigenvalues and eigenvectors must have shapes (D,), (r,) and (D, r); got "
                 f"{shapes[0]}, {shapes[1]}, {shapes[2]}"
             )
         if np.any(np.diff(self.eigenvalues) > 0) or np.any(self.eigenvalues < 0):
-            raise ValueError("eigenvalues must be in decreasing order and at least 0; sort them")
+            raise ValueError("eigenvalues must be at least 0 and in decreasing order: sort them")
 
     @property
     def dimension(self) -> int:
@@ -56,32 +56,32 @@ class Spectrum:
 
     @property
     def collapse_sigma(self) -> float:
-        """The sigma from which on every latent dimension collapses: sqrt(lambda_1).
+        """The smallest sigma at which every latent dimension collapses (KL 0): sqrt(lambda_1).
 
         Source: Lucas et al. 2019, Sec. 4; arXiv 2510.01621.
         """
         return math.sqrt(np.max(self.eigenvalues, initial=0.0))
 
     def ml_sigma(self, latent_dim: int) -> float:
-        """The sigma of highest likelihood: sigma^2 = sum_{i>k} lambda_i / (D - k).
+        """Return the maximum-likelihood sigma: sigma^2 = sum_{i>k} lambda_i / (D - k).
 
         Source: Tipping & Bishop 1999, Sec. 3.2. It is also the fixed point sigma^2 = distortion/D
         of Rybkin et al. 2021, Sec. 4.
 
-        Raises ValueError where no variance is left, so that the likelihood has no maximum.
+        Raises ValueError if no variance is left, so that the likelihood has no maximum.
         """
         _check_latent_dim(latent_dim)
         left = float(np.sum(self.eigenvalues[latent_dim:]))
         if left == 0:
             raise ValueError(
-                "the maximum-likelihood sigma needs variance outside the latent space, got "
+                "the maximum-likelihood sigma needs variance outside the latent space; got "
                 f"latent_dim {latent_dim} for data of rank {np.count_nonzero(self.eigenvalues)}; "
                 "use fewer latent dimensions or a fixed sigma"
             )
         return math.sqrt(left / (self.dimension - latent_dim))
 
     def active_units(self, sigma: float, latent_dim: int | None = None) -> int:
-        """Latent dimensions in use at the optimum: min(k, #{lambda_i > sigma^2}); k None: all.
+        """Return the number of active units at the optimum, min(k, #{lambda_i > sigma^2}).
 
         Source: Lucas et al. 2019, Sec. 4; Tipping & Bishop 1999, Appendix A.
         """
@@ -93,7 +93,8 @@ class Spectrum:
         return min(latent_dim, above)
 
     def rate(self, latent_dim: int, sigma: float) -> Floats:
-        """Mean KL of each latent dimension at the optimum, (k,): 1/2 log+(lambda_j / sigma^2).
+        """Return the mean KL of each latent dimension at the optimum, max(0, 1/2 log(lambda_j /
+        sigma^2)), (k,).
 
         Source: reverse water-filling, Cover & Thomas 2006, Theorem 10.3.3.
         """
@@ -103,7 +104,7 @@ class Spectrum:
         return rate
 
     def distortion(self, latent_dim: int, sigma: float) -> float:
-        """Mean of E_q ||x - W z - mu||^2 at the optimum: q sigma^2 + sum_{i>q} lambda_i.
+        """Return the mean of E_q ||x - W z - mu||^2 at the optimum: q sigma^2 + sum_{i>q} lambda_i.
 
         In squared pixel units summed over pixels; q is the number of active units.
         Source: as for `rate`.
@@ -112,7 +113,7 @@ class Spectrum:
         return float(active * sigma**2 + np.sum(self.eigenvalues[active:]))
 
     def log_likelihood(self, latent_dim: int, sigma: float) -> float:
-        """Highest mean log p(x) that a linear model reaches on the data of this spectrum.
+        """Return the highest mean log p(x) of a linear model on data with this spectrum, in nats.
 
         -1/2 [D log 2 pi + sum_{i<=q} log lambda_i + (D-q) log sigma^2 + q
               + sum_{i>q} lambda_i / sigma^2], q the number of active units.
@@ -126,17 +127,17 @@ class Spectrum:
 
 
 def fit(images: ArrayLike) -> Spectrum:
-    """Mean and covariance (with 1/N) of images (N, D), computed in float64.
+    """Return mean and covariance (divided by N) of images (N, D), computed in float64.
 
-    Eigenvalues at the level of rounding are set to 0. The covariance's maximum-likelihood estimate
-    is the one with 1/N (Tipping & Bishop 1999, Sec. 3.2).
+    Eigenvalues at the level of rounding are set to 0. Dividing by N gives the maximum-likelihood
+    estimate of the covariance (Tipping & Bishop 1999, Sec. 3.2).
 
     Raises ValueError for an empty, misshapen or non-finite set.
     """
     array = as_images(images)
     count, dimension = array.shape
     mean: Floats = array.mean(axis=0, dtype=np.float64)
-    if count < dimension:  # far fewer directions than pixels: no matrix (D, D) is needed
+    if count < dimension:  # fewer images than pixels: the matrix (D, D) is not needed
         centred = np.concatenate([block - mean for block in blocks(array)])
         _, singular_values, rows = np.linalg.svd(centred, full_matrices=False)
         eigenvalues, eigenvectors = singular_values**2 / count, rows.T
@@ -175,10 +176,10 @@ class Bound:
 class LinearVAE:
     """Decoder W (D, k), mu (D,), sigma; encoder V (k, D), posterior_variance (k,).
 
-    The encoder is a part of the model, so that a wrong one can be studied; `optimum` and
-    `with_optimal_encoder` supply the best.
+    The encoder is a part of the model, so that suboptimal encoders can be studied; `optimum` and
+    `with_optimal_encoder` return models with the best one.
 
-    Raises ValueError for shapes that do not fit, a sigma or variances that are not positive.
+    Raises ValueError for wrong shapes, and for a sigma or variances that are not positive.
     """
 
     W: Floats
@@ -192,15 +193,15 @@ class LinearVAE:
         _check_decoder(self.W, self.mu)
         if self.V.shape != self.W.T.shape or self.posterior_variance.shape != self.W.shape[1:]:
             raise ValueError(
-                f"an encoder of this W has V {self.W.T.shape} and posterior_variance "
-                f"{self.W.shape[1:]}, got {self.V.shape} and {self.posterior_variance.shape}"
+                f"V and posterior_variance must have shapes {self.W.T.shape} and "
+                f"{self.W.shape[1:]}; got {self.V.shape} and {self.posterior_variance.shape}"
             )
         if not np.all(self.posterior_variance > 0):
-            raise ValueError("posterior variances must be positive; a point mass has no finite KL")
+            raise ValueError("posterior variances must be positive, otherwise the KL is infinite")
 
     @classmethod
     def with_optimal_encoder(cls, W: ArrayLike, mu: ArrayLike, sigma: float) -> Self:
-        """The decoder W (D, k), mu (D,), sigma with its best diagonal encoder.
+        """Return the decoder W (D, k), mu (D,), sigma with its best diagonal encoder.
 
         V = M^-1 W' and v_j = sigma^2 / M_jj, where M = W'W + sigma^2 I.
         Source: Lucas et al. 2019, Sec. 4 and its appendix.
@@ -213,10 +214,11 @@ class LinearVAE:
 
     @classmethod
     def optimum(cls, spectrum: Spectrum, latent_dim: int, sigma: float | None = None) -> Self:
-        """The global optimum, of the ELBO as of the likelihood: W = U_q (Lambda_q - sigma^2)^1/2.
+        """Return the global optimum of ELBO and likelihood, W = U_q (Lambda_q - sigma^2)^1/2.
 
-        The axis-aligned one among its rotations, for which the ELBO is tight; columns beyond the
-        q = min(k, #{lambda_i > sigma^2}) active ones are 0. `sigma` None is the `ml_sigma`.
+        Of all rotations of W, the ELBO equals the likelihood for this axis-aligned one. Columns
+        after the q = min(k, #{lambda_i > sigma^2}) active ones are 0. If `sigma` is None, the
+        `ml_sigma` is used.
         Source: Tipping & Bishop 1999, Sec. 3.2 and Appendix A; Lucas et al. 2019, Sec. 4.
         """
         sigma = spectrum.ml_sigma(latent_dim) if sigma is None else sigma
@@ -237,18 +239,19 @@ class LinearVAE:
         return len(self.V)
 
     def log_likelihood(self, images: ArrayLike) -> Floats:
-        """Exact log p(x) = log N(x | mu, C), C = W W' + sigma^2 I, of images (N, D): (N,).
+        """Return the exact log p(x) = log N(x | mu, W W' + sigma^2 I) of images (N, D), (N,).
 
-        Source: Tipping & Bishop 1999, Sec. 3.1. C is never inverted: in the axes of W its
-        eigenvalues are s_j^2 + sigma^2 and sigma^2, as in Woodbury's identity, and the part of x
-        outside W is formed before it is squared, so that nothing cancels for a small sigma.
+        Source: Tipping & Bishop 1999, Sec. 3.1. The covariance C = W W' + sigma^2 I is not
+        inverted: its eigenvalues are s_j^2 + sigma^2, with the singular values s_j of W, and
+        sigma^2. The part of x outside the span of W is computed before it is squared, so that
+        there is no cancellation for a small sigma.
         """
         return self._by_block(
             images, lambda x: -0.5 * (self._log_normaliser + self._mahalanobis(x - self.mu))
         )
 
     def expected_log_likelihood(self, spectrum: Spectrum) -> float:
-        """Mean of `log_likelihood` over the data of a spectrum, without the data.
+        """Return the mean of `log_likelihood` over data with a spectrum, without the data.
 
         -1/2 [D log 2 pi + log |C| + tr(C^-1 S) + (m - mu)' C^-1 (m - mu)].
         Source: Tipping & Bishop 1999, Sec. 3.2.
@@ -259,11 +262,11 @@ class LinearVAE:
         return float(-0.5 * (self._log_normaliser + trace + shift))
 
     def encode(self, images: ArrayLike) -> Floats:
-        """Means V (x - mu) of the encoder for images (N, D): (N, k)."""
+        """Return the means V (x - mu) of the encoder for images (N, D), (N, k)."""
         return self._by_block(images, lambda x: (x - self.mu) @ self.V.T)
 
     def distortion(self, images: ArrayLike) -> Floats:
-        """E_q ||x - W z - mu||^2 of images (N, D): (N,), in squared pixel units, summed.
+        """Return E_q ||x - W z - mu||^2 of images (N, D), (N,), in squared pixel units.
 
         ||x - mu - W V (x - mu)||^2 + sum_j v_j ||W_j||^2.
         Source: the second moment of a Gaussian; Lucas et al. 2019, Sec. 4.
@@ -278,7 +281,7 @@ class LinearVAE:
         return self._by_block(images, squared_error)
 
     def bound(self, images: ArrayLike) -> Bound:
-        """The ELBO of images (N, D) without sampling, by its terms.
+        """Return the terms of the ELBO of images (N, D) in closed form.
 
         Source: Lucas et al. 2019, Sec. 4; the reconstruction error is
         D/2 log(2 pi sigma^2) + distortion / (2 sigma^2).
@@ -290,7 +293,7 @@ class LinearVAE:
         )
 
     def exact_posterior_mean(self, images: ArrayLike) -> Floats:
-        """Means M^-1 W' (x - mu) of the exact posterior p(z|x) of images (N, D): (N, k).
+        """Return the means M^-1 W' (x - mu) of the exact posterior p(z|x) of images (N, D), (N, k).
 
         Source: Tipping & Bishop 1999, Sec. 3.2.
         """
@@ -299,7 +302,7 @@ class LinearVAE:
 
     @cached_property
     def exact_posterior_covariance(self) -> Floats:
-        """Covariance sigma^2 M^-1 of the exact posterior p(z|x), the same for every x: (k, k).
+        """Return the covariance sigma^2 M^-1 of the exact posterior p(z|x) of every x, (k, k).
 
         Source: Tipping & Bishop 1999, Sec. 3.2.
         """
@@ -312,7 +315,7 @@ class LinearVAE:
         return np.asarray((covariance + covariance.T) / 2)
 
     def exact_posterior_kl(self, images: ArrayLike) -> Floats:
-        """KL(p(z|x) || p(z)) of the exact posterior for images (N, D): (N,).
+        """Return KL(p(z|x) || p(z)) of the exact posterior for images (N, D), (N,), in nats.
 
         Source: Tipping & Bishop 1999, Sec. 3.2, in Doersch 2016, Sec. 2.2.
         """
@@ -320,7 +323,7 @@ class LinearVAE:
         return gaussian.kl(means, self.exact_posterior_covariance, np.zeros(self.latent_dim), unit)
 
     def posterior_gap(self, images: ArrayLike) -> Floats:
-        """KL(q(z|x) || p(z|x)) of images (N, D): (N,); it is log p(x) - ELBO.
+        """Return KL(q(z|x) || p(z|x)) = log p(x) - ELBO of images (N, D), (N,), in nats.
 
         Source: Doersch 2016, Eq. 5 of Sec. 2.1; `gaussian.kl` with a full covariance.
         """
@@ -328,25 +331,25 @@ class LinearVAE:
         return gaussian.kl(self.encode(images), np.diag(self.posterior_variance), *exact)
 
     def rotated(self, rotation: ArrayLike) -> "LinearVAE":
-        """Decoder W R with its best diagonal encoder; R (k, k) is orthogonal.
+        """Return the decoder W R with its best diagonal encoder; R (k, k) is orthogonal.
 
         Its likelihood is the same, its ELBO lower by its `rotation_gap`.
         Source: Tipping & Bishop 1999, Sec. 3.2; Lucas et al. 2019, Sec. 4.
 
-        Raises ValueError for an R of another shape or not orthogonal within 1e-8.
+        Raises ValueError if R has another shape or is not orthogonal within 1e-8.
         """
         R = np.asarray(rotation, np.float64)
         unit = np.eye(self.latent_dim)
         if R.shape != unit.shape or not np.allclose(R.T @ R, unit, rtol=0, atol=1e-8):
             raise ValueError(
-                f"a rotation is an orthogonal matrix {unit.shape}, got shape {R.shape} "
-                "or columns that are not orthonormal"
+                f"a rotation must be an orthogonal matrix of shape {unit.shape}; got shape "
+                f"{R.shape}, or columns that are not orthonormal"
             )
         return LinearVAE.with_optimal_encoder(self.W @ R, self.mu, self.sigma)
 
     @property
     def rotation_gap(self) -> float:
-        """ELBO that the best diagonal encoder of this decoder loses on every image, in nats.
+        """Return the loss in ELBO by a diagonal instead of a full encoder, in nats per image.
 
         1/2 (log det diag M - log det M), M = W'W + sigma^2 I: 0 if the columns of W are
         orthogonal.
@@ -360,10 +363,10 @@ class LinearVAE:
         return float(0.5 * (diagonal - log_det))
 
     def simulate(self, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Images (count, D) drawn from the model and the latents (count, k) they were made from.
+        """Draw images (count, D) from the model; return them with their latents (count, k).
 
-        Each latent is thereby also an exact draw from the posterior of its image, which is what a
-        reverse annealing chain starts from.
+        Each latent is also an exact draw from the posterior of its image, as needed for the start
+        of a reverse annealing chain.
         Source: ancestral sampling, Tipping & Bishop 1999, Sec. 3.1.
         """
         latents = rng.standard_normal((count, self.latent_dim))
@@ -377,14 +380,14 @@ class LinearVAE:
 
     @property
     def _log_normaliser(self) -> float:
-        """D log 2 pi + log |C|."""
+        """Return D log 2 pi + log |C|."""
         _, singular_values, _ = self._decoder_axes
         log_det = np.sum(np.log(singular_values**2 + self.sigma**2))
         log_det += 2 * (self.dimension - len(singular_values)) * math.log(self.sigma)
         return float(self.dimension * _LOG_2PI + log_det)
 
     def _mahalanobis(self, centred: Floats) -> Floats:
-        """x' C^-1 x of each row x of `centred`, (n, D)."""
+        """Return x' C^-1 x of each row x of `centred` (n, D), (n,)."""
         left, singular_values, _ = self._decoder_axes
         inside = centred @ left
         outside = centred - inside @ left.T
@@ -396,7 +399,7 @@ class LinearVAE:
 
 
 def _posterior_map(W: Floats, sigma: float) -> Floats:
-    """M^-1 W', (k, D), by the singular values of W: M is never formed."""
+    """Return M^-1 W', (k, D), from the singular values of W, without computing M."""
     left, singular_values, right = np.linalg.svd(W, full_matrices=False)
     return np.asarray((right.T * (singular_values / (singular_values**2 + sigma**2))) @ left.T)
 
@@ -404,16 +407,15 @@ def _posterior_map(W: Floats, sigma: float) -> Floats:
 def _check_sigma(sigma: float) -> None:
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(
-            f"sigma must be positive and finite, got {sigma}; "
-            "a decoder without noise has no density"
+            f"sigma must be positive and finite, otherwise there is no density; got {sigma}"
         )
 
 
 def _check_latent_dim(latent_dim: int) -> None:
     if latent_dim < 1:
-        raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+        raise ValueError(f"latent_dim must be at least 1; got {latent_dim}")
 
 
 def _check_decoder(W: Floats, mu: Floats) -> None:
     if W.ndim != 2 or mu.shape != W.shape[:1] or 0 in W.shape:
-        raise ValueError(f"a decoder has W (D, k) and mu (D,), got {W.shape} and {mu.shape}")
+        raise ValueError(f"W and mu must have shapes (D, k) and (D,); got {W.shape} and {mu.shape}")

@@ -1,4 +1,4 @@
-"""The interface of a likelihood family, and the grey levels that a discrete image consists of.
+"""The interface of a likelihood family, and the pixel intervals of grey levels.
 
 Shapes: the decoder's tensors are ``(P, S, B, D)``, ``x`` broadcasts against them, log-probabilities
 are ``(P, S, B)`` in nats, summed over pixels.
@@ -47,7 +47,7 @@ class LevelEdges:
 
 
 def count_edges(index: Tensor, dtype: torch.dtype) -> LevelEdges:
-    """Return counts as levels: each owns the interval of half a unit on both sides."""
+    """Return counts as levels, each with the interval from half below to half above it."""
     return LevelEdges(index, index.to(dtype) - 0.5, index.to(dtype) + 0.5, None)
 
 
@@ -58,13 +58,13 @@ def level_edges(index: Tensor, levels: int, *, dequantized: bool, dtype: torch.d
         index: grey levels, integer, any shape.
         levels: number of grey levels L.
         dequantized: level k is [k/L, (k+1)/L] if true, else k/(L-1) +- half a step.
-        dtype: of the ends.
+        dtype: dtype of the ends.
 
     Raises:
         ValueError: if there are fewer than 2 levels.
     """
     if levels < 2:
-        raise ValueError(f"a grey scale has at least 2 levels; got levels={levels}")
+        raise ValueError(f"the number of grey levels must be at least 2; got levels={levels}")
     k = index.to(dtype)
     if dequantized:
         lower, upper = k / levels, (k + 1) / levels
@@ -99,7 +99,7 @@ class Likelihood(ABC):
             clip: keep the mean parameter in [clip, 1 - clip], where the family has one.
 
         Raises:
-            ValueError: if a scale is missing or not wanted.
+            ValueError: if the family needs a scale and none is given, or the reverse.
         """
         if cls.facts.has_scale and scale is None:
             raise ValueError(f"the {cls.facts.name} likelihood needs a scale (sigma); got None")
@@ -112,7 +112,7 @@ class Likelihood(ABC):
     def _from_output(
         cls, output: Tensor, scale: Tensor | None, levels: int | None, clip: float | None
     ) -> Self:
-        """Do what `from_output` describes, for a scale that is given if and only if needed."""
+        """Implement `from_output`; the presence of the scale is already checked."""
 
     @property
     @abstractmethod
@@ -151,19 +151,19 @@ class Likelihood(ABC):
         start: Tensor | None = None,
         steps: int = 60,
     ) -> Tensor:
-        """The scale of highest likelihood given residuals x - mean; never below SCALE_FLOOR.
+        """Return the maximum-likelihood scale of residuals x - mean, at least SCALE_FLOOR.
 
         Args:
-            residual: in pixel units.
+            residual: residuals in pixel units.
             dim: the dimensions that share one scale; they are kept, with size 1.
-            start: where an iteration starts, for a family without a closed form; by default a
+            start: first value of the iteration, for a family without a closed form; by default a
                 moment estimate.
             steps: number of iterations, each of which raises the likelihood.
 
         Raises:
             TypeError: for a family without a scale.
         """
-        raise TypeError(f"the {cls.facts.name} likelihood has no scale to fit")
+        raise TypeError(f"cannot fit a scale: the {cls.facts.name} likelihood has none")
 
     @abstractmethod
     def double(self) -> Self:
@@ -178,7 +178,7 @@ def family(name: str) -> type[Likelihood]:
 
     Raises:
         ValueError: if no family has this name.
-        TypeError: if the registered class does not implement the whole interface.
+        TypeError: if the registered class does not implement the complete interface.
     """
     if name not in LIKELIHOODS:
         raise ValueError(f"unknown likelihood {name!r}; choose from {', '.join(LIKELIHOODS)}")
@@ -200,7 +200,7 @@ def family(name: str) -> type[Likelihood]:
 
 
 def log1mexp(difference: Tensor) -> Tensor:
-    """log(1 - e^-d) for d >= 0, accurate for small and large d (Maechler 2012)."""
+    """Return log(1 - e^-d) for d >= 0, accurate for small and large d (Maechler 2012)."""
     small = difference < math.log(2)
     of_small = torch.log(-torch.expm1(-torch.where(small, difference, 1.0)))
     of_large = torch.log1p(-torch.exp(-torch.where(small, 1.0, difference)))
@@ -208,6 +208,6 @@ def log1mexp(difference: Tensor) -> Tensor:
 
 
 def uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in the open interval (0, 1), so that their logarithm is finite, float64."""
+    """Draw float64 numbers from the open interval (0, 1), so that their logarithm is finite."""
     drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
     return drawn.clamp(min=torch.finfo(torch.float64).tiny, max=1 - 2**-53)

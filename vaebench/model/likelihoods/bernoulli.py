@@ -39,7 +39,7 @@ class LogitFamily(Likelihood):
 
 
 class Bernoulli(LogitFamily):
-    """Log p = x l - log(1 + e^l).
+    """Bernoulli likelihood, log p(x|z) = x l - log(1 + e^l) for each pixel with logit l.
 
     On binary pixels this is a probability mass. On grey pixels it is the cross-entropy that the
     tutorial's code minimises (Doersch 2016, section 4.1), which is not a likelihood of such data.
@@ -58,8 +58,8 @@ class Bernoulli(LogitFamily):
     def log_mass(self, edges: LevelEdges) -> Tensor:
         if edges.levels != 2:
             raise ValueError(
-                f"a Bernoulli decoder gives mass to 2 levels; the data have {edges.levels}: "
-                "binarise them, or score with another family"
+                f"data for a Bernoulli likelihood must have 2 levels, not {edges.levels}: "
+                "binarise them, or use another likelihood"
             )
         return self.log_prob(edges.index.to(self.logits.dtype))
 
@@ -69,11 +69,11 @@ class Bernoulli(LogitFamily):
 
 
 class _LogProb(torch.autograd.Function):
-    """The sum over pixels of x l - log(1 + e^l), with one transcendental function per pixel.
+    """The sum over pixels of x l - log(1 + e^l), fast and accurate.
 
     log(1 + e^l) = max(l, 0) - log max(p, 1 - p) with p = sigmoid(l), and the gradient is x - p.
     Eight of these probabilities, each at least one half, are multiplied before the logarithm is
-    taken: the rounding error stays that of a sum of eight logarithms, at the cost of one.
+    taken. One logarithm thus replaces eight, with the same rounding error.
     """
 
     @staticmethod

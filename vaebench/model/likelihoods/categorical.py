@@ -26,7 +26,9 @@ class Categorical(Likelihood):
         cls, output: Tensor, scale: Tensor | None, levels: int | None, clip: float | None
     ) -> Self:
         if levels is None:
-            raise ValueError("a categorical likelihood needs data with grey levels")
+            raise ValueError(
+                "a categorical likelihood needs grey levels; real-valued data have none"
+            )
         return cls(output.reshape(*output.shape[:-1], -1, levels))
 
     @property
@@ -48,8 +50,8 @@ class Categorical(Likelihood):
     def log_mass(self, edges: LevelEdges) -> Tensor:
         if edges.levels != self.levels:
             raise ValueError(
-                f"the decoder has a class for each of {self.levels} levels; "
-                f"the data have {edges.levels}"
+                f"the decoder and the data must have the same number of grey levels; "
+                f"they have {self.levels} and {edges.levels}"
             )
         return self._log_mass(edges.index.long())
 
@@ -58,7 +60,7 @@ class Categorical(Likelihood):
         return self.logits.log_softmax(-1).gather(-1, index).squeeze(-1).sum(-1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """The Gumbel-max trick."""
+        """Draw x by the Gumbel-max trick."""
         gumbel = -torch.log(-uniform(self.logits.shape, generator).log())
         index = (self.logits + gumbel.to(self.logits)).argmax(-1)
         return index.to(self.logits.dtype) / (self.levels - 1)

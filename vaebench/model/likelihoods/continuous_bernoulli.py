@@ -13,7 +13,7 @@ __all__ = ["ContinuousBernoulli"]
 
 
 class ContinuousBernoulli(LogitFamily):
-    """The density on [0, 1] proportional to e^(l x), with the logit l.
+    """Continuous Bernoulli likelihood: a density on [0, 1] proportional to e^(l x), logit l.
 
     In natural form log p(x) = l (x - 1/2) - log(sinh(l/2)/(l/2)), which is accurate at every
     logit; the form with the mean parameter saturates in float32 beyond |l| = 16.
@@ -38,7 +38,7 @@ class ContinuousBernoulli(LogitFamily):
         return (log_density + width.log() + _log_sinhc(self.logits * width / 2)).sum(-1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """The inverse of the distribution function, free of overflow for both signs of l."""
+        """Draw x by the inverse distribution function, without overflow for both signs of l."""
         u = uniform(self.logits.shape, generator).to(self.logits)
         a = -self.logits.abs()
         small = a > -1e-6
@@ -48,7 +48,7 @@ class ContinuousBernoulli(LogitFamily):
 
 
 def _log_sinhc(u: Tensor) -> Tensor:
-    """log(sinh(u)/u), even in u: a series near 0, elsewhere a form that does not overflow."""
+    """Return log(sinh(u)/u), by a series near 0 and else by a form that does not overflow."""
     a = u.abs()
     small = a < 0.25
     # Without this mask the gradient of the unused branch would overflow to NaN for large |u|.

@@ -34,5 +34,5 @@ class Gaussian(LocationScale):
     def optimal_scale(
         cls, residual: Tensor, dim: tuple[int, ...], *, start: Tensor | None = None, steps: int = 60
     ) -> Tensor:
-        """Root mean square (Rybkin et al. 2021, eq. 5, printed there without the root)."""
+        """Return the root mean square (Rybkin et al. 2021, eq. 5, where the root is missing)."""
         return residual.square().mean(dim, keepdim=True).sqrt().clamp(min=SCALE_FLOOR)

@@ -35,7 +35,7 @@ class Laplace(LocationScale):
     def optimal_scale(
         cls, residual: Tensor, dim: tuple[int, ...], *, start: Tensor | None = None, steps: int = 60
     ) -> Tensor:
-        """Mean absolute residual."""
+        """Return the mean absolute residual."""
         return residual.abs().mean(dim, keepdim=True).clamp(min=SCALE_FLOOR)
 
 

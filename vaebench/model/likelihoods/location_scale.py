@@ -13,7 +13,7 @@ from vaebench.model.likelihoods.base import LevelEdges, Likelihood, log1mexp
 __all__ = ["SCALE_FLOOR", "LocationScale", "log_cdf_interval"]
 
 SCALE_FLOOR = 1e-3
-"""No fitted scale goes below this, in units of the [0, 1] pixel."""
+"""The lower limit of every fitted scale, in units of the [0, 1] pixel."""
 
 
 class LocationScale(Likelihood):
@@ -86,5 +86,5 @@ class LocationScale(Likelihood):
 
 
 def log_cdf_interval(log_lower: Tensor, log_upper: Tensor) -> Tensor:
-    """log(F(upper) - F(lower)) from log F at both ends, for an interval in the lower tail."""
+    """Return log(F(upper) - F(lower)) from log F at both ends of a lower-tail interval."""
     return log_upper + log1mexp(log_upper - log_lower)

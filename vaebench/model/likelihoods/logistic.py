@@ -26,7 +26,7 @@ class Logistic(LocationScale):
 
     @staticmethod
     def standard_log_interval(lower: Tensor, upper: Tensor) -> Tensor:
-        """F(b) - F(a) = F(b) F(-a) (1 - e^-(b-a)) for the logistic CDF F: no cancellation."""
+        """Return the log-probability of [a, b] as log(F(b) F(-a) (1 - e^-(b-a))), F the CDF."""
         return F.logsigmoid(upper) + F.logsigmoid(-lower) + log1mexp(upper - lower)
 
     @staticmethod
@@ -37,7 +37,7 @@ class Logistic(LocationScale):
     def optimal_scale(
         cls, residual: Tensor, dim: tuple[int, ...], *, start: Tensor | None = None, steps: int = 60
     ) -> Tensor:
-        """Iterate s = mean(r tanh(r / 2s)), the fixed point of the score equation."""
+        """Return the fixed point of s = mean(r tanh(r / 2s)), the score equation."""
         if start is None:
             start = math.sqrt(3) / math.pi * residual.square().mean(dim, keepdim=True).sqrt()
         scale = start.clamp(min=SCALE_FLOOR)

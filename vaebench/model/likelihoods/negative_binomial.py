@@ -22,8 +22,8 @@ class NegativeBinomial(Likelihood):
 
     Args:
         log_mean: log m, ``(P, S, B, D)``.
-        log_dispersion: log r, the same shape, kept in [-7, 7]. Beyond that the family is nearly a
-            Poisson, or nearly all mass is on 0.
+        log_dispersion: log r, the same shape, clipped to [-7, 7]. Above, the family is nearly a
+            Poisson; below, nearly all mass is on 0.
     """
 
     facts = LIKELIHOODS["negative_binomial"]
@@ -58,7 +58,7 @@ class NegativeBinomial(Likelihood):
         return self.log_prob(edges.index.to(self.log_mean.dtype))
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        # torch's gamma sampler takes no generator, so numpy's is seeded from it.
+        # torch's gamma sampler accepts no generator, so NumPy's is seeded from the given one.
         random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         r = self.log_dispersion.double().exp().cpu().numpy()
         rate = random.gamma(r, self.mean.double().cpu().numpy() / r)

@@ -14,7 +14,7 @@ __all__ = ["Poisson"]
 
 
 class Poisson(Likelihood):
-    """Log p = x l - e^l - log x! with the logarithm l of the rate, ``(P, S, B, D)``."""
+    """Poisson likelihood, log p(x|z) = x l - e^l - log x! with the log-rate l ``(P, S, B, D)``."""
 
     facts = LIKELIHOODS["poisson"]
 

@@ -30,9 +30,10 @@ class StudentT(LocationScale):
 
     @staticmethod
     def standard_log_interval(lower: Tensor, upper: Tensor) -> Tensor:
-        """With t = -sqrt(5) cot(phi) the mass is 8/(3 pi) times the integral of sin(phi)^4.
+        """Return the log-probability of an interval by Gauss-Legendre quadrature.
 
-        Sixteen Gauss-Legendre nodes integrate that to rounding error, as a sum of positive terms.
+        With t = -sqrt(5) cot(phi) the probability is 8/(3 pi) times the integral of sin(phi)^4,
+        which sixteen nodes integrate to rounding error, as a sum of positive terms.
         """
         root = math.sqrt(_DEGREES)
         start = torch.atan2(torch.full_like(lower, root), -lower)
@@ -55,7 +56,7 @@ class StudentT(LocationScale):
     def optimal_scale(
         cls, residual: Tensor, dim: tuple[int, ...], *, start: Tensor | None = None, steps: int = 60
     ) -> Tensor:
-        """Steps of the EM algorithm for the scale mixture of Gaussians that the t is."""
+        """Return the scale after steps of EM for Student's t as a scale mixture of Gaussians."""
         v, square = float(_DEGREES), residual.square()
         if start is None:
             start = math.sqrt(3 / 5) * square.mean(dim, keepdim=True).sqrt()
