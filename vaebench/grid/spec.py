@@ -79,7 +79,7 @@ class Grid:
         cells = list(cells)
         for cell in cells:
             if not isinstance(cell, Cell):
-                raise TypeError(f"cells must be a list of vaebench.Cell; it holds {shown(cell)}")
+                raise TypeError(f"cells must be a list of vaebench.Cell; got {shown(cell)}")
         return cls(name, description, tuple(dict.fromkeys(cells)))
 
     @classmethod
