@@ -415,7 +415,7 @@ def test_a_busy_store_is_75_and_named(here: Path, ask: Ask) -> None:
     with Store(here / "store").writing():
         answer = ask(*RUN, "--set", "seed=5")
     assert answer.code == 75
-    assert f"process {os.getpid()} holds store" in answer.err
+    assert f"store is in use by process {os.getpid()}" in answer.err
 
 
 def test_storage_that_fails_during_a_run_is_4(
