@@ -35,6 +35,7 @@ EXIT_CODES = {
     "NewerSchema": 4,
     "ArraysDamaged": 4,
     "OnlyDamaged": 4,
+    "BundleDamaged": 4,
     "NothingToReport": 5,
     "StoreBusy": 75,
 }
