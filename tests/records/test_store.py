@@ -232,7 +232,8 @@ def test_objects_never_reach_the_disk(store: Store, make_record: RecordFactory) 
 def test_a_store_is_changed_only_by_its_writer(store: Store, make_record: RecordFactory) -> None:
     with pytest.raises(RuntimeError, match=r"with store\.writing"):
         store.write(make_record())
-    with store.writing(), pytest.raises(StoreBusy, match=f"in use by process {os.getpid()}") as busy:
+    in_use = f"in use by process {os.getpid()}"
+    with store.writing(), pytest.raises(StoreBusy, match=in_use) as busy:
         Store(store.root).writing().__enter__()
     assert busy.value.holder == os.getpid()
     with store.writing():
