@@ -252,8 +252,12 @@ _MOST_DECIMALS = 6
 _SPELT_OUT = 1e9
 
 
-def summary_text(mean: float, low: float, high: float, n: int, cells: int, diverged: int) -> str:
+def summary_text(
+    mean: float, low: float, high: float, n: int, cells: int, diverged: int, mark: str = ""
+) -> str:
     """One table entry: '-103.2 ± 1.4', followed by the seeds that are missing.
+
+    `mark` follows 'n/a' where no seed has a value.
 
     >>> summary_text(-103.2468, -104.6868, -101.8068, 3, 3, 0)
     '-103.2 ± 1.4'
@@ -266,7 +270,7 @@ def summary_text(mean: float, low: float, high: float, n: int, cells: int, diver
     """
     lost = f"div. {diverged}/{cells}" if diverged else ""
     if n == 0:
-        return lost if diverged == cells else ", ".join(["n/a", lost] if lost else ["n/a"])
+        return lost if diverged == cells else ", ".join(filter(None, [f"n/a{mark}", lost]))
     half = (high - low) / 2
     text = number(mean, half)
     if half > 0:

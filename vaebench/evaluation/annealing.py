@@ -26,15 +26,6 @@ from torch import Tensor
 from vaebench.evaluation.double_precision import codes_at_once, double_copy, double_pixels
 from vaebench.model.vae import VAE
 
-__all__ = [
-    "Annealed",
-    "Annealing",
-    "Bracket",
-    "annealed_bound",
-    "bidirectional_bounds",
-    "temperatures",
-]
-
 ACCEPTANCE = 0.65
 """The target acceptance rate of the step sizes, the optimum of Beskos et al. 2013."""
 

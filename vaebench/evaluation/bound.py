@@ -18,8 +18,6 @@ from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["Scores", "bound_metrics", "mean_and_se", "score", "selection_metrics", "why_no_bits"]
-
 _NOT_FINITE = Note.of("not_finite", "the value is not finite")
 _NO_KL = Note.of("no_density", "a delta posterior has no density: its KL is infinite")
 

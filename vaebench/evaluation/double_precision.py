@@ -11,8 +11,6 @@ from torch import Tensor
 from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 
-__all__ = ["codes_at_once", "double_copy", "double_pixels"]
-
 _BLOCK_NUMBERS = 2**18
 
 

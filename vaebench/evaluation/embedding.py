@@ -17,8 +17,6 @@ from vaebench.evaluation.split import EvaluationSplit
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["Map", "codes_of", "knn_accuracy", "tsne_map"]
-
 Codes = NDArray[np.float32]
 Labels = NDArray[np.int64]
 

@@ -37,8 +37,6 @@ from vaebench.grid.cell import Cell
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["TRAIN_IMAGES", "Evaluation", "evaluate", "fit_scale"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

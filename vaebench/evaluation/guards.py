@@ -18,8 +18,6 @@ from vaebench.model.likelihoods import SCALE_FLOOR
 from vaebench.records.schema import NOT_A_LIKELIHOOD, Note
 from vaebench.truth.bounds import bce_ceiling, bce_floor, density_ceiling
 
-__all__ = ["comparable_as", "warnings_of"]
-
 _ROUNDING = 1e-4
 
 

@@ -20,15 +20,6 @@ from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
-__all__ = [
-    "CURVE",
-    "ImportanceBound",
-    "importance_bound",
-    "importance_metrics",
-    "log_weights",
-    "why_too_few_samples",
-]
-
 CURVE = (1, 10, 100, 1000, 5000)
 """The k of the k-curve."""
 

@@ -17,8 +17,6 @@ from vaebench.model.posterior import Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
-__all__ = ["information_metrics"]
-
 _QUERIES = 500
 _LOG_2PI = math.log(2 * math.pi)
 

@@ -21,15 +21,6 @@ from vaebench.model.posterior import Delta, Diagonal, Full
 from vaebench.model.vae import VAE
 from vaebench.truth.ppca import LinearVAE
 
-__all__ = [
-    "LinearBound",
-    "as_linear",
-    "as_vae",
-    "exact_log_likelihood",
-    "has_closed_form",
-    "linear_bound",
-]
-
 
 @dataclass(frozen=True)
 class LinearBound:

@@ -18,8 +18,6 @@ from vaebench.model.prior import Prior, divergence
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric
 
-__all__ = ["gap_metrics", "local_posterior"]
-
 _STEPS, _DRAWS, _RATE = 500, 8, 0.05
 _SAMPLES = 2_000
 """Codes per image by which both gaps are measured."""

@@ -20,8 +20,6 @@ from vaebench.model.prior import Normal, Prior
 from vaebench.model.vae import VAE
 from vaebench.system.terminal import capped
 
-__all__ = ["map_images", "pictures", "small_decoder"]
-
 _SHOWN, _SAMPLES, _PAIRS, _STEPS, _GRID = 10, 36, 4, 9, 8
 _ROWS, _COLUMNS = 200, 12
 _MAP_PIXELS, _MAP_IMAGES = 80_000, 300

@@ -15,8 +15,6 @@ from torch import Tensor
 from vaebench.evaluation.double_precision import codes_at_once, double_copy, double_pixels
 from vaebench.model.vae import VAE
 
-__all__ = ["prior_log_weights"]
-
 
 @torch.no_grad()
 def prior_log_weights(

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from vaebench.records.schema import Metric, Note
 
-__all__ = ["SPECTRUM_IMAGES", "code_spectrum", "effective_rank"]
-
 SPECTRUM_IMAGES = 2_000
 """The largest number of test images behind the covariance; they are the first ones."""
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from vaebench.model.likelihoods import LevelEdges, count_edges, level_edges
 
-__all__ = ["EvaluationSplit"]
-
 _BATCH_NUMBERS = 2_000_000
 
 

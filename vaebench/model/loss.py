@@ -15,8 +15,6 @@ from vaebench.grid.cell import Cell
 from vaebench.model.objective import draw, importance_weighted_bound
 from vaebench.model.vae import VAE
 
-__all__ = ["StepTerms", "penalty_weights", "schedule_factor", "training_loss"]
-
 
 @dataclass(frozen=True)
 class StepTerms:

@@ -23,8 +23,6 @@ from torch.nn import functional as F
 
 from vaebench.grid.user_code import load_function
 
-__all__ = ["Sizes", "affine_layers", "build_networks"]
-
 Generators = Sequence[torch.Generator]
 
 _SPARSE_STD, _SPARSE_OUTGOING = 0.1, 15.0

@@ -17,8 +17,6 @@ from vaebench.model.posterior import Delta, Posterior
 from vaebench.model.prior import Normal, Prior, divergence
 from vaebench.model.vae import VAE
 
-__all__ = ["Draw", "draw", "importance_weighted_bound"]
-
 
 @dataclass(frozen=True)
 class Draw:

@@ -15,16 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-__all__ = [
-    "Delta",
-    "Diagonal",
-    "Full",
-    "Posterior",
-    "gaussian_log_prob",
-    "posterior",
-    "posterior_width",
-]
-
 _LOG_2PI = math.log(2 * math.pi)
 
 

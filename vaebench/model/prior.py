@@ -14,8 +14,6 @@ from torch import Tensor
 from vaebench.grid.cell import Cell
 from vaebench.model.posterior import Diagonal, Full, gaussian_log_prob
 
-__all__ = ["Mixture", "Normal", "Prior", "divergence", "numbers_per_code"]
-
 
 @dataclass(frozen=True)
 class Normal:

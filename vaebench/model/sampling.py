@@ -11,8 +11,6 @@ from torch import Tensor
 
 from vaebench.model.vae import VAE
 
-__all__ = ["simulate"]
-
 
 @torch.no_grad()
 def simulate(vae: VAE, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

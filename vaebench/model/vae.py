@@ -17,8 +17,6 @@ from vaebench.model.networks import Sizes, build_networks
 from vaebench.model.posterior import Posterior, posterior, posterior_width
 from vaebench.model.prior import Mixture, Normal, Prior
 
-__all__ = ["VAE", "SigmaKind", "Units", "sigma_kind"]
-
 SigmaKind = Literal["none", "fixed", "learned", "optimal", "per_pixel", "predicted"]
 
 _LOG_FLOOR = math.log(SCALE_FLOOR)

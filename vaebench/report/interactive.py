@@ -178,26 +178,20 @@ def _short(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def _scales(families: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
-    names = [name for name, _, _ in families]
-    colours = alt.Scale(domain=names, range=[colour for _, colour, _ in families])
-    shapes = alt.Scale(domain=names, range=[shape for _, _, shape in families])
-    return {
-        "color": alt.Color("family:N", scale=colours, legend=None),
-        "shape": alt.Shape("family:N", scale=shapes, legend=None),
-    }
-
-
 def _title(metric: str, bound: bool = True) -> str:
     return "latent dimension" if metric == "z" else axis_label(metric, bound)
 
 
-def _tooltips(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[alt.Tooltip]:
+def _known(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that some of these rows have."""
+    return [m for m in _METRICS if any(row.get(m) is not None for row in rows)]
+
+
+def _tooltips(rows: Sequence[Mapping[str, Any]]) -> list[alt.Tooltip]:
     names = [alt.Tooltip("design:N", title="design"), alt.Tooltip("seeds:Q", title="seeds")]
-    known = [m for m in metrics if any(row.get(m) is not None for row in rows)]
     return names + [
         alt.Tooltip(f"{metric}:Q", title=f"{heading(metric)} [{unit(metric)}]", format=",.5~g")
-        for metric in known
+        for metric in _known(rows)
     ]
 
 
@@ -231,6 +225,39 @@ def _limits(channel: str, **more: Any) -> alt.Scale:
 _ENDS: Final = (("Min", "lo"), ("Max", "hi"))
 
 
+def _marks(
+    rows: Sequence[Mapping[str, Any]],
+    families: Sequence[tuple[str, str, str]],
+    size: int,
+    points: Mapping[str, Any],
+    bars: Mapping[str, Any],
+) -> list[Any]:
+    """The intervals of some rows, and above them their points with tooltips.
+
+    Args:
+        rows: the data.
+        families: their names, colours and shapes.
+        size: of a point.
+        points, bars: where a point, and an interval, is drawn.
+    """
+    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
+    focus = _focus(1.0, 0.12)
+    names = [name for name, _, _ in families]
+    colours = alt.Scale(domain=names, range=[colour for _, colour, _ in families])
+    shapes = alt.Scale(domain=names, range=[shape for _, _, shape in families])
+    colour = alt.Color("family:N", scale=colours, legend=None)
+    return [
+        base.mark_rule(clip=True).encode(**bars, color=colour, opacity=focus),
+        base.mark_point(filled=True, size=size, clip=True, cursor="pointer").encode(
+            **points,
+            opacity=focus,
+            tooltip=_tooltips(rows),
+            color=colour,
+            shape=alt.Shape("family:N", scale=shapes, legend=None),
+        ),
+    ]
+
+
 def scatter(
     designs: Designs, group: Group, x: str, ys: Sequence[str], xs: Sequence[str] = ()
 ) -> Chart | None:
@@ -246,14 +273,13 @@ def scatter(
     rows = designs.rows(group)
     if x == "sigma":
         rows = [row for row in rows if row["sigma"] != "-"]
-    known = [m for m in _METRICS if any(row.get(m) is not None for row in rows)]
+    known = _known(rows)
     ys = [m for m in ys if m in known]
     swept = len({row["z"] for row in rows}) if x == "z" else len(rows)
     if not ys or swept < 2:
         return None
     families = designs.legend(rows)
     bound, y = is_bound(group.frame), ys[0]
-    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
     vertical: dict[str, Any] = {"scale": _limits("y"), "title": _title(y, bound)}
     vertical["axis"] = alt.Axis(tickCount=7)
     if x == "sigma":
@@ -276,28 +302,14 @@ def scatter(
         horizontal = alt.X(
             f"{x}:Q", scale=_limits("x"), title=_title(x, bound), axis=alt.Axis(tickCount=9)
         )
-    focus = _focus(1.0, 0.12)
-    colour = _scales(families)
-    points = base.mark_point(filled=True, size=70, clip=True, cursor="pointer").encode(
-        x=horizontal,
-        y=alt.Y(f"{y}:Q", **vertical),
-        opacity=focus,
-        tooltip=_tooltips(rows, known),
-        **colour,
-    )
-    bars = base.mark_rule(clip=True).encode(
-        x=horizontal,
-        y=alt.Y(f"{y}_low:Q", **vertical),
-        y2=f"{y}_high:Q",
-        color=colour["color"],
-        opacity=focus,
-    )
-    layers = [bars, points]
+    point = {"x": horizontal, "y": alt.Y(f"{y}:Q", **vertical)}
+    bar = {"x": horizontal, "y": alt.Y(f"{y}_low:Q", **vertical), "y2": f"{y}_high:Q"}
+    layers = _marks(rows, families, 70, point, bar)
     if x != "sigma":
+        base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
         line = base.mark_line(strokeWidth=1.2, clip=True).encode(
-            x=horizontal,
-            y=alt.Y(f"{y}:Q", **vertical),
-            color=colour["color"],
+            **point,
+            color=layers[0].encoding.color,
             detail="family:N",
             order=alt.Order("z:Q"),
             opacity=_focus(0.55, 0.08),
@@ -348,27 +360,13 @@ def ranking(designs: Designs, group: Group, metric: str, most: int = 40) -> Char
     if len(rows) < 2:
         return None
     families = designs.legend(rows)
-    base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
     order = [row["design"] for row in rows]
     names = alt.Y("design:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
     scale, title = _limits("x"), f"{axis_label(metric)}, lower is better"
-    focus = _focus(1.0, 0.12)
-    colour = _scales(families)
-    points = base.mark_point(filled=True, size=60, clip=True, cursor="pointer").encode(
-        x=alt.X(f"{metric}:Q", scale=scale, title=title),
-        y=names,
-        opacity=focus,
-        tooltip=_tooltips(rows, _METRICS),
-        **colour,
-    )
-    bars = base.mark_rule(clip=True).encode(
-        x=alt.X(f"{metric}_low:Q", scale=scale, title=title),
-        x2=f"{metric}_high:Q",
-        y=names,
-        opacity=focus,
-        color=colour["color"],
-    )
-    spec = finished(alt.layer(bars, points), 24 * len(rows))
+    point = {"x": alt.X(f"{metric}:Q", scale=scale, title=title), "y": names}
+    low = alt.X(f"{metric}_low:Q", scale=scale, title=title)
+    layers = _marks(rows, families, 60, point, {"x": low, "x2": f"{metric}_high:Q", "y": names})
+    spec = finished(alt.layer(*layers), 24 * len(rows))
     return Chart(spec, rows, _described(rows, metric), {"x": _options([metric])}, families)
 
 

@@ -77,13 +77,13 @@ class _Footnotes(dict[str, int]):
 
 
 def _entry(row: Mapping[str, Any], footnotes: _Footnotes) -> str:
-    text = summary_text(*(row[name] for name in ("mean", "low", "high", "n", "cells", "diverged")))
-    reason = row["reason"]
-    if text == "n/a" and reason == NOT_MEASURED:
+    reason, mark = row["reason"], ""
+    if not row["n"] and not row["diverged"] and reason == NOT_MEASURED:
         return "-"  # a metric that such a design does not have
-    if text.startswith("n/a") and not is_missing(reason):
-        return text.replace("n/a", f"n/a {footnotes.mark(plain(reason, 300))}", 1)
-    return text
+    if not row["n"] and row["diverged"] < row["cells"] and not is_missing(reason):
+        mark = f" {footnotes.mark(plain(reason, 300))}"
+    names = ("mean", "low", "high", "n", "cells", "diverged")
+    return summary_text(*(row[name] for name in names), mark)
 
 
 def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:

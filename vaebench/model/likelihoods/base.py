@@ -18,16 +18,6 @@ from torch import Tensor
 
 from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 
-__all__ = [
-    "LevelEdges",
-    "Likelihood",
-    "count_edges",
-    "family",
-    "level_edges",
-    "log1mexp",
-    "uniform",
-]
-
 
 @dataclass(frozen=True)
 class LevelEdges:

@@ -12,8 +12,6 @@ from torch.autograd.function import FunctionCtx
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood, uniform
 
-__all__ = ["Bernoulli", "LogitFamily"]
-
 
 class LogitFamily(Likelihood):
     """A family with one logit l for each pixel, ``(P, S, B, D)``."""

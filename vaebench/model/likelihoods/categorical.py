@@ -10,8 +10,6 @@ from torch import Tensor
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood, uniform
 
-__all__ = ["Categorical"]
-
 
 class Categorical(Likelihood):
     """One class per grey level; logits ``(P, S, B, D, levels)``."""

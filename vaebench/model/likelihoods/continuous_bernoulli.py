@@ -9,8 +9,6 @@ from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, uniform
 from vaebench.model.likelihoods.bernoulli import LogitFamily
 
-__all__ = ["ContinuousBernoulli"]
-
 
 class ContinuousBernoulli(LogitFamily):
     """Continuous Bernoulli likelihood: a density on [0, 1] proportional to e^(l x), logit l.

@@ -10,8 +10,6 @@ from torch import Tensor
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale, log_cdf_interval
 
-__all__ = ["Gaussian"]
-
 
 class Gaussian(LocationScale):
     """N(mean, scale^2) for each pixel."""

@@ -11,8 +11,6 @@ from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import uniform
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale, log_cdf_interval
 
-__all__ = ["Laplace"]
-
 
 class Laplace(LocationScale):
     """exp(-|x - mean| / b) / (2 b) for each pixel."""

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood, log1mexp
 
-__all__ = ["SCALE_FLOOR", "LocationScale", "log_cdf_interval"]
-
 SCALE_FLOOR = 1e-3
 """The lower limit of every fitted scale, in units of the [0, 1] pixel."""
 

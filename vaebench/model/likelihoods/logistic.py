@@ -12,8 +12,6 @@ from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import log1mexp, uniform
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
 
-__all__ = ["Logistic"]
-
 
 class Logistic(LocationScale):
     """e^-r / (s (1 + e^-r)^2) with r = (x - mean) / s for each pixel."""

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood
 
-__all__ = ["NegativeBinomial"]
-
 _LARGEST_LOG_DISPERSION = 7.0
 
 

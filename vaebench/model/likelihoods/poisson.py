@@ -10,8 +10,6 @@ from torch import Tensor
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.base import LevelEdges, Likelihood
 
-__all__ = ["Poisson"]
-
 
 class Poisson(Likelihood):
     """Poisson likelihood, log p(x|z) = x l - e^l - log x! with the log-rate l ``(P, S, B, D)``."""

@@ -11,8 +11,6 @@ from torch import Tensor
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.likelihoods.location_scale import SCALE_FLOOR, LocationScale
 
-__all__ = ["StudentT"]
-
 _DEGREES = 5
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
