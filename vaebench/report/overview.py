@@ -82,8 +82,8 @@ def _entry(row: Mapping[str, Any], footnotes: _Footnotes) -> str:
         return "-"  # a metric that such a design does not have
     if not row["n"] and row["diverged"] < row["cells"] and not is_missing(reason):
         mark = f" {footnotes.mark(plain(reason, 300))}"
-    names = ("mean", "low", "high", "n", "cells", "diverged")
-    return summary_text(*(row[name] for name in names), mark)
+    counts = row["n"], row["cells"], row["diverged"]
+    return summary_text(row["mean"], row["low"], row["high"], *counts, mark)
 
 
 def _design_axes(frame: pd.DataFrame, always: Sequence[str]) -> list[str]:
