@@ -177,7 +177,7 @@ class TestOptions:
             ({"recon": "mse-sum", "loss": "m:f"}, "one of the two"),
             ({"recon": "mse-sum"}, "needs the number of pixels"),
             ({"loss": "m:f", "pixels": 4}, "--loss needs --latent"),
-            ({"loss": "m", "pixels": 4, "latent": 2}, "named module:function; got 'm'"),
+            ({"loss": "m", "pixels": 4, "latent": 2}, "given as module:function; got 'm'"),
             ({"loss": "nosuch_module:f", "pixels": 4, "latent": 2}, "nosuch_module cannot be"),
             ({"loss": "math:nosuch", "pixels": 4, "latent": 2}, "math has no function 'nosuch'"),
         ],

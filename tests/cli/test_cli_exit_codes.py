@@ -59,7 +59,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("show", "store", "digits"), "'digits' fits: digits-"),
     (("list", "axs"), "'axs' is not one of 'grids', 'axes'"),
     (("doctor", "nosuch"), "there is no folder nosuch"),
-    (("data", "verify", "mnits"), "data sets of files are mnist and fashion-mnist; got 'mnits'"),
+    (("data", "verify", "mnits"), "data sets with files are mnist and fashion-mnist; got 'mnits'"),
     (("compare", "store:sigma=0.1,sigma=0.3", "store"), "has one value of an axis; sigma has two"),
     (("compare", "store:sigma=", "store"), "a selection is DIR:axis=value; got 'sigma='"),
     (("audit", "--zoo", "--recon", "mse-sum"), "with --zoo leave out --recon"),
@@ -79,7 +79,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("time", "--batch-size", "0"), "--batch-size takes numbers from 1; got '0'"),
     (("time", "--width", "70000"), "--width: must be a list of at most 16 whole numbers"),
     (("time", "--precision", "float16"), "--precision: must be one of float32, bfloat16"),
-    (("time", "--pack", "2000"), "--pack: a pack holds 1 to 1000 cells; got 2000"),
+    (("time", "--pack", "2000"), "--pack: pack_size must be between 1 and 1000 cells; got 2000"),
     (("time", "--steps", "9"), "9 is not in the range x>=10"),
     (("time", "--seconds", "inf"), "seconds must be above 0 and finite; got inf"),
     (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both set"),
@@ -87,7 +87,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--no-report", "--report-dir", "r"), "--no-report omits it"),
     (("reproduce", "--no-report", "--report-dir", "r"), "--no-report omits it"),
     (("time", "-o", "file"), "'file' is a file"),
-    (("run", "tiny", "-o", ""), "the name of a folder must not be empty"),
+    (("run", "tiny", "-o", ""), "a folder's name must not be empty"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
 
@@ -183,7 +183,7 @@ def test_own_data_that_are_not_there_are_3(here: Path, ask: Ask, words: tuple[st
     Path("x.toml").write_text('[base]\ndataset = "./photos.npz"\n', encoding="utf-8")
     answer = ask(*words)
     assert answer.code == 3
-    assert "there is no './photos.npz'" in answer.err
+    assert "there is no data set './photos.npz'" in answer.err
 
 
 def test_an_absent_device_is_recorded_and_leaves_with_1(here: Path, ask: Ask) -> None:

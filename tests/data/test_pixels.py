@@ -141,9 +141,19 @@ def test_effective_levels() -> None:
     ("levels", "kind", "dequantize", "text"),
     [
         (None, "static", False, "only grey levels can be binarised, not real pixels; got static"),
-        (None, "none", True, "only grey pixels are dequantised; got real pixels"),
-        (17, "dynamic", True, r"only grey pixels are dequantised; got binarised ones \(dynamic\)"),
-        (17, "dither", False, "binarization is one of none, dynamic, static, threshold; got 'dith"),
+        (None, "none", True, "only grey pixels can be dequantised; got real pixels"),
+        (
+            17,
+            "dynamic",
+            True,
+            r"only grey pixels can be dequantised; got binarised pixels \(dynamic\)",
+        ),
+        (
+            17,
+            "dither",
+            False,
+            "binarization must be one of none, dynamic, static, threshold; got 'dith",
+        ),
     ],
 )
 def test_settings_that_exclude_each_other(

@@ -110,9 +110,9 @@ def test_validation_images_of_data_in_class_order_leave_no_class_out(tmp_path: P
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [
-        ({"train_size": 31}, "train_size must be between 2 and the 30 images there are; got 31"),
+        ({"train_size": 31}, "train_size must be between 2 and the 30 images of the split; got 31"),
         ({"train_size": 1}, "train_size must be between 2"),
-        ({"test_size": 11}, "test_size must be between 2 and the 10 images there are; got 11"),
+        ({"test_size": 11}, "test_size must be between 2 and the 10 images of the split; got 11"),
         ({"test_size": 0}, "test_size must be"),
         ({"valid_size": 29}, "valid_size must leave at least 2 of the 30 training images; got 29"),
         ({"valid_size": -1}, "valid_size must leave"),

@@ -350,4 +350,4 @@ def test_the_page_shows_the_latent_story(tmp_path):
     world = evidence(finding, latents(3.0))
     page = write_findings_page([assess(finding, world, "quick")], world, tmp_path).read_text()
     assert "2.9 nats below the highest" in page
-    assert page.count("<img ") >= 3
+    assert page.count("<figure") >= 3

@@ -54,7 +54,7 @@ def test_a_pack_is_one_design_with_several_seeds() -> None:
         ({"latent_dim": 0}, "^latent_dim: must be a whole number from 1[^\n]*$"),
         ({"width": 0}, "^width: must be a list"),
         ({"precision": "float16"}, "did you mean 'bfloat16'"),
-        ({"pack_size": 0}, "pack_size: a pack holds 1 to 1000 cells; got 0"),
+        ({"pack_size": 0}, "pack_size must be between 1 and 1000 cells; got 0"),
         ({"pack_size": 1001}, "got 1001"),
     ],
 )

@@ -85,7 +85,7 @@ def test_simulated_images_follow_their_codes():
 
 def test_no_image_is_refused():
     vae = VAE((Cell(latent_dim=2),), (1, 4, 4), 2, (generator(),), 1.0)
-    with pytest.raises(ValueError, match="at least 1 image; got count=0"):
+    with pytest.raises(ValueError, match="at least 1; got count=0"):
         simulate(vae, 0, generator())
 
 

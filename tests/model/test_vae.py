@@ -160,7 +160,7 @@ def test_a_conv_decoder_puts_the_numbers_of_one_pixel_side_by_side() -> None:
 
 
 def test_more_convolutions_than_the_image_can_bear_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"3 convolutions halve a \(3, 4\) image to nothing"):
+    with pytest.raises(ValueError, match=r"3 convolutions reduce a \(3, 4\) image to nothing"):
         made(cell(architecture="conv", hidden=(4, 4, 4)))
 
 
@@ -192,15 +192,17 @@ class TestUsersOwnNetworks:
     def test_a_wrong_shape_is_refused(self) -> None:
         vae = made(cell(architecture="users_networks:too_narrow"))
         message = (
-            rf"the decoder, given a tensor of shape \(15, 2\), must give one of "
-            rf"shape \(15, {PIXELS}\); it gave \(15, {PIXELS - 1}\)"
+            rf"the decoder must return a tensor of shape \(15, {PIXELS}\) for an input of "
+            rf"shape \(15, 2\); it returned \(15, {PIXELS - 1}\)"
         )
         with pytest.raises(ValueError, match=message):
             vae.decode(codes(1))
 
     def test_two_tensors_are_refused(self) -> None:
         vae = made(cell(architecture="users_networks:with_two_outputs"))
-        with pytest.raises(ValueError, match=r"the encoder, .* shape \(5, 4\); it gave a tuple"):
+        with pytest.raises(
+            ValueError, match=r"encoder must .* shape \(5, 4\) .*; it returned a tuple"
+        ):
             vae.encode(torch.rand(1, 5, PIXELS))
 
     def test_networks_with_nothing_to_train_are_refused(self) -> None:
