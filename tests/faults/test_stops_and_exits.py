@@ -59,7 +59,12 @@ def until_checkpoint(folder: Path) -> None:
 
 def test_a_hangup_ends_a_run_in_order_with_143(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(tmp_path, 100_000), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(tmp_path, 100_000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # The tests themselves may run under nohup, which the child would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     until_checkpoint(tmp_path)
     process.send_signal(signal.SIGHUP)
