@@ -227,7 +227,6 @@ _ENDS: Final = (("Min", "lo"), ("Max", "hi"))
 
 def _marks(
     rows: Sequence[Mapping[str, Any]],
-    families: Sequence[tuple[str, str, str]],
     size: int,
     points: Mapping[str, Any],
     bars: Mapping[str, Any],
@@ -236,16 +235,13 @@ def _marks(
 
     Args:
         rows: the data.
-        families: their names, colours and shapes.
         size: of a point.
         points, bars: where a point, and an interval, is drawn.
     """
     base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
     focus = _focus(1.0, 0.12)
-    names = [name for name, _, _ in families]
-    colours = alt.Scale(domain=names, range=[colour for _, colour, _ in families])
-    shapes = alt.Scale(domain=names, range=[shape for _, _, shape in families])
-    colour = alt.Color("family:N", scale=colours, legend=None)
+    # The page fills in the scales of families from the legend of the chart.
+    colour = alt.Color("family:N", legend=None)
     return [
         base.mark_rule(clip=True).encode(**bars, color=colour, opacity=focus),
         base.mark_point(filled=True, size=size, clip=True, cursor="pointer").encode(
@@ -253,7 +249,7 @@ def _marks(
             opacity=focus,
             tooltip=_tooltips(rows),
             color=colour,
-            shape=alt.Shape("family:N", scale=shapes, legend=None),
+            shape=alt.Shape("family:N", legend=None),
         ),
     ]
 
@@ -304,7 +300,7 @@ def scatter(
         )
     point = {"x": horizontal, "y": alt.Y(f"{y}:Q", **vertical)}
     bar = {"x": horizontal, "y": alt.Y(f"{y}_low:Q", **vertical), "y2": f"{y}_high:Q"}
-    layers = _marks(rows, families, 70, point, bar)
+    layers = _marks(rows, 70, point, bar)
     if x != "sigma":
         base = alt.Chart(alt.NamedData("rows")).transform_filter(VISIBLE)
         line = base.mark_line(strokeWidth=1.2, clip=True).encode(
@@ -365,7 +361,7 @@ def ranking(designs: Designs, group: Group, metric: str, most: int = 40) -> Char
     scale, title = _limits("x"), f"{axis_label(metric)}, lower is better"
     point = {"x": alt.X(f"{metric}:Q", scale=scale, title=title), "y": names}
     low = alt.X(f"{metric}_low:Q", scale=scale, title=title)
-    layers = _marks(rows, families, 60, point, {"x": low, "x2": f"{metric}_high:Q", "y": names})
+    layers = _marks(rows, 60, point, {"x": low, "x2": f"{metric}_high:Q", "y": names})
     spec = finished(alt.layer(*layers), 24 * len(rows))
     return Chart(spec, rows, _described(rows, metric), {"x": _options([metric])}, families)
 

@@ -200,6 +200,28 @@ _SCRIPTS: Final = (
 )
 
 
+def _column(values: Sequence[Any]) -> dict[str, list[Any]]:
+    """A column as its distinct values and their places, if that is shorter: names repeat."""
+    of = list(dict.fromkeys(values))
+    if len(of) > len(values) // 2:
+        return {"of": list(values)}
+    places = {value: place for place, value in enumerate(of)}
+    return {"of": of, "at": [places[value] for value in values]}
+
+
+def _shared_rows(charts: Mapping[str, Chart]) -> dict[str, Any]:
+    """The charts, whose rows are places in a list of tables: equal rows are on the page once."""
+    tables: dict[str, dict[str, dict[str, list[Any]]]] = {}
+    shown = {}
+    for key, chart in charts.items():
+        names = dict.fromkeys(name for row in chart.rows for name in row)
+        table = {name: _column([row.get(name) for row in chart.rows]) for name in names}
+        text = json.dumps(table)
+        tables.setdefault(text, table)
+        shown[key] = {**vars(chart), "rows": list(tables).index(text)}
+    return {"charts": shown, "tables": list(tables.values())}
+
+
 def render(
     template: str,
     pictures: Sequence[Picture],
@@ -218,9 +240,9 @@ def render(
     charts = {key: chart for each in pictures for key, chart in each.charts.items()}
     style = _file("templates/report.css")
     scripts = [_file(name) for name in (_SCRIPTS if charts else _SCRIPTS[-1:])]
-    shown = {key: vars(chart) for key, chart in charts.items()}
-    every = {"charts": shown, "decoder": decoder}
-    data = json.dumps(every, ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(
+        {**_shared_rows(charts), "decoder": decoder}, ensure_ascii=False, separators=(",", ":")
+    )
     return (
         _environment()
         .get_template(template)

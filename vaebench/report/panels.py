@@ -123,8 +123,7 @@ def _map(name: str, cell: Shown, colours: dict[str, str], names: dict[int, str])
     families: Sequence[tuple[str, str, str]] = ()
     if labels is not None:
         base = base.transform_filter(VISIBLE)
-        scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-        coding["color"] = alt.Color("family:N", scale=scale, legend=None)
+        coding["color"] = alt.Color("family:N", legend=None)
         coding["tooltip"] = [alt.Tooltip("family:N", title="label")]
         families = [(label, colour, "circle") for label, colour in colours.items()]
     described = f"t-SNE map of {len(points)} codes, {cell.note}."

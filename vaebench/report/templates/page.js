@@ -3,6 +3,15 @@
 // shows the static figures and the whole tables.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
+  // A table is its columns: values, or distinct values and their places. Charts with equal rows share
+  // it, and each needs rows of its own.
+  const rowsOf = (table) => {
+    const columns = Object.entries(table).map(([name, { of, at }]) =>
+      [name, at ? at.map((place) => of[place]) : of]);
+    return columns[0][1].map((_, row) =>
+      Object.fromEntries(columns.map(([name, values]) => [name, values[row]])));
+  };
+  for (const chart of Object.values(data.charts)) chart.rows = rowsOf(data.tables[chart.rows]);
   const state = { hidden: new Set(), selected: null };
   const views = [];
   const tip = document.getElementById("tip");
@@ -90,6 +99,16 @@
         }
   }
 
+  // Gives families the colours and shapes of the legend.
+  function colourFamilies(spec, families) {
+    const domain = families.map(([name]) => name);
+    const ranges = { color: families.map((f) => f[1]), shape: families.map((f) => f[2]) };
+    for (const layer of spec.layer ?? [spec])
+      for (const [channel, range] of Object.entries(ranges))
+        if (layer.encoding[channel]?.field === "family")
+          layer.encoding[channel].scale = { domain, range };
+  }
+
   function tooltip(chart, event, item, value) {
     tip.hidden = value == null || value === "";
     if (tip.hidden) return;
@@ -124,6 +143,7 @@
     const spec = structuredClone(each.chart.spec);
     for (const [channel, options] of Object.entries(each.chart.axes))
       exchange(spec, channel, options[0].field, options.find((o) => o.field === each.fields[channel]));
+    colourFamilies(spec, each.chart.families);
     spec.datasets = { rows: each.chart.rows };
     spec.description = each.chart.description;
     const compiled = vegaLite.compile(spec, { config }).spec;
