@@ -256,7 +256,7 @@ def _recommend(
         gaps.append(Gap("optimistic", text))
     if purpose != "speed":
         gaps += [*_range_gaps(frame, key), *_convergence_gaps(frame, key, results)]
-    gaps += _left_out_gaps(left_out, frame, metric)
+        gaps += _left_out_gaps(left_out, frame, metric)
     return Recommendation(
         purpose,
         metric,
