@@ -36,6 +36,7 @@ from vaebench.errors import GridError, Problem, UsageError
 from vaebench.grid.axes import LIKELIHOODS, LikelihoodChoice
 from vaebench.grid.cell import AXES, Cell, cell_id
 from vaebench.grid.spec import Grid, Overrides
+from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS, metric_choice
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store, folder_of
@@ -369,7 +370,7 @@ def advise(
     search = _Search(found, root, time, _purpose(purpose, found.facts), workers)
     for note in found.notes:
         echo(note)
-    echo(f"{_times(len(found.cells), 'design')} to search for {search.purpose}")
+    echo(f"{plural(len(found.cells), 'design')} to search for {search.purpose}")
     begin, summary = clock.monotonic(), RunSummary()
     before = search.used / workers
     while True:
@@ -436,6 +437,7 @@ class _Search:
         self.plan: tuple[Stage, ...] = ()
         self.price: Price | None = None
         self._ids: dict[tuple[Trial, bool], str] = {}
+        self._prices: dict[Stage, Price] = {}
         self.read()
 
     def read(self) -> None:
@@ -465,10 +467,17 @@ class _Search:
         return outcome(self.found.cells, self.scores, self.plan)
 
     def batch(self, trials: Sequence[Trial], left: float) -> list[Trial]:
-        """Return the trials that can be trained in the seconds that are left, a minute at most."""
+        """Return the trials that can be trained in the seconds that are left, a minute at most.
+
+        The first trials of a stage tell what its evaluation costs: one for each worker.
+        """
         if self.price is None or not trials:
             return list(trials)
-        each = self.price.of(trials[0].epochs)
+        stage = next(stage for stage in self.plan if stage.epochs == trials[0].epochs)
+        price = self._prices.get(stage)
+        each = (price or self.price).of(stage.epochs)
+        if price is None and each <= left:
+            return list(trials[: self.workers])
         rounds = min(int(left / each), max(1, int(_BATCH_SECONDS / each)))
         return list(trials[: rounds * self.workers])
 
@@ -486,7 +495,7 @@ class _Search:
         """Return the best design so far in words."""
         found = self.outcome()
         if found.best is None:
-            return f"{_times(len(self.scores), 'training')} recorded"
+            return f"{plural(len(self.scores), 'training')} recorded"
         trial = Trial(found.best, found.stage.epochs, 0)
         seeds = sum(trial._replace(seed=s) in self.scores for s in range(MOST_SEEDS))
         metric = self._metrics[0]
@@ -494,7 +503,7 @@ class _Search:
         mean = sign * sum(s for t, s in self.scores.items() if t[:2] == trial[:2]) / seeds
         return (
             f"{self.label(found.best)} leads, {heading(metric)} {mean:.4g} {unit(metric)} after "
-            f"{_times(found.stage.epochs, 'epoch')} ({_times(seeds, 'seed')})"
+            f"{plural(found.stage.epochs, 'epoch')} ({plural(seeds, 'seed')})"
         )
 
     def advice(self, summary: RunSummary) -> Advice:
@@ -527,12 +536,12 @@ class _Search:
             tried = [t for t in self.scores if t.epochs == stage.epochs]
             if tried:
                 designs, seeds = ({t[i] for t in tried} for i in (0, 2))
-                epochs, each = _times(stage.epochs, "epoch"), _times(len(seeds), "seed")
-                counts.append(f"{_times(len(designs), 'design')} for {epochs} ({each})")
+                epochs, each = plural(stage.epochs, "epoch"), plural(len(seeds), "seed")
+                counts.append(f"{plural(len(designs), 'design')} for {epochs} ({each})")
         yield f"Trained: {', '.join(counts) or 'nothing'}; {len(self.found.cells)} were considered."
         if labels:
             named = "; ".join(labels[:3]) + (f"; and {len(labels) - 3} more" * (len(labels) > 3))
-            text = _times(len(labels), "design")
+            text = plural(len(labels), "design")
             yield (
                 f"Dropped early but not excluded: {text} ({named}). Their distance to the best "
                 "design was smaller than such distances changed with more epochs."
@@ -570,6 +579,8 @@ class _Search:
                     self.scores[trial] = math.inf if lost else self._loss(record)
                     if "train_seconds" in record.metrics:
                         measured.append(record)
+        if measured:
+            self._prices[stage] = _price(measured)
         if any(Trial(d, stage.epochs, 0) not in self.scores for d in designs[: stage.designs]):
             return None
         return _price(measured)
@@ -625,7 +636,3 @@ def _first(found: Candidates, price: Price, budget: float) -> tuple[int, int]:
         while 2 * epochs <= longest and designs * price.of(2 * epochs) <= most:
             epochs *= 2
     return max(min(designs, int(most / price.of(epochs))), min(designs, _PROBES)), epochs
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
