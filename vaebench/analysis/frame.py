@@ -28,9 +28,10 @@ from vaebench.analysis.columns import (
     OF_TRAINING,
     unit,
 )
-from vaebench.analysis.labels import is_missing, plural, value_text
+from vaebench.analysis.labels import is_missing, value_text
 from vaebench.errors import RecordError, RecordMissing, StorageError
 from vaebench.grid.cell import Cell, cell_id
+from vaebench.grid.values import plural
 from vaebench.records.schema import CellRecord, Environment, State
 from vaebench.records.store import Damage, Store
 from vaebench.system.terminal import escaped

@@ -16,6 +16,7 @@ from matplotlib.ft2font import FT2Font
 from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, OF_TRAINING
 from vaebench.grid.axes import DEVICES, LIKELIHOODS, SIGMA_KINDS
 from vaebench.grid.cell import AXES, EVALUATION_SETTINGS
+from vaebench.grid.values import plural
 
 _WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
 _BARE: Final = frozenset({"likelihood", "device", "precision"})
@@ -71,15 +72,6 @@ def shown(value: object) -> str:
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return f"{value:,}" if whole else value_text(value)
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> plural(1, "cell"), plural(2000, "cell")
-    ('1 cell', '2,000 cells')
-    """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def counted(states: "pd.Series[str]", noun: str) -> str:

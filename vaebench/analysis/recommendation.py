@@ -20,17 +20,11 @@ from vaebench.analysis.comparability import Group, basis, groups, is_bound, is_t
 from vaebench.analysis.contrasts import Contrast, contrasts, more_seeds, score_table
 from vaebench.analysis.frame import Results, read_results, require_folder, without_superseded
 from vaebench.analysis.kinds import named_designs, warned
-from vaebench.analysis.labels import (
-    design_axes,
-    design_label,
-    plain,
-    plural,
-    value_text,
-    varying,
-)
+from vaebench.analysis.labels import design_axes, design_label, plain, value_text, varying
 from vaebench.analysis.summary import Interval, interval, number
 from vaebench.errors import UsageError
 from vaebench.grid.values import plain as plain_value
+from vaebench.grid.values import plural
 from vaebench.records.metrics import metric_choice
 
 Purpose = Literal["bound", "bits", "codes", "samples", "speed"]

@@ -17,8 +17,9 @@ from vaebench.cli.options import (
     store_option,
     wait_option,
 )
-from vaebench.cli.output import Echo, plural, say, say_json
+from vaebench.cli.output import Echo, say, say_json
 from vaebench.cli.run import leave_run, overrides_of, report_folder, write_report
+from vaebench.grid.values import plural
 
 if TYPE_CHECKING:
     from vaebench.runner.advise import Advice

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vaebench.cli.options import FOLDER, Command, require_stores
-from vaebench.cli.output import leave, plural, say
+from vaebench.cli.output import leave, say
 from vaebench.errors import ExitCode, NothingToReport
+from vaebench.grid.values import plural
 
 if TYPE_CHECKING:
     from vaebench.records.store import Damage, Store

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FOLDER, Command, data_dir_option, match_cell, require_stores
-from vaebench.cli.output import Echo, plural, say
+from vaebench.cli.output import Echo, say
+from vaebench.grid.values import plural
 from vaebench.system.terminal import waiting
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FOLDER, Command, require_stores
-from vaebench.cli.output import leave, plural, say, say_unused
+from vaebench.cli.output import leave, say, say_unused
 from vaebench.errors import ExitCode
+from vaebench.grid.values import plural
 
 
 @click.command(cls=Command, short_help="Write a store as a table, or as one file to pass on.")

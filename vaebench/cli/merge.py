@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from vaebench.cli.options import FOLDER, Command, require_stores, wait_option
-from vaebench.cli.output import leave, plural, say, say_unused
+from vaebench.cli.output import leave, say, say_unused
 from vaebench.errors import ExitCode
+from vaebench.grid.values import plural
 
 
 @click.command(cls=Command, short_help="Merge stores and bundles into one store.")

@@ -118,11 +118,6 @@ def say_unused(lines: Iterable[str]) -> set[ExitCode]:
     return {ExitCode.DAMAGED} if lines else set()
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun, such as ``1 cell`` or ``2,000 cells``."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 def codes_of(summary: RunSummary | TimingSummary) -> set[ExitCode]:
     """Return the exit codes that apply to a run, apart from that of a signal."""
     codes = set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vaebench.cli.output import plural
 from vaebench.data.catalog import absent_data, remedy
 from vaebench.errors import ExitCode
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
+from vaebench.grid.values import plural
 from vaebench.records.store import Store
 from vaebench.runner.engines import engine_of
 from vaebench.runner.plan import Plan, estimates, lack_of_memory, make_plan

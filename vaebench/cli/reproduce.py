@@ -18,8 +18,9 @@ from vaebench.cli.options import (
     store_option,
     wait_option,
 )
-from vaebench.cli.output import codes_of, leave, plural, say, say_unused
+from vaebench.cli.output import codes_of, leave, say, say_unused
 from vaebench.errors import ExitCode
+from vaebench.grid.values import plural
 
 if TYPE_CHECKING:
     from vaebench.findings.finding import Assessed

@@ -20,7 +20,8 @@ from vaebench.cli.options import (
     store_option,
     wait_option,
 )
-from vaebench.cli.output import Echo, codes_of, leave, plural, say, say_json, say_unused
+from vaebench.cli.output import Echo, codes_of, leave, say, say_json, say_unused
+from vaebench.grid.values import plural
 
 if TYPE_CHECKING:
     from vaebench.runner.run import RunSummary

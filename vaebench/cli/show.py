@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vaebench.cli.options import FOLDER, Command, json_option, match_cell, require_stores
-from vaebench.cli.output import json_rows, leave, plural, say, say_json, say_unused
+from vaebench.cli.output import json_rows, leave, say, say_json, say_unused
 from vaebench.errors import ExitCode, RecordError, StorageError
+from vaebench.grid.values import plural
 
 if TYPE_CHECKING:
     from vaebench.records.schema import FactRecord

@@ -9,7 +9,6 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from vaebench.analysis.labels import plural
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.settings import BUDGETS, PART_NAMES, Budget, Setting
 from vaebench.findings.verdict import (
@@ -22,6 +21,7 @@ from vaebench.findings.verdict import (
     judge,
 )
 from vaebench.grid.cell import Cell
+from vaebench.grid.values import plural
 
 Measured = tuple[float, str, Mapping[str, JsonValue]]
 """An exact number, its unit, and the numbers that it was made from."""

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from vaebench.analysis.kinds import warned
-from vaebench.analysis.labels import plural
 from vaebench.analysis.summary import number, summarise
 from vaebench.findings.evidence import Evidence, over_seeds, rows_of
 from vaebench.findings.finding import Assessed
 from vaebench.findings.latent import PLATEAUS, latent_tests, loss, unused_kl
 from vaebench.findings.settings import Budget
 from vaebench.findings.verdict import Statistic, Untested
+from vaebench.grid.values import plural
 
 _LEAST_SAMPLES = 10
 """Effective importance samples below which k is called too small."""

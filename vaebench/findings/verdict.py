@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from vaebench.analysis.labels import plural
+from vaebench.grid.values import plural
 
 Verdict = Literal[
     "reproduced",

@@ -34,6 +34,15 @@ def shown(value: object, *, quote: bool = True) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "cell"), plural(2000, "cell")
+    ('1 cell', '2,000 cells')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def closest(word: str, options: Iterable[str]) -> str:
     """Return " (did you mean ...?)" with the option most similar to `word`, or "" if none is."""
     by_lower = {option.lower(): option for option in options}

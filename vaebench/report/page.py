@@ -22,9 +22,10 @@ from markupsafe import Markup, escape
 
 from vaebench.analysis.columns import heading
 from vaebench.analysis.frame import Damaged
-from vaebench.analysis.labels import plain, plural
+from vaebench.analysis.labels import plain
 from vaebench.analysis.recommendation import Recommendation
 from vaebench.analysis.summary import summary_text
+from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS
 from vaebench.report.interactive import Chart
 from vaebench.report.panels import PanelBlock
