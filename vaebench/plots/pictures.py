@@ -356,12 +356,15 @@ def tsne_maps(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figur
     shown = blocks(frame, arrays, KINDS["tsne"])
     if not shown:
         return None
+    import seaborn as sns  # takes a second, and an interactive page has no use for it
+
     colours = label_colours(shown)
 
     def draw(axes: Axes, cell: Shown) -> None:
-        points, labels = cell.arrays["tsne"], cell.arrays.get("tsne_labels")
-        shade = [INK] * len(points) if labels is None else [colours[int(each)] for each in labels]
-        axes.scatter(points[:, 0], points[:, 1], c=shade, s=7, linewidths=0, rasterized=True)
+        (x, y), labels = cell.arrays["tsne"].T, cell.arrays.get("tsne_labels")
+        coded = {"color": INK} if labels is None else {"hue": labels, "palette": colours}
+        marks = {"s": 7, "linewidth": 0, "legend": False, "rasterized": True}
+        sns.scatterplot(x=x, y=y, ax=axes, **coded, **marks)
         axes.set(aspect="equal", adjustable="datalim")
 
     names = class_names(shown)
@@ -390,13 +393,15 @@ def columns(frame: pd.DataFrame, arrays: ReadArrays, title: str = "") -> Figure 
             break
     else:
         return None
+    import seaborn as sns  # as above
+
     names = drawable_names(list(map(str, kept["row_columns"])), 30)
     figure, panels = panel_grid(len(names), 4, 2.1)
     for axes, name, x, mean in zip(
         panels, names, kept["rows"].T, kept["row_means"].T, strict=False
     ):
         axes.axline((float(x[0]), float(x[0])), slope=1, color=INK, lw=0.8, ls="--")
-        axes.scatter(x, mean, s=6, linewidths=0, alpha=0.6)
+        sns.scatterplot(x=x, y=mean, ax=axes, s=6, linewidth=0, alpha=0.6)
         axes.set_title(name, fontsize=8)
         axes.set(xlabel="x [data unit]", ylabel="E[x|z]")
     names_of = [axis for axis in ("likelihood", "sigma", "latent_dim") if axis in row]
