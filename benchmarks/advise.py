@@ -21,10 +21,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vaebench.analysis.contrasts import contrasts
-from vaebench.runner.search import MOST_SEEDS, Price, Trial, next_trials, outcome, stages
+from vaebench.runner.search import (
+    MOST_SEEDS,
+    Price,
+    Trial,
+    first_stage,
+    next_trials,
+    outcome,
+    stages,
+)
 
 TABLES: Final = Path(__file__).parent / "tables"
-EPOCHS: Final = {"digits": (8, 16, 32, 64), "mnist": (1, 2, 4, 8), "fashion-mnist": (1, 2, 4, 8)}
+EPOCHS: Final = {"digits": (8, 16, 32, 64), "mnist": (4, 8, 16, 32)}
+EPOCHS["fashion-mnist"] = EPOCHS["mnist"]
 _LARGE: Final[dict[str, list[object]]] = {
     "train_size": [10_000],
     "valid_size": [2_000],
@@ -33,11 +42,7 @@ _LARGE: Final[dict[str, list[object]]] = {
     "likelihood": ["gaussian", "laplace", "logistic"],
     "learning_rate": [0.003],
 }
-SETTINGS: Final = {"digits": {"hidden": [[128]]}, "mnist": _LARGE}
-SETTINGS["fashion-mnist"] = _LARGE | {
-    "latent_dim": [4, 16],
-    "likelihood": ["gaussian", "logistic"],
-}
+SETTINGS: Final = {"digits": {"hidden": [[128]]}, "mnist": _LARGE, "fashion-mnist": _LARGE}
 SEEDS: Final = (0, 1, 2)
 SHARES: Final = (0.05, 0.1, 0.2, 0.4)
 """Costs at which the methods are compared, of the full grid's."""
@@ -169,7 +174,8 @@ class Table:
 def advise(table: Table, drawn: Floats, share: float) -> Result:
     """Replay the policy of `vaebench advise`."""
     budget = share * table.grid_seconds()
-    plan = stages(len(drawn), table.epochs[0], table.price, budget)
+    first = first_stage(len(drawn), table.price, budget, table.epochs[0], table.epochs[-1] / 2)
+    plan = stages(first, table.price, budget, table.epochs[-1])
     scores: dict[Trial, float] = {}
     cost = 0.0
     while trials := next_trials(range(len(drawn)), scores, plan):

@@ -39,7 +39,9 @@ def test_a_search_ends_with_a_recommendation_and_continues_from_its_records(ask:
     assert set(frame["epochs"]) == {16}
     assert frame["bits_per_dim_selection"].notna().all()
     assert frame["seed"].nunique() >= 3
-    assert set(vaebench.load_results("store/search")["epochs"]) == {1, 2}
+    early = set(vaebench.load_results("store/search")["epochs"])
+    assert min(early) == 1  # one epoch tells what a trial costs
+    assert max(early) < 16
     before = {root: len(Store(root).states()) for root in ("store", "store/search")}
     again = json.loads(ask(*words, "--no-report").out)
     assert again["recommendation"]["label"] == found["recommendation"]["label"]

@@ -15,6 +15,7 @@ from vaebench.runner.search import (
     Scores,
     Stage,
     Trial,
+    first_stage,
     next_trials,
     outcome,
     stages,
@@ -22,6 +23,7 @@ from vaebench.runner.search import (
 
 PRICE = Price(evaluation=0.5, epoch=1.0)
 DESIGNS = range(60)
+FIRST = Stage(60, 1, 1)
 Score = Callable[[Trial], float]
 
 
@@ -50,7 +52,7 @@ def search(
     score: Score, seconds: float, stop_after: int | None = None
 ) -> tuple[Outcome, dict[Trial, float]]:
     """Run the policy as long as the time lasts."""
-    plan = stages(len(DESIGNS), 1, PRICE, seconds)
+    plan = stages(FIRST, PRICE, seconds)
     scores: dict[Trial, float] = {}
     left = seconds
     while trials := next_trials(DESIGNS, scores, plan):
@@ -102,7 +104,7 @@ def test_the_parts_of_an_outcome_are_all_designs_once() -> None:
 @pytest.mark.parametrize("stop_after", [1, 30, 65, 80])
 def test_a_stopped_search_continues_as_if_it_had_not_been(stop_after: int) -> None:
     _, score = planted(np.random.default_rng(4), 0.2, 0.5)
-    plan = stages(len(DESIGNS), 1, PRICE, 0.2 * FULL)
+    plan = stages(FIRST, PRICE, 0.2 * FULL)
     _, whole = search(score, 0.2 * FULL)
     _, scores = search(score, 0.2 * FULL, stop_after)
     assert len(scores) == stop_after
@@ -116,7 +118,7 @@ def test_a_stopped_search_continues_as_if_it_had_not_been(stop_after: int) -> No
     ("designs", "seconds"), list(itertools.product([2, 7, 60], [20.0, 100.0, 300.0, 1e5]))
 )
 def test_a_plan_narrows_and_keeps_to_the_time(designs: int, seconds: float) -> None:
-    plan = stages(designs, 1, PRICE, seconds)
+    plan = stages(Stage(designs, 1, 1), PRICE, seconds)
     assert plan[0] == Stage(designs, 1, 1)
     for before, after in itertools.pairwise(plan):
         assert before.designs >= after.designs
@@ -127,8 +129,26 @@ def test_a_plan_narrows_and_keeps_to_the_time(designs: int, seconds: float) -> N
     assert cost <= max(seconds, least)
 
 
+def test_no_stage_is_longer_than_allowed() -> None:
+    for longest in (1, 2, 3, 5, 16):
+        plan = stages(Stage(9, 1, 1), PRICE, 1e5, longest)
+        assert max(stage.epochs for stage in plan) == max(f for f in (1, 2, 4, 8) if f <= longest)
+
+
+def test_the_first_stage_tries_all_designs_before_it_trains_them_for_longer() -> None:
+    def all_of(designs: int, epochs: int) -> float:
+        return designs * PRICE.of(epochs)
+
+    assert first_stage(40, PRICE, 1.2 * all_of(40, 1), 1, 8) == Stage(40, 1, 1)
+    assert first_stage(40, PRICE, 2.1 * all_of(40, 4), 1, 8) == Stage(40, 4, 1)
+    assert first_stage(40, PRICE, 100 * all_of(40, 8), 1, 8) == Stage(40, 8, 1)
+    assert first_stage(40, PRICE, 0.5 * all_of(40, 1), 1, 8).designs < 20
+    assert first_stage(40, PRICE, 0.0, 2, 8) == Stage(4, 2, 1)
+    assert first_stage(3, PRICE, 0.0, 1, 8) == Stage(3, 1, 1)
+
+
 def test_without_a_price_only_the_first_stage_is_planned() -> None:
-    assert stages(60, 4, None, 1e6) == (Stage(60, 4, 1),)
+    assert stages(Stage(60, 4, 1), None, 1e6) == (Stage(60, 4, 1),)
 
 
 def test_all_designs_of_a_seed_come_before_the_next_seed() -> None:

@@ -46,10 +46,12 @@ from vaebench.runner.run import RunSummary, run_grid
 from vaebench.runner.search import (
     LONGEST,
     MOST_SEEDS,
+    PROBES,
     Outcome,
     Price,
     Stage,
     Trial,
+    first_stage,
     next_trials,
     outcome,
     stages,
@@ -70,9 +72,6 @@ _MOST_IMAGES: Final = 2_000
 _MOST_VALID: Final = 5_000
 _SHORT_TEST: Final = 1_000
 """Test images of the trainings before the last stage, which are not reported."""
-_PROBES: Final = 4
-_FIRST_SHARE: Final = 0.4
-"""Share of the time that the first stage may take."""
 _MOST_STEPS: Final = 20_000
 """Training steps of the last stage."""
 _SUPPORTS: Final = ("unit", "real", "levels")
@@ -445,14 +444,14 @@ class _Search:
         early, last = _finished(self._early), _finished(self._last)
         self.used = sum(map(_seconds, (*early.values(), *last.values())))
         designs, budget = self.found.cells, self.seconds * self.workers
-        probes = Stage(min(_PROBES, len(designs)), 1, 1)
+        probes = Stage(min(PROBES, len(designs)), 1, 1)
         price = self._score(probes, designs, early, last=False)
         self.plan, self.price = (probes,), price
         if price is None:
             return
-        first = Stage(*_first(self.found, price, budget), 1)
+        first = first_stage(len(designs), price, budget, *_first_epochs(self.found))
         price = self._score(first, designs, early, last=False)
-        self.plan = stages(first.designs, first.epochs, price, budget)
+        self.plan = stages(first, price, budget, self.found.epochs or math.inf)
         self.price = price or self.price
         for stage in self.plan[1:]:
             at_last = stage == self.plan[-1]
@@ -625,14 +624,11 @@ def _price(records: Sequence[CellRecord]) -> Price:
     )
 
 
-def _first(found: Candidates, price: Price, budget: float) -> tuple[int, int]:
-    """How many designs the first stage trains, and for how many epochs."""
-    design, designs, most = found.cells[0], len(found.cells), _FIRST_SHARE * budget
-    epochs = max(1, (found.epochs or 0) // LONGEST)
-    if found.epochs is None:
-        images = design.train_size or found.facts.train_images - design.valid_size
-        steps = math.ceil(images / design.batch_size)
-        longest = _MOST_STEPS / (steps * LONGEST)
-        while 2 * epochs <= longest and designs * price.of(2 * epochs) <= most:
-            epochs *= 2
-    return max(min(designs, int(most / price.of(epochs))), min(designs, _PROBES)), epochs
+def _first_epochs(found: Candidates) -> tuple[int, float]:
+    """The smallest and the largest number of epochs of the first stage."""
+    if found.epochs is not None:
+        return max(1, found.epochs // LONGEST), found.epochs / 2
+    design = found.cells[0]
+    images = design.train_size or found.facts.train_images - design.valid_size
+    steps = math.ceil(images / design.batch_size)
+    return 1, _MOST_STEPS / (steps * LONGEST)

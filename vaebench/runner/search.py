@@ -26,6 +26,10 @@ from vaebench.analysis.contrasts import LEVEL, holm, p_value
 LONGEST: Final = 8
 """Epochs of the last stage over those of the first one, if the time allows."""
 
+PROBES: Final = 4
+"""The first designs of a search, trained for one epoch to learn what a trial costs."""
+_FIRST_SHARE: Final = 0.5, 0.85
+"""Share of the time that the first stage may take: for more epochs, and to try every design."""
 _FACTORS: Final = (LONGEST, 4, 2)
 
 _SEEDS: Final = 3
@@ -69,19 +73,39 @@ class Stage(NamedTuple):
     seeds: int
 
 
-def stages(designs: int, epochs: int, price: Price | None, seconds: float) -> tuple[Stage, ...]:
-    """Plan a search.
+def first_stage(designs: int, price: Price, seconds: float, least: int, most: float) -> Stage:
+    """Plan the first stage: all designs with one seed, for as many epochs as its time allows.
 
     Args:
         designs: number of designs.
-        epochs: epochs of the first stage.
+        price: of a trial.
+        seconds: of the whole search, all workers together.
+        least: smallest number of epochs, at which designs are left out if there is no time for all.
+        most: largest number of epochs.
+    """
+    longer, wider = (share * seconds for share in _FIRST_SHARE)
+    epochs = least
+    while 2 * epochs <= most and designs * price.of(2 * epochs) <= longer:
+        epochs *= 2
+    tried = max(int(wider / price.of(epochs)), PROBES)
+    return Stage(min(designs, tried), epochs, 1)
+
+
+def stages(
+    first: Stage, price: Price | None, seconds: float, longest: float = math.inf
+) -> tuple[Stage, ...]:
+    """Plan a search after its first stage.
+
+    Args:
+        first: the first stage.
         price: of a trial, from the records of the first stage; None before it has ended, when
             there is no plan for the stages after it.
         seconds: of work, all workers together.
+        longest: largest number of epochs.
     """
-    first = Stage(designs, epochs, 1)
     if price is None:
         return (first,)
+    designs, epochs, _ = first
     left = seconds - designs * price.of(epochs)
 
     def last_of(factor: int) -> Stage:
@@ -89,7 +113,8 @@ def stages(designs: int, epochs: int, price: Price | None, seconds: float) -> tu
         count = min(round((1 - _MIDDLE_SHARE) * left / each), int(left / each), designs)
         return Stage(count, factor * epochs, _SEEDS)
 
-    last = next((s for s in map(last_of, _FACTORS) if s.designs >= 2), last_of(_FACTORS[-1]))
+    allowed = [factor for factor in _FACTORS if factor * epochs <= longest] or [1]
+    last = next((s for s in map(last_of, allowed) if s.designs >= 2), last_of(allowed[-1]))
     last = last._replace(designs=max(last.designs, min(2, designs)))
     rest = left - last.designs * _SEEDS * price.of(last.epochs)
     between = last.epochs // 2
