@@ -135,8 +135,8 @@ class Broken(PlainVAE):
         (Broken(None), {}, "the model failed: NameError: hidden_layer"),
         (Broken(math.nan), {}, "nan or infinity"),
         (PlainVAE(), {"test_sze": 3}, "did you mean 'test_size'"),
-        (PlainVAE(), {"latent_dim": 4}, "the model itself decides latent_dim"),
-        (PlainVAE(), {"device": "cuda"}, "on the cpu"),
+        (PlainVAE(), {"latent_dim": 4}, "the model determines latent_dim"),
+        (PlainVAE(), {"device": "cuda"}, "must be 'cpu'"),
         (PlainVAE(), {"test_size": 100_000}, "test_size"),
     ],
     ids=["bug", "nan", "typo", "latent_dim", "device", "test_size"],
@@ -293,8 +293,8 @@ def test_a_cell_of_a_store_measures_what_its_record_says(tmp_path: Path) -> None
     assert {"elbo", "iw_bound", "bits_per_dim", "knn_accuracy"} <= same
     assert {n: found.metrics[n] for n in same} == {n: trained.metrics[n] for n in same}
     for words, settings in (
-        ("its own likelihood", {"likelihood": "gaussian"}),
-        ("decides latent_dim", {"settings": {"latent_dim": 3}}),
+        ("likelihood and sigma cannot be set", {"likelihood": "gaussian"}),
+        ("determines latent_dim", {"settings": {"latent_dim": 3}}),
     ):
         with pytest.raises(UsageError, match=words):
             evaluate(str(folder), "digits", tmp_path / "s", **settings)  # type: ignore[arg-type]  # of any type

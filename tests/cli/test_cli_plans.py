@@ -54,7 +54,7 @@ def test_a_plan_that_needs_more_memory_than_there_is_says_so(here: Path, ask: As
     width = int((0.7 * there / (16 * 2 * 3)) ** 0.5)
     one_fits = (*RUN, "--dry-run", "--set", f"hidden=[{width},{width},{width},{width}]")
     assert "memory" not in ask(*one_fits, "-j1").out
-    assert "give fewer with --jobs" in ask(*one_fits, "-j2").out
+    assert "lower --jobs" in ask(*one_fits, "-j2").out
     assert "memory" not in ask(*RUN, "--dry-run", "--set", "seed=9").out
 
 

@@ -194,7 +194,7 @@ def test_a_long_temporary_folder_is_replaced(here: Path) -> None:
 def test_fewer_jobs_need_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 2**20 if "PAGES" in name else 800)
     cells = small_grid().cells
-    assert "fewer with --jobs" in str(lack_of_memory(cells, 64))
+    assert "lower --jobs" in str(lack_of_memory(cells, 64))
     assert lack_of_memory(cells, 1) is None
 
 

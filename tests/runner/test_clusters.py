@@ -170,7 +170,7 @@ def test_another_version_on_a_machine_is_refused(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "__version__", "0.0.1")
-    with pytest.raises(EngineError, match=r"no worker can be started.* and this is 0\.0\.1"):
+    with pytest.raises(EngineError, match=r"no worker can be started.* must have 0\.0\.1"):
         run(grid(seed=[0]), tmp_path, engine="ray", jobs=1)
 
 

@@ -67,7 +67,9 @@ def test_what_is_not_like_the_data_set_is_refused(tmp_path: Path) -> None:
             model.encode(wrong)
     with pytest.raises(UsageError, match=r"uint8.*model\.prepare"):
         model.encode(torch.from_numpy(images.reshape(1, 60, 192)))
-    with pytest.raises(DataInvalid, match=r"float64; images of colour\.npz are integers from 0"):
+    with pytest.raises(
+        DataInvalid, match=r"float64; images of colour\.npz must be integers from 0"
+    ):
         model.prepare(images / 255)
     with pytest.raises(DataInvalid, match=r"\(1, 8, 8\); the model was trained on \(3, 8, 8\)"):
         model.prepare(images[..., 0])
@@ -77,9 +79,9 @@ def test_what_is_not_like_the_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_binary_models_take_zeros_and_ones(tmp_path: Path) -> None:
     model = kept(tmp_path, binarization="static")
-    with pytest.raises(UsageError, match="0 or 1 here"):
+    with pytest.raises(UsageError, match="must be 0 or 1"):
         model.encode(torch.full((1, 2, 64), 0.5))
-    with pytest.raises(DataInvalid, match=r"grey levels of this data set are 0 \.\.\. 16; got 200"):
+    with pytest.raises(DataInvalid, match=r"grey levels must be 0 \.\.\. 16 .*; got 200"):
         model.prepare(np.full((2, 8, 8), 200))
 
 

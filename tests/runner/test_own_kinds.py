@@ -182,7 +182,7 @@ def test_they_are_reported_without_pictures(tmp_path: Path) -> None:
     [
         ({"likelihood": "bernoulli"}, "real values, which need a density on the real line"),
         ({"likelihood": "gaussian", "dequantize": True}, "leave dequantize at its default"),
-        ({"likelihood": "gaussian", "architecture": "conv"}, "halve a 1x5 image to nothing"),
+        ({"likelihood": "gaussian", "architecture": "conv"}, "reduce a 1x5 image to nothing"),
         ({"likelihood": "poisson"}, "a likelihood of counts need each other"),
     ],
 )
@@ -234,7 +234,7 @@ def test_arrays_from_python_are_trained(tmp_path: Path) -> None:
     assert record.data is not None
     assert (record.data.n_train, record.data.n_test, record.data.levels) == (96, 24, 256)
     assert str(tmp_path) not in record.model_dump_json()
-    with pytest.raises(UsageError, match="this grid is built"):
+    with pytest.raises(UsageError, match="cannot be given with a Grid object"):
         vaebench.run(Grid.from_dict(grid), tmp_path / "s", data={"train": images})
 
 

@@ -322,7 +322,7 @@ def test_the_python_call_does_what_the_command_does(
     frame = vaebench.load_results("results/tiny")
     assert sorted(frame["cell_id"]) == sorted(summary.trained)
     assert "done, ELBO" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="overrides and data go with the name"):
+    with pytest.raises(ValueError, match="overrides and data cannot be given"):
         vaebench.run(grid(seed=[0]), overrides={"seed": [1]})
 
 
@@ -331,13 +331,16 @@ def test_the_python_call_does_what_the_command_does(
     [
         (
             {"overrides": {"likelihood": "gaussian"}},
-            r"likelihood needs a list of .* \['gaussian'\]",
+            r"likelihood must be a list of .* \['gaussian'\]",
         ),
-        ({"overrides": {"seed": 3}}, r"seed needs a list of values, \[3\] for one"),
-        ({"overrides": ["seed"]}, r"overrides: needs a mapping of axis to values; got \['seed'\]"),
-        ({"jobs": 0}, "jobs must be 1 or more, a whole number; got 0"),
-        ({"jobs": "2"}, "jobs must be 1 or more, a whole number; got '2'"),
-        ({"largest_pack": -1}, "largest_pack must be 1 or more, a whole number; got -1"),
+        ({"overrides": {"seed": 3}}, r"seed must be a list of values, such as \[3\]"),
+        (
+            {"overrides": ["seed"]},
+            r"overrides must map each axis to a list of values; got \['seed'\]",
+        ),
+        ({"jobs": 0}, "jobs must be a whole number, 1 or more; got 0"),
+        ({"jobs": "2"}, "jobs must be a whole number, 1 or more; got '2'"),
+        ({"largest_pack": -1}, "largest_pack must be a whole number, 1 or more; got -1"),
         ({"output": ""}, "the name of a folder must not be empty"),
         ({"time_limit": None}, "time_limit must be above 0 seconds; got None"),
     ],

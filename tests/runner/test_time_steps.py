@@ -213,8 +213,8 @@ def test_available_stands_for_the_devices_that_are_there() -> None:
     ("words", "message"),
     [
         ({"devices": ["gpu"]}, "must be one of cpu, cuda"),
-        ({"devices": "cpu"}, "devices: needs a list of at least one, .* got 'cpu'"),
-        ({"devices": []}, "devices: needs a list"),
+        ({"devices": "cpu"}, "devices must be a list of at least one.* got 'cpu'"),
+        ({"devices": []}, "devices must be a list"),
         ({"devices": ["cpu"], "seconds": 0.0}, "seconds must be above 0 and finite; got 0"),
         ({"devices": ["cpu"], "steps": 5}, "steps must be a whole number of at least 10; got 5"),
         ({"devices": ["cpu"], "steps": 10.5}, "steps must be a whole number of at least 10"),

@@ -1,4 +1,4 @@
-"""Which kept weights a cell can be evaluated by again, without training."""
+"""Find the kept weights with which a cell can be evaluated again, without training."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vaebench.runner.plan import Planned
 def tasks_again(
     cells: Sequence[Planned], store: Store, base: Task, echo: Callable[[str], None]
 ) -> list[Task]:
-    """A task for each cell that a stored cell has weights for: its own, or of the same training.
+    """Return an evaluation task for each cell whose weights, or those of its training, were kept.
 
     Two cells have the same training and the same weights if they differ in evaluation settings
     only. Weights of other data, or of an older version of the numerics, are not used.
 
     Args:
-        cells: what to evaluate.
-        store: where the weights are.
-        base: a task with everything that the tasks have in common.
-        echo: prints how many cells have no weights.
+        cells: the cells to evaluate.
+        store: the store that holds the weights.
+        base: a task with the settings that all tasks share.
+        echo: called with a line about cells without weights.
 
     Raises:
-        UsageError: no cell has any.
+        UsageError: no cell has kept weights.
     """
     own: dict[str, CellRecord] = {}
     by_training: dict[str, CellRecord] = {}
@@ -58,8 +58,8 @@ def tasks_again(
             tasks.append(replace(task, checkpoints=None))
     if not tasks:
         raise UsageError(
-            f"no cell of {base.grid} has kept weights in {store.root} to be evaluated again: "
-            "run the grid with --keep-weights first"
+            f"cannot evaluate {base.grid} again: no cell has kept weights in {store.root}. Run the "
+            "grid with --keep-weights first"
         )
     if len(tasks) < len(cells):
         echo(f"note: no weights were kept for {len(cells) - len(tasks)} of {len(cells)} cells")
@@ -67,9 +67,9 @@ def tasks_again(
 
 
 def _with_weights(store: Store) -> Iterator[tuple[CellRecord, tuple[str, str | None]]]:
-    """Finished cells of the present numerics whose records name weights, and their source.
+    """Yield finished cells with weights of the present numerics version, and their source.
 
-    The source is the rest of an identity: the checksum of the data and that of a user's network.
+    The source is the other part of a cell id: the checksums of the data and of a user's network.
     """
     for record in store.iter_records():
         if (

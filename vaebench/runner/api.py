@@ -28,33 +28,33 @@ def run(
     Args:
         grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of its content.
         output: the results folder, by default ``results/<grid>``.
-        overrides: axis -> values, as ``--set`` does; not with a Grid, which is already built.
-        data: the data set of every cell, in place of the grid's: arrays by the names ``train``,
-            ``test``, ``valid`` and ``train_labels`` and so on. An array is a NumPy array, a tensor,
-            or a torch ``Dataset`` of images or of pairs of image and label. Only ``train`` must be
-            given. They are kept as a file in the data folder.
-        data_dir: where data files are looked for first.
+        overrides: maps an axis to its values, like ``--set``; not allowed with a Grid.
+        data: a data set that replaces that of the grid: maps ``train``, ``test``, ``valid``,
+            ``train_labels`` and so on to arrays. An array is a NumPy array, a tensor, or a torch
+            ``Dataset`` of images or of pairs of image and label. Only ``train`` is required. The
+            arrays are saved in a file in the data folder.
+        data_dir: the folder that is searched first for data files.
         options: those of `vaebench.runner.run.run_grid`:
 
-            * ``jobs``: worker processes, one a core by default.
-            * ``retry_failed``: try again what failed, diverged or ran out of time.
-            * ``wait``: wait for another run that holds the folder.
-            * ``largest_pack``: how many cells of equal shapes are trained as one program at most.
-            * ``time_limit``: seconds that a cell may take, evaluation included; one that takes
-              longer, or hangs, is ended and recorded as ``timeout``.
+            * ``jobs``: number of worker processes; by default one for each core.
+            * ``retry_failed``: train cells again that failed, diverged or exceeded the time limit.
+            * ``wait``: wait if another run uses the folder.
+            * ``largest_pack``: the largest number of cells that are trained as one program.
+            * ``time_limit``: seconds that a cell may take, including evaluation; a cell that takes
+              longer is stopped and recorded as ``timeout``.
             * ``keep_weights``: keep the trained weights of each cell, for `load_model`; a finished
               cell without weights in the folder is trained again.
-            * ``evaluate_again``: train nothing; evaluate the cells of the grid again from kept
-              weights, with the metrics and evaluation settings of now.
-            * ``engine``: ``local`` trains on this machine, ``ray`` on those of a Ray cluster.
+            * ``evaluate_again``: do not train; evaluate the cells of the grid again from kept
+              weights, with the present metrics and evaluation settings.
+            * ``engine``: ``local`` trains on this machine, ``ray`` on a Ray cluster.
 
     Raises:
-        UsageError: overrides for a Grid, an override that is not a list of values, or a time limit,
-            a number of jobs or cells that is not positive, or there is no such engine.
+        UsageError: overrides or data with a Grid, an override that is not a list of values, an
+            option that is not positive, or an unknown engine.
         EngineError: no worker can be started.
-        GridError: the grid is wrong; it carries all problems at once.
+        GridError: the grid is not valid; the error lists all problems.
         DataMissing, DataInvalid: a data set is missing or cannot be used.
-        StoreBusy, StorageError: the folder is held by another run, or cannot be written.
+        StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
     forced = override_lists(overrides)
     folder = None if data_dir is None else Path(data_dir)
@@ -66,19 +66,20 @@ def run(
         grid = Grid.load(str(grid), forced)
     elif forced:
         raise UsageError(
-            "overrides and data go with the name, file or mapping of a grid; this grid is built"
+            "overrides and data cannot be given with a Grid object: pass the name, file or mapping "
+            "of the grid, or change the grid itself"
         )
     store = Store(folder_of(output, Path("results") / grid.name))
     return run_grid(grid, store, data_dir=folder, **options)
 
 
 def override_lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
-    """The values of each axis as a list; numpy arrays and ranges are accepted."""
+    """Return the values of each axis as a list; NumPy arrays and ranges are accepted."""
     if overrides is not None and not isinstance(overrides, Mapping):
-        raise UsageError(f"overrides: needs a mapping of axis to values; got {overrides!r}")
+        raise UsageError(f"overrides must map each axis to a list of values; got {overrides!r}")
     lists = {}
     for axis, values in (overrides or {}).items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-            raise UsageError(f"overrides: {axis} needs a list of values, [{values!r}] for one")
+            raise UsageError(f"overrides: {axis} must be a list of values, such as [{values!r}]")
         lists[axis] = list(values)
     return lists

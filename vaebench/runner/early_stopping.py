@@ -47,7 +47,7 @@ class EarlyStopping:
         return epoch - self.best_epoch >= self.patience
 
     def restore(self, vae: VAE) -> None:
-        """Give the model the weights of the best epoch, if there is one."""
+        """Set the model to the weights of the best epoch, if there is one."""
         weights = {
             name.removeprefix(_WEIGHTS): value
             for name, value in self.kept.items()
@@ -58,10 +58,10 @@ class EarlyStopping:
 
 
 def validation_bound(vae: VAE, cell: Cell, valid: EvaluationSplit) -> float:
-    """Return the mean ELBO of the validation images, nats per image, with the same noise each time.
+    """Return the mean ELBO of the validation images in nats per image, always with equal noise.
 
-    For a delta posterior, which has no ELBO, minus the reconstruction error. Training is not
-    disturbed: a copy of the model is scored.
+    For a delta posterior, which has no ELBO, it is minus the reconstruction error. A copy of the
+    model is evaluated, so that training is not affected.
     """
     frozen = copy.deepcopy(vae).eval()
     scores = score(frozen, cell, valid, generator(cell.seed, "validation"))

@@ -1,4 +1,4 @@
-"""Encode data by a kept model, converted as in training."""
+"""Encode data with a trained model whose weights were kept."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def encode(
     seed: int = 0,
     data_dir: Path | str | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the codes of data by a model whose weights were kept.
+    """Encode data with a model whose weights were kept; the data are converted as in training.
 
     Args:
         store: the results folder of a run with ``keep_weights``.
-        cell_id: the cell's name, as in the table.
-        data: as the axis ``dataset``: a name, or the path of a file or image folder. It is read
-            with the settings of the cell; examples keep the order of the source.
-        samples: codes that are also drawn from q(z|x) for each example.
-        seed: of these draws.
-        data_dir: where data files are looked for first.
+        cell_id: the name of the cell, as in the table.
+        data: a value of the axis ``dataset``: a name, or the path of a file or image folder. It is
+            read with the settings of the cell; examples keep the order of the source.
+        samples: number of codes that are also drawn from q(z|x) for each example.
+        seed: seed of these draws.
+        data_dir: the folder that is searched first for data files.
 
     Returns:
-        For each split of the data ``<split>_mean (N, Z)`` and, with ``samples``,
-        ``<split>_samples (samples, N, Z)``, float32.
+        Arrays by name, float32: ``<split>_mean (N, Z)`` for each split of the data and, with
+        ``samples``, ``<split>_samples (samples, N, Z)``.
 
     Raises:
         DataMissing, DataInvalid: the data were not found, or differ from those of the cell in
@@ -89,15 +89,15 @@ def _codes(
 
 
 def check_output(file: Path) -> None:
-    """Refuse a file that codes cannot be written to.
+    """Check the name and folder of a file for codes.
 
     Raises:
-        UsageError: another ending than .npz, or a folder that does not exist.
+        UsageError: the ending is not .npz, or the folder does not exist.
     """
     if file.suffix.lower() != ".npz":
-        raise UsageError(f"codes are written to an .npz file; got {file.name!r}")
+        raise UsageError(f"the output must be an .npz file; got {file.name!r}")
     if not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
+        raise UsageError(f"cannot write {file.name}: there is no folder {file.parent}")
 
 
 def write_codes(codes: dict[str, NDArray[np.float32]], file: Path) -> Path:

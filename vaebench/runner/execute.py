@@ -40,24 +40,24 @@ def execute(
 ) -> list[Outcome]:
     """Train a pack and evaluate each of its cells, and the cells that share these trainings.
 
-    A task that brings a trained cell is evaluated only.
+    A task with a trained cell (``task.trained``) is only evaluated.
 
     Args:
         task: cells that share all shapes.
-        report: called after each epoch with its number, their count and the cells' losses.
-        stop: asked between epochs whether to keep the training in its checkpoint and stop.
-        record: called with the outcomes of shared cells while the training goes on; by default
-            they are returned with the others.
+        report: called after each epoch with its number, the number of epochs and the losses.
+        stop: called between epochs; if it returns true, training is saved and stopped.
+        record: called with the outcomes of shared cells during the training; by default they are
+            returned with the others.
 
     Returns:
-        One outcome a cell, ``done`` or ``diverged``. A shared cell has none if the training was
-        resumed from a checkpoint behind its last epoch.
+        One outcome for each cell, ``done`` or ``diverged``. A shared cell has none if the training
+        was resumed from a checkpoint after its last epoch.
 
     Raises:
         DataMissing, DataInvalid: the data are missing or cannot be used.
-        ValueError: a size does not fit the data.
-        torch.OutOfMemoryError: the device's memory does not hold the pack.
-        Stopped: ``stop`` said so.
+        ValueError: a size exceeds that of the data.
+        torch.OutOfMemoryError: the pack does not fit into the memory of the device.
+        Stopped: ``stop`` returned true.
     """
     if task.trained is not None:
         return [_evaluated_again(task, task.trained)]
@@ -71,9 +71,11 @@ def execute(
     stopping = None
     if design.early_stopping is not None:
         if prepared.valid is None:
-            raise ValueError("early_stopping needs validation images: set valid_size")
+            raise ValueError(
+                "early_stopping needs validation images, there are none: set valid_size"
+            )
         stopping = EarlyStopping(design.early_stopping)
-    network = source_digest(design.architecture)  # as it is when it is made
+    network = source_digest(design.architecture)  # before training, since the file may change
     seed_the_defaults(design.seed)
     memory = PeakMemory(design.device)
     vae = VAE(
@@ -114,7 +116,7 @@ def execute(
     if stopping is not None:
         stopping.restore(vae)
         pack = replace(pack, best_epoch=stopping.best_epoch)
-    # A cell of fewer epochs is left here if all members diverged before.
+    # Cells with fewer epochs are not evaluated yet if all members diverged before.
     left = [
         each
         for each in task.all_cells()
@@ -125,9 +127,9 @@ def execute(
 
 @dataclass(frozen=True)
 class _Pack:
-    """A pack of cells in training, and the facts that its records share.
+    """A pack of cells in training, and the values that its records share.
 
-    ``best_epoch`` is the one whose weights are evaluated, if early stopping chose it.
+    ``best_epoch`` is the epoch whose weights are evaluated after early stopping.
     """
 
     task: Task
@@ -138,11 +140,11 @@ class _Pack:
     best_epoch: int | None = None
 
     def outcomes(self, cells: Sequence[tuple[Cell, str]], training: Training) -> list[Outcome]:
-        """Evaluate cells by the weights as they are now; training is not disturbed."""
+        """Evaluate cells with the present weights; training is not affected."""
         device = self.vae.prior_scale.device
         speed, step_ms = _speed(training, len(self.task.cells))
         speed["peak_memory_mib"] = self.memory.peak()
-        # A network of the user's own may draw from torch's default generators.
+        # A user's network may draw from torch's default generators.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             return [self._outcome(*each, training, speed, {"step_ms": step_ms}) for each in cells]
 
@@ -183,7 +185,7 @@ class _Pack:
         return Outcome(record, arrays, weights, trained=own)
 
     def _notes(self, data: str | None, training: Training) -> list[Note]:
-        """Return what a record says about how its data were read and how its training went."""
+        """Return the notes of a record about its data and its training."""
         resumed, best = training.resumed_after, None
         if self.best_epoch is not None:
             epochs = len(training.series[0]["train_loss"])
@@ -202,9 +204,9 @@ class _Pack:
 
 
 def _evaluated_again(task: Task, trained: Trained) -> Outcome:
-    """Measure a cell by kept weights: its own, or those of a cell with other evaluation settings.
+    """Evaluate a cell with kept weights: its own, or those of a cell with the same training.
 
-    What was measured of training, and the environment, are those of the training.
+    The measurements of training and the environment are copied from the earlier record.
     """
     ((cell, cell_id),) = task.all_cells()
     earlier = trained.record
@@ -224,7 +226,7 @@ def _evaluated_again(task: Task, trained: Trained) -> Outcome:
         "warnings": [*measured.warnings, *notes, Note.of("evaluated_again", again)],
         "comparable": comparable_as(cell, prepared.test.levels),
         "trained_as": earlier.trained_as if own else earlier.cell_id,
-        # Weights that are already in the cell's folder stay there.
+        # Weights that are already in the cell's folder are not sent.
         "weights_sha256": earlier.weights_sha256 if own else None,
         "arrays_sha256": None,
     }
@@ -264,7 +266,7 @@ def _diverged(divergence: Divergence) -> Status:
 
 
 def _speed(training: Training, pack_size: int) -> tuple[dict[str, Metric], NDArray[np.float32]]:
-    """Timings of training, and the times of at most 500 steps, evenly spaced.
+    """Return the timing metrics, and the times of at most 500 evenly spaced steps.
 
     In a pack a step's time is divided by the pack's size.
     """

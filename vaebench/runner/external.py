@@ -43,17 +43,17 @@ from vaebench.truth.ppca import LinearVAE
 _DESCRIBED_BY = 8
 _GRID = "external"
 _DECIDED = frozenset({"latent_dim", "likelihood", "sigma", "posterior", "prior", "prior_scale"})
-"""Axes that a model itself has a value of."""
+"""Axes whose value is determined by the model."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The record of an external model, where it is, and what its own loss is.
+    """The record of an external model, its store, and the audit of its own loss.
 
     Attributes:
         record: an ordinary record; its architecture is ``external:NAME``.
-        store: the folder that holds it.
-        own_loss: what the model's own loss is of its bound, in words; None if it has none.
+        store: the folder of the record.
+        own_loss: how the model's own loss is related to the ELBO, in words; None without a loss.
     """
 
     record: CellRecord
@@ -73,35 +73,35 @@ def evaluate(
     data_dir: Path | str | None = None,
     trust: bool = False,
 ) -> Evaluated:
-    """Score a trained model by every estimator, and write a record like that of any cell.
+    """Evaluate a trained model with every estimator, and write a record like that of any cell.
 
     Args:
         model: ``package.module:load``, the path of a folder that pythae saved or of a cell with
             kept weights (``STORE/cells/CELL``), or an object: an
             adapter (see `vaebench.adapters.base.Adapter`) or a torch module.
-        dataset: as the axis ``dataset``.
+        dataset: a value of the axis ``dataset``.
         output: the results folder, by default ``results/external``.
-        name: of the model in tables; letters, digits and underscores.
+        name: name of the model in tables; letters, digits and underscores.
         likelihood: the family, for a module whose ``decode`` returns a tensor.
         sigma: the scale of that family, in the unit of the data (for images, the [0, 1] pixel).
         settings: values of further axes, such as ``binarization``, ``seed`` or ``iw_samples``.
-        data_dir: where data files are looked for first.
+        data_dir: the folder that is searched first for data files.
         trust: allow pickled parts of a pythae folder.
 
     Returns:
-        The record and what the audit of the model's own loss found.
+        The record and the audit of the model's own loss.
 
     Raises:
-        UsageError: the model cannot be used as it is, or an axis has an impossible value; the
-            message says what to change.
+        UsageError: the model cannot be used, or an axis has an invalid value; the message says
+            what to change.
         DataMissing, DataInvalid: the data were not found, or cannot be used.
-        StoreBusy, StorageError: the folder is held by another run, or can't be written.
+        StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
     if name is not None and not name.isidentifier():
-        raise UsageError(f"a name has letters, digits and underscores; got {name!r}")
+        raise UsageError(f"the name must consist of letters, digits and underscores; got {name!r}")
     given = sorted(_DECIDED & (settings or {}).keys())
     if given:
-        raise UsageError(f"the model itself decides {', '.join(given)}: leave them out of settings")
+        raise UsageError(f"the model determines {', '.join(given)}: remove them from settings")
     folder = None if data_dir is None else Path(data_dir)
     kept = _kept_cell(model, likelihood, sigma) if isinstance(model, str) else None
     if kept is None:
@@ -122,7 +122,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Kept:
-    """A cell of ours whose weights were kept."""
+    """A cell trained by vaebench whose weights were kept."""
 
     record: CellRecord
     vae: VAE
@@ -130,19 +130,19 @@ class _Kept:
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """The name of the model in tables."""
         return f"vaebench_{self.record.cell.architecture.rpartition(':')[2]}"
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A model that is ready to be measured.
+    """A model that is ready for evaluation.
 
     Attributes:
         exact: log p(x) of pixels ``(N, D)`` in closed form, or None.
-        own: what its own loss is of its bound.
-        facts: shift and scale of the data that its networks see, where they are ours.
-        origin: the remark in its record.
+        own: how its own loss is related to the ELBO.
+        facts: shift and scale of the standardised data, for models trained by vaebench.
+        origin: the note about its origin in the record.
     """
 
     vae: VAE
@@ -161,9 +161,11 @@ def _kept_cell(model: str, likelihood: str | None, sigma: float | None) -> _Kept
     if not (folder / "record.json").is_file():
         return None
     if folder.parent.name != "cells":
-        raise UsageError(f"the folder of a cell is STORE/cells/CELL; got {folder}")
+        raise UsageError(f"the folder of a cell must be STORE/cells/CELL; got {folder}")
     if likelihood is not None or sigma is not None:
-        raise UsageError("a cell has its own likelihood and sigma: omit both")
+        raise UsageError(
+            "likelihood and sigma cannot be set for a cell, which has its own: remove them"
+        )
     store = Store(folder.parents[1])
     record, weights = store.read(folder.name), store.weights(folder.name)
     return _Kept(record, unpacked_model(record, weights, VAE), hashlib.sha256(weights).hexdigest())
@@ -182,7 +184,7 @@ def _axes_of(cell: Cell, dataset: str) -> dict[str, object]:
 def _axes(dataset: str, name: str, settings: Mapping[str, object] | None) -> dict[str, object]:
     axes = {**(settings or {}), "dataset": dataset, "architecture": f"external:{name}"}
     if axes.get("device", "cpu") != "cpu":
-        raise UsageError(f"models are evaluated on the cpu; got device = {axes['device']!r}")
+        raise UsageError(f"device must be 'cpu' for evaluation; got {axes['device']!r}")
     return axes
 
 
@@ -198,7 +200,7 @@ def _of_adapter(
     sigma: float | None,
     data_dir: Path | None,
 ) -> _Model:
-    # Which data are loaded does not depend on the likelihood; this one fits any data but counts.
+    # The data do not depend on the likelihood; this one is valid for all data except counts.
     family = "poisson" if axes.get("kind") == "counts" else "gaussian"
     with _refused_axes():
         probe = Cell.model_validate(axes | {"likelihood": family})
@@ -249,7 +251,7 @@ def _of_kept(kept: _Kept, axes: dict[str, object], data_dir: Path | None) -> _Mo
 
 @contextmanager
 def _refused_axes() -> Iterator[None]:
-    """Turn what a cell refuses into a message without the words of the validation library."""
+    """Turn validation errors of a cell into a UsageError in plain words."""
     try:
         yield
     except ValidationError as error:
@@ -264,7 +266,7 @@ def _refused_axes() -> Iterator[None]:
 
 @contextmanager
 def _user_errors(what: str) -> Iterator[None]:
-    """Turn any error of a user's model or settings into one line; ours keep their own."""
+    """Turn any exception of a user's model into a UsageError; errors of vaebench are kept."""
     try:
         yield
     except (VaebenchError, ValidationError):
@@ -276,7 +278,7 @@ def _user_errors(what: str) -> Iterator[None]:
 
 def _given(model: object) -> Loaded:
     if isinstance(model, ExternalVAE):
-        raise UsageError("pass the adapter or module itself, not the model that was made of it")
+        raise UsageError("model must be the adapter or module, not the result of loading it")
     return Loaded.of(model)
 
 
@@ -309,7 +311,7 @@ def _measured(model: _Model) -> tuple[CellRecord, Arrays]:
 
 
 def _bracket(vae: VAE, cell: Cell) -> Metric:
-    """The mean gap of bidirectional annealing on images simulated from the model."""
+    """Return the mean gap of bidirectional annealing on images simulated from the model."""
     source = generator(cell.seed, "bracket")
     pixels, codes = simulate(vae, cell.ais_images, source)
     return mean_and_se(

@@ -1,4 +1,4 @@
-"""The machine of a record: an allow-list of facts, no host name, no path, no variable."""
+"""The machine description in records, without host name, paths or environment variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("vaebench", "torch", "torchvision", "numpy", "pandas", "scikit-lear
 
 @cache
 def environment(device: str) -> Environment:
-    """The environment of a cell that is trained on ``device``."""
+    """Return the environment of a cell that is trained on ``device``."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         versions[package] = importlib.metadata.version(package)
@@ -37,7 +37,7 @@ def environment(device: str) -> Environment:
 
 
 def settle(threads: int) -> None:
-    """Set the number of threads of this process, and flush denormal numbers to zero."""
+    """Set the number of threads of this process, and treat denormal numbers as zero."""
     torch.set_num_threads(threads)
     # t-SNE and nearest neighbours use other thread pools, which torch's setting does not reach.
     threadpool_limits(threads)
@@ -45,7 +45,7 @@ def settle(threads: int) -> None:
 
 
 def available_devices() -> list[str]:
-    """One device of each kind on this machine, ``cpu`` first."""
+    """Return one device of each kind on this machine, ``cpu`` first."""
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
@@ -55,7 +55,7 @@ def available_devices() -> list[str]:
 
 
 def description() -> list[str]:
-    """The machine, the versions and the devices, one line each."""
+    """Return lines that describe the machine, the software versions and the devices."""
     here = environment("cpu")
     lines = [f"{name}: {version}" for name, version in here.versions.items()]
     lines += [
@@ -70,7 +70,7 @@ def description() -> list[str]:
 
 
 def absent_device(device: str) -> str | None:
-    """Why a device cannot be used here; None if it can."""
+    """Return why a device cannot be used on this machine, or None if it can."""
     if device == "cpu":
         return None
     if device == "mps":
@@ -84,11 +84,15 @@ def absent_device(device: str) -> str | None:
         )
     index = int(device.partition(":")[2] or 0)
     count = torch.cuda.device_count()
-    return None if index < count else f"there are {count} CUDA devices, none has number {index}"
+    return (
+        None
+        if index < count
+        else f"there is no CUDA device {index}: this machine has {count}, numbered from 0"
+    )
 
 
 def _processor() -> str | None:
-    """The processor's name with its model, since some machines use one name for several."""
+    """Return the name and model number of the processor, since names may not be unique."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -109,7 +113,7 @@ def _driver() -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the program itself, if it runs from a checkout."""
+    """Return the commit of vaebench if it runs from a git checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
@@ -117,7 +121,7 @@ def _commit() -> str | None:
 
 
 def _answer(*command: str) -> str | None:
-    """The first line that a command prints; None if it is missing, fails or hangs."""
+    """Return the first line that a command prints; None if it is missing, fails or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 -- fixed commands, no shell
             command, capture_output=True, text=True, errors="replace", timeout=5, check=True

@@ -14,7 +14,7 @@ from vaebench.records.schema import Metric, Note
 
 
 class PeakMemory:
-    """Peak memory of training above its start: CUDA's allocator, or the resident set of Linux."""
+    """Peak memory above the level at the start: of CUDA's allocator or the resident set."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -28,7 +28,7 @@ class PeakMemory:
             self._start = _resident("VmRSS") or 0.0
 
     def peak(self) -> Metric:
-        """The highest level since this object was made, in MiB above the level then; or why not."""
+        """Return the peak since this object was made, in MiB above the first level."""
         name = "peak_memory_mib"
         if self._device.startswith("cuda"):
             peak = torch.cuda.max_memory_allocated(self._device) / 2**20
@@ -43,20 +43,20 @@ class PeakMemory:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device or of the machine is full."""
-    # On a CPU torch raises a RuntimeError that only its text distinguishes from others.
+    """Return whether an error means that the memory of a device or of the machine is full."""
+    # On a CPU torch raises a RuntimeError, which can only be recognised by its text.
     allocation = isinstance(error, RuntimeError) and "can't allocate memory" in error_text(error)
     return allocation or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _return_freed_memory() -> None:
-    """Return the memory that earlier cells freed; reused, it would not be counted."""
+    """Give memory freed by earlier cells back to the system, so that its reuse is counted."""
     with suppress(AttributeError, OSError):  # other C libraries keep little, or have no such call
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_resident_peak() -> str | None:
-    """Set the kernel's high-water mark of this process to its present size."""
+    """Reset the kernel's peak memory counter of this process; return why it failed, or None."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -30,14 +30,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Task:
-    """A pack of cells to be trained as one program, with their identities and their grid's name.
+    """A pack of cells to train as one program, with their ids and the name of their grid.
 
     Attributes:
         shared: further cells with their identities. Each is measured in the training of a cell of
             the pack that has the same `training_key`, after its own number of epochs.
         keep_weights: whether the trained weights are sent back.
         checkpoints: the folder of unfinished trainings.
-        trained: what the one cell is evaluated from, instead of being trained.
+        trained: a trained cell; the one cell of the task is evaluated from it without training.
         compiled: whether the training step is compiled.
     """
 
@@ -52,15 +52,15 @@ class Task:
     compiled: bool = False
 
     def all_cells(self) -> list[tuple[Cell, str]]:
-        """Every cell that gets a record, with its identity."""
+        """Every cell that gets a record, with its id."""
         return [*zip(self.cells, self.cell_ids, strict=True), *self.shared]
 
     def without(self, cell_ids: Collection[str]) -> Task:
-        """The task without shared cells that have their record."""
+        """Return the task without the shared cells of these ids."""
         return replace(self, shared=tuple(s for s in self.shared if s[1] not in cell_ids))
 
     def alone(self) -> list[Task]:
-        """A task for each cell of the pack, with the cells that share its training."""
+        """Return a task for each cell of the pack, with the cells that share its training."""
         return [
             replace(
                 self,
@@ -73,7 +73,7 @@ class Task:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The file of the unfinished training; None to save none."""
+        """The file of the unfinished training, or None if it is not saved."""
         if self.checkpoints is None:
             return None
         digest = hashlib.sha256(" ".join(self.cell_ids).encode()).hexdigest()[:12]
@@ -82,9 +82,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record, the arrays that go with it, and a safetensors file's bytes if they are kept.
+    """A record with its arrays, and the bytes of a safetensors file if weights are kept.
 
-    ``trained`` is false if the time of training in the record is not time of this run.
+    ``trained`` is false if the training time in the record was not spent in this run.
     """
 
     record: CellRecord
@@ -102,7 +102,7 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker has started a task; what it did before is not part of the task's time."""
+    """A worker has started a task; the time of the task begins now."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Outcomes of shared cells, while the training that they share goes on."""
+    """Outcomes of cells that share a training, sent before the training ends."""
 
     outcomes: list[Outcome]
 
@@ -138,13 +138,13 @@ _FEWEST_STEPS, _MOST_STEPS = 10, 2_000
 
 @dataclass(frozen=True)
 class TimingBudget:
-    """How long one timing lasts: a number of steps, or as many steps as fit into some seconds."""
+    """The length of a timing, as a number of steps or in seconds."""
 
     seconds: float
     steps: int | None = None
 
     def steps_of(self, step_seconds: float) -> int:
-        """How many steps to time where one takes so long: 10 to 2,000, or the number given."""
+        """Return the number of steps to time if one takes `step_seconds`: 10 to 2,000."""
         if self.steps is not None:
             return self.steps
         return min(max(int(self.seconds / step_seconds), _FEWEST_STEPS), _MOST_STEPS)
@@ -152,7 +152,7 @@ class TimingBudget:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device of this machine: its environment, and why it is absent, if it is."""
+    """A device of this machine: its environment, and the reason if it is absent."""
 
     device: str
     environment: Environment
@@ -160,14 +160,14 @@ class DeviceInfo:
 
 
 def public(cell: Cell) -> Cell:
-    """The cell as it may be published: the file name of a user's data without the folder."""
+    """Return the cell for publication: the path of a user's data without its folder."""
     if not is_own_data(cell.dataset):
         return cell
     return cell.model_copy(update={"dataset": f"./{Path(cell.dataset).name}"})
 
 
 def unfinished(task: Task, status: Status, environment: Environment | None = None) -> list[Outcome]:
-    """Records of cells that were not trained to their end: a reason, no data, no numbers."""
+    """Return records of cells whose training did not finish: a reason and no measurements."""
     return [
         Outcome(
             CellRecord(

@@ -1,4 +1,4 @@
-"""Trained models: to the bytes of a safetensors file, and back to a VAE."""
+"""Save trained models as safetensors, and load them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from vaebench.records.store import Store
 _INITIAL_SCALE, _PROBED = "initial_scale", ("probed_code", "probed_image")
 Model = TypeVar("Model", bound=VAE)
 _KINDS: dict[str, Kind] = {"real": "real", "counts": "counts"}
-"""What data of these supports hold; all others are images."""
+"""The name of the values of data with these supports; all others are images."""
 
 
 class KeptModel(VAE):
-    """A trained VAE that knows the data it was trained on.
+    """A trained VAE with a description of its training data.
 
     Attributes:
         facts: the shape, the levels and the support of these data.
@@ -50,18 +50,18 @@ class KeptModel(VAE):
             Pixels ``(1, N, D)`` float32 on the device of the model.
 
         Raises:
-            DataInvalid: the examples have another layout, type or range than the data set.
+            DataInvalid: layout, type or range of the examples differ from those of the data set.
         """
         plain = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
         return self.prepare_array("images", np.asarray(plain), Reading.of(self.cells[0]))
 
     def prepare_array(self, where: str, array: NDArray[np.generic], reading: Reading) -> Tensor:
-        """Convert examples that are read in another way; see `prepare`."""
+        """Convert examples with given reading settings; see `prepare`."""
         kind = _KINDS.get(self.facts.support, "images")
         levels = self._levels_of_data()
         if kind == "images" and array.dtype.kind == "f" and not reading.range:
             raise DataInvalid(
-                f"{where} is {array.dtype}; images of {self.facts.name} are integers from 0 to "
+                f"{where} is {array.dtype}; images of {self.facts.name} must be integers from 0 to "
                 f"{(levels or 256) - 1}: convert with astype('uint8')"
             )
         examples = converted(where, array, kind, reading)
@@ -86,22 +86,22 @@ class KeptModel(VAE):
         return self.facts.grey_levels or (known.levels if known else 256)
 
     def encode(self, x: Tensor) -> Posterior:
-        """q(z|x) for pixels ``x (1, N, D)`` in the range of the data set; see `prepare`.
+        """Return q(z|x) for pixels ``x (1, N, D)`` in the range of the data set; see `prepare`.
 
         Raises:
-            UsageError: other shapes, or pixels outside the range.
+            UsageError: the shape is wrong, or pixels are outside the range.
         """
         dimension = math.prod(self.image_shape)
         if x.ndim != 3 or x.shape[0] != 1 or x.shape[2] != dimension or not x.is_floating_point():
             raise UsageError(
-                f"encode takes float pixels of shape (1, N, {dimension}); got {x.dtype} of shape "
+                f"x must be float pixels of shape (1, N, {dimension}); got {x.dtype} of shape "
                 f"{tuple(x.shape)}: convert images with model.prepare(images)"
             )
         if not bool(self._in_range(x)):
             rules = {"real": "finite", "counts": "whole numbers from 0", "binary": "0 or 1"}
             rule = rules.get(self.facts.support, "between 0 and 1")
             raise UsageError(
-                f"the values of {self.facts.name} are {rule} here; got values from "
+                f"the values of {self.facts.name} must be {rule}; got values from "
                 f"{float(x.min()):g} to {float(x.max()):g}: convert data with model.prepare(data)"
             )
         return super().encode(x)
@@ -118,30 +118,30 @@ class KeptModel(VAE):
 
 
 def _in_levels(where: str, images: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-    """Check grey levels; of two levels the higher value of the data becomes 1, as in training."""
+    """Check grey levels; for two levels, map the higher value to 1, as in training."""
     values = np.unique(images)
     top = int(values[-1]) if len(values) else 0
     if levels == 2 and top > 1:
         if len(values) > 2 or (len(values) == 1 and top != 255):
             raise DataInvalid(
-                f"{where}: the data set has two values, 0 and 1 or 0 and 255; these examples hold "
-                f"{len(values)}, up to {top}"
+                f"{where}: examples must have two values, 0 and 1 or 0 and 255, like the data set; "
+                f"they have {len(values)}, up to {top}"
             )
         return np.asarray(images == top, dtype=np.uint8)
     if top >= levels:
         raise DataInvalid(
-            f"{where}: grey levels of this data set are 0 ... {levels - 1}; got {top}"
+            f"{where}: grey levels must be 0 ... {levels - 1} as in the data set; got {top}"
         )
     return images
 
 
 def packed_weights(vae: VAE) -> bytes:
-    """The state of a pack of one as a safetensors file.
+    """Return the state of a pack of one as the bytes of a safetensors file.
 
-    Besides the module's own tensors it holds ``initial_scale``, from which a predicted scale is
-    counted, and what the model gives for `_probed`'s inputs.
+    It also holds ``initial_scale``, to which a predicted scale is relative, and the outputs of the
+    model for fixed inputs (see `_probed`), which are compared when the file is loaded.
     """
-    # Copies, since safetensors accepts neither views nor weights that two layers share.
+    # Copies, because safetensors accepts neither views nor weights shared by two layers.
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in vae.state_dict().items()
@@ -152,36 +152,36 @@ def packed_weights(vae: VAE) -> bytes:
 
 @torch.no_grad()
 def _probed(vae: VAE) -> dict[str, Tensor]:
-    """The code and the image that the model computes from fixed inputs.
+    """Return the code and the image that the model computes from fixed inputs.
 
-    A user's own network may have been edited since; weights of the same shapes would still load.
+    They detect a user's network that was edited after training but has weights of equal shapes.
     """
     device = vae.prior_scale.device
     x = torch.linspace(0, 1, math.prod(vae.image_shape), device=device).view(1, 1, -1)
     z = torch.linspace(-1, 1, vae.latent_dim, device=device).view(1, 1, 1, -1)
-    # These inputs are outside the range of some data sets.
+    # `VAE.encode` without the range check, which these inputs would fail for some data sets.
     outputs = {"probed_code": VAE.encode(vae, x).mean, "probed_image": vae.decode(z).mean}
     return {name: output.cpu().contiguous() for name, output in outputs.items()}
 
 
 def load_model(store: Store | Path | str, cell_id: str) -> KeptModel:
-    """The trained VAE of a cell whose weights were kept, on the CPU, in evaluation mode.
+    """Load the trained VAE of a cell whose weights were kept, on the CPU, in evaluation mode.
 
-    It is a pack of one: ``model.prepare(images)`` converts data as in training,
-    ``model.encode(x)`` takes such pixels ``(1, N, D)`` and gives the posterior,
-    ``model.decode(z)`` takes codes ``(1, S, N, Z)`` and gives p(x|z). Its weights
-    ask for no gradient; ``model.requires_grad_()`` changes that. The module of a network of one's
-    own is looked for in the working folder first, as in training.
+    ``model.prepare(images)`` converts data as in training to pixels ``(1, N, D)``,
+    ``model.encode(x)`` returns the posterior of such pixels, and ``model.decode(z)`` returns p(x|z)
+    for codes ``(1, S, N, Z)``. The weights do not require gradients; call
+    ``model.requires_grad_()`` to change that. The module of a user's network is searched in the
+    working folder first, as in training.
 
     Args:
         store: the results folder of a run with ``keep_weights``.
-        cell_id: the cell's name, as in the table.
+        cell_id: the name of the cell, as in the table.
 
     Raises:
-        WeightsMissing: the cell's weights were not kept, or are not those that it was left with.
-        RecordMissing: there is no such cell.
-        RecordError, StorageError: its record can't be used or read.
-        ValueError: a user's own network is missing or has changed.
+        WeightsMissing: the weights were not kept, or differ from the checksum in the record.
+        RecordMissing: the cell has no record.
+        RecordError, StorageError: the record is not valid or cannot be read.
+        ValueError: a user's network is missing or has changed.
     """
     store = store if isinstance(store, Store) else Store(store)
     record = store.read(cell_id)
@@ -193,13 +193,13 @@ def load_model(store: Store | Path | str, cell_id: str) -> KeptModel:
 def _facts(record: CellRecord) -> DataFacts:
     if record.data is None:
         raise WeightsMissing(
-            f"the record of {record.cell_id} does not record the shape of its images"
+            f"cannot load {record.cell_id}: its record does not hold the shape of its images"
         )
     return record.data
 
 
 def unpacked_model(record: CellRecord, weights: bytes, kind: type[Model]) -> Model:
-    """The model of a cell's record from the bytes of its safetensors file; see `load_model`."""
+    """Load the model of a record from the bytes of its safetensors file; see `load_model`."""
     data, state = _facts(record), load(weights)
     initial_scale = float(state.pop(_INITIAL_SCALE))
     probed = {name: state.pop(name) for name in _PROBED}
@@ -214,7 +214,7 @@ def unpacked_model(record: CellRecord, weights: bytes, kind: type[Model]) -> Mod
         raise UsageError(f"{_changed(record.cell)}: its weights do not fit ({error})") from error
     vae.eval().requires_grad_(requires_grad=False)
     now = _probed(vae)
-    # As far as rounding may differ between machines.
+    # The tolerance covers rounding differences between machines.
     if not all(torch.allclose(now[name], probed[name], rtol=1e-3, atol=1e-4) for name in _PROBED):
         raise UsageError(_changed(record.cell))
     return vae

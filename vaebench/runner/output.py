@@ -1,4 +1,4 @@
-"""The output of workers: its first lines are shown, with control characters escaped."""
+"""Show the first lines that workers print, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from multiprocessing.connection import Connection
 from vaebench.system.terminal import escaped
 
 _MOST_CHARACTERS = 4_000
-"""For each pack; about fifty lines, enough to find a mistake."""
+"""The largest number of characters shown for each pack, about fifty lines."""
 
 
 class ForwardedOutput:
     """Forwards what a worker and its children write to standard error.
 
-    The other end of the pipe takes the place of their descriptors 1 and 2, so that native code is
-    heard too. A thread reads all that comes, because a full pipe would block the worker.
+    Their descriptors 1 and 2 are the other end of the pipe, so that output of native code is
+    included. A thread reads everything, because a full pipe would block the worker.
     """
 
     def __init__(self, reader: Connection) -> None:
@@ -29,12 +29,12 @@ class ForwardedOutput:
         self._thread.start()
 
     def begin_pack(self) -> None:
-        """Allow the next pack its own share of lines."""
+        """Reset the limit on shown characters for the next pack."""
         self._left = _MOST_CHARACTERS
 
     def close(self) -> None:
-        """Forward what is left of a worker that has ended."""
-        # A process that left the worker's group may still hold the other end.
+        """Forward the remaining output of a worker that has ended."""
+        # A process that left the worker's group may keep the other end open.
         self._thread.join(timeout=1.0)
         if not self._thread.is_alive():
             self._reader.close()
@@ -50,7 +50,7 @@ class ForwardedOutput:
         shown, self._left = text[: self._left], self._left - len(text)
         if self._left <= 0:
             shown += "\n... the rest of what this pack prints is left out\n"
-        # Standard error may be closed, or full.
+        # Standard error may be closed, or its disk full.
         with suppress(OSError, AttributeError, ValueError):
             sys.stderr.write(escaped(shown))
             sys.stderr.flush()

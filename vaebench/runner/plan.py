@@ -1,4 +1,4 @@
-"""The plan of a run: each cell with its identity and an estimate of its cost. Needs no torch."""
+"""The plan of a run: each cell with its id and an estimate of its cost. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MADE_AGAIN = ("unavailable", "interrupted", "damaged", "edited", "arrays", "wei
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell, its identity, and the number of its training steps."""
+    """A cell, its id, and the number of its training steps."""
 
     cell: Cell
     cell_id: str
@@ -32,7 +32,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rough price on one core of today: seconds of work, of these evaluation, and MiB at most."""
+    """Rough cost on one core: seconds in all, seconds of evaluation, and peak MiB."""
 
     seconds: float
     evaluation_seconds: float
@@ -44,11 +44,11 @@ class Plan:
     """The cells of a run.
 
     Attributes:
-        cells: all of them.
-        todo: those that have no usable record yet.
-        finished: identities whose record is kept, and their states.
-        left_alone: identities whose record cannot be read, or was written by a newer vaebench,
-            and which of the two: ``unreadable`` or ``newer``.
+        cells: all cells.
+        todo: the cells without a usable record.
+        finished: maps the id of each cell with a record to its state.
+        left_alone: maps the id of each cell that is not run although it has no usable record to
+            the reason: ``unreadable``, or ``newer`` if written by a newer vaebench.
         repeated: duplicate cells, for example from `available` together with the device's name.
     """
 
@@ -59,7 +59,7 @@ class Plan:
     repeated: int = 0
 
     def data_sets(self) -> list[str]:
-        """The data sets of files that the cells to do are trained on."""
+        """The data sets stored in files that the cells in `todo` need."""
         return sorted({planned.cell.dataset for planned in self.todo} & set(FILE_SETS))
 
 
@@ -82,13 +82,13 @@ def make_plan(
     retry_failed: bool = False,
     data_dir: Path | None = None,
 ) -> Plan:
-    """Match the cells of a grid with the states of a store's records, by identity.
+    """Match the cells of a grid with the states of a store's records, by cell id.
 
-    The files of packaged data sets are not searched; `Plan.data_sets` lists those needed.
+    The files of packaged data sets are not searched here; `Plan.data_sets` lists those needed.
 
     Raises:
-        DataMissing, DataInvalid: a data set of the user is missing or cannot be used.
-        GridError: a cell asks for more images than there are, or for a network that does not exist.
+        DataMissing, DataInvalid: a user's data set is missing or cannot be used.
+        GridError: a size exceeds the number of images, or a user's network does not exist.
     """
     known: dict[_Source, SetFacts] = {}
     cells: dict[str, Planned] = {}
@@ -99,10 +99,10 @@ def make_plan(
             known[source] = facts_of(*source, data_dir)
         facts = known[source]
         if facts.levels == 2:
-            # Binarising images of two levels changes nothing, so these cells are one.
+            # Binarising images with two levels has no effect, so these cells are equal.
             cell = cell.model_copy(update={"binarization": "none"})
         name = cell_id(cell, facts.checksum)
-        # `available` may mean a device that is also named, and two paths may hold the same data.
+        # `available` may stand for a device that is also listed; two paths may hold equal data.
         if name in cells:
             repeated += 1
             continue
@@ -123,12 +123,12 @@ _Source = tuple[str, Reading | None]
 
 
 def _source(cell: Cell) -> _Source:
-    """Return what the content of a cell's data depends on."""
+    """Return the settings on which the content of a cell's data depends."""
     return cell.dataset, None if cell.dataset in DATASETS else Reading.of(cell)
 
 
 def _require_room(todo: Sequence[Planned], known: Mapping[_Source, SetFacts]) -> None:
-    """Refuse sizes larger than the data set, and networks that do not exist, all at once."""
+    """Raise one GridError for all sizes above those of the data and all missing networks."""
     problems = [
         problem
         for planned in todo
@@ -143,14 +143,16 @@ def _require_room(todo: Sequence[Planned], known: Mapping[_Source, SetFacts]) ->
 
 
 def _rest(cell: Cell, facts: SetFacts) -> int:
-    """Training images that are left after the validation split."""
+    """Return the number of training images without the validation split."""
     return facts.train_images - (0 if facts.brings_valid else cell.valid_size)
 
 
 def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
     support = LIKELIHOODS[cell.likelihood].support
     if facts.kind == "counts" and support != "counts":
-        yield Problem("likelihood", f"{cell.dataset} holds counts; choose a likelihood of counts")
+        yield Problem(
+            "likelihood", f"{cell.dataset} holds counts, so the likelihood must be one for counts"
+        )
     if facts.kind == "real" and support != "real":
         families = ",".join(name for name, each in LIKELIHOODS.items() if each.support == "real")
         yield Problem(
@@ -170,7 +172,7 @@ def _problems(cell: Cell, facts: SetFacts) -> Iterator[Problem]:
     if cell.architecture == "conv" and len(cell.hidden) > most:
         yield Problem(
             "hidden",
-            f"{len(cell.hidden)} convolutions halve a {height}x{width} image to nothing: give at "
+            f"{len(cell.hidden)} convolutions reduce a {height}x{width} image to nothing: list at "
             f"most {most} channels" + ("" if most else ", or use another architecture"),
         )
 
@@ -207,7 +209,7 @@ _EVALUATION_SECONDS = 0.7
 
 
 def estimate(cell: Cell) -> Estimate:
-    """A rough price of a cell from its sizes: six operations a weight and image, and overheads."""
+    """Estimate the cost of a cell from its sizes: six operations per weight and image, and more."""
     known = DATASETS.get(cell.dataset)
     shape = known.shape if known else (1, 28, 28)
     pixels = math.prod(shape)
@@ -231,7 +233,7 @@ def estimate(cell: Cell) -> Estimate:
 
 
 def estimates(cells: Sequence[Cell]) -> list[Estimate]:
-    """The price of each cell; one that shares another's training costs its evaluation."""
+    """Estimate the cost of each cell; cells that share a training add only their evaluation."""
     longest: dict[Cell, Cell] = {}
     for cell in cells:
         first = longest.setdefault(training_key(cell), cell)
@@ -245,11 +247,13 @@ def estimates(cells: Sequence[Cell]) -> list[Estimate]:
 
 
 def training_key(cell: Cell) -> Cell:
-    """The cell without what its training does not depend on: equal for cells that can share one.
+    """Return a key that is equal for cells that can share one training.
 
-    Two cells that differ in how they are evaluated have the same training. With a constant learning
-    rate, and a beta that does not depend on the number of epochs, a training of fewer epochs is the
-    beginning of a longer one.
+    The key is the cell without the settings on which its training does not depend.
+
+    Cells that differ only in evaluation settings share a training. With a constant learning rate
+    and a beta that does not depend on the number of epochs, cells that differ in the epochs do too:
+    the shorter training is the beginning of the longer one.
     """
     ignored = set(EVALUATION_SETTINGS)
     scheduled = cell.learning_rate_schedule != "constant" or "cyclical" in cell.beta_schedule
@@ -259,7 +263,7 @@ def training_key(cell: Cell) -> Cell:
 
 
 def shared_trainings(todo: Iterable[Planned]) -> dict[Planned, tuple[Planned, ...]]:
-    """The cells to train, each with the cells that are evaluated on the way or at its end."""
+    """Return the cells to train, each with the cells that share its training."""
     groups: dict[Cell, list[Planned]] = {}
     for planned in todo:
         groups.setdefault(training_key(planned.cell), []).append(planned)
@@ -271,15 +275,15 @@ def shared_trainings(todo: Iterable[Planned]) -> dict[Planned, tuple[Planned, ..
 
 
 _ANNEALED_PASSES = 4e5
-"""Annealed importance sampling of an image, in forward passes: 24 chains (8 of them for tuning) of
-500 moves and half of 10 leapfrog steps, each a gradient in float64."""
+"""Cost of annealed importance sampling of an image, in forward passes: 24 chains (8 for tuning) of
+500 moves with 5 leapfrog steps on average, each a gradient in float64."""
 
 _LOCAL_PASSES = 1.6e4
-"""The optimisation of q for an image, in forward passes: 500 gradients of 8 codes, and scores."""
+"""Cost of optimising q for an image, in forward passes: 500 gradients of 8 codes, and scores."""
 
 
 def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, trained: int) -> float:
-    """The part of the evaluation that grows with the design: forward passes and pairs of images."""
+    """Estimate the seconds of evaluation that depend on the design."""
     scored = tested + min(trained, 5_000)
     forward = scored * uses * (1 + cell.eval_samples) / 2
     draws = min(cell.iw_images, tested) * cell.iw_samples
@@ -294,7 +298,7 @@ def _evaluation_seconds(cell: Cell, uses: int, outputs: int, tested: int, traine
 
 
 def _sizes(cell: Cell, shape: tuple[int, int, int], outputs: int) -> tuple[int, int]:
-    """Weights of both networks, and multiplications an image: a convolution's are used often."""
+    """Return the number of weights of both networks, and the multiplications per image."""
     channels, height, width = shape
     hidden, latent = cell.hidden or (), cell.latent_dim
     code = latent + (latent * (latent + 1) // 2 if cell.posterior == "full" else latent)
@@ -315,7 +319,7 @@ def _sizes(cell: Cell, shape: tuple[int, int, int], outputs: int) -> tuple[int, 
 
 
 def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
-    """Say that the cells on the processor may need more memory than the machine has, or None."""
+    """Return a warning if the cells on the CPU may need more memory than there is, or None."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -325,18 +329,18 @@ def lack_of_memory(cells: Iterable[Cell], jobs: int) -> str | None:
     return (
         f"memory: {jobs} {'job' if jobs == 1 else 'jobs'} may need up to {each * jobs:,.0f} MiB, "
         f"and this machine has {there:,.0f} MiB"
-    ) + (": give fewer with --jobs" if each <= there else "")
+    ) + (": lower --jobs" if each <= there else "")
 
 
 _VARIES_IN_A_PACK = {"seed", "beta", "prior_scale", "sparsity"}
 _PACKED_STEP_MOST = 6e6
 _LARGEST_PACK = {False: 6, True: 64}
-"""On a CPU and on a GPU."""
+"""The largest pack on a CPU and on a GPU."""
 
 _STEPS_WORTH_COMPILING = {"cpu": 20_000, "cuda": 300_000}
 """Compiling takes 5 to 15 seconds in each worker and saves 1 to 1.5 ms per step on a CPU: two
-workers gain from about 20,000 steps on. On a GPU, where steps are captured anyhow, it may save a
-tenth of that, which is not measured yet."""
+workers gain from about 20,000 steps on. On a GPU, where steps are captured in any case, it may save
+a tenth of that, which is not measured yet."""
 
 
 def packs(todo: Iterable[Planned], largest: int | None = None) -> list[tuple[Planned, ...]]:
@@ -365,8 +369,8 @@ def programs_worth_compiling(
     """Return the keys (`program_key`) of the programs that are worth compiling.
 
     Args:
-        cells: all cells of the grid, also those that have a record: a run that is continued takes
-            the same decision as one without interruption.
+        cells: all cells of the grid, including those with a record, so that the result is the same
+            when a run is continued.
         largest: as in `packs`.
     """
     steps: Counter[tuple[Hashable, str]] = Counter()

@@ -1,4 +1,7 @@
-"""The processes that train: started once, given one pack at a time, watched."""
+"""`Pool`: the worker processes, each of which trains one pack of cells at a time.
+
+A pack is a number of cells that are trained as one program.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened: records to be written, or progress of a pack (``outcomes`` empty)."""
+    """An event of a pool: records to write, or the progress of a pack (``outcomes`` empty)."""
 
     outcomes: list[Outcome]
     running: tuple[Running, ...]
@@ -57,7 +60,7 @@ class WorkerSlot:
 
 
 class Pool:
-    """Workers as a context manager; leaving it ends them.
+    """A pool of workers as a context manager; leaving it ends the workers.
 
     A worker that ran a user's own code is replaced after its task, since that code may have
     changed anything in its process.
@@ -88,7 +91,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for slot in self._slots:
             slot.worker.leave()
-            # After a request to stop, nothing is lost with a worker that still starts.
+            # After a request to stop, workers that are still starting can be killed.
             if slot.task is not None or self.stopping:
                 slot.worker.kill()
         for slot in self._slots:
@@ -96,7 +99,7 @@ class Pool:
         self._slots.clear()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """Execute tasks in their order, as events; ends when none is left or running.
+        """Execute tasks in their order and yield events until all tasks are finished.
 
         Raises:
             EngineError: no worker can be started.
@@ -114,9 +117,9 @@ class Pool:
                 yield Event(outcomes, self._running())
 
     def stop(self, reason: str) -> None:
-        """Start nothing more, and keep each training in its checkpoint at the end of its epoch.
+        """Start no more tasks, and save each training in its checkpoint at the end of its epoch.
 
-        Their records come as events, with the state ``interrupted``.
+        The records of these cells follow as events, with the state ``interrupted``.
         """
         self.stopping = True
         for slot in self._slots:
@@ -124,7 +127,7 @@ class Pool:
                 slot.worker.stop(reason)
 
     def interrupt(self, reason: str) -> list[Outcome]:
-        """End what is running at once; returns its records with the state ``interrupted``."""
+        """End all running tasks immediately; return their records, state ``interrupted``."""
         outcomes = []
         for slot in self._slots:
             if slot.task is not None:
@@ -154,7 +157,7 @@ class Pool:
         }
         ready = self._engine.wait([slot.worker for slot in heard.values()], 0.5)
         if not ready:
-            # The caller checks for signals between events, so there is one also without news.
+            # An empty event lets the caller check for signals.
             yield []
         for worker in ready:
             yield self._hear(heard[id(worker)])
@@ -182,7 +185,7 @@ class Pool:
         return []
 
     def _end(self, slot: WorkerSlot, task: Task) -> list[Outcome]:
-        """End a worker whose time is over; try each cell of a pack alone."""
+        """End a worker that exceeded the time limit; train each cell of its pack separately."""
         self.busy_seconds += time.monotonic() - slot.begun
         detail: dict[str, JsonValue] = {
             "time_limit": self._time_limit,
@@ -192,18 +195,18 @@ class Pool:
         alone = self._try_alone(task)
         slot.worker.kill()
         self._replace(slot)
-        # The progress is a detail: equal reasons are counted together in tables.
+        # The progress is recorded as a detail, because tables count equal reasons together.
         reason = f"it took longer than {self._time_limit:g} s"
         status = Status(state="timeout", reason_code="timeout", reason=reason, detail=detail)
         return [] if alone else unfinished(task, status)
 
     def _finish(self, slot: WorkerSlot, outcomes: list[Outcome]) -> list[Outcome]:
-        """Take the records of a finished task; if a pack failed, try each of its cells alone."""
+        """Return the records of a finished task; if a pack failed, retry its cells separately."""
         task, slot.task = slot.task, None
         failed = any(outcome.record.status.state == "failed" for outcome in outcomes)
         alone = failed and task is not None and self._try_alone(task)
         if task is not None and not alone:
-            # Shared cells whose last epoch was over before a resumed training continued.
+            # Shared cells whose last epoch was before the point at which training was resumed.
             missed = task.without([outcome.record.cell_id for outcome in outcomes]).shared
             for cell, name in missed:
                 single = replace(task, cells=(cell,), cell_ids=(name,), shared=())
@@ -214,7 +217,7 @@ class Pool:
         return [] if alone else [self._with_history(outcome) for outcome in outcomes]
 
     def _dead(self, slot: WorkerSlot) -> list[Outcome]:
-        """A worker died: try its task once more, or record how it ended; start another worker."""
+        """Handle the death of a worker: retry its task once, or record how the worker ended."""
         worker, task, attempt = slot.worker, slot.task, slot.attempt
         if not worker.is_up():
             self._failed_starts += 1
@@ -234,7 +237,7 @@ class Pool:
         return [] if retried else unfinished(task, status)
 
     def _replace(self, slot: WorkerSlot) -> None:
-        """End a worker, and start another one if there is something left for it to do."""
+        """End a worker, and start another one if tasks are left."""
         slot.worker.leave()
         slot.worker.join()
         if self._waiting and not self.stopping:
@@ -243,14 +246,14 @@ class Pool:
             self._slots.remove(slot)
 
     def _try_alone(self, task: Task) -> bool:
-        """Have each cell of a pack trained by itself, before all that waits; false if it is one."""
+        """Queue each cell of a pack as a separate task; return false for a pack of one cell."""
         if len(task.cells) == 1:
             return False
         self._waiting.extendleft((single, 1) for single in reversed(task.alone()))
         return True
 
     def _with_history(self, outcome: Outcome) -> Outcome:
-        """Note in a record that an earlier worker died at its cell."""
+        """Add a note to a record if an earlier worker died while training its cell."""
         ended = self._deaths.get(outcome.record.cell_id)
         if ended is None:
             return outcome

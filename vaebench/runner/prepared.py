@@ -1,4 +1,4 @@
-"""A data set as the cells of a pack see it: loaded, split, binarised or dequantised."""
+"""Prepare data for a cell: load, split, binarise, dequantise and standardise them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vaebench.records.schema import DataFacts
 
 @dataclass(frozen=True)
 class Prepared:
-    """The splits of a data set, where a fitted scale starts (in pixel units), and `Units`."""
+    """The splits of a data set, the initial value of a fitted scale (in pixels), and `Units`."""
 
     data: ImageData
     pixels: TrainingPixels
@@ -54,17 +54,17 @@ def _prepared(
         for split in (data.train, data.test, data.valid)
     )
     units = _units(data, train, standardize) if dataset not in DATASETS else None
-    # Where a fitted scale starts: the spread of a pixel around its own mean over the images.
+    # The initial value of a fitted scale: the standard deviation of pixels over the images.
     seen = train.pixels if units is None else train.pixels / units.scale
     start = max(float(seen.var(0, correction=0).mean().sqrt()), 0.01)
     return Prepared(data, pixels, train, test, valid if len(valid) else None, start, units)
 
 
 def _units(data: ImageData, train: EvaluationSplit, standardize: bool) -> Units | None:
-    """Return how own data that are not images are standardised, from the training split."""
+    """Return the standardisation of data that are not images, from the training split."""
     pixels = train.pixels.double()
     if data.kind == "counts":
-        # The networks work with logarithms; a column of zeros has half a count in all.
+        # The networks use logarithms; a column of zeros is treated as half a count in total.
         log_mean = pixels.mean(0).clamp(min=0.5 / len(pixels)).log()
         return Units(log_mean.float(), torch.ones_like(log_mean).float())
     if data.kind == "images" or not standardize:
@@ -86,7 +86,7 @@ def _split(split: Split, data: ImageData, binarization: str, dequantize: bool) -
 
 
 def prepared_for(cell: Cell, data_dir: Path | None) -> Prepared:
-    """Load the data of a cell as its likelihood sees them; the last two are kept in memory.
+    """Load and convert the data of a cell; the last two results are cached.
 
     Raises:
         DataMissing, DataInvalid: the data were not found, or cannot be used.
@@ -105,7 +105,7 @@ def prepared_for(cell: Cell, data_dir: Path | None) -> Prepared:
 
 
 def data_facts(cell: Cell, prepared: Prepared) -> DataFacts:
-    """Return what a record says of its data."""
+    """Return the description of a cell's data for its record."""
     data = prepared.data
     return DataFacts(
         name=data.name,

@@ -1,4 +1,4 @@
-"""Re-test findings: train the union of their cells, compute facts, judge by the records."""
+"""Re-test findings (published claims): train their cells, compute facts, and give verdicts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reproduction:
         rows: every finding with its verdict.
         summary: the run of the cells.
         notes: lines about outdated records.
-        absent: data set -> why it is missing.
+        absent: maps each missing data set to the reason.
     """
 
     rows: tuple[Assessed, ...]
@@ -55,28 +55,28 @@ def reproduce(
     echo: Callable[[str], None] = print,
     **options: Unpack[RunOptions],
 ) -> Reproduction:
-    """Re-test findings: train cells without a record, compute mathematics, judge.
+    """Re-test findings: train cells without a record, compute facts, and give verdicts.
 
     Args:
         words: names or families of findings; all by default.
         budget: ``quick`` (digits) or ``full`` (MNIST).
         store: the results folder, by default ``results/reproduce-<budget>``.
-        device: where the cells are trained; records of any device are judged.
-        train: false judges by the records that are there, trains nothing and writes nothing.
-        data_dir: the first place to search for data files.
-        echo: prints a line.
+        device: device on which cells are trained; records of any device are used.
+        train: if false, only existing records are used, and nothing is trained or written.
+        data_dir: the folder that is searched first for data files.
+        echo: called with each line of progress.
         options: those of `vaebench.runner.run.run_grid`, such as ``jobs``, ``retry_failed``,
             ``keep_weights`` (a cell without weights is trained again) and ``wait``.
 
     If a data set is missing, its findings are `not tested`, with the reason.
 
     Raises:
-        UnknownFinding: a word is neither a name nor a family.
-        UsageError: there is no such budget.
+        UnknownFinding: a word is neither a name nor a family of findings.
+        UsageError: the budget is unknown.
         StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
     if budget not in BUDGETS:
-        raise UsageError(f"budgets are {' and '.join(map(repr, BUDGETS))}; got {budget!r}")
+        raise UsageError(f"budget must be {' or '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
     if not isinstance(store, Store):
         store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))
@@ -119,7 +119,7 @@ def reproduce(
 
 
 def collected(store: Store) -> Evidence:
-    """The contents of a store as evidence; damaged files count as absent."""
+    """Return the contents of a store as evidence; damaged files count as absent."""
     results = read_results([store.root])
     facts, _ = store.read_facts()
     payloads = {fact.record_id: fact.payload for fact in facts if fact.kind == "finding"}
@@ -135,7 +135,7 @@ def _needs(finding: Finding, budget: Budget) -> set[str]:
 def _judged(
     finding: Finding, evidence: Evidence, budget: Budget, absent: dict[str, str]
 ) -> Assessed:
-    """Judge by the records; if they do not suffice, name missing data as the reason."""
+    """Return the verdict of each finding; missing data are given as the reason for no verdict."""
     judged = assess(finding, evidence, budget)
     missing = sorted(_needs(finding, budget) & set(absent))
     if judged.judgement.verdict == "not tested" and missing:
@@ -162,12 +162,12 @@ def _lacking_facts(
 
 
 def data_payload(dataset: str, data_dir: Path | None = None) -> dict[str, JsonValue]:
-    """Numbers of the images of a data set that bound every model of them.
+    """Compute limits on the scores of any model from the images of a data set.
 
-    Eigenvalues of the training images' covariance in squared pixels; the mean log-likelihood, in
-    nats an image, of the pPCA optimum of some latent sizes on those training images that are
-    evaluated; the lowest binary cross-entropy on the test images, and that of the best decoder
-    that ignores z, in nats an image.
+    These are the eigenvalues of the covariance of the training images in squared pixels; the mean
+    log-likelihood of the pPCA optimum for some latent dimensions, on the evaluated training images;
+    the lowest binary cross-entropy on the test images; and the cross-entropy of the best decoder
+    that ignores z. All but the eigenvalues are in nats per image.
 
     Raises:
         DataMissing, DataInvalid: the data are missing or damaged.

@@ -62,16 +62,16 @@ class RunSummary:
     """How a run ended.
 
     Attributes:
-        trained: identity -> state of the cells of this run.
-        finished: identity -> state of the cells that already had a record.
+        trained: maps the id of each cell of this run to its state.
+        finished: maps the id of each cell that already had a record to its state.
         seconds: wall time.
         signal: number of the signal that stopped the run, or None.
         storage_error: why a record could not be written, or None.
-        left: cells not started.
-        damaged: records that were set aside because they could not be used.
-        worker_time: where the time of the workers went; None if none was started.
+        left: number of cells that were not started.
+        damaged: number of damaged records that were moved to ``.quarantine``.
+        worker_time: how the workers spent their time; None if no worker was started.
         unused: a line for each other file that is not used: damaged arrays, a record that cannot be
-            read, or one of a newer vaebench.
+            read, or a record of a newer vaebench.
     """
 
     trained: dict[str, str] = field(default_factory=dict)
@@ -115,34 +115,34 @@ def run_grid(
     """Train, evaluate and record every cell of a grid that has no record yet.
 
     Args:
-        grid: what to run.
+        grid: the cells to run.
         store: the results folder.
-        data_dir: where data files are looked for first.
-        jobs: worker processes, one thread each; one a core by default.
-        retry_failed: try cells again that failed, diverged or ran out of time.
-        wait: wait for another run that holds the folder.
+        data_dir: the folder that is searched first for data files.
+        jobs: number of worker processes with one thread each; by default one for each core.
+        retry_failed: train cells again that failed, diverged or exceeded the time limit.
+        wait: wait if another run uses the folder.
         largest_pack: the largest number of cells of equal shapes that are trained as one program,
             if that is faster; by default 6 on a CPU and 64 on a GPU.
-        time_limit: seconds that a cell may take, evaluation included; for a pack, times the
-            number of its cells.
+        time_limit: seconds that a cell may take, including evaluation; the limit of a pack is this
+            times the number of its cells.
         keep_weights: keep the trained weights next to each record; a finished cell without weights
             is trained again.
-        evaluate_again: train nothing; evaluate every cell of the grid again that has kept weights,
-            or whose training a stored cell with other evaluation settings has weights of.
-        engine: where the workers are started: ``local``, on this machine, or ``ray``, on a cluster.
-        echo: prints a line.
+        evaluate_again: do not train; evaluate again every cell of the grid with kept weights, or
+            with the same training as a stored cell with kept weights.
+        engine: ``local`` starts workers on this machine, ``ray`` on a Ray cluster.
+        echo: called with each line of progress.
 
     Raises:
-        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, there is no
-            such engine, or there are no weights to evaluate again.
+        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, the engine is
+            unknown, or there are no weights for ``evaluate_again``.
         EngineError: no worker can be started; records written before are kept.
-        StoreBusy: another run holds the folder, and ``wait`` is false.
-        StorageError: the folder cannot be made or written.
+        StoreBusy: another run uses the folder, and ``wait`` is false.
+        StorageError: the folder cannot be created or written.
         DataMissing, DataInvalid: a data set is missing or cannot be used.
     """
     _check_options(time_limit, jobs=jobs, largest_pack=largest_pack)
     if evaluate_again and not store.root.exists():
-        raise UsageError(f"there is no store {store.root} with weights to evaluate again")
+        raise UsageError(f"cannot evaluate again: there is no store {store.root}")
     begin = time.monotonic()
     with engine_of(engine) as machines:
         devices = devices_of(grid, machines)
@@ -157,7 +157,7 @@ def run_grid(
             return plan
 
         if not store.root.exists():
-            planned({})  # so that missing data are reported before a folder is made
+            planned({})  # reports missing data before the folder is created
         with store.writing(wait=wait):
             found = surveyed(store, keep_weights, weights=keep_weights or evaluate_again)
             aside = store.set_aside(found.damages)
@@ -186,7 +186,7 @@ def run_grid(
                 workers = min(_workers(machines, jobs, plan, echo), len(tasks))
                 pool = Pool(workers, machines, time_limit=time_limit)
                 _train_all(tasks, store, pool, summary, echo, found.standing)
-    # Arrays of a finished cell are still damaged if it could not be trained again.
+    # The arrays of a finished cell stay damaged if the cell could not be trained again.
     mended = {
         name
         for name, state in summary.trained.items()
@@ -204,11 +204,11 @@ def _check_options(time_limit: float, **counts: int | None) -> None:
     for name, number in counts.items():
         whole = isinstance(number, Integral) and not isinstance(number, bool)
         if number is not None and not (whole and number >= 1):
-            raise UsageError(f"{name} must be 1 or more, a whole number; got {number!r}")
+            raise UsageError(f"{name} must be a whole number, 1 or more; got {number!r}")
 
 
 def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
-    """Return how many workers to start; print where they are and what they may lack."""
+    """Return the number of workers to start; print their place and a warning about memory."""
     cells = [planned.cell for planned in plan.todo]
     workers = machines.jobs(jobs, {cell.device for cell in cells})
     elsewhere = machines.elsewhere()
@@ -227,10 +227,10 @@ class Survey:
     """The content of a store before a run.
 
     Attributes:
-        states: cell -> the state of its record, or the kind of its damage.
-        damages: all that is damaged or cannot be read.
-        with_weights: cells whose weights were kept; a cell that is trained again keeps them.
-        standing: cells with a finished record; a failure does not replace it.
+        states: maps the id of each cell to the state of its record, or the kind of its damage.
+        damages: all damaged or unreadable files.
+        with_weights: cells whose weights were kept; if trained again, their weights are kept too.
+        standing: cells with a finished record, which a failed new training does not replace.
     """
 
     states: dict[str, str] = field(default_factory=dict)
@@ -240,7 +240,7 @@ class Survey:
 
 
 def surveyed(store: Store, keep_weights: bool = False, *, weights: bool = False) -> Survey:
-    """Survey a store in one pass over its files.
+    """Return the content of a store, reading its files once.
 
     With ``keep_weights`` a finished cell without weights has no state, so that it is trained again.
     With ``weights`` their damage counts too.
@@ -265,15 +265,15 @@ def surveyed(store: Store, keep_weights: bool = False, *, weights: bool = False)
 
 
 def devices_of(grid: Grid, engine: Engine) -> list[str]:
-    """Return the devices that ``available`` means; the engine is asked only if a cell has it."""
+    """Return the devices that ``available`` stands for, or none if no cell uses it."""
     asked = any(cell.device == "available" for cell in grid.cells)
     return engine.devices() if asked else ["cpu"]
 
 
 def _tasks(plan: Plan, base: Task, kept: Collection[str], largest_pack: int | None) -> list[Task]:
-    """Make the tasks, longest first, so that no worker waits for a long one that started last.
+    """Make the tasks, longest first, so that the last task to finish is a short one.
 
-    A cell that is trained again keeps its weights if it is among those that were ``kept``.
+    The weights of the cells in ``kept`` are kept again.
     """
     trained = shared_trainings(plan.todo)
     compiled = programs_worth_compiling(shared_trainings(plan.cells), largest_pack)
@@ -334,7 +334,7 @@ def _stopped_by(number: int) -> str:
 def _keep(
     outcomes: Sequence[Outcome], store: Store, summary: RunSummary, standing: Collection[str]
 ) -> bool:
-    """Write records, but no failure over a finished cell; return false if a write failed."""
+    """Write records, without replacing finished ones by failures; return false after an error."""
     ended = []
     try:
         for outcome in outcomes:
@@ -342,7 +342,7 @@ def _keep(
             if state == "done" or name not in standing:
                 store.write(outcome.record, outcome.arrays, outcome.weights)
             summary.trained[name] = state
-            if state not in ("interrupted", "timeout"):  # these continue from their checkpoint
+            if state not in ("interrupted", "timeout"):  # these can continue from a checkpoint
                 ended.append(name)
         store.forget_checkpoints(ended)
     except (StorageError, NewerSchema) as error:
@@ -396,7 +396,7 @@ class _Display:
 
     @contextmanager
     def _terminal(self) -> Iterator[None]:
-        """Go on with lines if the terminal was closed."""
+        """Switch to plain lines if the terminal was closed."""
         try:
             yield
         except OSError:
@@ -405,7 +405,7 @@ class _Display:
     def _line(self, record: CellRecord) -> None:
         what: str = record.status.state
         if record.status.reason:
-            what += f" ({capped(record.status.reason, 500)})"  # the record has all of it
+            what += f" ({capped(record.status.reason, 500)})"  # complete in the record
         elbo = record.metrics.get("elbo")
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable == NOT_A_LIKELIHOOD else "ELBO"

@@ -1,4 +1,4 @@
-"""The random generators of a cell, derived from its seed alone."""
+"""The random generators of a cell, which depend only on its seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vaebench.training.batches import Generators
 
 
 def _number(seed: int, purpose: str) -> int:
-    """Return 63 bits from a hash, so that neighbouring seeds share nothing."""
+    """Return a 63-bit hash of seed and purpose, so that similar seeds give unrelated numbers."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -24,8 +24,9 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
 
 
 def seed_the_defaults(seed: int) -> None:
-    """Seed the default generators of torch, numpy and Python, which only a user's own network
-    uses, for example in dropout.
+    """Seed the default generators of torch, NumPy and Python.
+
+    Only a user's network uses them, for example in dropout.
     """
     number = _number(seed, "defaults")
     torch.manual_seed(number)
@@ -34,7 +35,7 @@ def seed_the_defaults(seed: int) -> None:
 
 
 def training_generators(cell: Cell) -> Generators:
-    """The generators for training a cell, each on the device where its numbers are used."""
+    """Return the generators for training a cell, each on the device that uses its numbers."""
     return Generators(
         order=generator(cell.seed, "order"),
         pixels=generator(cell.seed, "pixels", cell.device),

@@ -1,4 +1,4 @@
-"""Time the training step in this process: `train` itself, on random images on the device."""
+"""Time the training step in this process: runs `train` on random images on the device."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from vaebench.system.processes import serve_the_parent
 from vaebench.training.loop import Training, train
 
 _IMAGES = 16_384
-"""Images on the device, unless a batch is larger: 50 MB, more than a cache holds."""
+"""Number of images on the device, unless a batch is larger: 50 MB, more than a CPU cache."""
 
 _WARM_UP_STEPS = 8
 _SETTLING_STEPS = 5
-"""Steps at the start of the timed call that are not counted: its optimizer has no state yet, and on
-a GPU a step is captured only after a few."""
+"""Number of first steps that are not timed: the optimizer has no state yet, and on a GPU the step
+is captured only after a few steps."""
 
 
 def send_places(connection: Connection, threads: int, devices: Sequence[str]) -> None:
-    """Send a description of each device; `available` means each kind that this machine has."""
+    """Send a description of each device; `available` stands for each kind on this machine."""
     serve_the_parent()
     settle(threads)
     named = [
@@ -45,25 +45,25 @@ def _place(device: str) -> DeviceInfo:
 
 
 def send_timing(connection: Connection, threads: int, step: TimedStep, bound: TimingBudget) -> None:
-    """Send a timing; an exception of the step becomes the reason of a failed one."""
+    """Send a timing; if the step raises an exception, send a failed timing with the reason."""
     serve_the_parent()
     settle(threads)
     try:
         timing = time_step(step, bound)
-    except Exception as error:  # noqa: BLE001 -- a device may fail in any way; the others are timed
+    except Exception as error:  # noqa: BLE001 -- a device may raise anything; others are timed
         what = "out of memory" if is_out_of_memory(error) else type(error).__name__
         timing = Timing.absent(step, "failed", f"{what}: {error}"[:500])
     connection.send(timing)
 
 
 def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
-    """Time the training step; call it in a new process, because it measures its peak memory.
+    """Time the training step; call it in a new process, because it measures peak memory.
 
-    The time of a step ends when the device has finished it, because the loop reads every loss.
+    The time of a step includes all work on the device, because the loop reads every loss.
 
     Raises:
         ArithmeticError: the loss was not finite.
-        torch.OutOfMemoryError: the device's memory does not hold the step.
+        torch.OutOfMemoryError: the step does not fit into the memory of the device.
     """
     _first_use(step)
     images = _made_up_images(max(step.batch_size, _IMAGES))
@@ -78,7 +78,7 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
     steps = bound.steps_of(min(first.step_seconds[1:]))
     work = _Work(step, images, _SETTLING_STEPS + steps)
     wall, own = time.perf_counter(), time.thread_time()
-    # The program is the one that the warm-up compiled.
+    # The program was compiled in the warm-up.
     timed = work.done_by(vae, compiled=compiled)
     wall, own = time.perf_counter() - wall, time.thread_time() - own
     unsettled = len(timed.step_seconds) - steps
@@ -98,7 +98,7 @@ def time_step(step: TimedStep, bound: TimingBudget) -> Timing:
 
 
 def _epochs(step: TimedStep, images: int, steps: int) -> tuple[int, int]:
-    """Return how many epochs over how many images contain at least ``steps`` full batches."""
+    """Return the epochs and the images that give at least ``steps`` full batches."""
     epochs = -(-steps // (images // step.batch_size))
     return epochs, -(-steps // epochs) * step.batch_size
 
@@ -119,7 +119,7 @@ class _Work:
         sources = [training_generators(cell) for cell in self._cells]
         training = train(vae, self._cells, self._pixels, sources, compiled=compiled)
         if any(training.divergence):
-            raise ArithmeticError("the loss was not finite")
+            raise ArithmeticError("the loss was not finite: the training diverged")
         return training
 
 
@@ -137,6 +137,6 @@ def _made_up_images(count: int) -> torch.Tensor:
 
 
 def _first_use(step: TimedStep) -> None:
-    """Take a tiny step, so that torch and the device load what they load once."""
+    """Run a tiny step, so that torch and the device load their libraries before the timing."""
     tiny = replace(step, latent_dim=2, batch_size=2, width=2, pack_size=1)
     _Work(tiny, _made_up_images(4), 2).done_by(_model(tiny))

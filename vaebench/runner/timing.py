@@ -30,12 +30,12 @@ class TimingSummary:
     """The outcome of a round of timings.
 
     Attributes:
-        measured: identity -> state of the timings of this round.
-        kept: identity -> state of timings that already had a record.
+        measured: maps the name of each timing of this round to its state.
+        kept: maps the name of each timing that already had a record to its state.
         seconds: wall time.
         signal: number of the signal that stopped the round, or None.
         storage_error: why a record could not be written, or None; the round then ended.
-        damaged: number of unusable records that were set aside.
+        damaged: number of damaged records that were moved to ``.quarantine``.
     """
 
     measured: dict[str, str] = field(default_factory=dict)
@@ -75,27 +75,29 @@ def time_steps(
 
     Args:
         output: the results folder, by default ``results/time``.
-        devices: as the axis ``device``; ``available`` means each kind that is present.
-        latent_dims: latent dimensions to sweep; without any size, a default sweep of all three.
+        devices: values of the axis ``device``; ``available`` stands for each kind of device.
+        latent_dims: latent dimensions to sweep; if no sizes are given, all three are swept.
         batch_sizes: batch sizes to sweep.
         widths: widths of the hidden layer to sweep.
-        precisions: as the axis ``precision``.
+        precisions: values of the axis ``precision``.
         pack_sizes: numbers of cells that are trained as one program.
-        seconds: about how long the steps of one timing take; 10 to 2,000 steps.
-        steps: how many steps instead.
-        threads: of torch on the CPU, one a core by default.
-        eager: time the eager step of a short training instead of the step of a long one.
+        seconds: approximate duration of the steps of one timing; 10 to 2,000 steps are timed.
+        steps: number of steps, instead of ``seconds``.
+        threads: number of torch's CPU threads; by default one for each core.
+        eager: time the eager step of a short training instead of the compiled or captured step.
         again: repeat timings that have a record.
-        wait: wait for another process that holds the folder.
-        echo: prints a line.
+        wait: wait if another process uses the folder.
+        echo: called with each line of progress.
 
     Raises:
-        UsageError: a value that no cell can have.
-        StoreBusy, StorageError: the folder is held by another process, or can't be written.
+        UsageError: a value is not valid for a cell.
+        StoreBusy, StorageError: another process uses the folder, or it cannot be written.
     """
     begin = time.monotonic()
     if isinstance(devices, str) or not devices:
-        raise UsageError(f"devices: needs a list of at least one, like ['cpu']; got {devices!r}")
+        raise UsageError(
+            f"devices must be a list of at least one device, like ['cpu']; got {devices!r}"
+        )
     if not 0 < seconds < math.inf:
         raise UsageError(f"seconds must be above 0 and finite; got {seconds}")
     for name, number, least in (("steps", steps, 10), ("threads", threads, 1)):
@@ -109,7 +111,7 @@ def time_steps(
             f"got {threads}"
         )
     sizes = (latent_dims, batch_sizes, widths, precisions, pack_sizes)
-    sweep(devices, *sizes, eager=eager)  # checks every value before anything starts
+    sweep(devices, *sizes, eager=eager)  # checks all values before the first process starts
     store = Store(folder_of(output, Path("results") / "time"))
     summary = TimingSummary()
     with store.writing(wait=wait), Stop() as stop:
@@ -196,7 +198,7 @@ def _line(timing: Timing) -> str:
 
 
 class _Clock:
-    """Starts a new process for each question: which devices there are, how long a step takes."""
+    """Starts a new process to list the devices, and one for each timing."""
 
     def __init__(self, threads: int, bound: TimingBudget, stop: Stop) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -207,18 +209,18 @@ class _Clock:
         """Return a description of each device; none if stopped."""
         found = self._answer(_send_places, tuple(devices))
         if isinstance(found, _Ended):
-            raise RuntimeError(f"the devices of this machine could not be asked for: {found}")
+            raise RuntimeError(f"cannot list the devices of this machine: {found}")
         return [] if found is None else found  # type: ignore[return-value]  # of _send_places
 
     def time(self, step: TimedStep) -> Timing | None:
-        """Time a step; if the process dies, the timing has failed. None if stopped."""
+        """Time a step; return a failed timing if the process dies, and None if stopped."""
         found = self._answer(_send_timing, step, self._bound)
         if isinstance(found, _Ended):
             return Timing.absent(step, "failed", str(found))
         return found  # type: ignore[return-value]  # what _send_timing sends
 
     def _answer(self, target: Callable[..., None], *words: object) -> object:
-        """Return the answer of a new process, or how it ended; None if stopped."""
+        """Return the result of a new process, or `_Ended` without one; None if stopped."""
         if self._stop.signal is not None:
             return None
         ours, theirs = self._context.Pipe()
@@ -235,7 +237,7 @@ class _Clock:
             return ours.recv()
         except (EOFError, OSError):
             process.join()
-            # An interrupt reaches the process too, perhaps before this one.
+            # Ctrl-C is also sent to the new process, which may end before this one.
             time.sleep(_PATIENCE)
             return None if self._stop.signal is not None else _Ended(process.exitcode)
         finally:

@@ -1,7 +1,7 @@
-"""A worker process: takes packs of cells from a pipe, one by one, and answers with records.
+"""A worker process: receives packs of cells through a pipe and sends back their records.
 
-A worker imports torch once and runs many packs. An exception of a cell's code becomes that cell's
-record; if a worker dies, only its current pack is affected.
+A worker imports torch once and trains many packs. An exception in a cell's code is recorded as the
+failure of that cell; if a worker dies, only its current pack is affected.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from vaebench.system.terminal import capped
 from vaebench.training.loop import Stopped
 
 _THREADS = 1
-"""Other cores are for other workers: most cells are too small to be shared by threads."""
+"""One thread per worker: most cells are too small to gain from more, and cores run workers."""
 
 _TRACEBACK_CHARACTERS = 4_000
 
 
 def serve(connection: Connection) -> None:
-    """Work in a separate process, until the pipe is closed or the parent has ended."""
+    """Run as a worker process until the pipe is closed or the parent has ended."""
     serve_the_parent()
     work(connection)
 
 
 def work(connection: Connection) -> None:
-    """Work, in the thread that calls, until the pipe is closed."""
+    """Run the worker's loop in the calling thread until the pipe is closed."""
     settle(_THREADS)
     _warm_up()
-    # If the parent has ended, this process ends within a second, or here if that is sooner.
+    # If the parent has ended, the pipe is closed; `serve` also ends this process within a second.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             task = connection.recv()
             if isinstance(task, StopRequest):
-                continue  # for the task before, which had ended
+                continue  # a request for the previous task, which has ended
             connection.send(Begun())
             begin = time.perf_counter()
             outcomes = _attempt(task, connection)
@@ -66,7 +66,7 @@ def work(connection: Connection) -> None:
 
 
 def _warm_up() -> None:
-    """Train a small cell first: it loads libraries, whose memory must not count for a real cell."""
+    """Train a small cell, so that the memory of libraries is not counted for the first cell."""
     sizes = {"train_size": 100, "test_size": 20, "batch_size": 50, "hidden": [8], "latent_dim": 2}
     cell = Cell.model_validate(sizes | {"epochs": 1, "tsne_points": 0})
     execute(Task((cell,), ("warm-up",), "warm-up", None))
@@ -76,12 +76,12 @@ class _Parent:
     """The other end of the pipe during a task.
 
     Attributes:
-        reason: why the task should stop; None while it should not.
+        reason: why the task should stop, or None.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # The first epoch is reported at once; the next may take long.
+        # The first epoch is always reported, because the next may take long.
         self._last = -math.inf
         self.reason: str | None = None
         self._recorded: set[str] = set()
@@ -93,12 +93,12 @@ class _Parent:
             self._connection.send(Progressed(epoch, epochs, tuple(losses)))
 
     def record(self, outcomes: list[Outcome]) -> None:
-        """Send records while the training goes on."""
+        """Send records before the training ends."""
         self._connection.send(Recorded(outcomes))
         self._recorded.update(outcome.record.cell_id for outcome in outcomes)
 
     def left(self, task: Task) -> Task:
-        """The task without the cells whose records were sent."""
+        """Return the task without the cells whose records were sent."""
         return task.without(self._recorded)
 
     def asks_to_stop(self) -> bool:
@@ -109,7 +109,7 @@ class _Parent:
 
 
 def _attempt(task: Task, connection: Connection) -> list[Outcome]:
-    """Execute a task; whatever goes wrong becomes the record of its cells."""
+    """Execute a task; an exception is recorded as the failure of its cells."""
     parent = _Parent(connection)
     absent = absent_device(task.cells[0].device)
     if absent is not None:
@@ -120,10 +120,10 @@ def _attempt(task: Task, connection: Connection) -> list[Outcome]:
     except Stopped:
         status = Status(state="interrupted", reason_code="interrupted", reason=parent.reason)
         return unfinished(parent.left(task), status)
-    except BaseException as error:  # noqa: BLE001 -- a user's own network may raise anything
+    except BaseException as error:  # noqa: BLE001 -- a user's network may raise anything
         return unfinished(parent.left(task), _failed(error), environment("cpu"))
     finally:
-        # The worker may be ended right after this task, with what its streams still hold.
+        # Flush now, because the worker may be ended right after this task.
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -146,7 +146,7 @@ def _reason_code(error: BaseException) -> ReasonCode:
 
 
 def _public_text(text: str) -> str:
-    """The text as a record may hold it: escaped, capped, and without the owner's folders."""
+    """Return a text for records: escaped, shortened, and without the user's folders."""
     return capped(_homeless(text))
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run's workers goes."""
+"""How the workers of a run spend their time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vaebench.runner.messages import Outcome
 
 @dataclass
 class WorkerTime:
-    """Seconds of all workers together, by kind of work.
+    """Total seconds of all workers by kind of work.
 
     Attributes:
-        workers: processes.
-        wall: seconds from the start of the first to the end of the last.
+        workers: number of processes.
+        wall: seconds from the start of the first worker to the end of the last.
         busy: seconds spent on packs.
-        training, tsne, evaluation: parts of it from the records (evaluation without the map).
+        training, tsne, evaluation: parts of `busy`, from the records; evaluation excludes t-SNE.
     """
 
     workers: int
@@ -40,7 +40,7 @@ class WorkerTime:
         total = self.workers * self.wall
         if total == 0:
             return {}
-        # The record of a resumed training also counts the time before this run.
+        # The record of a resumed training includes time before this run.
         training = min(self.training, self.busy - self.tsne - self.evaluation)
         kinds = {
             "training": training,

@@ -1,4 +1,4 @@
-"""Errors of writing that say what was being written."""
+"""Add the path to errors of writing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ __all__ = ["naming"]
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an OSError that names no file, as that of a full disk, the path of what was written."""
+    """Add the path to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How much memory is free on this machine."""
+"""The free memory of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GROUP = Path("/sys/fs/cgroup")
 def available_memory() -> int | None:
     """Return the bytes that can be allocated without swapping; None if the system does not say.
 
-    A container's limit counts too.
+    The memory limit of a container is included.
     """
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text("ascii"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""How a process is started, how it is stopped, and how it ends with its parent; no torch."""
+"""Start and stop processes that end with their parent; needs no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 GRACE_SECONDS = 10.0
-"""How long running work may continue after the first signal to stop.
+"""Seconds that running work may continue after the first signal to stop.
 
 A compilation, an evaluation and an epoch cannot be interrupted; they may take minutes.
 """
@@ -47,9 +47,9 @@ _STOP_SIGNALS = [
 
 @contextmanager
 def starting_processes() -> Iterator[None]:
-    """Start processes inside: without the caller's script, and deaf to requests to stop.
+    """Start processes in this context without the caller's script and with signals blocked.
 
-    A worker needs nothing of the caller's script; running it again would fail in a notebook, for
+    A worker does not need the caller's script; running it again would fail in a notebook, for
     standard input, and in a script without a main guard.
 
     A batch system sends its signals to every process of a job, and a terminal sends Ctrl-C to
@@ -62,7 +62,7 @@ def starting_processes() -> Iterator[None]:
     """
     if multiprocessing.current_process().daemon:
         raise EngineError(
-            "a daemonic process cannot start workers; start this process with daemon=False"
+            "a daemonic process cannot start workers: start this process with daemon=False"
         )
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -72,7 +72,7 @@ def starting_processes() -> Iterator[None]:
             # Starting the tracker unblocks SIGTERM, so it comes first.
             with _silent_leaks():
                 resource_tracker.ensure_running()
-            # Blocked, not ignored: this process gets the signals of that time afterwards.
+            # Blocked, not ignored: this process receives the signals afterwards.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         yield
     except EOFError as error:
@@ -89,10 +89,10 @@ def starting_processes() -> Iterator[None]:
 
 
 def _start_error(error: OSError) -> EngineError:
-    """The error with its cause, where the system's own message does not name it."""
+    """Return an error with the cause, which the system's message may not contain."""
     if "AF_UNIX path too long" in str(error):
         return EngineError(
-            f"the temporary folder {tempfile.gettempdir()} has too long a name for a socket; "
+            f"the path of the temporary folder {tempfile.gettempdir()} is too long for a socket: "
             "set TMPDIR to a shorter path, such as /tmp"
         )
     if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
@@ -103,7 +103,7 @@ def _start_error(error: OSError) -> EngineError:
 
 @contextmanager
 def _silent_leaks() -> Iterator[None]:
-    """Keep the tracker that is started inside from warning about locks of an ended worker."""
+    """Prevent warnings of the resource tracker about locks of a worker that has ended."""
     before = os.environ.get("PYTHONWARNINGS")
     ours = "ignore:resource_tracker:UserWarning"
     os.environ["PYTHONWARNINGS"] = ours if before is None else f"{before},{ours}"
@@ -117,10 +117,10 @@ def _silent_leaks() -> Iterator[None]:
 
 
 def serve_the_parent() -> None:
-    """Make this process a worker: it leaves signals to the parent, and ends when the parent ends.
+    """Make this process a worker: it ignores signals to stop and ends with its parent.
 
     It leads a process group, which `end_group` ends with all its children. Its children
-    hear signals as usual.
+    receive signals as usual.
     """
     if hasattr(os, "setpgid"):
         with suppress(OSError):  # a session leader leads a group already
@@ -138,7 +138,7 @@ def serve_the_parent() -> None:
 
 
 def _leave_it_to_the_parent(number: int, _: FrameType | None) -> None:
-    """The parent decides what to do about a signal that all processes of a command get."""
+    """Ignore a signal that all processes of a command receive; the parent handles it."""
 
 
 def _hear_signals() -> None:
@@ -147,7 +147,7 @@ def _hear_signals() -> None:
 
 
 def _leave_with_parent(parent: int) -> None:
-    """End this process and its group within a second of its parent's end, also in mid-step."""
+    """End this process and its group within a second of its parent's end, even during a step."""
     while os.getppid() == parent:
         time.sleep(0.5)
     if hasattr(os, "getpgrp") and os.getpgrp() == os.getpid():
@@ -156,7 +156,7 @@ def _leave_with_parent(parent: int) -> None:
 
 
 def end_group(leader: int | None) -> None:
-    """End what is left of the process group of a worker, by SIGKILL."""
+    """Kill the remaining processes in the group of a worker."""
     if leader is not None and hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
@@ -171,13 +171,13 @@ def how_ended(exit_code: int | None, times: str = "") -> str:
 
 
 class Stop:
-    """Remembers requests to stop: the first asks for an orderly end, the second ends at once.
+    """Records requests to stop: the first asks for a clean end, the second ends immediately.
 
-    The requests are SIGINT, SIGTERM, SIGHUP (the terminal was closed), and SIGUSR1, by which a
-    batch system announces SIGTERM. A SIGHUP that is ignored, as under nohup, stays ignored.
+    The requests are SIGINT, SIGTERM, SIGHUP (the terminal was closed) and SIGUSR1, which batch
+    systems send before SIGTERM. If SIGHUP is already ignored, as under nohup, it stays ignored.
 
     Attributes:
-        signal: SIGINT or SIGTERM, which the others count as; None without a request.
+        signal: SIGINT or SIGTERM (also for SIGHUP and SIGUSR1); None without a request.
     """
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class Stop:
         self._deadline = float("inf")
 
     def __enter__(self) -> Stop:
-        # Signals reach the main thread only; another thread is stopped by its caller.
+        # Only the main thread receives signals; another thread is stopped by its caller.
         in_main = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in _STOP_SIGNALS if in_main}
         hangup = getattr(signal, "SIGHUP", None)
@@ -200,7 +200,7 @@ class Stop:
             signal.signal(number, handler)
 
     def is_over(self) -> bool:
-        """Whether the time for an orderly end is over."""
+        """Whether the time for a clean end is over."""
         return time.monotonic() >= self._deadline
 
     def _heard(self, number: int, _: FrameType | None) -> None:
@@ -211,10 +211,10 @@ class Stop:
 
 
 def passing_signals_on(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Return the function so that a signal that stopped it reaches the caller's handler afterwards.
+    """Decorate a function: a signal that stopped it is afterwards sent to the caller's handler.
 
-    After Ctrl-C that raises KeyboardInterrupt, so that a script does not continue. The result of
-    the function, or its ``summary``, has the attribute ``signal``.
+    After Ctrl-C this raises KeyboardInterrupt, so that a script does not continue. The result of
+    the function, or its ``summary``, must have the attribute ``signal``.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Text for terminals: without escape sequences, and in ASCII if they have no more."""
+"""Text for terminals: without escape sequences, and in ASCII if the terminal needs it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 def adapt(streams: Iterable[TextIO | None]) -> None:
-    """Let streams replace characters that their encoding lacks by ASCII, without an error."""
+    """Configure streams to replace characters that they cannot encode by ASCII."""
     codecs.register_error(_ERRORS, _spell)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
@@ -55,8 +55,8 @@ def adapt(streams: Iterable[TextIO | None]) -> None:
 def escaped(text: str) -> str:
     r"""Return the text with control characters and the like written as escapes.
 
-    Text from data, files and foreign code could otherwise command the terminal. Newlines and tabs
-    are kept; every character of the result can be encoded in UTF-8.
+    Escape sequences in text from data, files and foreign code could otherwise control the terminal.
+    Newlines and tabs are kept; every character of the result can be encoded in UTF-8.
 
     >>> escaped("a\x1b[31m b\n")
     'a\\x1b[31m b\n'
@@ -76,7 +76,7 @@ def capped(text: str, most: int = _MOST_CHARACTERS) -> str:
 
 
 def printable(text: str, encoding: str | None = None) -> str:
-    """Return the text as standard output (or `encoding`) can show it, without escape sequences.
+    """Return the text for standard output (or for `encoding`), without escape sequences.
 
     >>> printable("σ −0.1 ± 0.2", "ascii")
     'sigma -0.1 +- 0.2'
@@ -90,7 +90,7 @@ def printable(text: str, encoding: str | None = None) -> str:
 def waiting(
     text: str, echo: Callable[[str], None], after: float = 1.5, every: float = 10.0
 ) -> Iterator[None]:
-    """Print a line while something takes long: after `after` seconds, then each `every` seconds."""
+    """Print a line during a long operation, after `after` and then every `every` seconds."""
     done, begin = threading.Event(), time.monotonic()
 
     def report() -> None:

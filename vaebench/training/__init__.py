@@ -1,1 +1,1 @@
-"""The training of a pack of cells: one step, one loop; it writes nothing but its checkpoint."""
+"""Train a pack of cells (cells trained as one program); writes only checkpoints."""

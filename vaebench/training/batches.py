@@ -16,7 +16,7 @@ __all__ = ["Generators", "draw_batch", "epoch_order"]
 
 @dataclass(frozen=True)
 class Generators:
-    """One cell's sources of randomness: the order of the images, their pixels, the codes' noise."""
+    """Random generators of a cell for the order of the images, their pixels and the noise."""
 
     order: torch.Generator
     pixels: torch.Generator
@@ -32,13 +32,13 @@ def epoch_order(pixels: TrainingPixels, generators: Sequence[Generators]) -> Ten
 def draw_batch(
     design: Cell, pixels: TrainingPixels, generators: Sequence[Generators], indices: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Draw what each member sees in one step, from its own generators.
+    """Draw the pixels and noise of one step, from the generators of each member.
 
     Args:
         design: gives the number of codes drawn for each image and their size.
         pixels: the training split.
         generators: one for each member.
-        indices: of the images, ``(P, B)`` int64 on the device.
+        indices: indices of the images, ``(P, B)`` int64 on the device.
 
     Returns:
         Pixels ``(P, B, D)`` and standard normal noise ``(P, S, B, Z)``.

@@ -1,4 +1,4 @@
-"""An unfinished training on the disk; a training resumed from it ends with the same bits."""
+"""Checkpoints: a training resumed from one gives bitwise the same result."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Checkpoint", "Saved"]
 
 _BOOKS = "books"
 _FORMAT = "2"
-"""Raised when the names or the meaning of what is saved change."""
+"""Version of the format, raised when the names or the meaning of the saved values change."""
 _DIGEST_BYTES = 64
 
 
 class _Unusable(Exception):
-    """A checkpoint that cannot be used; the message says why."""
+    """A checkpoint file is damaged or belongs to another training; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Saved:
 
 @dataclass
 class Checkpoint:
-    """The files in which a training is saved from time to time: the newest and the one before it.
+    """The two newest checkpoint files of a training.
 
     A file that is damaged, malformed, or of another training or version of torch or vaebench is
-    not used; `note` says why. The training continues if a file cannot be written.
+    not used; `note` says why. Training continues if a file cannot be written.
 
     Attributes:
         path: the newest file.
-        identity: which training this is.
-        every: seconds between two checkpoints; a kill costs at most so much.
-        note: what went wrong, None if nothing did.
+        identity: identifies the training.
+        every: seconds between two checkpoints; if the process is killed, at most this is lost.
+        note: a description of the last problem, or None.
     """
 
     path: Path
@@ -61,19 +61,19 @@ class Checkpoint:
 
     @property
     def previous(self) -> Path:
-        """The file before the newest."""
+        """The second newest file."""
         return self.path.with_suffix(".previous.checkpoint")
 
     def exists(self) -> bool:
-        """Whether there is a file."""
+        """Whether a checkpoint file exists."""
         return self.path.exists() or self.previous.exists()
 
     def is_due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self.every
 
     def save(self, state: Saved) -> None:
-        """Write a state to the disk, as a whole or not at all."""
+        """Write a state to the disk, completely or not at all."""
         books = {**state.books, **self._origin(), "names": sorted(state.tensors)}
         tensors = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -91,15 +91,15 @@ class Checkpoint:
                 files.replace(pending, self.path)
         except StorageError as error:
             self.note = f"the last checkpoint could not be written: {error}"
-        # Also after a failure, so that a full disk is not tried again after every epoch.
+        # Also after a failure, so that writing to a full disk is not retried after every epoch.
         self._last = time.monotonic()
 
     def load(self, restore: Callable[[Saved], None] = lambda _: None) -> Saved | None:
         """Return the newest state that can be restored, or None if there is none.
 
         Args:
-            restore: sets the state of the training; it may raise KeyError, TypeError, ValueError,
-                AttributeError or RuntimeError for a malformed one; then an older one is tried.
+            restore: sets the state of the training. For a malformed state it may raise KeyError,
+                TypeError, ValueError, AttributeError or RuntimeError; then the older file is used.
         """
         for path in (self.path, self.previous):
             try:

@@ -26,11 +26,11 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
 bfloat16 rounds a number by up to 0.004 of itself."""
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Records what a function launches, without running it, and returns what replays it."""
+"""Captures the GPU work of a function without running it, and returns a function to replay it."""
 
 
 class NotFaster(Exception):
-    """A step cannot be compiled or captured here, or its numbers are not those of eager steps."""
+    """A step cannot be compiled or captured, or its results differ from those of eager steps."""
 
 
 class _Loss(nn.Module):
@@ -47,12 +47,12 @@ class _Loss(nn.Module):
 
 _Program = Callable[..., tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
 _programs: dict[Hashable, _Program] = {}
-"""The last program that this process compiled: the next cell of the design needs no other."""
+"""The last compiled program, kept because the next cell often needs the same program."""
 
 
 def _program(vae: VAE) -> _Program:
     """Return the compiled gradient and value of the loss for packs of these shapes."""
-    # What the data decide: shapes, and constants that are no parameters or buffers.
+    # The program depends on shapes, and on constants that are not parameters or buffers.
     data = (vae.image_shape, vae.levels, vae.initial_scale, vae.units is None)
     key = (program_key(vae.cells[0]), len(vae.cells), data)
     if key not in _programs:
@@ -63,7 +63,7 @@ def _program(vae: VAE) -> _Program:
         ) -> tuple[Tensor, Tensor]:
             return functional_call(loss, {**parameters, **buffers}, batch)  # type: ignore[no-any-return]  # of _Loss
 
-        # The compiler gives up on a function after a number of versions, unless it is reset.
+        # The compiler stops compiling a function after a number of versions, unless it is reset.
         torch.compiler.reset()
         _programs.clear()
         options: dict[str, str | int | bool | Callable[..., object]] = {"compile_threads": 1}
@@ -76,10 +76,10 @@ def _program(vae: VAE) -> _Program:
 
 
 def compile_gradients(step: TrainingStep, x: Tensor, noise: Tensor) -> Gradients:
-    """Compile a replacement of `TrainingStep.gradients` for batches of the shapes of these.
+    """Compile a replacement of `TrainingStep.gradients` for batches shaped like these.
 
     Raises:
-        NotFaster: there is no compiler, it cannot do this design, or the numbers differ.
+        NotFaster: there is no compiler, it fails for this design, or the results differ.
     """
     names = {f"vae.{name}": p.detach() for name, p in step.parameters.items()}
     buffers = {f"vae.{name}": buffer for name, buffer in step.vae.named_buffers()}
@@ -94,18 +94,18 @@ def compile_gradients(step: TrainingStep, x: Tensor, noise: Tensor) -> Gradients
             # The compiler uses what torch itself has deprecated.
             warnings.simplefilter("ignore")
             numbers, found = gradients(x, noise)
-    except Exception as error:  # whatever stops a compiler, training goes on without it
+    except Exception as error:  # training continues without the compiler after any error
         first_line = str(error).partition("\n")[0]
         raise NotFaster(f"not compiled: {type(error).__name__}: {first_line}") from error
     expected, eager = step.gradients(x, noise)
     theirs = [0 * a if b is None else b for a, b in zip(found, eager, strict=True)]
     if not _agree([numbers, *found], [expected, *theirs], step.vae.cells[0].precision):
-        raise NotFaster("not compiled: the numbers are not those of the eager step")
+        raise NotFaster("not compiled: the results differ from those of the eager step")
     return gradients
 
 
 def _agree(ours: Sequence[Tensor], theirs: Sequence[Tensor], precision: str) -> bool:
-    """Return whether tensors are equal up to rounding; a diverged member's numbers are left out."""
+    """Return whether tensors are equal up to rounding, ignoring members that diverged."""
     pairs = list(zip(ours, theirs, strict=True))
     if any(not a.isfinite().equal(b.isfinite()) for a, b in pairs):
         return False
@@ -119,16 +119,16 @@ def _agree(ours: Sequence[Tensor], theirs: Sequence[Tensor], precision: str) -> 
 
 
 _capture_failure: list[str] = []
-"""Why a capture of this process failed: torch's allocator is not reliable after one, so that no
-other is tried (pytorch issues 180395 and 190348)."""
+"""The reason why a capture failed in this process. No other capture is then tried, because torch's
+allocator is not reliable after a failed one (pytorch issues 180395 and 190348)."""
 
 
 def cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     """Capture ``run`` as a CUDA graph and return its replay.
 
     Raises:
-        RuntimeError: it does what a graph cannot hold, such as waiting for the device, or an
-            earlier capture in this process failed.
+        RuntimeError: ``run`` has an operation that cannot be captured, such as waiting for the
+            device, or an earlier capture in this process failed.
     """
     if _capture_failure:
         raise RuntimeError(f"an earlier capture failed: {_capture_failure[0]}")
@@ -141,12 +141,12 @@ def cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
             run()
     except RuntimeError as error:
         cause: BaseException = error
-        while cause.__context__ is not None:  # the end of a capture fails for what failed in it
+        while cause.__context__ is not None:  # find the first error, which made the capture fail
             cause = cause.__context__
         _capture_failure.append(str(cause).partition("\n")[0])
         raise RuntimeError(_capture_failure[0]) from error
     finally:
-        torch.cuda.set_stream(before)  # a capture that fails leaves another one
+        torch.cuda.set_stream(before)  # a failed capture does not restore the stream
     return graph.replay
 
 
@@ -159,10 +159,10 @@ def captured_step(
     steps: libraries allocate memory at their first calls, which a capture may not contain.
 
     Returns:
-        The captured step, which overwrites its result at each call, and the numbers of this one.
+        The captured step, which overwrites its result at each call, and the result of this step.
 
     Raises:
-        NotFaster: the step cannot be captured, or the numbers differ; no step was then taken.
+        NotFaster: the step cannot be captured, or the results differ; the weights are unchanged.
     """
     before = [tensor.clone() for tensor in step.state()]
     expected = [step(x, noise), *_moves(step, before)]

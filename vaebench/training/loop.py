@@ -1,4 +1,4 @@
-"""The training loop of a pack: epochs, time, divergence, the series of each member, checkpoints."""
+"""The training loop of a pack: epochs, timing, divergence, series per epoch, and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ from vaebench.training.step import TrainingStep, learning_rate_factor
 __all__ = ["Divergence", "Generators", "Progress", "Stopped", "Training", "train"]
 
 _EAGER_STEPS = 3
-"""Steps before a capture, in which libraries allocate what a capture may not."""
+"""Number of steps before a capture, in which libraries allocate their memory."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a member's loss stopped being finite.
+    """The step at which the loss of a member was not finite.
 
     ``step`` counts from 1; ``loss`` is the last finite loss in nats per image, or None;
-    ``gradient_norm`` is that step's, None if not finite or captured; ``sigma`` is the scale then.
+    ``gradient_norm`` is the norm at this step, None if not finite or captured; ``sigma`` is the
+    scale at this step.
     """
 
     step: int
@@ -51,12 +52,13 @@ class Training:
 
     Attributes:
         step_seconds: duration of each step of the pack, in order. Ten million steps are 80 MB.
-        images: images that each member has seen.
-        series: for each member, name -> one number per epoch (nats per image; sigma in pixels).
-        divergence: for each member, where it diverged, or None.
+        images: number of images on which each member was trained.
+        series: for each member, maps a name to one number per epoch (nats per image; sigma in
+            pixels).
+        divergence: for each member, the step at which it diverged, or None.
         step_kind: ``eager``, ``compiled``, ``captured`` or ``compiled and captured``.
-        note: why steps were not compiled or captured as they should be; None if they were.
-        compile_seconds: the time to compile the step, before the first.
+        note: the reason if steps could not be compiled or captured; else None.
+        compile_seconds: the time to compile the step.
         resumed_after: epochs done by an earlier process; 0 if there was none.
     """
 
@@ -71,15 +73,15 @@ class Training:
 
 
 class Stopped(Exception):
-    """A training was asked to stop and is kept in its checkpoint."""
+    """Training was stopped on request and is saved in its checkpoint."""
 
 
 AfterEpoch = Callable[[int, Callable[[], Training]], bool]
-"""Called after each epoch with its number and a function that returns the training as if it ended
-there; returns whether to end the training."""
+"""Called after each epoch with its number and a function that returns the result so far; returns
+whether to end the training."""
 
 Progress = Callable[[int, int, Sequence[float]], None]
-"""Called after each epoch with its number, their count, and the members' mean losses."""
+"""Called after each epoch with its number, the number of epochs, and the mean losses."""
 
 
 def train(
@@ -99,20 +101,21 @@ def train(
     """Train a pack in place.
 
     Args:
-        vae: on the device of ``pixels``.
+        vae: the pack, on the device of ``pixels``.
         cells: one for each member, as for `TrainingStep`.
         pixels: the training split, shared by the members.
         generators: one for each member.
         progress: called after each epoch.
-        compiled: whether to compile the step, which takes seconds; a checkpoint's training is
-            continued with the kind of step that it began with.
-        capture: how a step is captured; by default as a CUDA graph on a GPU, and not elsewhere.
-        checkpoint: where the training is saved after an epoch from time to time. A training that
-            is saved there already is continued, with the same result as without interruption.
-        stop: asked after each epoch but the last, if there is a checkpoint, whether to stop.
-        after_epoch: called after each epoch, before a checkpoint; what its function returns is
-            for use before the next epoch.
-        kept: tensors of ``after_epoch`` that a checkpoint holds too; filled when one is loaded.
+        compiled: whether to compile the step, which takes seconds; a training resumed from a
+            checkpoint keeps its kind of step.
+        capture: the function that captures a step; by default, a CUDA graph is captured on a GPU.
+        checkpoint: the checkpoint in which the training is saved regularly. If it already holds the
+            training, that is continued, with the same result as without interruption.
+        stop: called after each epoch except the last, if there is a checkpoint; returns whether to
+            stop.
+        after_epoch: called after each epoch, before a checkpoint. The result of the function that
+            it receives is valid until the next epoch.
+        kept: tensors of ``after_epoch`` that are saved in checkpoints and restored from them.
 
     Raises:
         Stopped: ``stop`` returned true.
@@ -171,12 +174,12 @@ class _Loop:
                     raise Stopped
         self.vae.eval()
         result = self._so_far()
-        self._captured = None  # a graph holds the memory of a step
+        self._captured = None  # frees the memory of the graph
         return result
 
     def _so_far(self) -> Training:
-        """Return the training as if it ended here."""
-        # No loss follows the last update that would show what it broke.
+        """Return the result of the training so far."""
+        # The last update may have made weights non-finite, which no later loss would show.
         divergence = [
             self._divergence(member) if each is None and not self.step.is_finite(member) else each
             for member, each in enumerate(self.training.divergence)
@@ -189,7 +192,7 @@ class _Loop:
         """Train on each image once; returns the members' mean losses."""
         annealed = self.design.beta_schedule != "constant"
         training, size = self.training, self.design.batch_size
-        # Python's own numbers: a tensor's operation costs as much as one on a small layer.
+        # Python floats, because a tensor operation takes as long as one on a small layer.
         sums = [[0.0, 0.0, 0.0, 0.0] for _ in self.cells]
         trained = self._members()
         batches = torch.split(epoch_order(self.pixels, self.generators), size, dim=1)
@@ -231,9 +234,9 @@ class _Loop:
         return self.step(x, noise)
 
     def _compile(self) -> None:
-        """Compile the step, unless that fails; the time is noted."""
+        """Compile the step if possible, and record the time."""
         begin = time.perf_counter()
-        # The generators of the cells are not used, so that their draws stay the same.
+        # The generators of the cells are not used, so that their random numbers do not change.
         device = self.pixels.device
         sources = [Generators(*(torch.Generator(device) for _ in range(3))) for _ in self.cells]
         rows = torch.arange(self.design.batch_size, device=device).expand(len(self.cells), -1)
@@ -256,7 +259,7 @@ class _Loop:
     def _still_finite(self, losses: Sequence[float]) -> list[int]:
         """Note which members' losses are no longer finite, and return the others.
 
-        A member that diverged is computed further and changes nothing for the others.
+        A member that diverged stays in the program; it does not affect the others.
         """
         for member in self._members():
             if math.isfinite(losses[member]):
@@ -266,7 +269,7 @@ class _Loop:
         return self._members()
 
     def _divergence(self, member: int) -> Divergence:
-        # The gradient of a captured step is replaced by that of a short batch after it.
+        # The gradient of a captured step is overwritten by that of a short batch after it.
         norm = math.nan if self._captured else self.step.gradient_norm(member)
         return Divergence(
             step=len(self.training.step_seconds),
@@ -286,7 +289,7 @@ class _Loop:
     def _append_epoch(
         self, member: int, factor: float, loss: float, error: float, kl: float
     ) -> None:
-        """Append an epoch's means to a member's series; of one that diverged, those before that."""
+        """Append the means of an epoch to a member's series, without steps after divergence."""
         cell, divergence = self.cells[member], self.training.divergence[member]
         numbers: dict[str, float | None] = {
             "train_loss": loss,
@@ -301,7 +304,7 @@ class _Loop:
             self.training.series[member].setdefault(name, []).append(value if finite else None)
 
     def _model_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield what training changes in the model, by name."""
+        """Yield the name and tensor of everything that training changes in the model."""
         for name, parameter in self.step.parameters.items():
             yield f"weights.{name}", parameter.detach()
         for name, buffer in self.vae.named_buffers():
@@ -311,14 +314,14 @@ class _Loop:
         for member, sources in enumerate(self.generators):
             for name, source in vars(sources).items():
                 yield f"generator.{member}.{name}", source
-        # A user's own network may draw from these, as dropout does.
+        # A user's network may draw from these, for example for dropout.
         yield "generator", torch.default_generator
         if self.pixels.device.type == "cuda":
             place = self.pixels.device.index or 0
             yield "generator.cuda", torch.cuda.default_generators[place]
 
     def _state(self, epochs: int, compiled: bool) -> Saved:
-        """Return all that training changes, as a checkpoint holds it."""
+        """Return the complete state of training for a checkpoint."""
         training = self.training
         tensors = dict(self._model_tensors())
         for name, parameter in self.step.parameters.items():
@@ -339,7 +342,7 @@ class _Loop:
         return Saved(tensors, books)
 
     def _resume(self, compiled: bool) -> bool:
-        """Continue an earlier process's training; returns whether its step is compiled."""
+        """Continue the training in the checkpoint; return whether its step is compiled."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return compiled
         state = self._state(0, compiled)
@@ -351,7 +354,7 @@ class _Loop:
         return bool(saved.books["compiled"])
 
     def _restore(self, saved: Saved) -> None:
-        """Set the state to a saved one; raises what `Checkpoint.load` expects for a wrong one."""
+        """Restore a saved state; for a malformed one, raise an error as `Checkpoint.load` needs."""
         tensors, books, training = saved.tensors, saved.books, self.training
         for name, tensor in self._model_tensors():
             tensor.copy_(tensors[name])
@@ -382,6 +385,6 @@ class _Loop:
 
 
 def _is_fixed_program(design: Cell) -> bool:
-    """Return whether a step may be compiled or captured: no branch on data, no changed buffer."""
+    """Return whether a step can be compiled or captured: no branches on data, constant buffers."""
     own_network = ":" in design.architecture
     return not own_network and design.posterior != "full" and design.sigma != "optimal"

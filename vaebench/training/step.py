@@ -1,4 +1,4 @@
-"""One training step: the gradients of the loss by autograd, and the update."""
+"""One training step: gradients of the loss by autograd, and the update of the weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vaebench.model.vae import VAE
 __all__ = ["Gradients", "TrainingStep", "learning_rate_factor", "make_optimizer"]
 
 _SCALE_RATE = 10.0
-"""A learned scale is a few numbers on a log axis: it moves ten times as fast as the weights."""
+"""Factor of the learning rate of a learned scale, which is few parameters on a log scale."""
 
 _BURDA_STAGES = 8
 
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Sequence[Tensor | None]]]
-"""Pixels ``(P, B, D)`` and noise ``(P, S, B, Z)`` to `StepTerms.stacked` and one gradient for each
-trained parameter; None for a parameter that the loss does not depend on."""
+"""Computes `StepTerms.stacked` and one gradient for each trained parameter from pixels
+``(P, B, D)`` and noise ``(P, S, B, Z)``; None if the loss does not depend on the parameter."""
 
 
 class TrainingStep:
@@ -29,8 +29,8 @@ class TrainingStep:
 
     Args:
         vae: the pack; its parameters are updated in place.
-        cells: one for each member; they differ in seed, beta, sparsity, prior scale and the value
-            of a fixed sigma at most.
+        cells: one for each member; they may differ only in seed, beta, sparsity, prior scale and
+            the value of a fixed sigma.
 
     Attributes:
         parameters: the trained parameters by name.
@@ -45,8 +45,8 @@ class TrainingStep:
         shared = {(c.optimizer, c.adam_beta1, c.learning_rate, c.weight_decay) for c in cells}
         if len(shared) > 1:
             raise ValueError(
-                "the cells of a pack share optimizer, adam_beta1, learning_rate and weight_decay: "
-                f"train cells that differ in them separately; got {sorted(shared)}"
+                "the cells of a pack must have the same optimizer, adam_beta1, learning_rate and "
+                f"weight_decay; got {sorted(shared)}: train cells that differ in them separately"
             )
         self.vae, self.cells = vae, cells
         self.batch_size = cells[0].batch_size
@@ -76,7 +76,7 @@ class TrainingStep:
         return terms.stacked(), torch.autograd.grad(terms.loss.sum(), parameters, allow_unused=True)
 
     def set_penalties(self, done: float) -> None:
-        """Set the weights of the loss's second term to those after ``done`` epochs."""
+        """Set the weight of the second term of the loss to its value after ``done`` epochs."""
         self.penalties.copy_(penalty_weights(self.cells, self.penalties.device, done))
 
     def set_rate_factor(self, factor: float) -> None:
@@ -109,10 +109,10 @@ class TrainingStep:
 
 
 def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Optimizer:
-    """Return torch's optimizer over the stacked weights, with its default constants but beta1.
+    """Return torch's optimizer for the stacked weights, with default constants except beta1.
 
     Weight decay excludes biases, scales and a learned prior. On a GPU the learning rate is a
-    tensor, which a captured step reads again at each replay.
+    tensor, so that a captured step uses its present value.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in vae.named_parameters():
@@ -138,7 +138,7 @@ def make_optimizer(vae: VAE, design: Cell) -> torch.optim.Optimizer:
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
-    """Return the gradient in the memory layout of the parameter, which fused Adam relies on."""
+    """Return the gradient in the memory layout of the parameter, as fused Adam requires."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)

@@ -7,12 +7,12 @@ __all__ = ["engine_of"]
 
 
 def engine_of(name: EngineName) -> Engine:
-    """The engine of this name; it connects to nothing before it is asked for something.
+    """Return the engine of this name; it connects to a cluster only when needed.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the name is unknown.
     """
-    # Each imports what the other does not need.
+    # Imported here, so that only the packages of the chosen engine are needed.
     if name == "local":
         from vaebench.runner.engines.local import LocalEngine
 

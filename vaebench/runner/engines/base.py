@@ -1,4 +1,4 @@
-"""Where the processes that train are started, and how a run communicates with them; needs no torch.
+"""The protocols of engines, which start workers, and of workers, which train; needs no torch.
 
 The modules `local` and `ray_cluster` implement the protocols of this module.
 """
@@ -15,7 +15,7 @@ ENGINES: tuple[EngineName, ...] = ("local", "ray")
 
 
 class WorkerDied(Exception):
-    """A worker ended by itself, and its task with it; `Worker.ended` says how."""
+    """A worker ended unexpectedly, and its task with it; `Worker.ended` says how."""
 
 
 class Worker(Protocol):
@@ -23,59 +23,59 @@ class Worker(Protocol):
 
     @property
     def exit_code(self) -> int | None:
-        """That of its process, minus the signal's number where one ended it; None if unknown."""
+        """Exit code of the process; minus the signal number after a signal; None if unknown."""
 
     def is_up(self) -> bool:
-        """Whether it can be given a task."""
+        """Whether the worker can receive a task."""
 
     def send(self, task: Task) -> None:
-        """Give it a task; if it has died, the next `receive` raises."""
+        """Send a task to the worker; if it has died, the next `receive` raises."""
 
     def stop(self, reason: str) -> None:
-        """Ask it to save its training at the end of the epoch and to end its task."""
+        """Ask the worker to save its training at the end of the epoch and to end its task."""
 
     def receive(self) -> Message | None:
-        """Return its next message, or None if it has only started.
+        """Return the worker's next message, or None if it has only started.
 
         Raises:
-            WorkerDied: it ended by itself.
+            WorkerDied: the worker ended unexpectedly.
         """
 
     def leave(self) -> None:
-        """Ask it to end as soon as it is idle; returns at once."""
+        """Ask the worker to end when it is idle; returns immediately."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the worker immediately."""
 
     def join(self) -> None:
-        """Wait until it has ended, for a few seconds; then end it."""
+        """Wait a few seconds for the worker to end, then kill it."""
 
     def ended(self, times: str = "") -> str:
-        """How it ended, in words that follow "the worker"; ``times`` may be " twice"."""
+        """Return how it ended, as words that follow "the worker"; ``times`` may be " twice"."""
 
 
 class Engine(Protocol):
-    """Starts workers and receives their messages; a context that ends what it started."""
+    """Starts workers and receives their messages; leaving its context ends the workers."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def elsewhere(self) -> str | None:
-        """Where the workers are, in words; None if all are on this machine."""
+        """Return the place of the workers in words; None if all are on this machine."""
 
     def devices(self) -> list[str]:
-        """The kinds of device that ``available`` means."""
+        """Return the devices that ``available`` stands for."""
 
     def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
-        """How many workers to start for cells on these devices; ``wanted`` is the user's choice."""
+        """Return the number of workers for cells on these devices, at most ``wanted`` if given."""
 
     def start(self) -> Worker:
         """Start a worker.
 
         Raises:
-            EngineError: none can be started.
+            EngineError: the worker cannot be started.
         """
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
-        """Return the workers with a message as soon as there is one; none after the seconds."""
+        """Wait for messages; return the workers that have one, or none after the seconds."""

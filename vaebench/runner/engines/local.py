@@ -18,7 +18,7 @@ from vaebench.runner.output import ForwardedOutput
 from vaebench.system.processes import end_group, how_ended, starting_processes
 
 _LEAVE_SECONDS = 5.0
-# Imported once, so that every worker starts with them. Modules that are missing are passed over.
+# Imported once by the fork server, so that workers start faster. Missing modules are skipped.
 _PRELOADED = (
     "vaebench.runner.worker",
     "vaebench.runner.engines.preload",
@@ -28,7 +28,7 @@ _PRELOADED = (
 
 
 def default_jobs() -> int:
-    """One job a core that this process may use."""
+    """Return the default number of jobs: one for each core that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -44,54 +44,54 @@ class LocalWorker:
 
     @property
     def exit_code(self) -> int | None:
-        """That of its process; None while it lives."""
+        """Exit code of the process; None while it runs."""
         return self._process.exitcode
 
     def is_up(self) -> bool:
-        """Always true: what is sent while it starts waits in the pipe."""
+        """Always true: messages sent while the worker starts wait in the pipe."""
         return True
 
     def send(self, task: Task | StopRequest) -> None:
-        """Give it a task."""
+        """Send a task to the worker."""
         if isinstance(task, Task):
             self._output.begin_pack()
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(task)
 
     def stop(self, reason: str) -> None:
-        """Ask it to keep its training; see `Worker`."""
+        """Ask the worker to save its training; see `Worker`."""
         self.send(StopRequest(reason))
 
     def receive(self) -> Message:
-        """Return its next message; see `Worker`."""
+        """Return the worker's next message; see `Worker`."""
         try:
             return cast("Message", self.connection.recv())
         except (EOFError, OSError) as error:  # OSError: killed in the middle of a message
             raise WorkerDied from error
 
     def leave(self) -> None:
-        """Close its pipe: an idle worker ends by itself then, and releases its locks."""
+        """Close the pipe: an idle worker then ends and releases its locks."""
         self.connection.close()
 
     def kill(self) -> None:
-        """End it and its children at once."""
+        """End the worker and its children immediately."""
         end_group(self._process.pid)
         self._process.kill()
 
     def join(self) -> None:
-        """Wait for its end, or end it; its children end in any case."""
+        """Wait for the worker to end, or kill it; its children end in either case."""
         self._process.join(timeout=_LEAVE_SECONDS)
         self.kill()
         self._process.join()
         self._output.close()
 
     def ended(self, times: str = "") -> str:
-        """How it ended; see `Worker`."""
+        """Return how the worker ended; see `Worker`."""
         return how_ended(self.exit_code, times)
 
 
 class LocalEngine:
-    """An `Engine` of this machine's cores; each worker has one."""
+    """An `Engine` of this machine; each worker uses one core."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -101,19 +101,19 @@ class LocalEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """There is nothing to end but the workers."""
+        """Do nothing: the workers are ended by the pool."""
 
     def elsewhere(self) -> None:
         """All workers are on this machine."""
 
     def devices(self) -> list[str]:
-        """The kinds of device that are here."""
+        """Return one device of each kind on this machine."""
         from vaebench.runner.machine import available_devices
 
         return available_devices()
 
     def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
-        """As wanted; by default one a core."""
+        """Return ``wanted``; by default one job for each core."""
         del devices
         return wanted or default_jobs()
 
@@ -144,7 +144,7 @@ def _with_output(output: Connection, serve: Callable[[Connection], None], ours: 
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
-    # New streams: those of the fork server may be files, with a position.
+    # New streams, because those of the fork server may be files with a shared position.
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(
             io.FileIO(descriptor, "w", closefd=False),
@@ -158,7 +158,7 @@ def _with_output(output: Connection, serve: Callable[[Connection], None], ours: 
 
 
 def _serve(connection: Connection) -> None:
-    # The parent needs no torch; the fork server has it by the time a worker starts.
+    # Imported here: the parent needs no torch, and the fork server has already imported it.
     from vaebench.runner.worker import serve
 
     serve(connection)

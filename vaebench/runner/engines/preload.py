@@ -1,4 +1,4 @@
-"""Imported once by a fork server: its processes start with what torch loads at the first use."""
+"""Imported once by the fork server, to load what torch loads at its first use."""
 
 import torch
 

@@ -1,9 +1,8 @@
-"""Workers on the machines of a Ray cluster: one driver, which alone writes the store.
+"""Workers on the machines of a Ray cluster; only the driver writes to the store.
 
-A worker is an actor. It does what a process of this machine does (`vaebench.runner.worker`), and
-its messages come as the items of a streaming generator. Ray and vaebench have to be installed on
-every machine; data, a user's own network and checkpoints are used if they have the same path
-there, as on a shared file system.
+A worker is a Ray actor that runs `vaebench.runner.worker`; its messages are the items of a
+streaming generator. Ray and vaebench must be installed on every machine. Data, a user's network
+and checkpoints are used if they have the same path there, as on a shared file system.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ _INIT_SECONDS = 120.0
 
 
 class _Actor:
-    """A worker's loop in a thread of one of Ray's processes, connected to it by a pipe.
+    """The actor: a worker's loop in a thread of a Ray process, connected by a pipe.
 
     Args:
-        version: of the driver; another version here would train other numbers under the same name.
-        folder: the driver's working folder, where a user's own network and data are searched.
+        version: the driver's version of vaebench; another version could give other results.
+        folder: the driver's working folder, in which a user's network and data are searched.
         data: the driver's ``VAEBENCH_DATA``.
     """
 
     def __init__(self, version: str, folder: str, data: str | None) -> None:
         if version != __version__:
-            raise EngineError(f"has vaebench {__version__}, and this is {version}")
+            raise EngineError(f"has vaebench {__version__}, but must have {version}: install it")
         with suppress(OSError):  # cells that do not need the folder run without it
             os.chdir(folder)
         if data is not None:
@@ -54,7 +53,7 @@ class _Actor:
     def train(self, task: Task) -> Iterator[Message]:
         """Yield the worker's messages about a task as they come."""
         if task.checkpoints is not None and not task.checkpoints.parent.is_dir():
-            # Not the store's file system: a stopped training starts again from its first epoch.
+            # The store is not reachable here: a stopped training starts again from epoch 1.
             task = replace(task, checkpoints=None)
         self._connection.send(task)
         message: Message | None = None
@@ -63,7 +62,7 @@ class _Actor:
             yield message
 
     def stop(self, reason: str) -> None:
-        """Ask the worker to keep its training; called while `train` goes on."""
+        """Ask the worker to save its training; called while `train` runs."""
         self._connection.send(StopRequest(reason))
 
 
@@ -77,7 +76,7 @@ def _work(connection: Connection) -> None:
 
 
 class RayWorker:
-    """A `Worker` on some machine of the cluster; it is up when Ray has found room for it."""
+    """A `Worker` on a machine of the cluster, started when Ray has resources for it."""
 
     exit_code = None
 
@@ -88,11 +87,11 @@ class RayWorker:
         self._ended = "was ended"
 
     def is_up(self) -> bool:
-        """Whether it has started."""
+        """Whether the worker has started."""
         return self._up
 
     def send(self, task: Task) -> None:
-        """Give it a task."""
+        """Send a task to the worker."""
         self.awaited = self._actor.train.remote(task)
 
     def stop(self, reason: str) -> None:
@@ -112,7 +111,7 @@ class RayWorker:
             raise WorkerDied from error
 
     def leave(self) -> None:
-        """It holds nothing that it would have to release."""
+        """Do nothing: an idle actor holds no locks."""
         self.kill()
 
     def kill(self) -> None:
@@ -120,7 +119,7 @@ class RayWorker:
         self._ray.kill(self._actor)
 
     def join(self) -> None:
-        """Ray ends what was killed."""
+        """Do nothing: Ray ends killed actors."""
 
     def ended(self, times: str = "") -> str:
         """How it ended; see `Worker`."""
@@ -129,9 +128,9 @@ class RayWorker:
 
 
 def _cause(error: Exception) -> str:
-    """How a worker ended. Ray's own words name addresses, which have no place in a record."""
+    """Return how a worker ended, without the addresses in Ray's own messages."""
     if getattr(error, "actor_init_failed", False):
-        # The last line is that of the error in `_Actor`, or of what importing it raised.
+        # The last line is the error raised in `_Actor` or by importing its module.
         kind, _, told = str(error).rstrip().rpartition("\n")[2].partition(": ")
         return told if kind.endswith(EngineError.__name__) else f"did not start: {kind}: {told}"
     if type(error).__name__ == "OutOfMemoryError":
@@ -140,10 +139,10 @@ def _cause(error: Exception) -> str:
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address that does not answer; Ray would retry it for minutes.
+    """Check that a cluster answers at an address; Ray itself would retry for minutes.
 
     Raises:
-        EngineError: it does not answer.
+        EngineError: there is no answer.
     """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
@@ -156,7 +155,7 @@ def _check_address(address: str) -> None:
 
 @contextmanager
 def _cluster_errors(place: str = "") -> Iterator[None]:
-    """Turn whatever Ray raises into one sentence; it raises plain exceptions, and SystemExit."""
+    """Turn any exception of Ray into an EngineError; Ray raises plain exceptions and SystemExit."""
     try:
         yield
     except EngineError:
@@ -167,10 +166,11 @@ def _cluster_errors(place: str = "") -> Iterator[None]:
 
 
 def _init(ray: Any) -> None:
-    """Connect to a cluster or start one, within a limit.
+    """Connect to a cluster or start one, within a time limit.
 
-    Ray tries for many minutes to reach a cluster of this machine that is just ending. A thread
-    cannot be ended, but it does not keep the process from ending, and this one hears signals.
+    Ray retries for many minutes if a cluster on this machine is shutting down, so it is called in a
+    thread: this function can return after the time limit or at a signal, and the thread does not
+    prevent the process from ending.
     """
     failures: list[BaseException] = []
     answered = threading.Event()
@@ -181,7 +181,7 @@ def _init(ray: Any) -> None:
         except BaseException as error:  # noqa: BLE001 -- raised again below
             failures.append(error)
         answered.set()
-        # The processes of a cluster end with the thread that started them.
+        # The thread must stay alive: a cluster ends with the thread that started it.
         threading.Event().wait()
 
     threading.Thread(target=connect, daemon=True).start()
@@ -195,9 +195,9 @@ def _init(ray: Any) -> None:
 
 
 class RayEngine:
-    """An `Engine` of a Ray cluster: the one that is running (``RAY_ADDRESS``), or one begun here.
+    """An `Engine` of a Ray cluster: a running one (``RAY_ADDRESS``), or one started here.
 
-    A worker has one core, and a GPU where cells are to be trained on one and the cluster has any.
+    A worker has one core, and one GPU if cells use GPUs and the cluster has any.
     """
 
     def __init__(self) -> None:
@@ -209,13 +209,13 @@ class RayEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Disconnect from the cluster; a cluster started here is shut down."""
         if self._is_ours:
             self._connected.shutdown()
 
     @_cluster_errors()
     def elsewhere(self) -> str:
-        """The cluster's address and size; one that runs on this machine is used without asking."""
+        """Return the cluster's address and size; connects if necessary."""
         ray = self._ray()
         machines = sum(node["Alive"] for node in ray.nodes())
         many = "s" * (machines != 1)
@@ -224,12 +224,12 @@ class RayEngine:
 
     @_cluster_errors()
     def devices(self) -> list[str]:
-        """``cpu``, and ``cuda`` where a machine of the cluster has a GPU for us."""
+        """Return ``cpu``, and ``cuda`` if a machine of the cluster has a GPU."""
         return ["cpu", "cuda"] if self._resource("GPU") else ["cpu"]
 
     @_cluster_errors()
     def jobs(self, wanted: int | None, devices: Collection[str]) -> int:
-        """One a core of the cluster, or one a GPU for cells on GPUs; fewer if so wanted."""
+        """Return one job for each core, or for each GPU if cells use GPUs, at most ``wanted``."""
         on_gpus = any(device.startswith("cuda") for device in devices)
         gpus = self._resource("GPU") if on_gpus else 0
         self._gpus = min(gpus, 1)
@@ -260,7 +260,7 @@ class RayEngine:
         """Ray, connected to a cluster.
 
         Raises:
-            EngineError: it is not installed, or the cluster does not answer.
+            EngineError: Ray is not installed, or the cluster does not answer.
         """
         if self._connected is None:
             # Ray reports no usage statistics unless the user asks for it.
@@ -269,7 +269,7 @@ class RayEngine:
                 import ray
             except ImportError as error:
                 raise EngineError(
-                    "the engine ray needs Ray: pip install 'vaebench[ray]'"
+                    "the engine ray needs Ray, which is not installed: pip install 'vaebench[ray]'"
                 ) from error
             if not ray.is_initialized():
                 address = os.environ.get("RAY_ADDRESS", "")
