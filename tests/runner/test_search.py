@@ -147,6 +147,14 @@ def test_the_first_stage_tries_all_designs_before_it_trains_them_for_longer() ->
     assert first_stage(3, PRICE, 0.0, 1, 8) == Stage(3, 1, 1)
 
 
+def test_the_first_stage_leaves_time_to_train_two_designs_for_longer() -> None:
+    for seconds in np.geomspace(20, 400, 50).tolist():
+        first = first_stage(4, PRICE, seconds, 1, 8)
+        plan = stages(first, PRICE, seconds)
+        assert plan[-1].designs >= 2 or first.epochs == 1
+        assert plan[-1].epochs >= 2 * first.epochs
+
+
 def test_without_a_price_only_the_first_stage_is_planned() -> None:
     assert stages(Stage(60, 4, 1), None, 1e6) == (Stage(60, 4, 1),)
 

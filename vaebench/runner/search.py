@@ -76,6 +76,8 @@ class Stage(NamedTuple):
 def first_stage(designs: int, price: Price, seconds: float, least: int, most: float) -> Stage:
     """Plan the first stage: all designs with one seed, for as many epochs as its time allows.
 
+    Time is left for two designs in a last stage that is twice as long.
+
     Args:
         designs: number of designs.
         price: of a trial.
@@ -85,7 +87,13 @@ def first_stage(designs: int, price: Price, seconds: float, least: int, most: fl
     """
     longer, wider = (share * seconds for share in _FIRST_SHARE)
     epochs = least
-    while 2 * epochs <= most and designs * price.of(2 * epochs) <= longer:
+
+    def fits(doubled: int) -> bool:
+        spent = designs * price.of(doubled)
+        last = 2 * _SEEDS * price.of(2 * doubled)
+        return doubled <= most and spent <= longer and spent + last <= seconds
+
+    while fits(2 * epochs):
         epochs *= 2
     tried = max(int(wider / price.of(epochs)), PROBES)
     return Stage(min(designs, tried), epochs, 1)
