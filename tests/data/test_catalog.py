@@ -106,6 +106,11 @@ def test_every_choice_has_a_source_and_a_fingerprint_of_its_own() -> None:
     assert all(len(checksum) == 64 for checksum in prints)
 
 
+def test_a_set_without_a_checksum_is_told_where_to_add_it() -> None:
+    with pytest.raises(KeyError, match=r"data/catalog\.py; 'unheard-of' has neither"):
+        fingerprint("unheard-of")
+
+
 def test_pinned_fingerprints_do_not_move() -> None:
     # They are part of every cell's identity: a change orphans all records made so far.
     assert fingerprint("digits")[:16] == "aed5b7b6ba1abbe7"

@@ -38,7 +38,23 @@ def test_the_files_that_a_contributor_is_sent_to_exist() -> None:
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_]+/[\w/.]*)`", text)
     assert len(named) > 10
-    assert not [name for name in named if not (PACKAGE / name).exists()]
+    assert not [name for name in named if not _at(name).exists()]
+
+
+def test_the_names_that_a_contributor_is_sent_to_are_in_their_files() -> None:
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+)`\s+\(`([a-z_]+/[\w/.]*)`\)", text)
+    assert len(named) > 20
+    assert not [
+        f"{name} is not in {path}"
+        for name, path in named
+        if not re.search(rf"\b{name}\b", _at(path).read_text(encoding="utf-8"))
+    ]
+
+
+def _at(name: str) -> Path:
+    """The file or folder of a name in extending.md, which is below the package or the root."""
+    return ROOT / name if name.startswith(("tests/", "docs/")) else PACKAGE / name
 
 
 def test_every_relative_link_leads_somewhere() -> None:

@@ -5,7 +5,8 @@ from datetime import date
 
 import pytest
 
-from vaebench.findings.registry import FINDINGS, changed_definitions
+from vaebench.findings.finding import Method
+from vaebench.findings.registry import FINDINGS, changed_definitions, findings_of
 from vaebench.findings.verdict import Margin
 
 
@@ -43,3 +44,18 @@ def test_a_definition_that_changed_alone_is_named(change):
 def test_another_wording_of_the_claim_is_no_other_definition():
     reworded = replace(FINDINGS["latent-three"], claim="Three latents are too few")
     assert changed_definitions([reworded]) == []
+
+
+def test_a_new_finding_is_asked_for_its_digest():
+    planted = replace(FINDINGS["latent-three"], recorded="")
+    assert changed_definitions([planted]) == [
+        f'latent-three: add definition = "{planted.definition}" to findings/claims.toml'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "methods"), [({"only-here": {}}, {}), ({}, {"only-here": Method(compute=dict)})]
+)
+def test_an_entry_without_a_method_and_a_method_without_an_entry_are_named(entries, methods):
+    with pytest.raises(ValueError, match=r"claims\.toml and a method .* for only-here"):
+        list(findings_of({"finding": entries, "setting": {}}, methods))

@@ -304,6 +304,11 @@ def fingerprint(dataset: str) -> str:
         return linear_gaussian_fingerprint()
     if dataset == "digits":
         return _digest("digits", DIGITS_SHA256, _DIGITS_SPLIT)
+    if dataset not in FILE_SETS:
+        raise KeyError(
+            f"a packaged data set needs a checksum in `fingerprint` or files in FILE_SETS, both in "
+            f"data/catalog.py; {dataset!r} has neither"
+        )
     return _digest(dataset, *(file.sha256 for file in FILE_SETS[dataset].files))
 
 

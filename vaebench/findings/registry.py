@@ -49,19 +49,34 @@ def _finding(method: Method, entry: Mapping[str, Any], setting: Setting) -> Find
         margins={budget: Margin(**end) for budget, end in ends.items() if isinstance(end, dict)},
         untested={budget: end for budget, end in ends.items() if isinstance(end, str)},
         setting=setting,
-        recorded=rest.pop("definition"),
+        recorded=rest.pop("definition", ""),
         **rest,
     )
 
 
-def _read() -> Iterator[Finding]:
-    text = resources.files("vaebench.findings").joinpath("claims.toml").read_text("utf-8")
-    claims = tomllib.loads(text)
-    methods = {name: of for module in _MODULES for name, of in module.METHODS.items()}
+def findings_of(claims: Mapping[str, Any], methods: Mapping[str, Method]) -> Iterator[Finding]:
+    """Join the entries of `claims.toml` with the methods of the same names.
+
+    Raises:
+        ValueError: an entry has no method, or a method has no entry.
+    """
+    unmatched = sorted(claims["finding"].keys() ^ methods.keys())
+    if unmatched:
+        raise ValueError(
+            "every finding needs an entry in findings/claims.toml and a method of the same name in "
+            f"METHODS of a module of findings/ that _MODULES lists; one of the two is missing for "
+            f"{', '.join(unmatched)}"
+        )
     settings = {name: _setting(entry) for name, entry in claims["setting"].items()}
     for name, entry in claims["finding"].items():
         setting = settings[entry.pop("setting", "any")]
         yield _finding(methods[name], {"name": name, **entry}, setting)
+
+
+def _read() -> Iterator[Finding]:
+    text = resources.files("vaebench.findings").joinpath("claims.toml").read_text("utf-8")
+    methods = {name: of for module in _MODULES for name, of in module.METHODS.items()}
+    return findings_of(tomllib.loads(text), methods)
 
 
 FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in _read()})
@@ -73,6 +88,8 @@ def changed_definitions(findings: Iterable[Finding]) -> list[str]:
     return [
         f"{finding.name}: the definition changed to {finding.definition}; raise version "
         f"{finding.version}, set the date, and say whether results had been seen"
+        if finding.recorded
+        else f'{finding.name}: add definition = "{finding.definition}" to findings/claims.toml'
         for finding in findings
         if finding.recorded != finding.definition
     ]
