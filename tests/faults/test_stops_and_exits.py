@@ -145,8 +145,13 @@ def test_ctrl_c_does_not_go_on_with_the_callers_next_line(
 ) -> None:
     module = sys.modules[getattr(vaebench, name).__module__]
     monkeypatch.setattr(module, name, lambda *_: result)
-    with pytest.raises(KeyboardInterrupt):
-        getattr(vaebench, name)()
+    # A shell that starts the tests in the background lets them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            getattr(vaebench, name)()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 INTERRUPTED = """
@@ -175,6 +180,7 @@ def test_ctrl_c_in_a_script_ends_the_script(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "the next line" not in done.stdout
     assert done.stderr.rstrip().endswith("KeyboardInterrupt"), done.stderr
