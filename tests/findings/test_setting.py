@@ -156,7 +156,7 @@ def test_claims_and_identities_are_counted_apart():
 
 def test_only_numbers_with_an_interval_can_be_wrong_by_chance():
     assert Statistic(1.0, 0.5, 1.5, 3, "nats").has_interval
-    assert not Statistic.exact(1.0, "nats").has_interval
+    assert not Statistic(1.0, 1.0, 1.0, 1, "nats", "exact").has_interval
     assert not Statistic(1.0, float("nan"), float("nan"), 9, "nats", "extreme").has_interval
 
 

@@ -98,7 +98,7 @@ def test_the_verdicts_are_those_of_the_contract():
 
 
 def test_an_exact_number_is_its_own_interval_and_needs_no_seeds():
-    exact = Statistic.exact(0.25, "nats")
+    exact = Statistic(0.25, 0.25, 0.25, 1, "nats", "exact")
     assert (exact.value, exact.low, exact.high, exact.n) == (0.25, 0.25, 0.25, 1)
     assert (exact.unit, exact.basis, exact.has_interval) == ("nats", "exact", False)
     assert judge(exact, Margin(0.2, 0.3), 1).verdict == "reproduced"

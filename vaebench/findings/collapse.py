@@ -1,4 +1,4 @@
-"""Findings about unused latents: known manifolds, deep networks, moments, training recipes."""
+"""Findings about unused latent dimensions: data manifolds, deep networks, moments, recipes."""
 
 import math
 from collections.abc import Mapping
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from vaebench.analysis.labels import value_text
 from vaebench.findings.evidence import Evidence, extreme, over_seeds
 from vaebench.findings.finding import Measured, Method
-from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.settings import Budget, gaussian_cells
 from vaebench.findings.verdict import Statistic
 from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.truth.ppca import LinearVAE, fit
 
 _MANIFOLD = 8
-"""Factors of the data set `linear-gaussian` (`vaebench.data.linear_gaussian`)."""
+"""Number of factors in the data set `linear-gaussian` (`vaebench.data.linear_gaussian`)."""
 
 
-def _learned_sigma(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
-    return cells_of(budget, likelihood="gaussian", sigma="learned", seed=[0, 1, 2], **axes)
+_SEEDS = [0, 1, 2]
 
 
 def _manifold_cells(budget: Budget) -> tuple[Cell, ...]:
     network = {"hidden": (128,), "latent_dim": 2 * _MANIFOLD, "epochs": 30, "batch_size": 64}
-    return _learned_sigma(budget, dataset="linear-gaussian", **network)
+    return gaussian_cells(budget, dataset="linear-gaussian", seed=_SEEDS, **network)
 
 
 def _depth_cells(budget: Budget) -> tuple[Cell, ...]:
     quick = budget == "quick"
     width, depths = (128, (1, 2, 4, 8)) if quick else (512, (1, 2, 4, 6, 8, 10))
-    return _learned_sigma(
+    return gaussian_cells(
         budget,
+        seed=_SEEDS,
         dataset="digits" if quick else "fashion-mnist",
         hidden=[(width,) * depth for depth in depths],
         latent_dim=16 if quick else 32,
@@ -43,26 +43,25 @@ def _depth_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _active_off_manifold(evidence: Evidence) -> Statistic:
-    """Largest distance of the active units from the dimension of the manifold, over seeds."""
+    """Largest difference over seeds between the active units and the dimension of the manifold."""
     return extreme(max, (evidence.by_seed("active_units") - _MANIFOLD).abs(), "units")
 
 
 def _by_depth(evidence: Evidence, posterior: str, metric: str) -> pd.DataFrame:
-    """A metric by depth, from shallow to deep; one row for each seed."""
+    """Return a metric with one row per seed and one column per depth, from shallow to deep."""
     depths = sorted({cell.hidden or () for cell in evidence.asked}, key=len)
-    return evidence.where(posterior=posterior).table(
-        "hidden", metric, [value_text(hidden) for hidden in depths]
-    )
+    texts = [value_text(hidden) for hidden in depths]
+    return evidence.where(posterior=posterior).table("hidden", metric, texts)
 
 
 def _autoencoder_fails(evidence: Evidence) -> Statistic:
-    """Squared error of the deepest autoencoder over that of the depth that is best on average."""
+    """Ratio of the squared error of the deepest autoencoder to that of the best depth."""
     table = _by_depth(evidence, "delta", "mse")
     return over_seeds(table.iloc[:, -1] / table[table.mean().idxmin()], "ratio")
 
 
 def _vae_is_worse(evidence: Evidence) -> Statistic:
-    """Smallest ratio over depths of the VAE's squared error to the autoencoder's, by seed."""
+    """Ratio of the squared error of the VAE to that of the autoencoder, minimum over depths."""
     vae, twin = (_by_depth(evidence, of, "mse") for of in ("diagonal", "delta"))
     return over_seeds((vae / twin).dropna().min(axis=1), "ratio")
 
@@ -73,7 +72,7 @@ def _deeper_collapses(evidence: Evidence) -> Statistic:
 
 
 def _moment_off(evidence: Evidence) -> Statistic:
-    """Largest distance over latents of E[mu² + sigma²] / λ² from 1, by seed."""
+    """Largest absolute value over latents of E[mu² + sigma²] / λ² - 1."""
 
     def off(row: Mapping[str, Any], moment: NDArray[Any]) -> float:
         return float(np.max(np.abs(moment / float(row["prior_scale"]) ** 2 - 1)))
@@ -82,7 +81,7 @@ def _moment_off(evidence: Evidence) -> Statistic:
 
 
 def _moment_off_linear() -> Measured:
-    """The same distance in the optimum of a linear VAE with unused latents."""
+    """The statistic of `_moment_off` at the optimum of a linear VAE with unused latents."""
     rng = np.random.default_rng(12)
     images = rng.standard_normal((400, 10)) @ (rng.normal(size=(10, 10)) * np.linspace(2, 0.2, 10))
     spectrum = fit(images)
@@ -100,7 +99,7 @@ def _recipe_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _gain(metric: str, *recipes: Mapping[str, object]) -> Method:
-    """The smallest gain of the recipes over plain training of the deep network, by seed."""
+    """Return a method that measures the smallest gain of the recipes over plain training."""
 
     def statistic(evidence: Evidence) -> Statistic:
         deep = value_text(max((cell.hidden for cell in evidence.asked), key=len))
@@ -127,7 +126,7 @@ METHODS: dict[str, Method] = {
     "deep-autoencoder-fails": Method(_autoencoder_fails, _depth_cells),
     "deep-vae-is-worse": Method(_vae_is_worse, _depth_cells),
     "deep-decoders-collapse": Method(_deeper_collapses, _depth_cells),
-    "moments-add-up": Method(_moment_off, lambda budget: _learned_sigma(budget, latent_dim=16)),
+    "moments-add-up": Method(_moment_off, lambda b: gaussian_cells(b, seed=_SEEDS, latent_dim=16)),
     "moments-add-up-linear": Method(compute=_moment_off_linear),
 }
-"""How each finding of this module is measured."""
+"""The method of each finding in this module; `b` is the budget."""

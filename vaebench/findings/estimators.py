@@ -1,6 +1,7 @@
 """Findings about the importance-weighted objective and bound (Burda et al. 2016)."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
 
 Design = tuple[str, int]
-"""An objective and its number of importance samples."""
+"""An objective with its number of importance samples."""
 _VAE, _VAE_20, _IWAE_5, _IWAE_20 = ("elbo", 1), ("elbo", 20), ("iwae", 5), ("iwae", 20)
 
 
@@ -41,7 +42,7 @@ def _cells(budget: Budget, *designs: Design) -> tuple[Cell, ...]:
 
 
 def _whole_schedule(budget: Budget) -> tuple[Cell, ...]:
-    """The one-layer VAE of the paper's Table 1 over all eight stages: 9.84 million updates."""
+    """Return the one-layer VAE of Table 1, trained for all eight stages: 9.84 million updates."""
     longer = {"epochs": 3280, "iw_samples": 5000, "iw_images": 10_000, "seed": 0}
     first = _cells(budget, _VAE)[:1] if budget == "full" else ()
     return tuple(cell.model_copy(update=longer) for cell in first)
@@ -52,39 +53,47 @@ def _gain(evidence: Evidence, metric: str, more: Design, less: Design) -> "pd.Se
 
 
 def _ordering(evidence: Evidence) -> Statistic:
-    """The smaller of the two steps VAE, IWAE with 5, IWAE with 20, seed by seed."""
+    """Smaller of the two gains: from VAE to IWAE with k = 5, and from there to k = 20."""
     pairs = ((_IWAE_5, _VAE), (_IWAE_20, _IWAE_5))
     steps = [_gain(evidence, "iw_bound", more, less) for more, less in pairs]
     return over_seeds(pd.concat(steps, axis=1).dropna().min(axis=1))
 
 
-def _nll(evidence: Evidence) -> Statistic:
-    rows = evidence.where().frame.set_index("seed")
-    return over_seeds_and_images(-rows["iw_bound"], rows["iw_se"])
+def _with_error(metric: str, error: str, sign: int = 1) -> Callable[[Evidence], Statistic]:
+    """Return a statistic whose interval includes the sampling error of the test images."""
+
+    def statistic(evidence: Evidence) -> Statistic:
+        rows = evidence.where().frame.set_index("seed")
+        return over_seeds_and_images(sign * rows[metric], rows[error])
+
+    return statistic
 
 
-def _gap(evidence: Evidence) -> Statistic:
-    rows = evidence.where().frame.set_index("seed")
-    return over_seeds_and_images(rows["posterior_gap"], rows["posterior_gap_se"])
+_nll = _with_error("iw_bound", "iw_se", -1)
 
 
 def _curve_rises(evidence: Evidence) -> Statistic:
-    """Smallest step of the recorded k-curve, seed by seed."""
+    """Smallest difference between successive points of the bound as a function of k."""
 
     def step(_: object, curve: NDArray[Any]) -> float:
         if len(curve) < 2:
-            raise Untested("the records hold no curve of the bound over k")
+            raise Untested("the records do not contain the bound at two or more values of k")
         return float(np.min(np.diff(curve.astype(float))))
 
     return over_seeds(evidence.each_cell(step, "iw_curve"))
 
 
 def _signal_to_noise(samples: int, draws: int = 20_000) -> tuple[float, float]:
-    """Signal-to-noise ratios of the gradients of the bound with `samples` importance samples.
+    """Return the signal-to-noise ratios of the gradients of the importance-weighted bound.
 
-    The model is z ~ N(mu, I), x|z ~ N(z, I) with q = N(m, 2/3 I) in three dimensions, m near the
-    posterior mean; the encoder's parameter is m, the decoder's mu. A ratio is the norm of the mean
-    gradient over the root of the summed variances, over `draws` independent estimates.
+    The model is z ~ N(mu, I), x|z ~ N(z, I) in three dimensions with q = N(m, 2/3 I), where m is
+    near the posterior mean. The first ratio is for m, the parameter of the encoder; the second is
+    for mu, the parameter of the decoder. A ratio is the norm of the mean gradient divided by the
+    square root of the summed variances.
+
+    Args:
+        samples: importance samples of the bound.
+        draws: number of independent gradient estimates.
     """
     rng = np.random.default_rng(11)
     x, mu = 1.5 * rng.normal(size=3), np.full(3, 0.3)
@@ -94,7 +103,7 @@ def _signal_to_noise(samples: int, draws: int = 20_000) -> tuple[float, float]:
         noise = rng.standard_normal((2000, samples, 3))
         z = m + math.sqrt(2 / 3) * noise
         weights = softmax(-0.5 * ((x - z) ** 2 + (z - mu) ** 2 - noise**2).sum(axis=2), axis=1)
-        # The reparameterised gradients of log w = log p(x, z) - log q(z) by m and by mu.
+        # Reparameterised gradients of log w = log p(x, z) - log q(z) with respect to m and mu.
         for kept, gradient in zip(gradients, (x + mu - 2 * z, z - mu), strict=True):
             kept.append((weights[..., None] * gradient).sum(axis=1))
     found = [np.concatenate(kept) for kept in gradients]
@@ -103,7 +112,7 @@ def _signal_to_noise(samples: int, draws: int = 20_000) -> tuple[float, float]:
 
 
 def _slope(of: int) -> Measured:
-    """Slope of log signal-to-noise over log k, of the encoder (0) or the decoder (1)."""
+    """Slope of log(signal-to-noise ratio) over log k for the encoder (0) or the decoder (1)."""
     counts = (4, 16, 64)
     ratios = [_signal_to_noise(count)[of] for count in counts]
     slope = float(np.polyfit(np.log(counts), np.log(ratios), 1)[0])
@@ -129,6 +138,8 @@ METHODS: dict[str, Method] = {
     "bound-curve-rises": Method(_curve_rises, lambda b: _cells(b, _VAE)),
     "encoder-signal-falls": Method(compute=lambda: _slope(0)),
     "decoder-signal-rises": Method(compute=lambda: _slope(1)),
-    "posterior-gap-remains": Method(_gap, lambda b: _cells(b, _VAE)),
+    "posterior-gap-remains": Method(
+        _with_error("posterior_gap", "posterior_gap_se"), lambda b: _cells(b, _VAE)
+    ),
 }
-"""How each finding of this module is measured; `e` is its evidence, `b` the budget."""
+"""The method of each finding in this module; `e` is the evidence, `b` the budget."""

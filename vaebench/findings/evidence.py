@@ -1,7 +1,8 @@
-"""The evidence behind verdicts: rows of records, their arrays and series, and facts.
+"""The data that statistics are computed from: rows of records, arrays, series and facts.
 
 A statistic is a pure function of an `Evidence`, which selects rows and pairs them by seed. The
-functions here turn one number for each seed into a `Statistic`. Missing records raise `Untested`.
+functions in this module convert one number per seed to a `Statistic`. Missing records raise
+`Untested`.
 """
 
 import math
@@ -24,20 +25,20 @@ from vaebench.grid.cell import Cell
 
 Arrays = Mapping[str, NDArray[Any]]
 _NORMAL = 1.959964
-"""The 97.5 % quantile of the standard normal distribution."""
+"""97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The records that a finding is judged by.
+    """The records from which a finding is judged.
 
     Attributes:
         frame: rows of the tidy frame (`vaebench.analysis.frame`).
-        arrays: reads the arrays of a cell; empty where there are none.
-        series: the numbers of each epoch of a cell, by name.
+        arrays: reads the arrays of a cell; returns an empty mapping if there are none.
+        series: maps a cell id to its numbers per epoch, by name.
         facts: payloads of fact records, by record id.
-        asked: the cells that the finding asks for. They say what is compared, because the largest
-            size in an incomplete store is another one.
+        asked: the cells of the test. They define the compared values, because an incomplete store
+            does not contain all of them.
     """
 
     frame: pd.DataFrame
@@ -47,15 +48,15 @@ class Evidence:
     asked: tuple[Cell, ...] = ()
 
     def values(self, axis: str) -> list[Any]:
-        """The distinct numbers of an axis that the finding asks for, in increasing order."""
+        """Return the distinct numbers of an axis in the cells of the test, in increasing order."""
         found = {getattr(cell, axis) for cell in self.asked}
         return sorted(value for value in found if isinstance(value, int | float))
 
     def where(self, **axes: object) -> "Evidence":
-        """The finished records with these values of these axes.
+        """Select the finished records with these values of these axes.
 
         Raises:
-            Untested: there is none.
+            Untested: there is no such record.
         """
         kept = self.frame
         for name, value in {"status": "done", **axes}.items():
@@ -67,40 +68,40 @@ class Evidence:
         return replace(self, frame=kept)
 
     def by_seed(self, metric: str, **axes: object) -> "pd.Series[float]":
-        """The values of a metric in the finished records of one design, indexed by seed.
+        """Return a metric of the finished records of one design, indexed by seed.
 
         Raises:
             Untested: no such record has a value of the metric.
-            ValueError: the axes leave more than one record of a seed.
+            ValueError: the axes select several records of one seed.
         """
         rows = self.where(**axes).frame
         if metric not in rows or rows[metric].isna().all():
             raise Untested(f"no record has a value of {metric}")
         known = rows[rows[metric].notna()]
         if known["seed"].duplicated().any():
-            raise ValueError(f"one design has one row a seed; {axes} leave several")
+            raise ValueError(f"axes must select one record per seed; {axes} select several")
         return pd.Series(known[metric].to_numpy(float), index=known["seed"].to_numpy())
 
     def difference(
         self, metric: str, more: Mapping[str, object], less: Mapping[str, object]
     ) -> "pd.Series[float]":
-        """`metric` of the design `more` minus that of `less`, by seed.
+        """Return a metric of the design `more` minus that of the design `less`, by seed.
 
         Raises:
-            Untested: one of the two is missing.
-            NotComparable: the two may not be compared in this metric.
+            Untested: a design has no record.
+            NotComparable: the designs cannot be compared in this metric.
         """
         first, second = self.where(**more), self.where(**less)
         require_comparable(pd.concat([first.frame, second.frame]), metric)
         return (first.by_seed(metric) - second.by_seed(metric)).dropna()
 
     def table(self, axis: str, metric: str, values: Sequence[object] | None = None) -> pd.DataFrame:
-        """A column for each value of `axis`, a row for each seed that has all of them.
+        """Tabulate a metric: one column per value of `axis`, one row per seed with all values.
 
         Args:
-            axis: the axis that is compared.
-            metric: the metric in the table.
-            values: of the axis; by default all numbers that the finding asks for.
+            axis: name of the compared axis.
+            metric: name of the metric.
+            values: values of the axis; by default all numbers over the cells of the test.
 
         Raises:
             Untested: a value has no finished record.
@@ -111,47 +112,51 @@ class Evidence:
         return pd.concat(columns, axis=1, keys=list(values)).dropna()
 
     def each_cell(self, function: Callable[..., float], *arrays: str) -> "pd.Series[float]":
-        """``function(row, *arrays)`` of the finished record of each seed, indexed by seed.
+        """Return ``function(row, *arrays)`` for each finished record, indexed by seed.
+
+        Args:
+            function: returns a number from a row and the named arrays of its cell.
+            arrays: names of arrays.
 
         Raises:
-            Untested: a record does not keep one of the arrays of these names.
+            Untested: a record does not have one of the arrays.
         """
         found = {}
         for row in self.where().frame.sort_values("seed").to_dict("records"):
             kept = self.arrays(row["cell_id"]) if arrays else {}
             for name in arrays:
                 if name not in kept:
-                    raise Untested(f"the records do not keep {name.replace('_', ' ')}")
+                    raise Untested(f"the records do not contain {name.replace('_', ' ')}")
             found[row["seed"]] = function(row, *(kept[name] for name in arrays))
         return pd.Series(found, dtype=float)
 
     def selection(self) -> tuple[str, str]:
-        """The ELBO by which a design is chosen, and that by which it is then compared.
+        """Return the ELBO metric for choosing a design, and the one for comparing it.
 
-        Records without selection and held-out images have one ELBO for both: such a choice favours
-        the chosen design slightly.
+        Records without selection and held-out images have one ELBO for both purposes; then the
+        score of the chosen design is slightly optimistic.
         """
         rows, split = self.where().frame, ("elbo_selection", "elbo_held_out")
         recorded = all(name in rows and rows[name].notna().all() for name in split)
         return split if recorded else ("elbo", "elbo")
 
     def data_fact(self, name: str) -> Any:
-        """A number or list that was computed from the images of the data set of the cells.
+        """Return a recorded property of the data set of the cells: a number or a list.
 
         Raises:
-            Untested: it is not recorded.
+            Untested: the property is not recorded.
         """
         dataset = self.asked[0].dataset
         value = self.facts.get(f"data-{dataset}", {}).get(name)
         if value is None:
-            raise Untested(f"{name} is not recorded of the images of {dataset}")
+            raise Untested(f"{name} is not recorded for the images of {dataset}")
         return value
 
 
 def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
-    """The rows of these cells, in any state and of any device that trained them.
+    """Select the rows of these cells, in any state and from any device.
 
-    A cell that was trained on two devices counts once: the finished one, else the first.
+    If a cell was trained on two devices, one row is kept: a finished one if there is one.
     """
     if frame.empty:
         return frame
@@ -169,10 +174,10 @@ def rows_of(frame: pd.DataFrame, cells: Iterable[Cell]) -> pd.DataFrame:
 
 
 def over_seeds(values: "pd.Series[float]", unit: str = "nats/image") -> Statistic:
-    """The mean over seeds with its 95 % Student t interval.
+    """Return the mean over seeds with its 95 % Student t interval.
 
-    A seed whose number is not finite, for example the rank correlation of equal numbers, makes the
-    statistic not finite.
+    If the number of a seed is not finite, for example the rank correlation of equal numbers, the
+    statistic is NaN.
 
     Raises:
         Untested: there is no seed.
@@ -186,15 +191,15 @@ def over_seeds(values: "pd.Series[float]", unit: str = "nats/image") -> Statisti
 
 
 def over_seeds_and_images(values: "pd.Series[float]", errors: "pd.Series[float]") -> Statistic:
-    """The mean over seeds; its 95 % interval holds the spread over seeds and the sampling error
-    of the test images.
+    """Return the mean over seeds; its interval includes the sampling error of the test images.
 
-    All seeds are evaluated on the same images, so the error of the images does not become smaller
-    with more seeds. The two half-widths add in quadrature; one seed has that of the images alone.
+    All seeds are evaluated on the same images, so the error of the images does not decrease with
+    more seeds. The two half-widths are added in quadrature; with one seed only the error of the
+    images is used.
 
     Args:
-        values: one number a seed in nats/image, each a mean over test images.
-        errors: its standard error over the test images, with the same index.
+        values: one number per seed in nats/image, each a mean over test images.
+        errors: standard errors over the test images, with the same index.
     """
     found = over_seeds(values)
     half = _NORMAL * math.sqrt(float((errors.loc[values.index].astype(float) ** 2).mean()))
@@ -207,9 +212,10 @@ def over_seeds_and_images(values: "pd.Series[float]", errors: "pd.Series[float]"
 
 
 def rank_correlation(table: pd.DataFrame) -> Statistic:
-    """Spearman's correlation of a metric with an axis, by seed, from an `Evidence.table`.
+    """Return the mean over seeds of Spearman's correlation between a metric and an axis.
 
-    It is NaN if all numbers are equal.
+    Args:
+        table: the metric, from `Evidence.table`. A row of equal numbers makes the result NaN.
     """
     ranks = [
         float(stats.spearmanr(table.columns, row).statistic) if np.ptp(row) > 0 else math.nan
@@ -219,21 +225,25 @@ def rank_correlation(table: pd.DataFrame) -> Statistic:
 
 
 def share_of(part: "pd.Series[float]", whole: "pd.Series[float]", what: str) -> Statistic:
-    """The mean over seeds of ``part`` as a share of ``whole``, which is `what`.
+    """Return the mean over seeds of ``part / whole``.
+
+    Args:
+        part, whole: one number per seed.
+        what: name of ``whole`` for the message.
 
     Raises:
-        Untested: there is no seed, or the whole of a seed is not above 0.
+        Untested: there is no seed, or ``whole`` is not positive in every seed.
     """
     paired = pd.DataFrame({"part": part, "whole": whole}).dropna()
     if (paired["whole"] <= 0).any():
-        raise Untested(f"{what} is not above 0 in every seed, so a share of it has no meaning")
+        raise Untested(f"{what} must be positive in every seed to be a denominator; it is not")
     return over_seeds(paired["part"] / paired["whole"], "share")
 
 
 def extreme(
     pick: Callable[["pd.Series[float]"], float], values: "pd.Series[float]", unit: str
 ) -> Statistic:
-    """The smallest (`min`) or largest (`max`) value of all cells; it has no interval.
+    """Return the smallest (`min`) or largest (`max`) value over all cells, without an interval.
 
     Raises:
         Untested: no cell has a value.

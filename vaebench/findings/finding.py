@@ -1,4 +1,4 @@
-"""Finding: a published claim as plain data, and how records decide it."""
+"""`Finding`: a published claim as plain data, with the test that decides it from records."""
 
 import hashlib
 from collections import Counter
@@ -24,11 +24,11 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.values import plural
 
 Measured = tuple[float, str, Mapping[str, JsonValue]]
-"""An exact number, its unit, and the numbers that it was made from."""
+"""An exact number, its unit, and the intermediate numbers from which it was computed."""
 
 _ANY = Setting("any model and data", published=False)
 _EPOCHS_OF_HOURS = 1000
-"""A training of more epochs takes hours on a CPU."""
+"""Number of epochs above which a training takes hours on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Method:
 
     Attributes:
         statistic: computes the number from records.
-        cells: the cells to train, by budget.
-        fallbacks: cells of smaller tests, used in this order where the records of `cells` do not
-            suffice; they are read and never trained.
-        compute: for mathematics: the number and what it was made from.
-        of_data: whether the statistic needs numbers of the data sets themselves (spectrum,
-            entropies).
-        revision: of `compute`; raised when the computation changes, so that records are renewed.
+        cells: returns the cells to train for a budget.
+        fallbacks: returns cells of smaller tests. They are used in this order if the records of
+            `cells` are not sufficient; they are never trained.
+        compute: computes the number without records.
+        of_data: whether the statistic needs properties of the data sets, such as the spectrum.
+        revision: revision of `compute`; increased when the computation changes, so that it is
+            computed again.
 
     Raises:
-        ValueError: there is neither a statistic nor a computation, or both.
+        ValueError: not exactly one of `statistic` and `compute` is given.
     """
 
     statistic: Callable[[Evidence], Statistic] | None = None
@@ -58,7 +58,10 @@ class Method:
 
     def __post_init__(self) -> None:
         if (self.statistic is None) == (self.compute is None):
-            raise ValueError("a finding has either a statistic or a computation")
+            raise ValueError(
+                "a finding must have either a statistic or a computation; got "
+                + ("neither" if self.compute is None else "both")
+            )
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,20 @@ class Finding(Method):
         family: topic; `vaebench reproduce FAMILY` tests all findings of a family.
         claim: the claim in our words.
         source: paper, section or table.
-        statements: numbers of the tutorial's statements (T...) and of the list of claims.
+        statements: ids of the statements in the tutorial (T...) and in the list of claims.
         measure: the statistic, in one line.
-        margins: the range of the statistic in which the claim holds, by budget.
-        untested: by budget, why there is no test.
-        setting: what the claim was made for; records below it cannot reproduce or contradict it.
-        identity: whether the claim is always true if the code is right: mathematics, or a check of
-            the records. Identities are counted apart from claims that could have been false.
-        least_seeds: fewer seeds leave the finding inconclusive.
+        margins: the range of the statistic in which the claim is true, by budget.
+        untested: the reason why there is no test, by budget.
+        setting: the conditions of the claim. Records that do not meet them can neither reproduce
+            nor contradict it.
+        identity: whether the claim is always true if the code is correct: mathematics, or a check
+            of the records. Identities are counted separately from claims that could be false.
+        least_seeds: minimum number of seeds; with fewer the finding is inconclusive.
         proxy: the measured quantity, if it is not the published one.
-        version: counts the changes of the definition, from 1.
-        since: the day from which the definition is as it is.
-        recorded: the digest of the definition that has this version.
-        after_results: whether results of this claim had been seen when the definition changed.
+        version: number of the definition, from 1.
+        since: date of the present definition.
+        recorded: digest of the definition with this version.
+        after_results: whether the definition was changed after results had been seen.
     """
 
     name: str = ""
@@ -104,9 +108,9 @@ class Finding(Method):
 
     @property
     def definition(self) -> str:
-        """A digest of what decides: measure, margins, setting, least seeds and computation.
+        """Digest of everything that decides the verdict: measure, margins, setting, seeds.
 
-        The wording of the claim and of its setting may change without a new version.
+        A new wording of the claim or of its setting does not need a new version.
         """
         parts = [getattr(self.setting, name) for name in PART_NAMES[:-1]]
         decisive = (
@@ -121,7 +125,7 @@ class Finding(Method):
 
     @property
     def history(self) -> str:
-        """Version and date of the definition in words; empty where it has no date."""
+        """Version and date of the definition in words; empty if it has no date."""
         if self.since is None:
             return ""
         seen = ", changed after results were seen" if self.after_results else ""
@@ -129,21 +133,21 @@ class Finding(Method):
 
     @property
     def kind(self) -> Literal["cells", "mathematics"]:
-        """Whether records of cells or a computation decide it."""
+        """Whether the finding is decided by records of cells or by a computation."""
         return "cells" if self.compute is None else "mathematics"
 
     @property
     def fact_id(self) -> str:
-        """Name of the record that a finding of mathematics leaves."""
+        """Id of the record with the result of the computation."""
         return f"finding-{self.name}"
 
     def data(self, budget: Budget) -> set[str]:
-        """The data sets whose own numbers the statistic needs."""
+        """Return the data sets whose properties the statistic needs."""
         return {cell.dataset for cell in self.cells(budget)} if self.of_data else set()
 
     @property
     def cost(self) -> str:
-        """The cost of the test, in words."""
+        """Cost of the test, in words."""
         if self.kind == "mathematics":
             return "mathematics, seconds, no cells"
         prices = []
@@ -167,8 +171,9 @@ class Assessed:
     """A finding with its measured number and its verdict.
 
     Attributes:
-        shortfall: the parts of the setting that the records do not meet, each with what differs.
-        cells: the cells whose records were judged.
+        shortfall: the parts of the setting that the records do not meet, each with the
+            differing values.
+        cells: the cells whose records were used.
     """
 
     finding: Finding
@@ -180,12 +185,12 @@ class Assessed:
 
     @property
     def margin(self) -> Margin | None:
-        """The margin of this budget; None where it has none."""
+        """Margin of this budget, or None if the budget has no test."""
         return self.finding.margins.get(self.budget)
 
     @property
     def truncation(self) -> str:
-        """How the test falls short of the claim's setting and measure; empty if it does not."""
+        """How the test differs from the setting and measure of the claim; empty if it does not."""
         told = [f"{part}: {text}" for part, text in self.shortfall.items()]
         proxy = "" if self.statistic is None else self.finding.proxy
         return "; ".join(filter(None, [*told, proxy]))
@@ -193,12 +198,12 @@ class Assessed:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many findings have each verdict: claims, which could have been false, and identities.
+    """Number of findings with each verdict, separately for claims and identities.
 
     Attributes:
-        claims, identities: verdict -> number of findings, without zeros.
-        on_intervals: decided verdicts that rest on a 95 % interval. Each is expected to be wrong
-            by chance with a probability of 0.025, that its interval misses its margin's end.
+        claims, identities: maps a verdict to the number of findings, without zeros.
+        on_intervals: number of decided verdicts that are based on a 95 % interval. The probability
+            of a wrong verdict by chance is 0.025 for each of them.
     """
 
     claims: Mapping[Verdict, int]
@@ -207,7 +212,7 @@ class Counts:
 
     @classmethod
     def of(cls, rows: Sequence[Assessed]) -> "Counts":
-        """Count the verdicts of these findings."""
+        """Count the verdicts of findings."""
         found = Counter((each.finding.identity, each.judgement.verdict) for each in rows)
         claims, identities = (
             {verdict: found[kind, verdict] for verdict in VERDICTS if found[kind, verdict]}
@@ -217,7 +222,7 @@ class Counts:
         return cls(claims, identities, sum(statistic.has_interval for statistic in decided))
 
     def text(self) -> str:
-        """The counts in words."""
+        """Return the counts in words."""
         parts = []
         for counts, one, several in (
             (self.claims, "claim", "claims"),
@@ -237,10 +242,10 @@ class Counts:
 
 
 def assess(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
-    """Judge a finding by records alone; the same records give the same verdict.
+    """Judge a finding from records alone: equal records give equal verdicts.
 
-    The records of the whole test decide. Where they lack a cell or have too few seeds, the first
-    of the smaller tests with enough seeds decides, below the setting of the claim.
+    The records of the whole test decide. If cells are missing or there are too few seeds, the first
+    smaller test (`Method.fallbacks`) with enough seeds decides instead.
     """
     if budget in finding.untested:
         reason = Judgement("not tested", "no test", finding.untested[budget])
@@ -256,11 +261,11 @@ def assess(finding: Finding, evidence: Evidence, budget: Budget) -> Assessed:
 def _assess(
     finding: Finding, evidence: Evidence, budget: Budget, cells: tuple[Cell, ...]
 ) -> Assessed:
-    """Judge a finding by the records of these cells, or by the fact that it computed."""
+    """Judge a finding from the records of these cells, or from its recorded computation."""
     try:
         if finding.statistic is None:
             statistic = _fact_statistic(finding, evidence)
-            # A computation is not a training: it never meets the setting of a trained model.
+            # A computation trains no model, so it never meets the setting of a trained model.
             parts = [name for name in PART_NAMES[:-1] if getattr(finding.setting, name)]
             shortfall = dict.fromkeys(parts, "a small computation")
         else:
@@ -269,7 +274,7 @@ def _assess(
                 raise Untested("none of its cells has a record")
             own = replace(evidence, frame=rows, asked=cells)
             statistic = finding.statistic(own)
-            # The longest training decides: the others are what it is compared with.
+            # Only the longest trainings must meet the setting; shorter ones are for comparison.
             done = own.where().frame
             shortfall = finding.setting.shortfall(done[done["epochs"] == done["epochs"].max()])
     except Untested as error:
@@ -281,13 +286,13 @@ def _assess(
 
 
 def fact_payload(finding: Finding) -> dict[str, JsonValue]:
-    """Compute a finding that is mathematics: the payload of its record.
+    """Run the computation of a finding and return the payload of its record.
 
     Raises:
-        ValueError: cells decide this finding.
+        ValueError: the finding has no computation.
     """
     if finding.compute is None:
-        raise ValueError(f"{finding.name} is decided by cells and computes nothing itself")
+        raise ValueError(f"{finding.name} has no computation: it is decided by records of cells")
     value, unit, details = finding.compute()
     return {
         "finding": finding.name,
@@ -300,7 +305,7 @@ def fact_payload(finding: Finding) -> dict[str, JsonValue]:
 
 
 def _fact_statistic(finding: Finding, evidence: Evidence) -> Statistic:
-    """Read the statistic of a finding of mathematics from its record."""
+    """Read the statistic of a finding with a computation from its record."""
     payload = evidence.facts.get(finding.fact_id)
     if payload is None:
         raise Untested("it has not been computed in this store")

@@ -1,9 +1,11 @@
-"""The posterior gap of a small VAE, split into amortisation and approximation.
+"""The posterior gap of a small VAE, split into amortisation gap and approximation gap.
 
-A VAE with two latents and one tanh layer on each side is trained on binarised digits of
-scikit-learn. With two latents log p(x) is an integral over a plane, so both parts are exact up to
-the noise of the ELBO: optimising q for each image gives the amortisation gap, the rest is the
-approximation gap. Source of the split: Cremer et al. 2018, Sec. 2.
+A VAE with two latents and one tanh layer in encoder and decoder is trained on binarised digits of
+scikit-learn. With two latents log p(x) is a two-dimensional integral, so both parts are exact apart
+from the sampling noise of the ELBO. The amortisation gap is the gain in ELBO when q is optimised
+for each image; the remaining gap is the approximation gap. Source: Cremer et al. 2018, Sec. 2.
+
+Gradients are written out because this package does not import torch.
 """
 
 from collections.abc import Callable
@@ -29,48 +31,58 @@ def _affine(x: Floats, weights: Floats) -> Floats:
     return np.asarray(x @ weights[:-1] + weights[-1])
 
 
-def _of_weights(x: Floats, gradient: Floats) -> Floats:
-    """Gradient of an affine map by its weights and bias, from that by its output."""
+def _weight_gradient(x: Floats, gradient: Floats) -> Floats:
+    """Return the gradient with respect to weights and bias of an affine map.
+
+    Args:
+        x: inputs of the map.
+        gradient: gradient with respect to its outputs.
+    """
     return np.concatenate([x.T @ gradient, gradient.sum(0, keepdims=True)])
 
 
 @dataclass(frozen=True)
 class SmallVAE:
-    """Four matrices: two of the encoder, two of the decoder; Bernoulli pixels, prior N(0, I)."""
+    """A VAE with Bernoulli pixels and prior N(0, I): two matrices each for encoder and decoder."""
 
     weights: tuple[Floats, ...]
 
     @classmethod
     def of(cls, flat: Floats) -> "SmallVAE":
-        """The model whose weights are these numbers in a row."""
+        """Make a model from a flat vector of all weights."""
         ends = np.cumsum([rows * columns for rows, columns in _SHAPES])[:-1]
         return cls(tuple(w.reshape(s) for w, s in zip(np.split(flat, ends), _SHAPES, strict=True)))
 
     def encode(self, x: Floats) -> Floats:
-        """Mean and log variance of q(z|x), ``(N, 4)``."""
+        """Return mean and log variance of q(z|x), ``(N, 4)``."""
         return _affine(np.tanh(_affine(x, self.weights[0])), self.weights[1])
 
+    def decode(self, z: Floats) -> tuple[Floats, Floats]:
+        """Return the hidden layer ``(..., 32)`` and the logits ``(..., 64)`` for z ``(..., 2)``."""
+        hidden = np.tanh(_affine(z, self.weights[2]))
+        return hidden, _affine(hidden, self.weights[3])
+
     def log_likelihood(self, x: Floats, z: Floats) -> Floats:
-        """Log p(x|z) in nats, summed over pixels; ``x (..., 64)``, ``z (..., 2)``."""
-        logits = _affine(np.tanh(_affine(z, self.weights[2])), self.weights[3])
+        """Return log p(x|z) in nats, summed over pixels; ``x (..., 64)``, ``z (..., 2)``."""
+        logits = self.decode(z)[1]
         return np.asarray((x * logits - np.logaddexp(0, logits)).sum(axis=-1))
 
     def elbo(self, x: Floats, q: Floats, noise: Floats) -> tuple[Floats, Floats, list[Floats]]:
-        """The ELBO of each image under codes ``q (N, 4)``, and its summed gradients.
+        """Return the ELBO of each image, and the gradients of its sum over images.
 
         Args:
             x: images, ``(N, 64)``.
-            q: means and log variances of the codes.
+            q: means and log variances of the posterior of each image, ``(N, 4)``.
             noise: standard normal numbers, ``(S, N, 2)``.
 
         Returns:
-            The ELBO ``(N,)`` in nats, its gradient by ``q``, and those by the decoder's matrices.
+            The ELBO ``(N,)`` in nats, its gradient with respect to ``q``, and its gradients with
+            respect to the two matrices of the decoder.
         """
         mean, log_variance = q[:, :_LATENTS], q[:, _LATENTS:]
         deviation = np.exp(log_variance / 2)
         z = (mean + deviation * noise).reshape(-1, _LATENTS)
-        hidden = np.tanh(_affine(z, self.weights[2]))
-        logits = _affine(hidden, self.weights[3])
+        hidden, logits = self.decode(z)
         pixels = np.tile(x, (len(noise), 1))
         likelihood = (pixels * logits - np.logaddexp(0, logits)).sum(axis=1)
         kl = 0.5 * (deviation**2 + mean**2 - 1 - log_variance).sum(axis=1)
@@ -80,18 +92,18 @@ class SmallVAE:
         of_z = (of_hidden @ self.weights[2][:-1].T).reshape(noise.shape)
         of_log_variance = (of_z * noise).sum(0) * deviation / 2 - (deviation**2 - 1) / 2
         of_q = np.concatenate([of_z.sum(0) - mean, of_log_variance], axis=1)
-        return elbo, of_q, [_of_weights(z, of_hidden), _of_weights(hidden, of_logits)]
+        return elbo, of_q, [_weight_gradient(z, of_hidden), _weight_gradient(hidden, of_logits)]
 
     def gradient(self, x: Floats, noise: Floats) -> tuple[float, Floats]:
-        """The mean ELBO of images under the encoder, and its gradient by all weights."""
+        """Return the mean ELBO of images, and its gradient with respect to all weights."""
         hidden = np.tanh(_affine(x, self.weights[0]))
         elbo, of_q, of_decoder = self.elbo(x, _affine(hidden, self.weights[1]), noise)
         of_hidden = (of_q @ self.weights[1][:-1].T) * (1 - hidden**2)
-        every = [_of_weights(x, of_hidden), _of_weights(hidden, of_q), *of_decoder]
+        every = [_weight_gradient(x, of_hidden), _weight_gradient(hidden, of_q), *of_decoder]
         return float(elbo.mean()), np.concatenate([g.ravel() for g in every]) / len(x)
 
     def log_evidence(self, x: Floats, width: float = 6.0, points: int = 121) -> Floats:
-        """Log p(x) in nats of each image, by the trapezoidal rule on a square of the plane."""
+        """Return log p(x) of each image in nats, by the trapezoidal rule on a square grid."""
         line = np.linspace(-width, width, points)
         z = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, _LATENTS)
         log_prior = -0.5 * (z**2).sum(axis=1) - np.log(2 * np.pi)
@@ -101,7 +113,7 @@ class SmallVAE:
 
 
 def _maximise(function: Callable[[Floats], tuple[float, Floats]], start: Floats, n: int) -> Floats:
-    """L-BFGS from `start`; the function returns a value and its gradient."""
+    """Maximise a function that returns its value and gradient, by n iterations of L-BFGS."""
 
     def negative(flat: Floats) -> tuple[float, Floats]:
         value, gradient = function(flat)
@@ -112,7 +124,10 @@ def _maximise(function: Callable[[Floats], tuple[float, Floats]], start: Floats,
 
 
 def split_gap(steps: int = 200, images: int = 100) -> dict[str, float]:
-    """Train the small VAE and split its posterior gap, as means over training images in nats."""
+    """Train the small VAE; return its ELBO, the ELBO of optimised q, and log p(x).
+
+    All three are means over the first `images` training images, in nats.
+    """
     from sklearn.datasets import load_digits
 
     x = (np.asarray(load_digits().data, np.float64) > 8).astype(np.float64)
@@ -141,4 +156,4 @@ def _amortisation_share() -> Measured:
 
 
 METHODS: dict[str, Method] = {"amortisation-dominates": Method(compute=_amortisation_share)}
-"""How each finding of this module is measured."""
+"""The method of each finding in this module."""

@@ -1,9 +1,10 @@
-"""Findings about the size of the latent space, the question of the tutorial's Section 4.1.
+"""Findings about the number of latent dimensions, from Section 4.1 of the tutorial.
 
-A loss is always against the best of the sizes from 4 to below 1,000 at the same training budget
-and learning rate. On MNIST a loss of at least 5 nats is "degraded", at most 5 are "still good" or
-a plateau; the smallest effect that counts is 1 nat. On 8×8 digits 1,000 latents are 16 a pixel, as
-10,000 are 13 a pixel of MNIST; margins in nats are those of MNIST times 64 / 784.
+The loss of a latent dimension is the difference in ELBO from the best dimension between 4 and 999,
+at the same number of epochs and the same learning rate. On MNIST a loss of at least 5 nats counts
+as "degraded", and a smaller one as "still good" or a plateau; the smallest relevant effect is 1
+nat. For 8×8 digits these margins are multiplied by 64 / 784. There 1,000 latents are 16 per pixel,
+comparable to 10,000 latents on MNIST, which are 13 per pixel.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,34 +22,36 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 
 PLATEAUS: dict[str, tuple[int, ...]] = {"digits": (8, 16, 32), "mnist": (16, 32, 100)}
-"""Latent sizes that should be about equally good, by data set."""
+"""Latent dimensions that should be about equally good, by data set."""
 
 PUBLISHED_NLL: dict[int, float] = {2: 135.73, 5: 110.21, 10: 93.84, 20: 88.90, 40: 88.93}
-"""Latent size -> NLL in nats of the Gaussian VAE, Davidson et al. 2018 (1804.00891), table 1."""
+"""Maps a latent dimension to the NLL in nats of Davidson et al. 2018 (1804.00891), table 1."""
 
 PUBLISHED_CURVES: dict[str, dict[int, float]] = {
     "Davidson et al. 2018 (784-256-128, 1,000 epochs)": PUBLISHED_NLL
 }
-"""Published log-likelihoods of dynamically binarised MNIST over latent sizes, for figures."""
+"""Published curves for figures: NLL of dynamically binarised MNIST by latent dimension."""
 
 _SHORT, _LONG = 20, 80
 
-Tests = Callable[[Budget], tuple[tuple[Cell, ...], ...]]
-"""The cells of a whole test by budget, then those of its smaller tests."""
+Cells = tuple[Cell, ...]
+Tests = Callable[[Budget], tuple[Cells, ...]]
+"""Returns the cells of a whole test for a budget, followed by the cells of smaller tests."""
 
 
 @cache
-def latent_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
-    """The sweep over latent sizes, then smaller tests: shorter trainings, an older grid.
+def latent_tests(budget: Budget) -> tuple[Cells, ...]:
+    """Return the sweep over latent dimensions, followed by smaller tests.
 
-    In full the sweep is the packaged grid `tutorial-latent`.
+    For the full budget the sweep is the packaged grid `tutorial-latent`. Smaller tests are the same
+    grid with fewer epochs, and an older grid.
     """
     if budget == "full":
         cells = Grid.load("tutorial-latent").cells
         counts = sorted({cell.epochs for cell in cells}, reverse=True)
         shorter = [tuple(cell for cell in cells if cell.epochs <= count) for count in counts]
         return (*shorter[:-1], Grid.load("latent-dim").cells)
-    # Each block has as many seeds as its question needs within ten minutes.
+    # The number of seeds in each block is a compromise between precision and ten minutes in all.
     blocks = (
         ([1, 2, 3, 4, 8, 16, 32, 64], _LONG, [0, 1, 2, 3, 4]),
         (1000, _LONG, [0, 1, 2]),
@@ -63,17 +66,18 @@ def latent_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
 
 
 @cache
-def _first_epoch(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
-    found = []
+def _shortest(budget: Budget) -> tuple[Cells, ...]:
+    """Return the cells of `latent_tests` with the fewest epochs of each test."""
+    found = {}
     for cells in latent_tests(budget):
         short = min(cell.epochs for cell in cells)
-        found.append(tuple(cell for cell in cells if cell.epochs == short))
-    return tuple(dict.fromkeys(found))
+        found[tuple(cell for cell in cells if cell.epochs == short)] = None
+    return tuple(found)
 
 
 @cache
-def _rate_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
-    """The same sizes at two learning rates: the smaller sizes show what the rate alone does."""
+def _rate_tests(budget: Budget) -> tuple[Cells, ...]:
+    """Return the same latent dimensions at two learning rates."""
     if budget == "full":
         return (Grid.load("tutorial-learning-rate").cells,)
     usual = [cell for cell in latent_tests("quick")[0] if cell.epochs == _SHORT]
@@ -82,8 +86,8 @@ def _rate_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
 
 
 @cache
-def _tutorial_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
-    """The tutorial's own network, which is for MNIST alone."""
+def _tutorial_tests(budget: Budget) -> tuple[Cells, ...]:
+    """Return the cells with the network of the tutorial, which is defined for MNIST only."""
     before = cells_of(
         budget,
         hidden=(1000, 500, 250),
@@ -95,8 +99,8 @@ def _tutorial_tests(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
     return (Grid.load("tutorial-network").cells, before)
 
 
-def _published_cells(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
-    """Their network and solver over a tenth of their epochs."""
+def _published_cells(budget: Budget) -> tuple[Cells, ...]:
+    """Return the network and optimizer of Davidson et al. 2018 with a tenth of their epochs."""
     cells = cells_of(
         budget,
         binarization="dynamic",
@@ -111,7 +115,7 @@ def _published_cells(budget: Budget) -> tuple[tuple[Cell, ...], ...]:
 
 
 def _trained(evidence: Evidence, which: int = -1) -> Evidence:
-    """The records of the longest training, or of the shortest one (0)."""
+    """Return the records of the longest trainings, or of the shortest ones for ``which=0``."""
     return evidence.where(epochs=evidence.values("epochs")[which])
 
 
@@ -122,11 +126,20 @@ def _largest(evidence: Evidence) -> int:
 def loss(
     evidence: Evidence, size: int, metric: str = "elbo", sizes: Sequence[int] = ()
 ) -> "pd.Series[float]":
-    """ELBO of the best latent size minus that of `size`, in nats, by seed.
+    """Return a metric of the best latent dimension minus that of `size`, in nats, by seed.
 
-    The best is one of the `sizes`, by default those that are asked for, from 4 to below 1,000 that
-    have all seeds of `size`. It is chosen on the selection images and compared on the held-out
-    ones; records without these columns use the test images for both.
+    The best dimension is chosen on the selection images and compared on the held-out images;
+    records without these columns use the test images for both.
+
+    Args:
+        evidence: the records.
+        size: a latent dimension.
+        metric: the compared metric.
+        sizes: candidates for the best dimension, by default those of the test. Only those from 4 to
+            999 with all seeds of `size` are used.
+
+    Raises:
+        Untested: no candidate has all seeds of `size`.
     """
     chosen_by, compared_by = evidence.selection()
     seeds = evidence.by_seed(chosen_by, latent_dim=size).index
@@ -144,7 +157,7 @@ def loss(
 
 
 def _lost_by(size: int | None, metric: str = "elbo") -> Callable[[Evidence], Statistic]:
-    """The loss of one size, of the largest for None, after the longest training."""
+    """Return the statistic of a loss after the longest training; None is the largest dimension."""
     return lambda e: over_seeds(loss(_trained(e), size or _largest(e), metric))
 
 
@@ -153,20 +166,20 @@ def _plateau(evidence: Evidence) -> tuple[int, ...]:
 
 
 def _spread(evidence: Evidence) -> Statistic:
-    """Range of the ELBO over the sizes of the plateau, by seed."""
+    """Range of the ELBO over the dimensions of the plateau."""
     table = _trained(evidence).table("latent_dim", "elbo", _plateau(evidence))
     return over_seeds(table.max(axis=1) - table.min(axis=1))
 
 
 def _mended(evidence: Evidence) -> Statistic:
-    """The loss of the largest size after the short training minus that after the long one."""
+    """Loss of the largest dimension after the short training minus its loss after the long one."""
     size = _largest(evidence)
     early, late = (loss(_trained(evidence, which), size) for which in (0, -1))
     return over_seeds((early - late).dropna())
 
 
 def _lower_rate(evidence: Evidence) -> Statistic:
-    """The loss of the largest size at the usual rate minus that at the next lower one."""
+    """Loss of the largest dimension at the usual learning rate minus its loss at the next lower."""
     size, rates = _largest(evidence), evidence.values("learning_rate")
     usual = 1e-3 if 1e-3 in rates[1:] else rates[-1]
     lower = rates[rates.index(usual) - 1]
@@ -175,10 +188,12 @@ def _lower_rate(evidence: Evidence) -> Statistic:
 
 
 def unused_kl(evidence: Evidence) -> "pd.Series[float]":
-    """KL in nats of the units whose posterior mean varies by less than 0.01 λ², by seed.
+    """Return the KL in nats of all inactive units, by seed.
+
+    A unit is inactive if the variance of its posterior mean over images is below 0.01 λ².
 
     Raises:
-        Untested: the records do not keep the KL and the variance of each unit.
+        Untested: the records do not contain the KL and the variance of each unit.
     """
 
     def unused(row: Mapping[str, Any], kl: NDArray[Any], variance: NDArray[Any]) -> float:
@@ -192,14 +207,14 @@ def _unused_kl_of_largest(evidence: Evidence) -> Statistic:
 
 
 def _steps_up(evidence: Evidence) -> Statistic:
-    """Smallest of the gains of ELBO from size to size up to the plateau, by seed."""
+    """Smallest gain in ELBO between successive dimensions up to the plateau."""
     sizes = [size for size in (1, 2, 4, 8, 16) if size <= _plateau(evidence)[0]]
     table = _trained(evidence).table("latent_dim", "elbo", sizes)
     return over_seeds(table.diff(axis=1).iloc[:, 1:].min(axis=1))
 
 
 def _overfits(evidence: Evidence) -> Statistic:
-    """Train-test gap of the ELBO beyond the plateau minus that at its beginning."""
+    """Train-test gap of the ELBO beyond the plateau minus the gap at the start of the plateau."""
     small, *_, last = _plateau(evidence)
     large = min(size for size in evidence.values("latent_dim") if size > last)
     train, test = (
@@ -217,7 +232,7 @@ def _new_units(evidence: Evidence) -> Statistic:
 
 
 def _off_published(evidence: Evidence) -> Statistic:
-    """Largest distance of the NLL from the published one over the sizes, by seed."""
+    """Largest difference over dimensions between the NLL and the published NLL."""
     bounds, errors = (evidence.table("latent_dim", metric) for metric in ("iw_bound", "iw_se"))
     worst = (bounds + pd.Series(PUBLISHED_NLL)).abs().max(axis=1)
     return over_seeds_and_images(worst, errors.max(axis=1))
@@ -234,7 +249,7 @@ METHODS: dict[str, Method] = {
     "latent-thousand": _method(_lost_by(1000)),
     "latent-ten-thousand": _method(_lost_by(None)),
     "latent-ten-thousand-bound": _method(_lost_by(None, "iw_bound")),
-    "latent-ten-thousand-early": _method(_lost_by(None), _first_epoch),
+    "latent-ten-thousand-early": _method(_lost_by(None), _shortest),
     "latent-training-mends": _method(_mended),
     "latent-lower-rate-mends": _method(_lower_rate, _rate_tests),
     "latent-kl-too-high": _method(_unused_kl_of_largest),
@@ -246,4 +261,4 @@ METHODS: dict[str, Method] = {
     "latent-published-curve": _method(_off_published, _published_cells),
     "latent-units-saturate": _method(_new_units),
 }
-"""How each finding of this module is measured."""
+"""The method of each finding in this module."""

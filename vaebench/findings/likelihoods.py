@@ -1,4 +1,4 @@
-"""Findings about likelihood families, binarisation and what is called an ELBO."""
+"""Findings about likelihood families, binarisation, and bounds on the reconstruction error."""
 
 import math
 
@@ -21,7 +21,7 @@ def _clip_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _binarized_cells(budget: Budget) -> tuple[Cell, ...]:
-    # As many epochs as it takes for a fixed set of images to be learnt by heart.
+    # With 60 epochs a model can memorise a fixed set of binarised images.
     return cells_of(
         budget,
         binarization=["static", "dynamic"],
@@ -36,21 +36,20 @@ def _grey_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _clip_matters(evidence: Evidence) -> Statistic:
-    """Smallest gain of ELBO by a smaller clip, seed by seed."""
+    """Smallest gain in ELBO when the clip of the pixels becomes one step smaller."""
     falling = evidence.values("pixel_clip")[::-1]
     table = evidence.where(dequantize=False).table("pixel_clip", "elbo", falling)
     return over_seeds(table.diff(axis=1).iloc[:, 1:].min(axis=1))
 
 
 def _clip_matters_less(evidence: Evidence) -> Statistic:
-    """Size of the gain from the largest to the smallest clip: dequantised over not."""
+    """Ratio of the gain in ELBO by the smallest clip with dequantisation to that without it."""
     smallest, *_, largest = evidence.values("pixel_clip")
     dequantised, exact = (
-        table[smallest] - table[largest]
-        for table in (
-            evidence.where(dequantize=of).table("pixel_clip", "elbo", [largest, smallest])
-            for of in (True, False)
+        evidence.where(dequantize=each).difference(
+            "elbo", {"pixel_clip": smallest}, {"pixel_clip": largest}
         )
+        for each in (True, False)
     )
     return share_of(dequantised.abs(), exact, "the gain by a smaller clip on exact zeros")
 
@@ -74,26 +73,26 @@ def _flatters(evidence: Evidence) -> Statistic:
 
 
 def _above_floor(evidence: Evidence) -> Statistic:
-    """Smallest distance of a reconstruction error above the mean entropy of the test pixels."""
+    """Smallest difference between the reconstruction error and the mean entropy of the pixels."""
     floor = evidence.data_fact("bce_floor_test")
     return extreme(min, evidence.where().frame["reconstruction_error"] - floor, "nats/image")
 
 
 def _below_blind(evidence: Evidence) -> Statistic:
-    """Smallest distance below the decoder that ignores z."""
+    """Smallest difference between the error of a decoder that ignores z and that of a cell."""
     blind = evidence.data_fact("bce_blind_test")
     return extreme(min, blind - evidence.where().frame["reconstruction_error"], "nats/image")
 
 
 def _bits_add_up(evidence: Evidence) -> Statistic:
-    """Largest distance of rate and distortion in bits from bits per dimension."""
+    """Largest relative difference between rate plus distortion, in bits, and bits per dimension."""
     rows = evidence.where().frame
     parts = (rows["reconstruction_error"] + rows["kl"]) / (rows["data_pixels"] * math.log(2))
     return extreme(max, (parts / rows["bits_per_dim"] - 1).abs(), "relative difference")
 
 
 def _below_log_count(evidence: Evidence) -> Statistic:
-    """Smallest distance of the mutual information below log N."""
+    """Smallest difference between log N and the mutual information."""
     rows = evidence.where().frame
     return extreme(min, rows["mutual_information_ceiling"] - rows["mutual_information"], "nats")
 
@@ -109,4 +108,4 @@ METHODS: dict[str, Method] = {
     "record-bits-add-up": Method(_bits_add_up, _binarized_cells),
     "information-below-log-n": Method(_below_log_count, _binarized_cells),
 }
-"""How each finding of this module is measured."""
+"""The method of each finding in this module."""

@@ -1,4 +1,4 @@
-"""Findings about the linear VAE, of which everything is known: pPCA, collapse, rotations."""
+"""Findings about the linear VAE, which has closed forms: pPCA, collapse, rotations."""
 
 import math
 from collections.abc import Iterator
@@ -15,16 +15,15 @@ from vaebench.truth.ppca import LinearVAE, Spectrum, fit
 
 
 def _images() -> Floats:
-    """Correlated images of 12 pixels, fixed."""
+    """Return 400 fixed images with 12 correlated pixels, ``(400, 12)``."""
     rng = np.random.default_rng(8)
     factors = rng.normal(size=(12, 12)) * np.linspace(2.0, 0.2, 12)
     return np.asarray(rng.standard_normal((400, 12)) @ factors.T / 4 + 0.5)
 
 
 def _rotation(latent_dim: int) -> Floats:
-    return np.asarray(
-        np.linalg.qr(np.random.default_rng(9).normal(size=(latent_dim, latent_dim)))[0]
-    )
+    square = np.random.default_rng(9).normal(size=(latent_dim, latent_dim))
+    return np.asarray(np.linalg.qr(square)[0])
 
 
 def _no_gap() -> Measured:
@@ -60,7 +59,7 @@ def _sigma_fixed_point() -> Measured:
 
 
 def _envelope() -> Measured:
-    """dD/dβ + β dR/dβ along the optima of the linear β-VAE, D in nats at unit variance."""
+    """Largest relative error of dD/dβ = -β dR/dβ at the optima of the linear β-VAE."""
     spectrum = fit(_images())
     worst = 0.0
     for beta in (0.05, 0.1, 0.2, 0.5):
@@ -73,12 +72,12 @@ def _envelope() -> Measured:
 
 
 def _bound_rises() -> Measured:
-    """Smallest of the steps L_1, L_5, L_50, L_500, log p(x) in a linear model with a loose Q."""
+    """Smallest gain in the sequence L_1, L_5, L_50, L_500, log p(x), for a rotated encoder."""
     images, draws, blocks = _images()[:60], 500, 10
     model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
     log_weights = _log_weights(model, images, draws * blocks)
     exact = float(model.log_likelihood(images).mean())
-    # A curve a block of draws: their spread is the error of each step.
+    # One curve per block of draws: the spread over blocks is the error of each gain.
     curves = np.array([[*_bounds(of), exact] for of in np.split(log_weights, blocks, axis=1)])
     steps = np.diff(curves, axis=1)
     errors = steps.std(axis=0, ddof=1) / math.sqrt(blocks)
@@ -87,7 +86,7 @@ def _bound_rises() -> Measured:
 
 
 def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
-    """log p(x, z) - log q(z|x) of codes from q, (N, draws)."""
+    """Return log p(x, z) - log q(z|x) for samples of q, ``(N, draws)`` in nats."""
     noise = np.random.default_rng(10).standard_normal((len(images), draws, model.latent_dim))
     deviation = np.sqrt(model.posterior_variance)
     z = model.encode(images)[:, None] + deviation * noise
@@ -100,19 +99,20 @@ def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
 
 
 def _bounds(log_weights: Floats) -> Iterator[float]:
-    """Mean of L_k over images, k = 1, 5, 50, 500, from disjoint groups of k draws."""
+    """Yield the mean of L_k over images for k = 1, 5, 50, 500, from disjoint groups of draws."""
     for k in (1, 5, 50, 500):
         groups = log_weights.reshape(len(log_weights), -1, k)
         yield float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))
 
 
 _SIGMAS: dict[Budget, tuple[float, float, float]] = {
-    # Below the largest eigenvalue's root with many active units, just below it, above it.
+    # The threshold of collapse is the square root of the largest eigenvalue: far below it, just
+    # below it, and above it.
     "quick": (0.5, 0.7, 1.0),
     "full": (0.7, 2.0, 2.5),
 }
 LINEAR_SIZES: dict[Budget, int] = {"quick": 8, "full": 50}
-"""Latent sizes of the linear VAEs."""
+"""Latent dimension of the linear VAEs."""
 
 
 def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
@@ -131,17 +131,17 @@ def _linear_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _spectrum(evidence: Evidence) -> Spectrum:
-    """Eigenvalues of the training images as the store has them; no directions."""
+    """Return the recorded eigenvalues of the training images; the directions are not recorded."""
     eigenvalues = np.array(evidence.data_fact("eigenvalues"), dtype=np.float64)
     return Spectrum(np.zeros(len(eigenvalues)), eigenvalues, np.eye(len(eigenvalues)))
 
 
 def _reaches_ppca(evidence: Evidence) -> Statistic:
     size = str(evidence.asked[0].latent_dim)
-    # On the images that elbo_train is of: all of them have another mean, the same for each seed.
+    # The optimum on the images of elbo_train: the mean over all training images is different.
     exact = evidence.data_fact("ppca_on_first").get(size)
     if exact is None:
-        raise Untested(f"no pPCA optimum of {size} latents is recorded")
+        raise Untested(f"the pPCA optimum with {size} latents is not recorded")
     return over_seeds(evidence.by_seed("elbo_train", sigma="learned") - exact)
 
 
@@ -187,4 +187,4 @@ METHODS: dict[str, Method] = {
     "no-collapse-below": Method(_survives_below, _linear_cells, of_data=True),
     "collapse-above": Method(_collapses_above, _linear_cells, of_data=True),
 }
-"""How each finding of this module is measured."""
+"""The method of each finding in this module."""

@@ -1,4 +1,4 @@
-"""Every finding by name: the claims of `claims.toml` with the methods that measure them."""
+"""The registry of findings: the claims in `claims.toml`, each with its method."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _MODULES = (latent, sigma, likelihoods, estimators, gaps, samples, collapse, lin
 
 
 def _setting(entry: Mapping[str, Any]) -> Setting:
-    """A setting of `claims.toml`, whose lists are tuples in a cell."""
+    """Make a setting from an entry of `claims.toml`; lists become tuples, as in a cell."""
     accepted = {
         part: {
             axis: tuple(tuple(each) if isinstance(each, list) else each for each in values)
@@ -38,19 +38,18 @@ def _setting(entry: Mapping[str, Any]) -> Setting:
     return Setting(**{**entry, **accepted})
 
 
-def _finding(method: Method, entry: Mapping[str, Any], setting: Setting) -> Finding:
-    """A claim of `claims.toml` with its method; a budget has a margin or a reason for none."""
-    rest = dict(entry)
-    both = rest.pop("margin", None)
-    ends = {budget: rest.pop(budget, both) for budget in BUDGETS}
+def _finding(method: Method, entry: dict[str, Any], setting: Setting) -> Finding:
+    """Make a finding; each budget of its entry has a margin (dict) or a reason for none (str)."""
+    both = entry.pop("margin", None)
+    ends = {budget: entry.pop(budget, both) for budget in BUDGETS}
     return Finding(
         **vars(method),
-        statements=tuple(rest.pop("statements")),
+        statements=tuple(entry.pop("statements")),
         margins={budget: Margin(**end) for budget, end in ends.items() if isinstance(end, dict)},
         untested={budget: end for budget, end in ends.items() if isinstance(end, str)},
         setting=setting,
-        recorded=rest.pop("definition", ""),
-        **rest,
+        recorded=entry.pop("definition", ""),
+        **entry,
     )
 
 
@@ -84,7 +83,7 @@ FINDINGS: Mapping[str, Finding] = MappingProxyType({each.name: each for each in 
 
 
 def changed_definitions(findings: Iterable[Finding]) -> list[str]:
-    """A line for each finding whose definition is not the one that its version was given for."""
+    """Return a message for each finding whose definition changed without a new version."""
     return [
         f"{finding.name}: the definition changed to {finding.definition}; raise version "
         f"{finding.version}, set the date, and say whether results had been seen"
@@ -96,15 +95,15 @@ def changed_definitions(findings: Iterable[Finding]) -> list[str]:
 
 
 def families() -> tuple[str, ...]:
-    """The families in the order of the registry."""
+    """Return the families in the order of the registry."""
     return tuple(dict.fromkeys(each.family for each in FINDINGS.values()))
 
 
 def select_findings(words: Sequence[str] = ()) -> tuple[Finding, ...]:
-    """The findings of these names and families, each once, in the registry's order.
+    """Return the findings with these names or families, in the order of the registry.
 
     Args:
-        words: names and families; one of them may be given as a string. None selects all findings.
+        words: names and families, or one of them as a string. If empty, all findings are returned.
 
     Raises:
         UnknownFinding: a word is neither a name nor a family; the message lists all such words.
@@ -124,6 +123,6 @@ def select_findings(words: Sequence[str] = ()) -> tuple[Finding, ...]:
 
 
 def finding_lines() -> Iterator[str]:
-    """Lines for `vaebench list findings`: the name, the source, the claim, the cost."""
+    """Yield the lines of `vaebench list findings`: name, source, claim and cost."""
     for each in FINDINGS.values():
         yield f"{each.name:<32} {each.source}; {each.claim}; {each.cost}"

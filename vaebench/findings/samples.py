@@ -1,7 +1,8 @@
-"""Findings about what models generate: autoencoders, sparse codes, in-between digits.
+"""Findings about generated images: autoencoders, sparse codes, samples between two digits.
 
-Samples are judged by the images that records keep (36 prior samples a cell) and by two fixed
-yardsticks made of scikit-learn's own digits: a classifier's entropy and the nearest real image.
+The statistics are computed from the images in the records (36 prior samples per cell). Two fixed
+references from the digits of scikit-learn are used: the entropy of a classifier, and the distance
+to the nearest real image.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from scipy import stats
 
 from vaebench.findings.evidence import Evidence, over_seeds, rank_correlation
 from vaebench.findings.finding import Method
-from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.settings import Budget, gaussian_cells
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.cell import Cell
 from vaebench.truth.images import Floats
@@ -30,58 +31,57 @@ def _digits() -> tuple[Floats, Floats]:
 
 
 @cache
-def _classifier() -> Callable[[Floats], Floats]:
+def _classifier() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    images, labels = _digits()
-    fitted = LogisticRegression(C=1.0, max_iter=300).fit(images, labels)
-    return lambda pixels: np.asarray(fitted.predict_proba(pixels), np.float64)
+    return LogisticRegression(C=1.0, max_iter=300).fit(*_digits())
 
 
 def _pixels(images: ArrayLike) -> Floats:
-    """uint8 images (..., 8, 8) as pixels (n, 64) in [0, 1]."""
+    """Convert uint8 images ``(..., 8, 8)`` to pixels ``(n, 64)`` in [0, 1]."""
     array = np.asarray(images, np.float64) / 255
     if array.shape[-2:] != (8, 8):
-        raise Untested(f"the yardstick is of 8×8 digits, and these images are {array.shape[-2:]}")
+        raise Untested(f"the images must be 8×8 digits; they have the shape {array.shape[-2:]}")
     return array.reshape(-1, 64)
 
 
 def class_entropy(images: ArrayLike) -> Floats:
-    """Entropy in nats of a logistic regression's ten classes for uint8 images (n, 8, 8): (n,)."""
-    shares = _classifier()(_pixels(images))
-    return np.asarray(stats.entropy(shares, axis=1))
+    """Return the entropy of a logistic regression over the ten digits, ``(n,)`` in nats.
+
+    Args:
+        images: uint8 images, ``(n, 8, 8)``.
+    """
+    return np.asarray(stats.entropy(_classifier().predict_proba(_pixels(images)), axis=1))
 
 
 def distance_to_data(images: ArrayLike) -> float:
-    """Mean root mean square distance in pixels of uint8 images (n, 8, 8) to the nearest digit."""
+    """Return the root-mean-square distance to the nearest real digit, a mean over images.
+
+    Args:
+        images: uint8 images, ``(n, 8, 8)``; the distance is in pixel units, which range to 1.
+    """
     pixels, real = _pixels(images), _digits()[0]
     squares = np.sum(pixels**2, axis=1)[:, None] + np.sum(real**2, axis=1) - 2 * pixels @ real.T
     return float(np.mean(np.sqrt(np.maximum(squares.min(axis=1), 0) / 64)))
 
 
-def _learned_sigma(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
-    return cells_of(budget, likelihood="gaussian", **{"sigma": "learned", **axes})
-
-
 def _of_digits(**axes: Any) -> Callable[[Budget], tuple[Cell, ...]]:
-    """The cells of a yardstick that is of digits: both budgets run the same."""
-    return lambda _: _learned_sigma("quick", **axes)
+    """Return the cells of a test on digits, which are the same for both budgets."""
+    return lambda _: gaussian_cells("quick", **axes)
 
 
 def _sparse_cells(budget: Budget) -> tuple[Cell, ...]:
     lambdas = [0.0, 1.0, 10.0, 100.0]
-    return _learned_sigma(budget, posterior="delta", sparsity=lambdas, seed=[0, 1, 2])
+    return gaussian_cells(budget, posterior="delta", sparsity=lambdas, seed=[0, 1, 2])
 
 
 def _reconstructs_better(evidence: Evidence) -> Statistic:
-    ratio = evidence.by_seed("mse", posterior="diagonal") / evidence.by_seed(
-        "mse", posterior="delta"
-    )
-    return over_seeds(ratio.dropna(), "ratio")
+    vae, twin = (evidence.by_seed("mse", posterior=name) for name in ("diagonal", "delta"))
+    return over_seeds((vae / twin).dropna(), "ratio")
 
 
 def _samples_off(axis: str, worse: str, better: str) -> Callable[[Evidence], Statistic]:
-    """Distance of the samples to the data: that of one value of an axis over that of another."""
+    """Return the distance of prior samples to the data: the value `worse` divided by `better`."""
 
     def statistic(evidence: Evidence) -> Statistic:
         def distance(value: str) -> "pd.Series[float]":
@@ -100,9 +100,9 @@ def _sparsity_empties(evidence: Evidence) -> Statistic:
 
 
 def _in_between_samples(evidence: Evidence) -> Statistic:
-    """Mean class entropy of prior samples minus that of reconstructions, by seed.
+    """Mean class entropy of prior samples minus mean class entropy of reconstructions.
 
-    Reconstructions are as blurred as samples, so blur alone does not make the difference.
+    Reconstructions are as blurred as samples, so blur alone cannot explain the difference.
     """
 
     def excess(_: object, samples: NDArray[Any], control: NDArray[Any]) -> float:
@@ -112,7 +112,7 @@ def _in_between_samples(evidence: Evidence) -> Statistic:
 
 
 def _in_between_lines(evidence: Evidence) -> Statistic:
-    """Mean class entropy in the middle of interpolations minus that at their ends."""
+    """Mean class entropy in the middle of interpolations minus mean class entropy at their ends."""
 
     def excess(_: object, lines: NDArray[Any]) -> float:
         entropy = class_entropy(lines).reshape(len(lines), -1)
@@ -137,4 +137,4 @@ METHODS: dict[str, Method] = {
     "samples-in-between": Method(_in_between_samples, _of_digits()),
     "lines-in-between": Method(_in_between_lines, _of_digits()),
 }
-"""How each finding of this module is measured; `e` is its evidence."""
+"""The method of each finding in this module; `e` is the evidence."""

@@ -1,4 +1,4 @@
-"""Settings of claims, and the cells that findings share."""
+"""The conditions under which claims were made, and the cells that several findings train."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ Budget = Literal["quick", "full"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 PART_NAMES = ("data", "network", "optimizer", "initialization", "iterations")
-"""The parts of a setting."""
+"""The parts of a `Setting`."""
 
 Accepted = Mapping[str, tuple[object, ...]]
-"""Axis -> its value in the claim, then the values that are at least as strong."""
+"""Maps an axis to the value in the claim, followed by other values that also meet it."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The conditions that a claim was made for.
+    """The conditions under which a claim was made.
 
-    Each part maps an axis to the values that meet it: that of the publication first, then those
-    that are at least as strong. Axes that are not named do not matter to the claim.
+    Each part maps an axis to the accepted values: first the published value, then values that test
+    the claim at least as well. Axes that are not named do not matter to the claim.
 
     Attributes:
-        text: the setting in words.
-        data, network, optimizer, initialization: accepted values, by axis.
-        iterations: the least number of training steps; 0 for training to convergence.
-        published: whether a publication states the setting; if not, this project chose it.
+        text: description of the setting.
+        data, network, optimizer, initialization: accepted values by axis.
+        iterations: minimum number of training steps; 0 for training to convergence.
+        published: whether the setting is from a publication; otherwise this project chose it.
     """
 
     text: str
@@ -44,10 +44,10 @@ class Setting:
     published: bool = True
 
     def shortfall(self, rows: pd.DataFrame) -> dict[str, str]:
-        """The parts that these records do not meet, each with what differs.
+        """Return the parts that these records do not meet, each with the differing values.
 
         Args:
-            rows: rows of the tidy frame, one a cell.
+            rows: rows of the tidy frame, one per cell.
         """
         found = {}
         for part in PART_NAMES[:-1]:
@@ -91,9 +91,17 @@ _BASE: Mapping[Budget, Mapping[str, Any]] = {
 
 
 def cells_of(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
-    """The product of these axes (a list is several values) with those of a budget."""
+    """Return the cells with these axes; all other axes have the base values of the budget.
+
+    An axis with a list has several values; the result is the Cartesian product of all lists.
+    """
     given = {**_BASE[budget], **axes}
     columns = [value if isinstance(value, list) else [value] for value in given.values()]
     return tuple(
         Cell(**dict(zip(given, values, strict=True))) for values in itertools.product(*columns)
     )
+
+
+def gaussian_cells(budget: Budget, **axes: Any) -> tuple[Cell, ...]:
+    """Return `cells_of` with a Gaussian likelihood, whose sigma is learned unless it is given."""
+    return cells_of(budget, **{"likelihood": "gaussian", "sigma": "learned", **axes})

@@ -1,4 +1,4 @@
-"""Findings about sigma, the scale of a Gaussian likelihood on grey images."""
+"""Findings about sigma, the scale of a Gaussian likelihood, on grey images."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaebench.findings.evidence import Evidence, extreme, over_seeds, rank_correlation
 from vaebench.findings.finding import Method
-from vaebench.findings.settings import Budget, cells_of
+from vaebench.findings.settings import Budget, gaussian_cells
 from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
@@ -24,30 +24,23 @@ _STEP = math.log(1.42)
 
 
 def _sweep(budget: Budget) -> tuple[Cell, ...]:
-    return cells_of(budget, likelihood="gaussian", sigma=[*_GRID[budget], "learned"])
-
-
-def _learned(budget: Budget) -> tuple[Cell, ...]:
-    return cells_of(budget, likelihood="gaussian", sigma="learned")
+    return gaussian_cells(budget, sigma=[*_GRID[budget], "learned"])
 
 
 def _beta_cells(budget: Budget) -> tuple[Cell, ...]:
-    """A quarter of beta at sigma 0.2, and beta 1 at half of sigma."""
-    return (
-        *cells_of(budget, likelihood="gaussian", sigma=0.2, beta=0.25),
-        *cells_of(budget, likelihood="gaussian", sigma=0.1),
-    )
+    """Return two designs with the same optimum: sigma 0.2 with beta 0.25, sigma 0.1 with beta 1."""
+    return gaussian_cells(budget, sigma=0.2, beta=0.25) + gaussian_cells(budget, sigma=0.1)
 
 
 def _beats_fixed(evidence: Evidence) -> Statistic:
-    """ELBO of the learned sigma minus that of the best fixed one, chosen on selection images."""
+    """ELBO of the learned sigma minus ELBO of the best fixed sigma, chosen on selection images."""
     chosen_by, compared_by = evidence.selection()
     best = evidence.table("sigma", chosen_by).mean().idxmax()
     return over_seeds(evidence.difference(compared_by, {"sigma": "learned"}, {"sigma": best}))
 
 
 def _optimum(evidence: Evidence) -> Statistic:
-    """Steps of the grid of sigmas from the learned sigma to the best fixed one."""
+    """Distance from the learned sigma to the best fixed sigma, in steps of the grid."""
     best = evidence.table("sigma", "elbo").idxmax(axis=1).astype(float)
     ratio = (best / evidence.by_seed("sigma_fitted", sigma="learned")).dropna()
     return over_seeds(ratio.map(math.log) / _STEP, "steps of the grid")
@@ -59,14 +52,14 @@ def _root_mean_square(evidence: Evidence) -> Statistic:
 
 
 def _falls(evidence: Evidence) -> Statistic:
-    """Share of the epochs after the first tenth in which sigma fell, seed by seed."""
+    """Share of epochs in which sigma decreased, without the first tenth of the epochs."""
 
     def share(row: Mapping[str, Any]) -> float:
         curve = evidence.series.get(row["cell_id"], {}).get("sigma", [])
         numbers = np.array([value for value in curve if value is not None], dtype=float)
         late = numbers[len(numbers) // 10 :]
         if len(late) < 3:
-            raise Untested("the records hold no curve of sigma over the epochs")
+            raise Untested("the records do not contain sigma at each epoch")
         return float(np.mean(np.diff(late) < 0))
 
     return over_seeds(evidence.each_cell(share), "share of epochs")
@@ -78,7 +71,7 @@ def _same_rate(evidence: Evidence) -> Statistic:
 
 
 def _below_ceiling(evidence: Evidence) -> Statistic:
-    """Smallest distance of any cell's bound from its ceiling."""
+    """Smallest difference over cells between the maximum of the density and the ELBO."""
     rows = evidence.where().frame.dropna(subset=["sigma_fitted"])
     log_peak = LIKELIHOODS["gaussian"].log_peak
     ceilings = [
@@ -89,11 +82,11 @@ def _below_ceiling(evidence: Evidence) -> Statistic:
 
 
 def _split(evidence: Evidence) -> Statistic:
-    """Share of latents whose code is either in use or not, seed by seed."""
+    """Share of latents that are clearly unused (variance < 0.1) or clearly used (> 0.8)."""
 
     def share(_: object, variance: NDArray[Any]) -> float:
         if not (variance > 0.1).any():
-            raise Untested("no latent is in use")
+            raise Untested("no latent is used: all posterior means have a variance of at most 0.1")
         return float(np.mean((variance < 0.1) | (variance > 0.8)))
 
     return over_seeds(evidence.each_cell(share, "posterior_mean_variance"), "share of latents")
@@ -104,17 +97,14 @@ METHODS: dict[str, Method] = {
     "sigma-raises-distortion": Method(lambda e: rank_correlation(e.table("sigma", "mse")), _sweep),
     "learned-sigma-beats-fixed": Method(_beats_fixed, _sweep),
     "best-sigma-is-learned": Method(_optimum, _sweep),
-    "learned-sigma-is-rms": Method(_root_mean_square, _learned),
-    "learned-sigma-falls": Method(_falls, _learned),
+    "learned-sigma-is-rms": Method(_root_mean_square, gaussian_cells),
+    "learned-sigma-falls": Method(_falls, gaussian_cells),
     "per-pixel-sigma-elbo": Method(
         lambda e: over_seeds(e.difference("elbo", {"sigma": "per_pixel"}, {"sigma": "learned"})),
-        lambda budget: cells_of(budget, likelihood="gaussian", sigma=["learned", "per_pixel"]),
+        lambda b: gaussian_cells(b, sigma=["learned", "per_pixel"]),
     ),
     "beta-acts-as-sigma": Method(_same_rate, _beta_cells),
     "gaussian-ceiling": Method(_below_ceiling, _sweep),
-    "latents-used-or-not": Method(
-        _split,
-        lambda budget: cells_of(budget, likelihood="gaussian", sigma="learned", latent_dim=64),
-    ),
+    "latents-used-or-not": Method(_split, lambda b: gaussian_cells(b, latent_dim=64)),
 }
-"""How each finding of this module is measured; `e` is its evidence."""
+"""The method of each finding in this module; `e` is the evidence, `b` the budget."""

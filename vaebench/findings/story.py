@@ -1,4 +1,4 @@
-"""The latent-dimension story: sentences made from the numbers of the records."""
+"""Sentences that summarise a sweep over latent dimensions, made from records."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,13 +16,14 @@ from vaebench.findings.verdict import Statistic, Untested
 from vaebench.grid.values import plural
 
 _LEAST_SAMPLES = 10
-"""Effective importance samples below which k is called too small."""
+"""Number of effective importance samples below which k is described as too small."""
 
 
 def latent_rows(evidence: Evidence, budget: Budget) -> pd.DataFrame:
-    """The finished rows of the longest sweep with at least three latent sizes, or of an older grid.
+    """Return the finished rows of the largest sweep with at least three latent dimensions.
 
-    A sweep that has only begun does not take the place of a whole one.
+    The tests of `latent_tests` are tried in their order, so an incomplete sweep does not replace a
+    complete one. The result is empty if there is no sweep.
     """
     for cells in latent_tests(budget):
         with suppress(Untested):
@@ -33,11 +34,11 @@ def latent_rows(evidence: Evidence, budget: Budget) -> pd.DataFrame:
 
 
 def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[str, ...]:
-    """Sentences about the sweep of latent sizes in these rows; none where there is no sweep.
+    """Return sentences about a sweep over latent dimensions; empty if there is no sweep.
 
     Args:
-        evidence: its frame holds the rows of the sweep alone.
-        judged: findings whose numbers say what else was tried on the largest size.
+        evidence: the rows of the sweep.
+        judged: judged findings; some describe further experiments with the largest dimension.
     """
     try:
         sweep = evidence.where()
@@ -57,7 +58,7 @@ def latent_story(evidence: Evidence, judged: Sequence[Assessed] = ()) -> tuple[s
         (_bounds, longest),
         (_by_training, sweep),
     ):
-        # In an incomplete store two sizes may have no seed in common.
+        # In an incomplete store two dimensions may have no seed in common.
         with suppress(Untested):
             made.append(sentence(rows))
     return (*filter(None, made), *_tried(judged))
@@ -68,7 +69,7 @@ def _longest(rows: Evidence) -> Evidence:
 
 
 def _text(values: "pd.Series[float]", unit: str = "nats") -> str:
-    """The mean over seeds with half of its interval."""
+    """Return the mean over seeds with the half-width of its interval."""
     found = over_seeds(values)
     half = (found.high - found.low) / 2
     spread = f" ± {number(half, half)}" if half > 0 else ""
@@ -122,7 +123,7 @@ def _parts(rows: Evidence) -> str:
 
 
 def _units(rows: Evidence) -> str:
-    """Active units and the effective rank, because the count depends on its threshold."""
+    """Describe active units, and the effective rank, which does not depend on a threshold."""
     last = _sizes(rows)[-1]
     text = f"With {last:,} latents {_mean(rows, last, 'active_units', 'of them')} are active"
     with suppress(Untested):
@@ -135,7 +136,7 @@ def _units(rows: Evidence) -> str:
 
 
 def _bounds(rows: Evidence) -> str:
-    """The loss of the largest size by both bounds, and whether k is large enough for it."""
+    """Describe the loss of the largest dimension in both bounds, and whether k is sufficient."""
     last = _sizes(rows)[-1]
     own = rows.where(latent_dim=last).frame
     text = (
@@ -155,7 +156,7 @@ def _bounds(rows: Evidence) -> str:
 
 
 def _by_training(sweep: Evidence) -> str:
-    """The loss of the largest size at each training budget."""
+    """Describe the loss of the largest dimension after each number of epochs."""
     size = int(sweep.frame["latent_dim"].max())
     losses = {}
     for epochs in sorted(sweep.frame["epochs"].unique().tolist()):

@@ -1,6 +1,6 @@
-"""Findings that are mathematics: Gaussians, the one-dimensional theorem, gradients, code lengths.
+"""Findings that are decided by a computation: Gaussians, the 1-D theorem, gradients, code lengths.
 
-Each computes its number in float64 with fixed seeds (see `Measured`).
+Each function computes its number in float64 with fixed seeds, and returns a `Measured`.
 """
 
 import math
@@ -26,7 +26,7 @@ _DRAWS = 200_000
 
 
 def _off(values: Floats, centre: float) -> float:
-    """Distance of a Monte Carlo mean from `centre`, in standard errors."""
+    """Return the distance of a Monte Carlo mean from `centre`, in standard errors."""
     return abs(float(values.mean()) - centre) / float(stats.sem(values))
 
 
@@ -46,9 +46,10 @@ def _kl_closed_form() -> Measured:
 def _tanh_vae(
     x: Floats, noise: Floats, prior_variance: float, decoder_divisor: float, encoder_factor: float
 ) -> Floats:
-    """ELBO of each image of a small fixed tanh VAE, N(0, prior_variance I) prior, unit sigma.
+    """Return the ELBO of each image for a small tanh VAE with fixed weights and sigma 1.
 
-    The decoder sees z / decoder_divisor, mean and deviation of q are times encoder_factor.
+    The prior is N(0, prior_variance I), the input of the decoder is z / decoder_divisor, and mean
+    and standard deviation of q are multiplied by encoder_factor.
     """
     rng = np.random.default_rng(1)
     V, W, U = rng.normal(size=(6, 3)) / 2, rng.normal(size=(3, 8)), rng.normal(size=(8, 6)) / 2
@@ -60,8 +61,11 @@ def _tanh_vae(
 
 
 def absorption_error(variance_of: Callable[[float], float]) -> float:
-    """Largest relative change of the ELBO when z -> lambda z is absorbed into a prior whose
-    variance is `variance_of(lambda)`, over lambda in 0.01, 0.1, 10, 100.
+    """Return the largest relative change of the ELBO when z is replaced by lambda z.
+
+    Args:
+        variance_of: the variance of the new prior for a given lambda. The maximum is over lambda =
+            0.01, 0.1, 10 and 100.
     """
     rng = np.random.default_rng(2)
     x, noise = rng.normal(size=(50, 6)), rng.standard_normal((50, 3))
@@ -71,10 +75,6 @@ def absorption_error(variance_of: Callable[[float], float]) -> float:
         for scale in (0.01, 0.1, 10.0, 100.0)
     ]
     return float(max(changes))
-
-
-def _absorbed(power: int) -> Measured:
-    return absorption_error(lambda scale: scale**power), "relative change", {}
 
 
 def _slope(divergence: Callable[[Mixture, float], float], *sigmas: float) -> Measured:
@@ -92,11 +92,16 @@ def _gaussian_case() -> Measured:
 
 
 def score_ratio(shared_noise: bool = True) -> tuple[float, float]:
-    """Variance of the score-function gradient over that of the reparameterised one, and the
-    largest distance of either mean from the exact gradient in standard errors.
+    """Compare the score-function gradient with the reparameterised gradient.
 
-    The gradient is of E log N(x | w z, s^2) with respect to the mean of q(z) = N(m, v);
-    exactly w (x - w m) / s^2. `shared_noise` False draws the second estimator apart.
+    Both estimate the gradient of E log N(x | w z, s^2) with respect to the mean of q(z) = N(m, v),
+    whose exact value is w (x - w m) / s^2.
+
+    Args:
+        shared_noise: use the same noise for both estimators.
+
+    Returns:
+        The ratio of the variances, and the larger error of the two means in standard errors.
     """
     rng = np.random.default_rng(3)
     x, w, s, m, deviation = 1.0, 2.0, 0.5, 0.3, 0.6
@@ -120,8 +125,10 @@ def _score_function_unbiased() -> Measured:
 
 
 def replication_error(copies: int, weight: float) -> float:
-    """Relative difference of a Bernoulli loss with each pixel `copies` times and KL once, and
-    `copies` times the loss with the KL weighed by `weight`.
+    """Return the relative difference between two Bernoulli losses.
+
+    One has each pixel repeated `copies` times; the other is `copies` times the loss in which the
+    KL has the weight `weight`.
     """
     rng = np.random.default_rng(4)
     x = (rng.random((40, 12)) < 0.4).astype(float)
@@ -137,7 +144,7 @@ def _replication() -> Measured:
 
 
 def log_normaliser(logit: float) -> float:
-    """log of the integral over [0, 1] of exp(logit x), in closed form; 0 at logit 0."""
+    """Return the log of the integral of exp(logit x) over [0, 1], in closed form."""
     if abs(logit) < 1e-2:
         return logit / 2 + logit**2 / 24 - logit**4 / 2880
     size = abs(logit)
@@ -154,7 +161,7 @@ def _continuous_bernoulli() -> Measured:
 
 
 def _mdl() -> Measured:
-    """A linear Gaussian model with the exact posterior and with a looser one."""
+    """Code lengths of a linear Gaussian model with the exact posterior and with wider ones."""
     rng = np.random.default_rng(5)
     W, sigma, x = rng.normal(size=(10, 3)), 0.5, rng.normal(size=10)
     precision = np.eye(3) + W.T @ W / sigma**2
@@ -173,7 +180,7 @@ def _mdl() -> Measured:
 
 
 def _sampling_errors() -> tuple[float, float]:
-    """Errors of log p(x) by 10,000 codes from the prior and from a Q close to the posterior."""
+    """Return the errors of two estimates of log p(x): codes from the prior, and from a good q."""
     rng = np.random.default_rng(6)
     D, k, sigma, draws = 50, 8, math.sqrt(0.05), 10_000
     W = rng.normal(size=(D, k)) / 2
@@ -196,16 +203,17 @@ def _sampling_errors() -> tuple[float, float]:
 
 
 def _sampling(of: int) -> Measured:
-    """The error by codes from the prior (0), or from Q (1)."""
+    """Return the error of the estimate with codes from the prior (0) or from q (1)."""
     errors = _sampling_errors()
     other = ("error with Q", "error with the prior")[of]
     return abs(errors[of]), "nats", {other: errors[1 - of]}
 
 
 def trajectories(sigma_squared: float, beta: float = 0.3, steps: int = 100) -> float:
-    """Largest relative difference of the weights of two linear VAEs after `steps` of gradient
-    descent on the same noise: the beta-VAE with unit variance, and the VAE of `sigma_squared`
-    whose learning rate is `sigma_squared` times as high.
+    """Return the largest relative difference of the weights of two linear VAEs after training.
+
+    One is a beta-VAE with unit variance; the other has beta 1, the variance `sigma_squared` and a
+    learning rate that is `sigma_squared` times as high. Both use the same noise.
     """
 
     def train(variance: float, weight: float, rate: float) -> Floats:
@@ -234,8 +242,12 @@ def _equal_paths(sigma_squared: float) -> Measured:
 
 METHODS: dict[str, Method] = {
     "kl-closed-form": Method(compute=_kl_closed_form),
-    "lambda-absorbed": Method(compute=lambda: _absorbed(2)),
-    "lambda-absorbed-as-printed": Method(compute=lambda: _absorbed(1)),
+    "lambda-absorbed": Method(
+        compute=lambda: (absorption_error(lambda s: s**2), "relative change", {})
+    ),
+    "lambda-absorbed-as-printed": Method(
+        compute=lambda: (absorption_error(lambda s: s), "relative change", {})
+    ),
     "one-dimension-posterior": Method(compute=lambda: _slope(posterior_kl, 0.1, 0.05, 0.025)),
     "one-dimension-marginal": Method(compute=lambda: _slope(marginal_kl, 0.05, 0.025)),
     "one-dimension-gaussian": Method(compute=_gaussian_case),
@@ -249,4 +261,4 @@ METHODS: dict[str, Method] = {
     "sigma-squared-is-beta": Method(compute=lambda: _equal_paths(0.3)),
     "sigma-is-root-half-beta": Method(compute=lambda: _equal_paths(0.15)),
 }
-"""How each finding of this module is measured."""
+"""The method of each finding in this module."""

@@ -1,4 +1,4 @@
-"""How a measured number becomes a verdict on a claim."""
+"""Turn a measured number into a verdict on a claim."""
 
 import math
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Verdict = Literal[
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 Code = Literal["", "straddles", "few seeds", "not finite", "no records", "no data", "no test"]
-"""Why a finding is inconclusive or not tested; empty for the other verdicts."""
+"""The reason why a finding is inconclusive or not tested; empty for other verdicts."""
 
 Basis = Literal["exact", "extreme", "seeds", "images", "seeds and images"]
 
 
 class Untested(LookupError):
-    """The records lack something that a statistic needs; the message says what."""
+    """The records do not contain something that a statistic needs; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class Statistic:
 
     Attributes:
         value: the number, in `unit`.
-        low, high: ends of its 95 % interval; NaN where one seed has none.
-        n: number of seeds; for an extreme over cells, the number of cells; 1 if exact.
+        low, high: ends of its 95 % interval; NaN if there is only one seed.
+        n: number of seeds; for an extreme over cells the number of cells; 1 for an exact number.
         unit: unit of `value`, `low` and `high`.
-        basis: what the interval holds: the spread over seeds, the sampling error of the test
-            images, or both. An `extreme` over cells and an `exact` number have no interval.
+        basis: the uncertainty that the interval includes: the spread over seeds, the sampling
+            error of the test images, or both. An `extreme` over cells and an `exact` number have
+            no interval.
     """
 
     value: float
@@ -46,26 +47,23 @@ class Statistic:
     unit: str
     basis: Basis = "seeds"
 
-    @classmethod
-    def exact(cls, value: float, unit: str) -> "Statistic":
-        """A number without a spread."""
-        return cls(value, value, value, 1, unit, "exact")
-
     @property
     def has_interval(self) -> bool:
-        """Whether a verdict on this number rests on an interval."""
+        """Whether a verdict on this number is based on an interval."""
         return self.basis not in ("exact", "extreme") and self.low < self.high
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The range of a statistic in which its claim holds.
+    """The range of values of a statistic for which its claim is true.
 
-    The ends are included, unless ``strict``: an identity such as "the bound rises" does not hold
-    where the step is exactly 0.
+    Attributes:
+        low, high: ends of the range; one of them may be infinite.
+        strict: whether the finite end is excluded. For example, the claim "the bound rises" is
+            false if the gain is exactly 0.
 
     Raises:
-        ValueError: low > high, no finite end, or two finite ends with ``strict``.
+        ValueError: low > high, no end is finite, or ``strict`` with two finite ends.
     """
 
     low: float = -math.inf
@@ -75,13 +73,16 @@ class Margin:
     def __post_init__(self) -> None:
         if not self.low <= self.high or (math.isinf(self.low) and math.isinf(self.high)):
             raise ValueError(
-                f"a margin needs low <= high and a finite end, got {self.low} and {self.high}"
+                "a margin must have low <= high and at least one finite end; got "
+                f"low = {self.low}, high = {self.high}"
             )
         if self.strict and math.isfinite(self.low) and math.isfinite(self.high):
-            raise ValueError(f"a strict margin has one end, got {self.low} and {self.high}")
+            raise ValueError(
+                f"a strict margin must have one finite end; got {self.low} and {self.high}"
+            )
 
     def text(self) -> str:
-        """The margin in words.
+        """Return the margin in words.
 
         >>> Margin(low=1.0).text(), Margin(high=2.0).text(), Margin(-1.0, 1.0).text()
         ('at least 1', 'at most 2', '-1 to 1')
@@ -95,13 +96,13 @@ class Margin:
         return f"{self.low:g} to {self.high:g}"
 
     def holds(self, low: float, high: float) -> bool:
-        """Whether the whole interval is inside the margin."""
+        """Return whether the whole interval is inside the margin."""
         if self.strict:
             return self.low < low and high < self.high
         return self.low <= low and high <= self.high
 
     def misses(self, low: float, high: float) -> bool:
-        """Whether the whole interval is outside the margin, on one side."""
+        """Return whether the whole interval is outside the margin, on one side."""
         if self.strict:
             return high <= self.low or low >= self.high
         return high < self.low or low > self.high
@@ -109,7 +110,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict; its code and reason say why a finding is inconclusive or not tested."""
+    """A verdict, with code and reason if the finding is inconclusive or not tested."""
 
     verdict: Verdict
     code: Code = ""
@@ -121,13 +122,16 @@ def judge(
 ) -> Judgement:
     """Compare the interval of a statistic with a margin.
 
-    The claim holds if the whole interval is inside the margin, and fails if the whole interval is
-    outside on one side. Otherwise, or with fewer than `least_seeds` seeds, the finding is
-    inconclusive. A number without an interval is compared itself.
+    The claim is reproduced if the whole interval is inside the margin, and contradicted if the
+    whole interval is outside on one side. Otherwise, or with too few seeds, the finding is
+    inconclusive. For a number without an interval, the number itself is compared.
 
     Args:
-        whole_setting: whether the records meet the whole setting of the claim. If not, the verdict
-            is only about the present budget.
+        statistic: the measured number.
+        margin: the range in which the claim is true.
+        least_seeds: minimum number of seeds.
+        whole_setting: whether the records meet the whole setting of the claim. Otherwise the
+            verdict is "shown at this budget" or "not shown at this budget".
     """
     if not math.isfinite(statistic.value):
         return Judgement("inconclusive", "not finite", "the statistic is not finite")
