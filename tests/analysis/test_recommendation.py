@@ -178,7 +178,7 @@ def test_best_reads_a_store_and_refuses_an_unknown_purpose(tmp_path: Path) -> No
     found = vaebench.best(tmp_path / "runs", "bound")
     assert [each.purpose for each in found] == ["bound"]
     assert "<strong>" in found[0]._repr_html_()
-    with pytest.raises(UsageError, match="purposes are bound, bits"):
+    with pytest.raises(UsageError, match="one of bound, bits"):
         vaebench.best(tmp_path / "runs", "size")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(FileNotFoundError):
         vaebench.best(tmp_path / "nowhere")

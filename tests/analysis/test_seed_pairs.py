@@ -228,7 +228,7 @@ def test_what_may_not_be_compared_is_refused(
             pd.concat([frame(A, epochs=5), frame(A, latent_dim=2, epochs=9)]),
             pd.concat([frame(B, epochs=9), frame(B, latent_dim=2, epochs=5)]),
             "elbo",
-            r"the nearest two differ in (epochs \(5 and 9\)|latent_dim \(8 and 2\))",
+            r"the closest two differ in (epochs \(5 and 9\)|latent_dim \(8 and 2\))",
         ),
     ],
 )

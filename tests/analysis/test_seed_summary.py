@@ -90,7 +90,7 @@ def test_seeds_of_different_designs_are_not_averaged() -> None:
 
 def test_a_repeated_seed_is_not_counted_twice() -> None:
     frame = frame_of(GAUSSIAN, sizes=(2,))
-    with pytest.raises(ValueError, match="seed 0 is there twice"):
+    with pytest.raises(ValueError, match="several records of seed 0"):
         summarise(pd.concat([frame, frame]), ["latent_dim"], "elbo")
 
 

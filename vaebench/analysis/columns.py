@@ -1,7 +1,7 @@
-"""Names, units and order of the columns of the tidy table.
+"""Names, units, headings and order of the columns of the tidy frame.
 
-Names and units come from the registries of `grid` and `records`; the words on an axis or over a
-column are defined here.
+Names and units are from the registries in `grid` and `records`; headings and axis labels are
+defined here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AXIS_COLUMNS: Final[tuple[str, ...]] = tuple(AXES)
-"""Every design choice, in the order of the cell's fields."""
+"""All design choices, in the order of the fields of a cell."""
 
 METRIC_COLUMNS: Final[tuple[str, ...]] = tuple(METRICS)
-"""Every metric, in the registry's order."""
+"""All metrics, in the order of the registry."""
 
 EXTERNAL: Final = "external:"
-"""The architecture of a model that `vaebench evaluate` scored is this and its name."""
+"""Prefix of the architecture of an external model, which `vaebench evaluate` scored."""
 
 _KNOWN_OF_EXTERNAL: Final = frozenset(
     {
@@ -33,7 +33,7 @@ _KNOWN_OF_EXTERNAL: Final = frozenset(
     }
 )
 OF_TRAINING: Final = tuple(axis for axis in AXIS_COLUMNS if axis not in _KNOWN_OF_EXTERNAL)
-"""Axes that are not known of such a model; they are empty in its row."""
+"""Axes that are not known for an external model and are empty in its row."""
 
 _HEADINGS: Final[dict[str, str]] = {
     "elbo": "ELBO",
@@ -71,25 +71,27 @@ _AXIS_WORDS: Final[dict[str, str]] = {
 
 
 def heading(column: str, bound: bool = True) -> str:
-    """The words over a column, e.g. 'rate (KL)' for `kl`; `bound` as in `axis_label`."""
+    """Return the heading of a column, such as 'rate (KL)'; `bound` as in `axis_label`."""
     if column == "elbo" and not bound:
         return "score, no bound"
     return _HEADINGS.get(column, column.replace("_", " "))
 
 
 def unit(metric: str) -> str:
-    """The unit of a metric, e.g. 'nats/image'.
+    """Return the unit of a metric, such as 'nats/image'.
 
     Raises:
-        ValueError: there is no such metric in the registry.
+        ValueError: the metric does not exist.
     """
     return metric_choice(metric).unit
 
 
 def axis_label(metric: str, bound: bool = True) -> str:
-    """An axis label that carries the unit, e.g. 'ELBO [nats/image]'.
+    """Return an axis label with the unit, such as 'ELBO [nats/image]'.
 
-    `bound` is false if the likelihood is not one of these data: then the ELBO is not a bound.
+    Args:
+        metric: name of a metric.
+        bound: whether the ELBO is a bound. It is not for a Bernoulli likelihood on grey pixels.
     """
     words = _AXIS_WORDS.get(metric, heading(metric, bound))
     return f"{words} [{unit(metric)}]"
@@ -107,7 +109,7 @@ _OF_ROWS: Final = (
 
 
 def are_tables(rows: pd.DataFrame) -> bool:
-    """Whether all data of these rows are a user's own tables of numbers, which have no pixels."""
+    """Return whether all data sets of these rows are tables of the user, not images."""
     if rows.empty or "data_support" not in rows:
         return False
     own = ~rows["dataset"].isin(DATASETS)
@@ -115,7 +117,7 @@ def are_tables(rows: pd.DataFrame) -> bool:
 
 
 def unit_of_rows(text: str) -> str:
-    """The text with words for rows of numbers in place of images and pixels.
+    """Replace the words for images and pixels by words for tables.
 
     >>> unit_of_rows("nats/image")
     'nats/row'
@@ -126,10 +128,10 @@ def unit_of_rows(text: str) -> str:
 
 
 def of_data(text: str, rows: pd.DataFrame) -> str:
-    """The text with words for tables in place of images and pixels, if all data are tables.
+    """Replace the words for images and pixels by words for tables if all data sets are tables.
 
     Args:
         text: a label, a unit in brackets, or a sentence.
-        rows: of the tidy frame, whose data the text is about.
+        rows: rows of the tidy frame that the text describes.
     """
     return unit_of_rows(text) if are_tables(rows) else text

@@ -1,8 +1,8 @@
-"""Which records may be compared, and why the others are refused.
+"""Rules for which records may be compared in a metric, with the reason for each refusal.
 
-Nats are only comparable over one data set, one data support (grey, binary, dequantised, real)
-and one kind (probability mass or density); timings only over one machine. `bits_per_dim` is the
-one score that may cross likelihood families.
+Nats are comparable only for one data set, one data support (grey, binary, dequantised, real) and
+one kind of likelihood (probability mass or density); timings only for one machine. `bits_per_dim`
+is the only score that is comparable between likelihood families.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,13 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True)
 class Group:
-    """Records that may be compared with each other, and what they have in common."""
+    """Records that may be compared with each other.
+
+    Attributes:
+        label: the data and kind of likelihood that the records have in common, in words.
+        slug: the label as part of a file name.
+        frame: rows of the tidy frame.
+    """
 
     label: str
     slug: str
@@ -64,30 +70,33 @@ def _family(metric: str) -> str:
 
 
 def is_timing(metric: str) -> bool:
-    """Whether a metric is time or memory: what a machine did, not what a model is."""
+    """Return whether a metric is a time or memory, which depends on the machine."""
     return _family(metric) == "time"
 
 
 def basis(metric: str) -> tuple[str, ...]:
-    """The columns that must hold one value wherever values of `metric` are compared.
+    """Return the columns that must have one value in records compared in a metric.
 
     >>> basis("train_seconds")
     ('machine',)
     """
-    # A standard deviation, Laplace's b and a logistic's s are different quantities.
+    # The scales of different families are different quantities.
     apart = ("likelihood",) if metric == "sigma_fitted" else ()
     return (*_BASES[_family(metric)], *apart)
 
 
 def is_bound(frame: pd.DataFrame) -> bool:
-    """Whether each row's likelihood is one of its data, so that its ELBO bounds log p(x)."""
+    """Return whether the ELBO of every row is a bound on log p(x) of its data."""
     return not (frame["comparable"] == NOT_A_LIKELIHOOD).any()
 
 
 def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str | None:
-    """Why the rows may not be compared in `metric`, in words; None where they may.
+    """Return the reason why rows cannot be compared in a metric, or None if they can.
 
-    Columns in `apart` keep rows apart already, so they may differ.
+    Args:
+        frame: rows of the tidy frame.
+        metric: name of a metric.
+        apart: columns that may differ, because rows that differ in them are not compared.
     """
     for column in basis(metric):
         if column in apart or holds_one_value(frame[column]):
@@ -104,10 +113,10 @@ def refusal(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> str 
 
 
 def require_comparable(frame: pd.DataFrame, metric: str, apart: Sequence[str] = ()) -> None:
-    """Refuse a comparison that has no meaning; rows that differ in `apart` are not compared.
+    """Raise an error if rows cannot be compared in a metric; arguments as for `refusal`.
 
     Raises:
-        NotComparable: the rows differ in a column of `basis(metric)`.
+        NotComparable: the rows differ in a column of `basis(metric)` that is not in `apart`.
     """
     reason = refusal(frame, metric, apart)
     if reason is not None:
@@ -115,28 +124,20 @@ def require_comparable(frame: pd.DataFrame, metric: str, apart: Sequence[str] = 
 
 
 def holds_one_value(column: "pd.Series[Any]") -> bool:
-    """Whether all entries are equal and none is missing; quicker than listing the values."""
+    """Return whether all entries are equal and none is missing; faster than `unique`."""
     entries = column.to_numpy()
     return len(entries) > 0 and bool((entries == entries[0]).all())
 
 
-_SUPPORT_WORDS: Final = {
-    "grey": "grey levels",
-    "binary": "binarised",
-    "dequantised": "dequantised",
-    "real": "real values",
-    "counts": "counts",
+_WORDS: Final = {
+    ("data_support", "grey"): "grey levels",
+    ("data_support", "binary"): "binarised",
+    ("data_support", "real"): "real values",
+    ("comparable", "mass"): "probability mass",
 }
 
 
-_KIND_WORDS: Final = {"mass": "probability mass", "density": "density"}
-
-
 def _words(column: str, value: object) -> str:
-    if column == "comparable":
-        return _KIND_WORDS.get(str(value), value_text(value))
-    if column == "data_support":
-        return _SUPPORT_WORDS.get(str(value), value_text(value))
     if column == "data_threshold":
         return "by a threshold" if value else "by draws"
     if column == "data_levels":
@@ -144,35 +145,32 @@ def _words(column: str, value: object) -> str:
         return "binary pixels" if levels == 2 else f"{levels} grey levels"
     if column == "data_checksum":
         return f"data {value_text(value)[:8]}"
-    return value_text(value)
+    return _WORDS.get((column, str(value)), value_text(value))
 
 
 def _label(columns: tuple[str, ...], key: tuple[object, ...], frame: pd.DataFrame) -> str:
-    """Names what a group shares; a checksum only where one data set's name has several.
+    """Return a label of the values that a group has in common.
 
-    An image folder that was read in grey and in colour is named by these words instead.
+    A checksum is included only if a data set has several. If these are the grey and the colour
+    version of one image folder, the label says so instead.
     """
     shown = []
     for column, value in zip(columns, key, strict=True):
-        same_name = frame[frame["dataset"] == key[0]] if column == "data_checksum" else None
-        if same_name is not None and same_name["data_checksum"].nunique() < 2:
-            continue
-        if same_name is not None and _read_in_both(same_name):
-            read = same_name.loc[same_name["data_checksum"] == value, "channels"]
-            shown.append("in colour" if read.iloc[0] == 3 else "in grey")
-        elif not is_missing(value) and (column != "data_threshold" or value):
+        if column == "data_checksum":
+            versions = frame.loc[frame["dataset"] == key[0], [column, "channels"]].drop_duplicates()
+            if versions[column].nunique() < 2:
+                continue
+            if len(versions) == versions["channels"].nunique() == versions[column].nunique() == 2:
+                channels = versions.loc[versions[column] == value, "channels"].iloc[0]
+                shown.append("in colour" if channels == 3 else "in grey")
+                continue
+        if not is_missing(value) and (column != "data_threshold" or value):
             shown.append(_words(column, value))
     return plain(", ".join(shown), 120)
 
 
-def _read_in_both(rows: pd.DataFrame) -> bool:
-    """Whether two checksums of one data set are those of its grey and its colour images."""
-    pairs = rows[["data_checksum", "channels"]].drop_duplicates()
-    return len(pairs) == pairs["channels"].nunique() == pairs["data_checksum"].nunique() == 2
-
-
 def groups(frame: pd.DataFrame, metric: str) -> tuple[Group, ...]:
-    """Split the frame into the parts within which `metric` may be compared, in a fixed order."""
+    """Split the frame into parts within which a metric may be compared, in a fixed order."""
     columns = basis(metric)
     parts = frame.groupby(list(columns), dropna=False, sort=False)
     named = []
@@ -180,7 +178,7 @@ def groups(frame: pd.DataFrame, metric: str) -> tuple[Group, ...]:
         label = _label(columns, tuple(key), frame) or "unknown data"
         named.append((tuple(value_text(value) for value in key), label, rows))
     named.sort(key=lambda entry: entry[0])
-    # Labels that differ may be cut, or lose letters, to one and the same file name.
+    # Different labels can give the same file name, because it is shortened: number such names.
     slugs = [slug(label) for _, label, _ in named]
     return tuple(
         Group(label, name + (f"-{i}" if slugs.count(name) > 1 else ""), rows)

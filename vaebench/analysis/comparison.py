@@ -1,8 +1,8 @@
-"""Two sets of records compared: paired by seed, equal in every axis that is not compared.
+"""Compare two sets of records, paired by seed and by all axes that are not compared.
 
-The compared axes have one value on each side, and these values differ. In all other axes a cell and
-its partner are equal. The interval is over the paired differences of the seeds, so an effect of the
-seed on both sides cancels.
+The two sets are called sides a and b. A compared axis has one value on each side, and the two
+values differ. A cell and its partner on the other side are equal in all other axes. The interval is
+over the paired differences of the seeds, so effects of the seed on both sides cancel.
 """
 
 import itertools
@@ -41,22 +41,22 @@ _FEW = 6
 
 @dataclass(frozen=True)
 class Comparison:
-    """Side b against side a in one metric.
+    """The comparison of side b with side a in one metric.
 
     Attributes:
-        metric: the name of the metric that is compared.
-        apart: the compared axes: axis -> its value in a, and in b.
-        frame: one row for each design. The axes in which the designs differ; `a` and `b`, the means
-            over the paired seeds; `difference`, the mean of b - a, with `low` and `high`, its 95 %
-            Student t interval (NaN for one seed), and `p`, the p-value of the paired t test with
-            Holm's adjustment for the number of rows; `n`, the seeds with a value on both sides, for
-            a timing the pairs that were measured separately; `cells`, the seeds with a record on
-            both sides; `together`, for a timing the seeds of one pack.
-        alone: the number of records of a, and of b, without a partner on the other side.
-        without: the number of paired records of a, and of b, without a value, by reason.
-        unused: a line for each record of the two folders that could not be used.
-        notes: a line for each side with records of an older version of the numerics.
-        records: the paired rows of both sides.
+        metric: name of the compared metric.
+        apart: maps a compared axis to its values in a and b.
+        frame: one row per design. The axes in which designs differ; `a` and `b`: means over the
+            paired seeds; `difference`: mean of b - a; `low`, `high`: its 95 % Student t interval,
+            NaN for one seed; `p`: p-value of the paired t test with Holm's adjustment for the
+            number of rows; `n`: seeds with a value on both sides, or for a timing the number of
+            separately measured pairs; `cells`: seeds with a record on both sides; `together`: for
+            a timing the number of seeds that both sides measured in one pack.
+        alone: number of records in a and in b without a partner on the other side.
+        without: number of paired records in a and in b without a value, by reason.
+        unused: a message for each record that cannot be used.
+        notes: a message for each side with records of an older version of the numerics.
+        records: paired rows of both sides.
     """
 
     metric: str
@@ -80,14 +80,18 @@ class Comparison:
 
 
 def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
-    """Compare two results folders, or two designs: `DIR:axis=value,axis=value` selects one.
+    """Compare two results folders, or two designs.
+
+    Args:
+        a, b: a folder, or `DIR:axis=value,axis=value` to select some of its records.
+        metric: name of the compared metric.
 
     Raises:
-        NotComparable: the values mean different things; the text says which.
-        UsageError: there is no such metric, axis or value, or no cell has a partner.
-        FileNotFoundError: there is no such folder.
-        StorageError: a folder can't be read.
-        RecordError: none of a folder's records can be used.
+        NotComparable: the values cannot be compared; the message contains the reason.
+        UsageError: a metric, axis or value does not exist, or no cell has a partner.
+        FileNotFoundError: a folder does not exist.
+        StorageError: a folder cannot be read.
+        RecordError: no record of a folder can be used.
     """
     frames: list[pd.DataFrame] = []
     unused: list[str] = []
@@ -111,13 +115,13 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
 
 
 def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
-    """Split `DIR:axis=value,axis=value` into the folder and the selected values.
+    """Split `DIR:axis=value,axis=value` into a folder and selected values.
 
     >>> parse_side("results/quick:sigma=0.1,latent_dim=8")
     (PosixPath('results/quick'), {'sigma': 0.1, 'latent_dim': 8})
 
     Raises:
-        UsageError: there is no such axis or value.
+        UsageError: an axis or value does not exist, or an axis is repeated.
     """
     found = _SELECTION.fullmatch(text)
     if found is None:
@@ -125,26 +129,26 @@ def parse_side(text: str) -> tuple[Path, dict[str, Hashable]]:
     chosen: dict[str, Hashable] = {}
     for axis, value in map(_choice, re.split(r",(?=\s*[A-Za-z_]+=)", found["words"])):
         if axis in chosen:
-            raise UsageError(f"a side of a comparison has one value of an axis; {axis} has two")
+            raise UsageError(f"an axis must be selected once; {axis} is given twice in {text!r}")
         chosen[axis] = value
     return Path(found["store"]), chosen
 
 
 def _choice(word: str) -> tuple[str, Hashable]:
-    """The axis and the checked value of `axis=value`."""
+    """Return the axis and the checked value of `axis=value`."""
     try:
         axis, values = parse_override(word)
     except GridError:
-        raise UsageError(f"a selection is DIR:axis=value; got {word!r}") from None
+        raise UsageError(f"a selection must be DIR:axis=value; got {word!r}") from None
     if axis not in AXES:
         raise UsageError(f"there is no axis {axis!r}{closest(axis, AXES)}")
     if len(values) != 1:
-        raise UsageError(f"a side of a comparison has one value of an axis; got {word!r}")
+        raise UsageError(f"a selection must have one value per axis; got {word!r}")
     value, edition = values[0], ""
     if axis == "dataset" and isinstance(value, str) and is_own_data(value):
-        value = f"./{Path(value).name}"  # as records have it
+        value = f"./{Path(value).name}"  # the form in records
     if axis == "architecture" and isinstance(value, str):
-        # A version of a user's network, as tables name it.
+        # Tables name a version of a user's network as `name@digest`.
         value, at, digest = value.partition(EDITION)
         edition = at + digest
     try:
@@ -155,7 +159,7 @@ def _choice(word: str) -> tuple[str, Hashable]:
 
 
 def _selected(frame: pd.DataFrame, chosen: Mapping[str, Hashable], side: str) -> pd.DataFrame:
-    """The records of one side with the chosen values."""
+    """Select the records of one side with the chosen values."""
     for axis, value in chosen.items():
         texts = frame[axis].map(value_text)
         kept = frame[texts == value_text(value)]
@@ -166,7 +170,7 @@ def _selected(frame: pd.DataFrame, chosen: Mapping[str, Hashable], side: str) ->
         if kept.empty:
             there = _values_text(frame[axis])
             raise UsageError(
-                f"{side} selects no record: its values of {axis} are {there or 'none'}"
+                f"{side} selects no record: the values of {axis} there are {there or 'none'}"
             )
         frame = kept
     return frame
@@ -178,18 +182,19 @@ def _values_text(values: "pd.Series[Any]") -> str:
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison:
-    """Pair the rows of two frames, as `tidy` gives them, and take differences b - a.
+    """Compare two tidy frames: pair their rows and compute the differences b - a.
 
     Raises:
-        NotComparable: the values of a pair mean different things.
-        UsageError: there is no such metric, no cell has a partner, or a cell has several.
+        NotComparable: the values of a pair cannot be compared.
+        UsageError: the metric does not exist, no cell has a partner, or a cell has several.
     """
     if metric not in METRIC_COLUMNS:
         raise UsageError(f"there is no metric {metric!r}{closest(metric, METRIC_COLUMNS)}")
     if a.empty or b.empty:
-        raise UsageError("a comparison needs records on both sides; one side has none")
+        empty = " and ".join(name for name, side in (("a", a), ("b", b)) if side.empty)
+        raise UsageError(f"both sides of a comparison must have records; side {empty} has none")
     _require_common_ground(a, b, metric)
-    # The compared axes: one value on each side, and not the same.
+    # Compared axes have one value on each side, and the two values differ.
     values = {axis: (ordered(a[axis]), ordered(b[axis])) for axis in AXIS_COLUMNS if axis != "seed"}
     apart = {
         axis: (left[0], right[0])
@@ -222,14 +227,14 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "elbo") -> Comparison
 
 
 def _without(rows: pd.DataFrame, metric: str) -> dict[str, int]:
-    """The number of records without a usable value, by reason."""
+    """Count the records without a usable value, by reason."""
     lacking = rows[rows[metric].isna() | (rows["status"] != "done")]
     reasons = lacking[f"{metric}_reason"].fillna("the cell is " + lacking["status"])
     return {str(why): int(n) for why, n in reasons.value_counts().items()}
 
 
 def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> None:
-    """Refuse two sides if no record of one may be compared with one of the other."""
+    """Raise an error if no record of one side may be compared with a record of the other."""
     columns = list(basis(metric))
     grounds = [set(map(tuple, side[columns].map(value_text).to_numpy())) for side in (a, b)]
     if grounds[0].isdisjoint(grounds[1]):
@@ -241,27 +246,27 @@ def _require_common_ground(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Non
 
 
 def _keyed(frame: pd.DataFrame, same: Sequence[str], side: str) -> pd.DataFrame:
-    """The rows by design, named by the text of its values in `same`, and by seed."""
+    """Index the rows by design (the text of its values in `same`) and seed."""
     frame = frame.sort_values("seed", kind="stable")
     designs = ["\n".join(map(value_text, row)) for row in frame[list(same)].to_numpy()]
     keyed = frame.set_index(pd.MultiIndex.from_arrays([designs, frame["seed"].to_numpy()]))
     twice = keyed.index[keyed.index.duplicated()]
     if len(twice):
         in_what = (
-            "their data, which have one name and were edited: keep them in separate stores"
+            "the contents of their data set: keep the two versions in separate stores"
             if keyed.loc[[twice[0]], "data_checksum"].nunique() > 1
             else "the machine only: compare one store"
         )
         raise UsageError(
-            f"a seed counts once, but {side} has several records of seed {twice[0][1]} that "
-            f"differ in {in_what}"
+            f"a design must have one record per seed, but {side} has several of seed "
+            f"{twice[0][1]} that differ in {in_what}"
         )
     return keyed
 
 
 def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
-    """Why no cell has a partner: an axis without a common value, else the nearest two cells."""
-    rule = "a cell is compared with one that is equal in every other axis; "
+    """Explain why no cell has a partner: an axis without a common value, or the closest cells."""
+    rule = "a cell must have a partner that is equal in all axes that are not compared; "
     axes = [*same, "seed"]
     texts = [side[axes].map(value_text).drop_duplicates() for side in (a, b)]
     for axis in axes:
@@ -275,15 +280,15 @@ def _no_partner(a: pd.DataFrame, b: pd.DataFrame, same: Sequence[str]) -> str:
     one, other = min(pairs, key=lambda pair: sum(map(operator.ne, *pair)))
     values = zip(axes, one, other, strict=True)
     differing = ", ".join(f"{axis} ({x} and {y})" for axis, x, y in values if x != y)
-    return f"{rule}no cell has such a partner: the nearest two differ in {differing}"
+    return f"{rule}no cell has one: the closest two differ in {differing}"
 
 
 _LOOKED_THROUGH: Final = 200
-"""Designs of each side among which the nearest two are searched."""
+"""Number of designs on each side that are searched for the closest two."""
 _OF_A_PACK: Final = frozenset(
     {"train_seconds", "step_ms_median", "step_ms_p95", "samples_per_second", "peak_memory_mib"}
 )
-"""Metrics that are measured for the whole pack of a cell."""
+"""Metrics that are measured for a whole pack, not for each of its cells."""
 
 
 def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> None:
@@ -292,26 +297,26 @@ def _require_equal_packs(one: pd.DataFrame, other: pd.DataFrame, metric: str) ->
     if metric in _OF_A_PACK and len(unequal):
         first = unequal.iloc[0]
         raise NotComparable(
-            f"{metric} is not compared over packs of {first['a']} and {first['b']} cells: a pack's "
-            "steps and memory are shared by its cells; run both with --pack 1"
+            f"{metric} cannot be compared between packs of {first['a']} and {first['b']} cells, "
+            "because the cells of a pack share its steps and memory: run both with --pack 1"
         )
 
 
 def _difference(
     one: pd.DataFrame, other: pd.DataFrame, metric: str, varying: Sequence[str]
 ) -> dict[str, Any]:
-    """The row of `Comparison.frame` for one design, from its rows on both sides."""
+    """Return the row of `Comparison.frame` for one design."""
     require_comparable(pd.concat([one, other]), metric)
     _require_equal_packs(one, other, metric)
-    # The time of a diverged cell covers only the steps before.
+    # The time of a diverged cell includes only the steps before it diverged.
     done = (one["status"] == "done") & (other["status"] == "done")
     whole = done & one[metric].notna() & other[metric].notna()
     # Cells of one pack are timed together, so the two have no separate times.
     together = shared(one, metric) & shared(other, metric) & (one[metric] == other[metric])
     whole &= ~together
     pairs = pd.DataFrame({"a": one.loc[whole, metric], "b": other.loc[whole, metric]})
-    # Seeds that were trained as one pack share one measurement, which counts once: they are
-    # grouped by a number that is equal for rows of one measurement. Timings are not negative.
+    # Seeds that were trained as one pack share one measurement, which is used once. Rows are
+    # grouped by a number that is equal for one measurement; timings are not negative.
     pairs["of_a"], pairs["of_b"] = (
         np.where(shared(rows, metric), rows[metric], -1.0 - np.arange(len(rows)))
         for rows in (one[whole], other[whole])

@@ -1,4 +1,4 @@
-"""Designs against the best one: paired differences over common seeds, adjusted for their number."""
+"""Compare designs with the best one: paired t tests over common seeds with Holm's adjustment."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -14,21 +14,21 @@ from vaebench.analysis.summary import Interval, interval, shared
 from vaebench.records.metrics import metric_choice
 
 LEVEL: Final = 0.05
-"""Adjusted p-values below it show a difference."""
+"""Significance level of adjusted p-values."""
 
 _MOST_SEEDS: Final = 1000
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One design against the best.
+    """The comparison of one design with the best design.
 
     Attributes:
-        design: the key of the design in the table of scores.
-        loss: by how much it is worse than the best, in the metric's unit: the mean over common
-            seeds with its 95 % interval and the number of seeds.
-        p: p-value of the paired t test, by Holm's adjustment; NaN with fewer than two seeds.
-        deviation: standard deviation of the paired differences; NaN with fewer than two seeds.
+        design: column of the design in the table of scores.
+        loss: how much worse it is than the best design, in the unit of the metric: the mean over
+            common seeds with its 95 % interval.
+        p: p-value of the paired t test with Holm's adjustment; NaN for fewer than two seeds.
+        deviation: standard deviation of the paired differences; NaN for fewer than two seeds.
     """
 
     design: Hashable
@@ -38,12 +38,12 @@ class Contrast:
 
     @property
     def worse(self) -> bool:
-        """Whether the design is shown to be worse than the best."""
+        """Whether the design is significantly worse than the best design."""
         return self.p < LEVEL and self.loss.mean > 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment of p-values for their number; NaN stays NaN and does not count.
+    """Adjust p-values for multiple tests by Holm's method; NaN stays NaN and is not counted.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
@@ -59,10 +59,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def score_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The finished values of a metric: one row for each seed, one column for each design.
+    """Tabulate the finished values of a metric: one row per seed, one column per design.
 
-    A cell with several records counts once, and so does a timing that several seeds of a design
-    share because they were trained as one pack.
+    If a cell has several records, one is used. A timing that several seeds of a design share,
+    because they were trained as one pack, is used once.
     """
     done = frame[(frame["status"] == "done") & frame[metric].notna()]
     done = done[~(shared(done, metric) & done.duplicated(["design", metric]))]
@@ -78,8 +78,8 @@ def contrasts(table: pd.DataFrame, best: Hashable, metric: str) -> list[Contrast
 
     Args:
         table: scores from `score_table`.
-        best: the column that the others are compared with.
-        metric: the name of the metric, which says whether higher is better.
+        best: column of the best design.
+        metric: name of the metric, which defines whether higher is better.
     """
     sign = -1.0 if metric_choice(metric).better == "lower" else 1.0
     others = [design for design in table.columns if design != best]
@@ -92,7 +92,7 @@ def contrasts(table: pd.DataFrame, best: Hashable, metric: str) -> list[Contrast
 
 
 def p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided p-value of a t test of mean 0; equal differences other than 0 leave no doubt."""
+    """Return the two-sided p-value of a t test for mean 0; equal differences give 0 or 1."""
     if len(differences) < 2:
         return math.nan
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max():
@@ -103,14 +103,15 @@ def p_value(differences: NDArray[np.float64]) -> float:
 
 
 def more_seeds(contrast: Contrast, power: float = 0.8) -> int | None:
-    """Further seeds with which a paired t test shows this loss, at its present size and spread.
+    """Return how many more seeds a paired t test needs to detect the observed loss.
 
     Args:
-        power: the probability of showing it.
+        contrast: the loss and its spread, which are assumed to be the true ones.
+        power: probability of detecting the loss.
 
     Returns:
-        0 if the present seeds suffice; None if there is no loss or spread to go by, or if it takes
-        more than 1,000 seeds.
+        0 if the present seeds are enough; None if the loss or its spread is not positive, or if
+        more than 1,000 seeds are needed.
     """
     loss, have = contrast.loss.mean, contrast.loss.n
     if not (loss > 0 and contrast.deviation > 0):

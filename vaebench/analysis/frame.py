@@ -1,12 +1,12 @@
-"""Records as one tidy frame: one row for each record, one column for each axis or metric.
+"""Records as a tidy frame: one row per record, one column per axis or metric.
 
 Columns, in this order: `cell_id`, `design` (equal for rows that differ only in the seed), `grid`,
 `status`, `status_reason`, every axis, every metric with its `<metric>_se`, `<metric>_n` and
-`<metric>_reason` (why a value is missing), the facts about the data (`data_*`), `comparable` (what
-the likelihood is on these data: 'mass', 'density', or 'not a likelihood of these data'), `machine`,
-`device_name`, `driver`, `versions`, `commit`, `warnings` and `warning_codes`, the `store` of the
-record, and `outdated`: whether a later version of the numerics changes its results, so that a run
-would train the cell again.
+`<metric>_reason` (why a value is missing), properties of the data (`data_*`), `comparable` (whether
+the likelihood is a 'mass', a 'density', or 'not a likelihood of these data'), `machine`,
+`device_name`, `driver`, `versions`, `commit`, `warnings` and `warning_codes`, `network_sha256`, the
+`store` of the record, and `outdated`: whether a later version of the numerics changes its results,
+so that a run would train the cell again.
 """
 
 import errno
@@ -59,16 +59,7 @@ _UNMEASURED: Final[Mapping[State, str]] = {
 
 
 NOT_MEASURED: Final = "not measured"
-"""Why a finished cell lacks a metric whose record does not say more."""
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """A record that is not used, why, and whether a newer vaebench wrote it."""
-
-    name: str
-    reason: str
-    newer: bool = False
+"""The reason for a missing metric of a finished cell if its record has no reason."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +67,34 @@ class Results:
     """The contents of results folders, from which reports are made.
 
     Attributes:
-        frame: the tidy frame, sorted by store and cell.
-        series: the numbers of each epoch of a cell, by name.
-        arrays: reads a cell's arrays; empty where there are none.
-        damaged: files that are not whole records, and arrays that do not belong to their record.
-        unused: a line for each of these with the file's path.
-        unread: cell -> a line, for arrays that `arrays` could not read although their checksum
-            is right; filled while they are read.
+        frame: the tidy frame, sorted by cell and store.
+        series: maps a cell id to its numbers per epoch, by name.
+        arrays: reads the arrays of a cell; returns an empty mapping if there are none.
+        damaged: incomplete records, and arrays that do not match their record.
+        unread: maps a cell id to its arrays that `arrays` could not read although their checksum
+            is correct; filled when arrays are read.
     """
 
     frame: pd.DataFrame
     series: Mapping[str, Mapping[str, Sequence[float | None]]]
     arrays: Callable[[str], Arrays]
-    damaged: tuple[Damaged, ...] = ()
-    unused: tuple[str, ...] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    damaged: tuple[Damage, ...] = ()
+    unread: Mapping[str, Damage] = field(default_factory=dict)
+
+    @property
+    def unused(self) -> tuple[Damage, ...]:
+        """The files that are not used, each record once."""
+        known = {each.name for each in self.damaged}
+        return (*self.damaged, *(each for cell, each in self.unread.items() if cell not in known))
 
 
 def machine_name(environment: Environment, *, one_cell: bool = True) -> str | None:
-    """One name for a machine and the threads it gave: timings compare only within it.
+    """Return a name of a machine and its threads. Timings are compared only for one such name.
 
     Args:
-        environment: of the record.
-        one_cell: name the threads of one cell; if not, also the version of torch, which timed
-            steps must share, and machines without a name.
+        environment: the environment of the record.
+        one_cell: whether the threads are those of one cell. Otherwise the name includes the
+            version of torch, and a machine without a name is an unknown machine.
     """
     threads, torch = environment.threads, environment.versions.get("torch")
     parts = [
@@ -134,13 +129,13 @@ def _measured(record: CellRecord) -> dict[str, object]:
 
 @functools.cache
 def _parts(metric: str) -> tuple[str, str, str]:
-    """The columns of a metric's standard error, count and reason."""
+    """Return the names of the columns with standard error, count and reason of a metric."""
     return f"{metric}_se", f"{metric}_n", f"{metric}_reason"
 
 
 def _data(record: CellRecord) -> dict[str, object]:
     cell, facts = record.cell, record.data
-    # Pixels cut at one half are other images than pixels that were drawn.
+    # Pixels binarised with a threshold give other images than pixels binarised at random.
     found: dict[str, object] = {"data_threshold": cell.binarization == "threshold"}
     if facts is not None:
         return found | {
@@ -161,7 +156,7 @@ def _data(record: CellRecord) -> dict[str, object]:
 
 
 def design_text(cell: Cell, device: str | None = None) -> str:
-    """The column `design` of a cell: every axis but the seed, optionally of another device."""
+    """Return the column `design` of a cell: all axes except the seed, optionally on `device`."""
     axes = {name: getattr(cell, name) for name in AXIS_COLUMNS if name != "seed"}
     if device is not None:
         axes["device"] = device
@@ -175,7 +170,7 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
     if record.cell.architecture.startswith(EXTERNAL):
         axes |= dict.fromkeys(OF_TRAINING)
     versions = ", ".join(f"{name} {is_}" for name, is_ in sorted(environment.versions.items()))
-    # Whether the present numerics give the cell another identity, as far as the record shows.
+    # The record is outdated if the present numerics give its cell another identity.
     known = record.data is not None and (":" not in record.cell.architecture or digest is not None)
     checksum = record.data.checksum if record.data is not None else ""
     outdated = known and cell_id(record.cell, checksum, digest) != record.cell_id
@@ -203,10 +198,10 @@ def _row(record: CellRecord, store: str) -> dict[str, object]:
 
 
 def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame without outdated records of designs that the present numerics finished too.
+    """Remove outdated records of designs that also have finished records of the present version.
 
-    Seeds of two versions are never averaged: a design keeps those of the present version, even if
-    they are fewer.
+    Seeds of two versions are never averaged. If a design has seeds of the present version, only
+    these are kept, even if there are fewer of them.
     """
     if frame.empty or not frame["outdated"].any():
         return frame
@@ -216,7 +211,7 @@ def without_superseded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def outdated_notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Notes on the outdated records of a frame: which are left out, and which are used."""
+    """Return sentences on the outdated records of a frame: how many are left out, and used."""
     kept = without_superseded(frame)
     left, old = len(frame) - len(kept), int(kept["outdated"].sum()) if len(kept) else 0
     notes = []
@@ -248,7 +243,7 @@ def _columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a failed cell the data of the other cells of its data set and support, if they agree."""
+    """Fill in the data columns of failed cells from other cells of the data set, if unambiguous."""
     filled = frame.copy()
     for column in ("data_checksum", "data_levels"):
         keys = [filled["dataset"], filled["data_support"]]
@@ -261,10 +256,13 @@ def _known_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
-    """The frame of these records, each with the name of its store, in a fixed order.
+    """Make the tidy frame of records, in a fixed order.
 
-    A cell with two records of one machine counts once: the finished one, else the first. Only the
-    rows are kept, so the records need not all be in memory.
+    If a cell has two records from one machine, one is used: a finished one if there is one. Only
+    rows are kept, so an iterator of records needs little memory.
+
+    Args:
+        records: pairs of a record and the name of its store.
     """
     rows = sorted(
         (_row(record, store) for record, store in records),
@@ -289,20 +287,20 @@ def tidy(records: Iterable[tuple[CellRecord, str]]) -> pd.DataFrame:
 
 
 EDITION: Final = "@"
-"""Between a network's name and the first digits of its file's SHA-256."""
+"""Separates the name of a network from the first digits of the SHA-256 of its file."""
 
 
 def network_names(architecture: str, digest: object) -> tuple[str, ...]:
-    """The name of a network; for a user's network also the name of its version."""
+    """Return the name of a network, and for a network of the user the name of its version."""
     name = architecture.partition(EDITION)[0]
     return (name, f"{name}{EDITION}{digest[:6]}") if isinstance(digest, str) else (name,)
 
 
 def tell_networks_apart(*frames: pd.DataFrame) -> None:
-    """Name the versions of a user's network, in place, if these frames hold several.
+    """Rename networks of the user, in place, if the frames contain several versions of one.
 
-    The content of its file is part of a cell's identity: an edited network is another architecture.
-    External models of one name and different seeds are one design.
+    The content of the file is part of the identity of a cell, so an edited network is another
+    architecture. External models with equal names and different seeds are one design.
     """
     versions: dict[tuple[str, object], set[str]] = {}
     places = [
@@ -324,37 +322,15 @@ def tell_networks_apart(*frames: pd.DataFrame) -> None:
             frame.loc[row, "architecture"] = version
 
 
-def _reader(homes: Mapping[str, Store], unread: dict[str, str]) -> Callable[[str], Arrays]:
-    """Reads a cell's arrays once; those that cannot be read count as absent and are noted."""
-
-    @functools.cache
-    def read(cell: str) -> Arrays:
-        try:
-            return homes[cell].arrays(cell)
-        except (RecordError, RecordMissing, StorageError) as error:
-            unread[cell] = f"{homes[cell].root / 'cells' / cell / 'arrays.npz'}: {error}"
-            return {}
-
-    return read
-
-
-@dataclass(frozen=True)
-class _There:
-    """A cell's record in one store, as far as it is kept."""
-
-    store: Store
-    series: Mapping[str, Sequence[float | None]]
-    done: bool
-
-
 def read_results(paths: Sequence[Path]) -> Results:
-    """Read whole results folders; what is damaged is listed, not used and not touched.
+    """Read results folders. Damaged files are listed, not used, and not changed.
 
     Raises:
         StorageError: a folder cannot be listed.
     """
     damages: list[Damage] = []
-    there: dict[tuple[str, str], _There] = {}
+    # By cell id and name of the store: whether the cell is done, its store and its series.
+    there: dict[tuple[str, str], tuple[bool, Store, Mapping[str, Sequence[float | None]]]] = {}
 
     def records() -> Iterator[tuple[CellRecord, str]]:
         for path in paths:
@@ -364,25 +340,31 @@ def read_results(paths: Sequence[Path]) -> Results:
                     damages.append(found)
                 elif isinstance(found, CellRecord):
                     key, done = (found.cell_id, escaped(path.name)), found.status.state == "done"
-                    if key not in there or (done and not there[key].done):
-                        there[key] = _There(store, found.series, done)
+                    if key not in there or (done and not there[key][0]):
+                        there[key] = done, store, found.series
                     yield found, escaped(path.name)
 
     frame = tidy(records())
-    # A cell of several stores has its curves and arrays from the one that its row is of.
+    # If a cell is in several stores, its series and arrays are from the store of its row.
     rows = dict(zip(frame["cell_id"][::-1], frame["store"][::-1], strict=True))
-    homes = {cell: there[cell, name].store for cell, name in rows.items()}
-    series = {cell: there[cell, name].series for cell, name in rows.items()}
-    damaged = tuple(
-        Damaged(each.name, f"{each.kind}: {each.reason}", each.kind == "newer") for each in damages
-    )
-    unread: dict[str, str] = {}
-    lines = tuple(map(str, damages))
-    return Results(frame, series, _reader(homes, unread), damaged, lines, unread)
+    series = {cell: there[cell, name][2] for cell, name in rows.items()}
+    unread: dict[str, Damage] = {}
+
+    @functools.cache
+    def arrays(cell: str) -> Arrays:
+        store = there[cell, rows[cell]][1]
+        try:
+            return store.arrays(cell)
+        except (RecordError, RecordMissing, StorageError) as error:
+            path = store.root / "cells" / cell / "arrays.npz"
+            unread[cell] = Damage(path, cell, "arrays", str(error))
+            return {}
+
+    return Results(frame, series, arrays, tuple(damages), unread)
 
 
 def require_folder(root: Path) -> None:
-    """Refuse a folder that does not exist, so that a typing error does not look like no results.
+    """Raise an error if a folder does not exist; a misspelt name must not look like no results.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -392,25 +374,26 @@ def require_folder(root: Path) -> None:
 
 
 def load_results(path: Path | str, *, empty: bool = False) -> pd.DataFrame:
-    """The tidy frame of one results folder, one row per cell; the module lists the columns.
+    """Load the records of one results folder as a tidy frame, one row per cell.
 
-    `sigma` is text ('0.1', 'learned'), missing where a likelihood has none. `frame.attrs["units"]`
-    gives the unit of each metric and standard error. Warns of records that cannot be used: damaged
-    ones, or those of a newer vaebench.
+    The columns are described in `vaebench.analysis.frame`. `sigma` is text ('0.1', 'learned') and
+    missing for a likelihood without a scale. `frame.attrs["units"]` maps each metric and standard
+    error to its unit. A warning names records that cannot be used because they are damaged or were
+    written by a newer vaebench.
 
     >>> vaebench.load_results("results/quick").attrs["units"].get("elbo")  # doctest: +SKIP
     'nats/image'
 
     Args:
         path: the results folder.
-        empty: keep the columns that are empty in every row.
+        empty: whether to keep columns that are empty in every row.
 
     Raises:
         FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
     frame, damages = load_with_damage(path)
-    warn_of_unused(path, list(map(str, damages)))
+    warn_of_unused(path, damages)
     scales = [None if is_missing(value) else value_text(value) for value in frame["sigma"]]
     frame["sigma"] = pd.Series(scales, frame.index, dtype="string")
     if len(frame) and not empty:
@@ -421,21 +404,21 @@ def load_results(path: Path | str, *, empty: bool = False) -> pd.DataFrame:
     return frame
 
 
-def warn_of_unused(path: Path | str, lines: Sequence[str]) -> None:
-    """Warn the caller's caller of the records that these lines are about, if there are any."""
-    if lines:
-        warnings.warn(
-            f"not used of {path}: {plural(len(lines), 'record')}, the first {lines[0]}",
-            stacklevel=3,
-        )
+def warn_of_unused(path: Path | str, damages: Sequence[Damage]) -> None:
+    """Warn about records that cannot be used; the warning points at the caller of the caller."""
+    if damages:
+        text = f"{plural(len(damages), 'record')} of {path} cannot be used; the first is"
+        warnings.warn(f"{text} {damages[0]}", stacklevel=3)
 
 
 def load_with_damage(
     path: Path | str, *, every_file: bool = False
 ) -> tuple[pd.DataFrame, list[Damage]]:
-    """The tidy frame of one results folder, and the records of cells that it could not use.
+    """Return the tidy frame of one results folder, and the files that cannot be used.
 
-    With `every_file` the damage of arrays, weights and facts is found in the same pass.
+    Args:
+        path: the results folder.
+        every_file: whether to check arrays, weights and facts too, not only records of cells.
 
     Raises:
         FileNotFoundError: there is no such folder.

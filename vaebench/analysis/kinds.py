@@ -1,7 +1,10 @@
-"""Warnings and reasons by kind: texts that differ in their numbers alone say one thing."""
+"""Warnings and reasons of many cells, grouped by texts that differ only in their numbers.
+
+A code is not enough to group them: one code has several texts, and reasons of cells and records of
+older versions have no code. The numbers are in the texts only.
+"""
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
@@ -12,32 +15,32 @@ from vaebench.records.schema import WarningCode
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w])")
 
 
-def kind(text: str) -> str:
-    """The text with '…' for each of its numbers.
+def by_kind(texts: "pd.Series[str]") -> "list[tuple[str, pd.Series[str]]]":
+    """Group texts that differ only in their numbers, in the order of their first appearance.
 
-    >>> kind("not finite at step 2; after 90507.5"), kind("float32 of z8")
-    ('not finite at step …; after …', 'float32 of z8')
+    Returns:
+        The common text of each group, in which numbers that differ are replaced by their range, and
+        the texts of the group.
+
+    >>> texts = pd.Series(["step 12 of z8", "step 2 of z8", "step 2 of z4"])
+    >>> [(text, len(same)) for text, same in by_kind(texts)]
+    [('step 2 to 12 of z8', 2), ('step 2 of z4', 1)]
     """
-    return _NUMBER.sub("…", text)
+    groups = texts.groupby(texts.map(lambda text: _NUMBER.sub("…", text)), sort=False)
+    found = []
+    for _, same in groups:
+        ranges = map(_range, zip(*map(_NUMBER.findall, same), strict=True))
+        words = zip(_NUMBER.split(same.iloc[0]), [*ranges, ""], strict=True)
+        found.append(("".join(word + number for word, number in words), same))
+    return found
 
 
-def common_text(texts: Sequence[str]) -> str:
-    """Texts of one kind as one: numbers that differ become their range.
-
-    >>> common_text(["step 12 of 9", "step 2 of 9", "step 5 of 9"])
-    'step 2 to 12 of 9'
-    """
-    found = [_NUMBER.findall(text) for text in texts]
-    shared = iter([_range(each) for each in zip(*found, strict=True)])
-    return _NUMBER.sub(lambda _: next(shared), texts[0])
-
-
-def _range(numbers: Sequence[str]) -> str:
-    """The lowest and the highest of some numbers as they are written."""
+def _range(numbers: tuple[str, ...]) -> str:
+    """Return the smallest and the largest number, as they are written in the texts."""
 
     def value(text: str) -> tuple[float, ...]:
         whole = text.replace("−", "-").replace(",", "")
-        # Versions such as 1.2.3 are no single number.
+        # A version such as 1.2.3 is compared part by part.
         return (float(whole),) if whole.count(".") < 2 else tuple(map(float, whole.split(".")))
 
     low, high = min(numbers, key=value), max(numbers, key=value)
@@ -45,9 +48,10 @@ def _range(numbers: Sequence[str]) -> str:
 
 
 def named_designs(frame: pd.DataFrame, rows: pd.DataFrame, most: int = 5) -> str:
-    """The designs of these rows of the frame by name; of more than `most`, how many more.
+    """Return the names of the designs in these rows, at most `most` of them.
 
-    A name says what varies in the frame, and likelihood, sigma and latent size anyway.
+    A name contains the axes that vary in the frame, and always likelihood, sigma and latent
+    dimension.
     """
     axes = design_axes(frame)
     keys = rows.drop_duplicates("design")[axes].itertuples(index=False, name=None)

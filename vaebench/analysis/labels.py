@@ -1,4 +1,4 @@
-"""How values and designs are ordered and written, for tables and figures alike."""
+"""Order and format values and designs, for tables and figures."""
 
 import functools
 import math
@@ -21,17 +21,17 @@ from vaebench.grid.values import plural
 _WORD_ORDER: Final = (*LIKELIHOODS, *SIGMA_KINDS, *DEVICES)
 _BARE: Final = frozenset({"likelihood", "device", "precision"})
 _OWN_NAMES: Final = frozenset({"dataset", "architecture"})
-"""Axes whose values may be a user's names, which are kept as they are."""
+"""Axes whose values may be names given by the user, which are not changed."""
 _PREFIX: Final = {"latent_dim": "z", "sigma": "σ", "beta": "β", "prior_scale": "λ"}
 
 
 def is_missing(value: object) -> bool:
-    """True for None, NaN and pandas' NA."""
+    """Return whether a value is None, NaN or the NA of pandas."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def order_key(value: object) -> tuple[int, float, str]:
-    """Sorts a column of mixed values: numbers, then known words, then others, None last."""
+    """Sort key for mixed values: numbers, then known words, other values, and missing ones."""
     if is_missing(value):
         return (3, 0.0, "")
     if isinstance(value, str):
@@ -43,16 +43,17 @@ def order_key(value: object) -> tuple[int, float, str]:
 
 
 def ordered(values: Iterable[Hashable]) -> list[Hashable]:
-    """The distinct values in `order_key`'s order; every missing value counts as one None."""
+    """Return the distinct values in the order of `order_key`; missing values become one None."""
     distinct = values.unique().tolist() if isinstance(values, pd.Series) else values
     seen = {None if is_missing(value) else value for value in distinct}
     return sorted(seen, key=order_key)
 
 
 def value_text(value: object) -> str:
-    """A value of an axis in as few characters as keep it: 0.1, 8, 'learned', '-' for none.
+    """Format a value of an axis with the fewest characters that identify it.
 
-    An empty tuple, as of hidden layers, is 'none'.
+    >>> value_text(0.1), value_text((400, 200)), value_text(()), value_text(None)
+    ('0.1', '400-200', 'none', '-')
     """
     if is_missing(value):
         return "-"
@@ -65,7 +66,7 @@ def value_text(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """`value_text` for a reader, with a comma between thousands.
+    """Format a value as `value_text` does, with a comma between thousands.
 
     >>> shown(10000), shown(0.1), shown("learned")
     ('10,000', '0.1', 'learned')
@@ -75,14 +76,14 @@ def shown(value: object) -> str:
 
 
 def counted(states: "pd.Series[str]", noun: str) -> str:
-    """How many cells or timings there are, and in which states: '66 cells (65 done, 1 failed)'."""
+    """Describe the number and states of cells or timings: '66 cells (65 done, 1 failed)'."""
     counts = states.value_counts()
     order = sorted(counts.index, key=lambda state: (state != "done", state))
     return f"{plural(len(states), noun)} ({', '.join(f'{counts[s]} {s}' for s in order)})"
 
 
 def plain(text: object, limit: int = 80) -> str:
-    """Text on one line without control, format or bidirectional characters, cut at `limit`."""
+    """Return text on one line without control or bidirectional characters, cut at `limit`."""
     spaced = re.sub(r"\s+", " ", str(text)).strip()
     if spaced.isprintable():
         return spaced if len(spaced) <= limit else spaced[: limit - 1] + "…"
@@ -97,14 +98,14 @@ def _drawn_characters() -> frozenset[int]:
 
 
 def drawable(text: object, limit: int = 60) -> str:
-    """`plain` text that the bundled font can draw, with the code of every other character.
+    """Return `plain` text with an escape for each character that the bundled font lacks.
 
     >>> drawable("数据.npz"), drawable("zürich.npz")
     ('\\\\u6570\\\\u636e.npz', 'zürich.npz')
     """
     known = _drawn_characters()
     drawn = (
-        # The escape as in Python keeps different names different.
+        # Escapes keep different names different.
         c if ord(c) in known else c.encode("ascii", "backslashreplace").decode("ascii")
         for c in plain(text, 10_000)
     )
@@ -112,10 +113,10 @@ def drawable(text: object, limit: int = 60) -> str:
 
 
 def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
-    """`drawable` names of designs, different from each other and no longer than `limit`.
+    """Return distinct `drawable` names of designs with at most `limit` characters.
 
-    A long name loses the middle of its longest parts, because names differ at their ends. Equal
-    names are numbered.
+    In a long name the middle of its longest parts is removed, because names usually differ at their
+    ends. Equal names are numbered.
 
     >>> drawable_names(["net:a_very_long_name, z 2", "net:a_very_long_name, z 8"], 18)
     ['net:a_…g_name, z 2', 'net:a_…g_name, z 8']
@@ -136,7 +137,7 @@ def drawable_names(labels: Sequence[str], limit: int = 60) -> list[str]:
 
 
 def _fitting(label: str, limit: int) -> str:
-    """The label with its longest parts cut in their middle, letter by letter, until it fits."""
+    """Shorten the longest parts of a label in their middle until it fits."""
     parts = label.split(", ")
     kept = [len(part) for part in parts]
     # A part keeps at least six letters.
@@ -150,12 +151,12 @@ def _fitting(label: str, limit: int) -> str:
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9-] made from `text`."""
+    """Return text as a file name that consists of a-z, 0-9 and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
 
 
 def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]:
-    """The axes with more than one value in the frame, except the seed and `without`."""
+    """Return the axes with several values in the frame, except the seed and `without`."""
     axes = (axis for axis in AXIS_COLUMNS if axis in frame and axis not in ("seed", *without))
     trained = without_external(frame)
     return tuple(
@@ -164,13 +165,13 @@ def varying(frame: pd.DataFrame, without: Sequence[str] = ()) -> tuple[str, ...]
 
 
 def design_axes(frame: pd.DataFrame) -> list[str]:
-    """The axes that name a design: those that vary, and likelihood, sigma and latent size."""
+    """Return the axes that name a design: varying ones, likelihood, sigma, latent dimension."""
     axes = dict.fromkeys([*varying(frame), "likelihood", "sigma", "latent_dim"])
     return sorted(axes, key=reading_order)
 
 
 def without_external(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells that vaebench trained, whose training is known."""
+    """Return the rows of cells that vaebench trained, without external models."""
     if "architecture" not in frame:
         return frame
     names = frame["architecture"].unique()
@@ -189,11 +190,11 @@ _INCIDENTAL: Final = frozenset(
         *EVALUATION_SETTINGS,
     }
 )
-"""Axes that often follow from a data set or a network; they are named only if they do not."""
+"""Axes that are named only if they are not determined by the other axes."""
 
 
 def reading_order(axis: str) -> int:
-    """The place of an axis in a name or a table: the most important axes first."""
+    """Sort key of an axis in a name or table: the most important axes first."""
     return {"likelihood": 0, "sigma": 1, "latent_dim": 3}.get(axis, 2)
 
 
@@ -204,7 +205,7 @@ def _part(axis: str, value: object) -> str:
         return value_text(value)
     if axis in _BARE:
         return value_text(value).replace("_", " ")
-    # A default word is left out; a number is always named.
+    # A default that is a word is omitted; a number is always named.
     if isinstance(value, (str, bool)) and value == AXES[axis].default:
         return ""
     if axis == "binarization":
@@ -216,9 +217,9 @@ def _part(axis: str, value: object) -> str:
 
 
 def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
-    """A short name of a design, e.g. 'gaussian, σ learned, z 8'.
+    """Return a short name of a design, such as 'gaussian, σ learned, z 8'.
 
-    Missing values are left out, and so are words and switches that are the axis's default.
+    Missing values are omitted, and also words and booleans that are the default of the axis.
     """
     pairs = sorted(zip(axes, values, strict=True), key=lambda pair: reading_order(pair[0]))
     said = ", ".join(part for part in (_part(axis, value) for axis, value in pairs) if part)
@@ -226,7 +227,7 @@ def design_label(axes: Sequence[str], values: Sequence[object]) -> str:
 
 
 def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
-    """Names that distinguish designs, without sizes and rates that follow from the other axes.
+    """Return names of designs with the axes of `distinguishing_axes`.
 
     >>> design_labels(["dataset", "epochs"], [("digits", 40), ("mnist", 5)])
     ['digits', 'mnist']
@@ -239,14 +240,17 @@ def design_labels(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list
 
 
 def distinguishing_axes(axes: Sequence[str], keys: Sequence[Sequence[object]]) -> list[str]:
-    """The axes that distinguish designs, without sizes and rates that follow from the others."""
+    """Return the axes that distinguish designs.
+
+    Sizes and rates, such as the number of epochs, are omitted if the other axes determine them.
+    """
     if len(keys) < 2:
         return list(axes)
     columns = {axis: [value_text(key[i]) for key in keys] for i, axis in enumerate(axes)}
     named = [axis for axis in axes if axis not in _INCIDENTAL]
     for axis in (each for each in axes if each in _INCIDENTAL):
         constant = len(set(columns[axis])) == 1
-        # The axis follows from another one if equal entries of that always have equal values.
+        # The axis is determined by another one if equal values there imply equal values here.
         follows = any(
             len(set(zip(columns[of], columns[axis], strict=True))) == len(set(columns[of]))
             for of in named

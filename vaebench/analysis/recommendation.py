@@ -1,8 +1,8 @@
-"""The recommended design for each purpose, its equals, and what would settle the rest.
+"""Recommend a design for each purpose, with equally good designs and open questions.
 
-A design is chosen by its mean over seeds on the selection images and scored on the held-out ones.
-The other designs are compared with it by paired differences over common seeds, with Holm's
-adjustment; those that are not shown to be worse are its equals.
+A design is chosen by its mean over seeds on the selection images and scored on the held-out images.
+All other designs are compared with it by paired t tests over common seeds with Holm's adjustment.
+Designs that are not significantly worse are called its equals.
 """
 
 import itertools
@@ -37,7 +37,7 @@ PURPOSE_METRICS: Final[Mapping[Purpose, tuple[str, ...]]] = {
     "samples": ("sample_frechet",),
     "speed": ("samples_per_second",),
 }
-"""The metrics of a purpose; the first one that the records hold decides."""
+"""Metrics for each purpose; the first one in the records decides."""
 
 GapCode = Literal[
     "one design",
@@ -55,7 +55,7 @@ GapCode = Literal[
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that the records do not settle: a code, and a sentence for people."""
+    """A question that the records do not answer, as a code and a sentence."""
 
     code: GapCode
     text: str
@@ -66,20 +66,19 @@ class Recommendation:
     """The best design for one purpose among records that may be compared.
 
     Attributes:
-        purpose: what the design is for.
-        metric: the metric that decides.
-        unit: of the metric, in the words of the data.
-        group: what the compared records have in common, in words.
-        design: the value of each axis in which the designs differ, and of likelihood, sigma and
-            latent_dim.
-        label: the design in words.
-        key: its value of the column `design`.
-        score: its score on the held-out images, over seeds.
-        labels: the other compared designs in words, by their keys.
-        contrasts: the other designs against it, from the smallest loss to the largest.
-        more_seeds: further seeds that would separate the best design from the next of its equals,
-            with a probability of 80 % at the observed spread; None where nothing can be said.
-        gaps: what the records do not settle.
+        purpose: purpose of the design.
+        metric: name of the metric that decides.
+        unit: unit of the metric, with the words for images or tables.
+        group: the data that the compared records have in common, in words.
+        design: values of the axes in which designs differ, and of likelihood, sigma, latent_dim.
+        label: name of the design.
+        key: value of the design in the column `design`.
+        score: score on the held-out images, over seeds.
+        labels: names of all compared designs, by key.
+        contrasts: comparisons of the other designs with it, from the smallest loss to the largest.
+        more_seeds: number of further seeds that separate the best design from the closest of its
+            equals with a probability of 80 % at the observed spread; None if it is unknown.
+        gaps: questions that the records do not answer.
     """
 
     purpose: Purpose
@@ -97,16 +96,16 @@ class Recommendation:
 
     @property
     def equals(self) -> tuple[str, ...]:
-        """The designs that are not shown to be worse, in words."""
+        """Names of the designs that are not significantly worse."""
         return tuple(self.labels[str(c.design)] for c in self.contrasts if not c.worse)
 
     @property
     def equal_keys(self) -> frozenset[str]:
-        """The keys of the best design and its equals."""
+        """Keys of the best design and its equals."""
         return frozenset([self.key, *(str(c.design) for c in self.contrasts if not c.worse)])
 
     def lines(self) -> list[str]:
-        """The recommendation in sentences."""
+        """Return the recommendation in sentences."""
         half = (self.score.high - self.score.low) / 2
         spread = f" ± {number(half, half)}" if half > 0 else ""
         made = [
@@ -130,7 +129,7 @@ class Recommendation:
         return [*made, *(gap.text for gap in self.gaps)]
 
     def document(self) -> dict[str, object]:
-        """The recommendation as values that JSON can hold; a missing number is None."""
+        """Return the recommendation as JSON values; a missing number is None."""
         return {
             "purpose": self.purpose,
             "metric": self.metric,
@@ -159,7 +158,7 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 class Recommendations(tuple[Recommendation, ...]):
-    """Recommendations that a notebook shows as text."""
+    """A tuple of recommendations that a notebook shows as text."""
 
     __slots__ = ()
 
@@ -168,18 +167,18 @@ class Recommendations(tuple[Recommendation, ...]):
 
 
 def best(store: Path | str, purpose: Purpose | None = None) -> Recommendations:
-    """Recommend a design of a results folder for each purpose, or for one.
+    """Recommend a design from a results folder for each purpose, or for one purpose.
 
     >>> vaebench.best("results/quick", "bits")[0].label  # doctest: +SKIP
     'gaussian, σ learned, z 16'
 
     Raises:
-        UsageError: there is no such purpose.
-        FileNotFoundError: there is no such folder.
+        UsageError: the purpose does not exist.
+        FileNotFoundError: the folder does not exist.
         StorageError: the folder cannot be read.
     """
     if purpose is not None and purpose not in PURPOSES:
-        raise UsageError(f"purposes are {', '.join(PURPOSES)}; got {purpose!r}")
+        raise UsageError(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}")
     root = Path(store)
     require_folder(root)
     found = recommend(read_results([root]))
@@ -187,11 +186,11 @@ def best(store: Path | str, purpose: Purpose | None = None) -> Recommendations:
 
 
 def recommend(results: Results) -> tuple[Recommendation, ...]:
-    """Recommend a design for each purpose and each group of records that may be compared.
+    """Recommend a design for each purpose and each group of comparable records.
 
-    Designs with a diverged cell or a collapsed posterior are not recommended. Groups whose score
-    is not a bound on the likelihood of the data have no recommendation by it. The fastest design is
-    one of those that are not shown to be worse in bits, else in the bound.
+    Designs with a diverged cell or a collapsed posterior are not recommended. A group whose ELBO is
+    not a bound has no recommendation for the bound. The fastest design is chosen among those that
+    are equal in bits per dimension, or in the bound if bits are not recorded.
     """
     frame = without_superseded(results.frame)
     if frame.empty:
@@ -232,7 +231,7 @@ def _recommend(
         chosen_by = scored_by = metric
     choice, scores = score_table(frame, chosen_by), score_table(frame, scored_by)
     counts = choice.count()
-    # The mean of a lucky seed must not win against the mean of several.
+    # One lucky seed must not win against the mean of several seeds.
     candidates = choice[list(counts[counts >= min(2, counts.max())].index)].mean()
     lower = metric_choice(metric).better == "lower"
     key = str(candidates.idxmin() if lower else candidates.idxmax())
@@ -284,7 +283,7 @@ def _seed_gaps(seeds: int, designs: int, metric: str) -> list[Gap]:
 
 
 def _range_gaps(frame: pd.DataFrame, key: str) -> Iterator[Gap]:
-    """Axes of numbers whose best value is the smallest or largest one that was tried."""
+    """Yield a gap for each numeric axis whose best value is at an end of the tried values."""
     first = frame.drop_duplicates("design").set_index("design")
     axes = list(varying(frame))
     texts = first[axes].map(value_text)
@@ -311,7 +310,7 @@ def _is_number(value: object) -> bool:
 
 
 def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> Iterator[Gap]:
-    """Whether the training loss of the best design still fell noticeably at the end."""
+    """Yield a gap if the training loss of the best design still decreased at the end."""
     shares = []
     for cell in frame.loc[frame["design"] == key, "cell_id"]:
         curve = results.series.get(str(cell), {}).get("train_loss", ())
@@ -331,11 +330,11 @@ def _convergence_gaps(frame: pd.DataFrame, key: str, results: Results) -> Iterat
 
 
 _SHARE: Final = 0.01
-"""Share of the whole improvement in the last tenth of training up to which it had converged."""
+"""Training has converged if the last tenth gives at most this share of the improvement."""
 
 
 def _left_out_gaps(left_out: pd.DataFrame, frame: pd.DataFrame, metric: str) -> list[Gap]:
-    """The designs that could have been compared with these, had they not failed."""
+    """Name the designs that are left out of the comparison because they failed."""
     columns = list(basis(metric))
     ground = frame[columns].iloc[0].map(value_text)
     lost = left_out[(left_out[columns].map(value_text) == ground).all(axis=1)]
@@ -350,7 +349,7 @@ def _left_out_gaps(left_out: pd.DataFrame, frame: pd.DataFrame, metric: str) -> 
 
 
 def _bound_gaps(found: Recommendation, bounds: Sequence[Recommendation]) -> list[Gap]:
-    """Whether a design that is best in something else has a worse bound."""
+    """Report that a design that is best for another purpose has a worse bound."""
     return [
         Gap(
             "worse bound",

@@ -1,7 +1,7 @@
-"""The mean over the seeds of a design, its 95 % Student t interval, and n.
+"""The mean over the seeds of a design, with its 95 % Student t interval.
 
-The interval holds the spread over seeds only, never the standard error over images. One seed has no
-interval. Diverged and missing seeds are counted and shown.
+The interval includes the spread over seeds only, not the standard error over images. There is no
+interval for one seed. Diverged and missing seeds are counted and shown.
 """
 
 import functools
@@ -15,23 +15,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from vaebench.analysis.comparability import (
-    basis,
-    holds_one_value,
-    is_timing,
-    refusal,
-    require_comparable,
-)
+from vaebench.analysis.comparability import basis, is_timing, refusal, require_comparable
 from vaebench.analysis.labels import is_missing, order_key, value_text, varying
 from vaebench.errors import UsageError
 
 Places = NDArray[np.intp]
-"""Which rows of a frame, counted from 0."""
+"""Positions of rows in a frame, counted from 0."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n seeds with the ends of its 95 % interval (NaN where n < 2)."""
+    """A mean over n seeds with the ends of its 95 % interval, which are NaN for n < 2."""
 
     mean: float
     low: float
@@ -40,7 +34,7 @@ class Interval:
 
 
 def interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of independent values, one a seed.
+    """Return Student's t interval for the mean of independent values, one per seed.
 
     >>> one = interval([1.0])
     >>> one.mean, one.n, math.isnan(one.low)
@@ -51,7 +45,7 @@ def interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95)
 
 
 def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> list[Interval]:
-    """The `interval` of each sample; samples of one size are computed together."""
+    """Return the `interval` of each sample; samples of equal size are computed together."""
     finite = [sample[np.isfinite(sample)] for sample in samples]
     by_size: dict[int, list[int]] = {}
     for place, sample in enumerate(finite):
@@ -65,7 +59,7 @@ def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> li
         half = np.full(len(places), math.nan)
         if n > 1:
             half = _quantile(0.5 + level / 2, n - 1) * table.std(axis=1, ddof=1) / math.sqrt(n)
-            half[half < 1e-9 * np.abs(mean)] = 0.0  # rounding of equal values, no spread
+            half[half < 1e-9 * np.abs(mean)] = 0.0  # equal values, apart from rounding
         ends = zip(mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), strict=True)
         for place, (middle, low, high) in zip(places, ends, strict=True):
             found[place] = Interval(middle, low, high, n)
@@ -73,17 +67,21 @@ def intervals(samples: Sequence[NDArray[np.float64]], level: float = 0.95) -> li
 
 
 def shared(frame: pd.DataFrame, metric: str) -> NDArray[np.bool_]:
-    """The rows whose value of this metric may be that of a whole pack: timings and memory."""
+    """Return which rows have a value that was measured for a whole pack: time or memory."""
     if not is_timing(metric) or "pack_size" not in frame:
         return np.zeros(len(frame), dtype=np.bool_)
     return frame["pack_size"].to_numpy(dtype=np.float64) > 1
 
 
 def measurements(values: NDArray[np.float64], shared: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The values that were measured apart from each other, one or more of `values`.
+    """Return the separately measured values.
 
-    Cells of a pack are timed together, and each has its share: one and the same number, to the
-    last bit, which is one measurement however many seeds carry it.
+    Cells of a pack are timed together, and each gets the same share, equal to the last bit. This is
+    one measurement, independent of the number of seeds in the pack.
+
+    Args:
+        values: one value per seed.
+        shared: whether the value was measured for a pack.
 
     >>> measurements(np.array([0.93, 0.93, 0.95]), np.array([True, True, True])).tolist()
     [0.93, 0.95]
@@ -95,84 +93,52 @@ def measurements(values: NDArray[np.float64], shared: NDArray[np.bool_]) -> NDAr
 
 @functools.cache
 def _quantile(probability: float, freedom: int) -> float:
-    """Student's t quantile; a table asks for the same few thousands of times."""
+    """Return Student's t quantile; cached, because tables need few values many times."""
     return float(stdtrit(freedom, probability))
 
 
-def _require_one_design(rows: pd.DataFrame) -> None:
-    one = "design" in rows and holds_one_value(rows["design"])
-    others = () if one else varying(rows)
-    if others:
-        raise UsageError(
-            f"an interval is over seeds alone, but the rows also differ in {', '.join(others)}: "
-            f"add {'it' if len(others) == 1 else 'them'} to `by` or select one value"
-        )
-    if rows["seed"].duplicated().any():
-        seed = value_text(rows.loc[rows["seed"].duplicated(), "seed"].iloc[0])
-        raise UsageError(f"a seed counts once, but seed {seed} is there twice: report one store")
+def _summaries(frame: pd.DataFrame, designs: Sequence[Places], metric: str) -> list[dict[str, Any]]:
+    """Return the columns of `summarise` for one metric, for each design."""
+    value, pooled = frame[metric].to_numpy(dtype=np.float64), shared(frame, metric)
+    status = frame["status"].to_numpy(dtype=object)
+    reasons = f"{metric}_reason"
+    reason = (
+        frame[reasons].to_numpy(dtype=object) if reasons in frame else np.full(len(frame), None)
+    )
 
+    def first_reason(rows: Places) -> str | None:
+        """Return the first reason in alphabetical order, of a finished cell if there is one."""
+        lacking = [row for row in rows[np.isnan(value[rows])] if not is_missing(reason[row])]
+        done = [row for row in lacking if status[row] == "done"]
+        return min((str(reason[row]) for row in done or lacking), default=None)
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a frame that a summary of one metric needs, as arrays."""
-
-    metric: str
-    value: NDArray[np.float64]
-    shared: NDArray[np.bool_]
-    reason: NDArray[Any] | None
-    status: NDArray[Any]
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, metric: str) -> "_Columns":
-        reason = f"{metric}_reason"
-        return cls(
-            metric,
-            frame[metric].to_numpy(dtype=np.float64),
-            shared(frame, metric),
-            frame[reason].to_numpy(dtype=object) if reason in frame else None,
-            frame["status"].to_numpy(dtype=object),
-        )
-
-    def first_reason(self, rows: Places) -> str | None:
-        """The first reason in alphabetical order why a value is missing, of a finished cell if
-        one lacks it.
-        """
-        if self.reason is None:
-            return None
-        lacking = rows[np.isnan(self.value[rows])]
-        told = [(row, self.reason[row]) for row in lacking if not is_missing(self.reason[row])]
-        done = [reason for row, reason in told if self.status[row] == "done"]
-        return min(map(str, done or [reason for _, reason in told]), default=None)
-
-    def summaries(self, designs: Sequence[Places]) -> list[dict[str, Any]]:
-        """The row of `summarise` for each of the designs."""
-        results = intervals([measurements(self.value[rows], self.shared[rows]) for rows in designs])
-        return [
-            {
-                "mean": result.mean,
-                "low": result.low,
-                "high": result.high,
-                "n": result.n,
-                "cells": len(rows),
-                "diverged": int((self.status[rows] == "diverged").sum()),
-                "reason": self.first_reason(rows) if result.n < len(rows) else None,
-            }
-            for rows, result in zip(designs, results, strict=True)
-        ]
+    results = intervals([measurements(value[rows], pooled[rows]) for rows in designs])
+    return [
+        vars(result)
+        | {
+            "cells": len(rows),
+            "diverged": int((status[rows] == "diverged").sum()),
+            "reason": first_reason(rows) if result.n < len(rows) else None,
+        }
+        for rows, result in zip(designs, results, strict=True)
+    ]
 
 
 def design_summaries(
     frame: pd.DataFrame, designs: Sequence[Places], metrics: Sequence[str]
 ) -> list[dict[str, dict[str, Any]]]:
-    """The row of `summarise` for each design and each metric.
+    """Summarise several metrics of designs.
 
     Args:
-        frame: rows as `tidy` gives them.
-        designs: the places in the frame of the rows of each design, one row a seed.
-        metrics: the names of metric columns.
+        frame: rows of the tidy frame.
+        designs: positions of the rows of each design, one row per seed.
+        metrics: names of metric columns.
+
+    Returns:
+        For each design a mapping from the metric to the columns `mean` to `reason` of `summarise`.
 
     Raises:
-        NotComparable: the rows of a design may not be compared in one of the metrics.
+        NotComparable: the rows of a design cannot be compared in one of the metrics.
         UsageError: the rows of a design differ in more than the seed.
     """
     _require_designs(frame, designs)
@@ -180,34 +146,47 @@ def design_summaries(
         if refusal(frame, metric) is not None:
             for rows in designs:
                 require_comparable(frame.iloc[rows], metric)
-    found = [_Columns.of(frame, metric).summaries(designs) for metric in metrics]
+    found = [_summaries(frame, designs, metric) for metric in metrics]
     return [dict(zip(metrics, of_one, strict=True)) for of_one in zip(*found, strict=True)]
 
 
 def _require_designs(frame: pd.DataFrame, designs: Sequence[Places]) -> None:
+    """Raise UsageError if the rows of a design differ in an axis, or if a seed is repeated."""
     seed = frame["seed"].to_numpy(dtype=object)
     design = frame["design"].to_numpy(dtype=object) if "design" in frame else None
     for rows in designs:
         one = design is not None and len(set(design[rows])) == 1
-        if not one or len(set(seed[rows])) < len(rows):
-            _require_one_design(frame.iloc[rows])
+        others = () if one else varying(frame.iloc[rows])
+        if others:
+            raise UsageError(
+                "rows that are averaged must differ in the seed only; these also differ in "
+                f"{', '.join(others)}: add {'it' if len(others) == 1 else 'them'} to `by`, or "
+                "select one value"
+            )
+        if len(set(seed[rows])) < len(rows):
+            twice = pd.Series(seed[rows])
+            raise UsageError(
+                "a seed must not be repeated in a design; there are several records of seed "
+                f"{value_text(twice[twice.duplicated()].iloc[0])}: report one store"
+            )
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:
-    """The mean over seeds of one metric for each combination of the columns `by`.
+    """Return the mean over seeds of a metric for each combination of the columns `by`.
 
     Args:
-        frame: rows as `tidy` gives them.
+        frame: rows of the tidy frame.
         by: the columns in which designs differ: all that vary except the seed.
-        metric: the name of a metric column.
+        metric: name of a metric column.
 
     Returns:
-        One row a combination: the columns of `by`, `mean`, `low`, `high` (95 % Student t over
-        seeds; NaN for one seed), `n` (seeds with a value; of a timing the `measurements`), `cells`
-        (seeds with a record), `diverged`, and `reason` (why a value is missing, or None).
+        One row per combination with the columns `by`, `mean`, `low` and `high` (95 % Student t
+        interval over seeds; NaN for one seed), `n` (seeds with a value; for a timing the number of
+        `measurements`), `cells` (seeds with a record), `diverged` (diverged seeds), and `reason`
+        (why a value is missing, or None).
 
     Raises:
-        NotComparable: the rows may not be compared in this metric.
+        NotComparable: the rows cannot be compared in this metric.
         UsageError: the rows of one combination differ in more than the seed.
     """
     if not by:
@@ -218,14 +197,14 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFra
     places = [same.index.to_numpy() for _, same in parts]
     _require_designs(frame, places)
     keys = (dict(zip(by, key, strict=True)) for key, _ in parts)
-    summaries = _Columns.of(frame, metric).summaries(places)
+    summaries = _summaries(frame, places, metric)
     found = [key | summary for key, summary in zip(keys, summaries, strict=True)]
     found.sort(key=lambda row: tuple(order_key(row[column]) for column in by))
     return pd.DataFrame(found).astype(dict.fromkeys(by, object))
 
 
 def number(value: float, spread: float = math.nan) -> str:
-    """A value with no more figures than its spread supports; 4 significant ones without one.
+    """Format a number with as many digits as its spread supports; without one, with 4 digits.
 
     >>> number(-103.2468, 1.44), number(0.012345), number(12.0, 0.0), number(-0.77, 12.0)
     ('-103.2', '0.01235', '12', '-1')
@@ -255,9 +234,11 @@ _SPELT_OUT = 1e9
 def summary_text(
     mean: float, low: float, high: float, n: int, cells: int, diverged: int, mark: str = ""
 ) -> str:
-    """One table entry: '-103.2 ± 1.4', followed by the seeds that are missing.
+    """Format an entry of a table: '-103.2 ± 1.4', followed by the number of missing seeds.
 
-    `mark` follows 'n/a' where no seed has a value.
+    Args:
+        mean, low, high, n, cells, diverged: columns of `summarise`.
+        mark: printed after 'n/a' if no seed has a value.
 
     >>> summary_text(-103.2468, -104.6868, -101.8068, 3, 3, 0)
     '-103.2 ± 1.4'

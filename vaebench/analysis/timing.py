@@ -1,27 +1,28 @@
-"""Timed training steps: the tidy frame, what may be compared, and where a GPU pays.
+"""Timed training steps: the tidy frame, comparisons, and the sizes from which a GPU is faster.
 
-A timing is compared with the CPU's of the same store, machine (processor, cores, threads, torch)
-and design, never with another machine's. Of a timing that is noisy by more than 10 %, in its spread
-or in waiting for a core, the number is marked; by more than 25 % none is given.
+A timing is compared with that of the CPU for the same store, machine (processor, cores, threads,
+version of torch) and design, never with another machine. The noise of a timing is the larger of its
+spread and its share of waiting for a core. Above 10 % the number is marked, above 25 % it is
+omitted.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from vaebench.analysis.frame import Damaged, machine_name, require_folder, warn_of_unused
+from vaebench.analysis.frame import machine_name, require_folder, warn_of_unused
 from vaebench.analysis.labels import is_missing, order_key, plain, shown, value_text
 from vaebench.analysis.summary import number
 from vaebench.records.schema import FactRecord
-from vaebench.records.store import Store
+from vaebench.records.store import Damage, Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, quartiles
 from vaebench.system.terminal import escaped
 
 SIZES: Final = {"batch_size": "batch size", "latent_dim": "latent dimension", "width": "width"}
-"""The sizes that are swept, and their names."""
+"""Maps each swept size to its name."""
 
 KINDS: Final = ("precision", "pack_size", "step_kind")
 _DESIGN: Final = (*SIZES, "precision", "pack_size")
@@ -41,20 +42,15 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Timings:
-    """The timings of some results folders as a frame, and the records that are none."""
+    """The timings in results folders as a frame, and the records that cannot be used."""
 
     frame: pd.DataFrame
-    damaged: tuple[Damaged, ...] = ()
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """A line for each record that is not a timing."""
-        return tuple(f"{each.name}: {each.reason}" for each in self.damaged)
+    damaged: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The timings of one machine in one store: what may be compared with each other."""
+    """The timings of one machine in one store, which may be compared with each other."""
 
     label: str
     frame: pd.DataFrame
@@ -62,7 +58,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Line:
-    """One device over one size, the others fixed: rows in order of the size."""
+    """Timings of one device over one size with the other sizes fixed, in order of the size."""
 
     device: str
     axis: str
@@ -71,72 +67,67 @@ class Line:
 
 
 def load_timings(path: Path | str) -> pd.DataFrame:
-    """The timings of one results folder; one row for each record.
+    """Load the timings of one results folder, one row per record.
 
     Columns: `step_ms` is the median over blocks of steps in ms, `step_ms_low` and `step_ms_high`
-    their quartiles, `spread` the interquartile range over the median, `waited` the share of the
-    time in which the steps waited for a core, `verdict` what the larger of the two makes of the
-    number (`steady`, `noisy`, `too noisy`, or the state of a timing without one), `ratio` how many
-    times as fast as the CPU of the same machine and design, NaN where that has no answer,
-    `ratio_low` and `ratio_high` the same from the quartiles, `ratio_noisy` whether either side is
-    noisy. Times of a timing that is too noisy are NaN.
+    are their quartiles, `spread` is the interquartile range divided by the median, and `waited` is
+    the share of the time in which steps waited for a core. `verdict` is `steady`, `noisy`, `too
+    noisy`, or the state of a timing without a number. `ratio` is the speed relative to the CPU of
+    the same machine and design, NaN if there is no such timing; `ratio_low` and `ratio_high` are
+    computed from the quartiles, and `ratio_noisy` is whether either timing is noisy. The times of a
+    timing that is too noisy are NaN.
 
-    Warns of records that can't be used, as `load_results` does.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        StorageError: the folder cannot be read.
-    """
-    frame, unused = load_timings_with_unused(path)
-    warn_of_unused(path, unused)
-    return frame
-
-
-def load_timings_with_unused(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
-    """The timings of one results folder, and a line for each unused record that is not of a cell.
+    A warning names records that cannot be used, as in `load_results`.
 
     Raises:
         FileNotFoundError: there is no such folder.
         StorageError: the folder cannot be read.
     """
-    root = Path(path)
-    require_folder(root)
-    facts, damages = Store(root).read_facts()
-    found = timing_frame((fact, escaped(root.name)) for fact in facts if fact.kind == "timing")
-    return found.frame, [*map(str, damages), *found.unused]
+    require_folder(Path(path))
+    found = read_timings([Path(path)])
+    warn_of_unused(path, found.damaged)
+    return found.frame
 
 
 def read_timings(paths: Sequence[Path]) -> Timings:
-    """Read the timings of whole results folders; other records are listed and not used.
+    """Read the timings in results folders; damaged records without a cell are listed, not used.
 
     Raises:
         StorageError: a folder cannot be listed.
     """
-    found: list[tuple[FactRecord, str]] = []
+    damaged: list[Damage] = []
+    records: list[tuple[FactRecord, str]] = []
     for path in paths:
-        facts = (each for each in Store(path).iter_facts() if isinstance(each, FactRecord))
-        found += [(fact, escaped(path.name)) for fact in facts if fact.kind == "timing"]
-    return timing_frame(found)
+        facts, lost = Store(path).read_facts()
+        damaged += lost
+        records += [(fact, escaped(path.name)) for fact in facts if fact.kind == "timing"]
+    found = timing_frame(records)
+    return replace(found, damaged=(*damaged, *found.damaged))
 
 
 def timing_frame(records: Iterable[tuple[FactRecord, str]]) -> Timings:
-    """The frame of these records, each with the name of its store, in a fixed order."""
+    """Make the frame of timings, in a fixed order.
+
+    Args:
+        records: pairs of a record and the name of its store.
+    """
     rows, damaged = [], []
     for fact, store in records:
         try:
             timing = Timing.of(fact)
         except ValueError as error:
-            damaged.append(Damaged(fact.record_id, str(error)))
+            path = Path(store, "facts", fact.record_id, "record.json")
+            damaged.append(Damage(path, fact.record_id, "damaged", str(error)))
             continue
         rows.append(_row(timing, fact, store))
     frame = pd.DataFrame(rows).reindex(columns=list(_COLUMNS))
     if frame.empty:
         return Timings(frame, tuple(damaged))
-    # A device that was absent once and is there now is no longer unavailable.
+    # Records of an unavailable device are dropped if the device was timed later.
     where = frame.set_index(["store", "machine", "device", *_DESIGN]).index
     absent = (frame["state"] == "unavailable").to_numpy()
     frame = frame[~(absent & where.isin(where[~absent]))]
-    # Columns of numbers hold numbers, also where every timing failed.
+    # Numeric columns have a numeric type even if every timing failed.
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64"))
     by = ["store", "machine", "precision", "pack_size", "latent_dim", "batch_size", "width"]
     by += ["device", "device_name", "step_kind", "record_id"]
@@ -172,9 +163,9 @@ def _row(timing: Timing, fact: FactRecord, store: str) -> dict[str, object]:
 
 
 def _with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast as the CPU each other device is, also from the quartiles.
+    """Add the speed of each other device relative to the CPU, also from the quartiles.
 
-    The CPU's step is that of a long training, if it was timed.
+    For the CPU the step of a long training is used, if it was timed.
     """
     key = ["store", "machine", *_DESIGN]
     times = ["step_ms", "step_ms_low", "step_ms_high", "verdict"]
@@ -193,7 +184,7 @@ def _with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def benches(frame: pd.DataFrame) -> tuple[Bench, ...]:
-    """The frame by machine and store, in a fixed order; no two are ever in one comparison."""
+    """Split the frame by machine and store, in a fixed order; benches are never compared."""
     if frame.empty:
         return ()
     several = frame["store"].nunique() > 1
@@ -205,14 +196,14 @@ def benches(frame: pd.DataFrame) -> tuple[Bench, ...]:
 
 
 def device_label(device: object, name: object) -> str:
-    """A device with its name, where it has one: 'cuda (NVIDIA A100)'."""
+    """Return a device with its name, if it has one: 'cuda (NVIDIA A100)'."""
     return plain(device if is_missing(name) else f"{device} ({name})")
 
 
 def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
-    """A line for each device, precision and pack size that was timed at two sizes or more.
+    """Return a line for each device, precision and pack size with timings at two or more sizes.
 
-    Of the other two sizes those values are taken at which the bench has most sizes of `axis`.
+    The other two sizes are fixed at the values for which the frame has most sizes of `axis`.
     """
     others = [size for size in SIZES if size != axis]
     kinds = varying_kinds(frame)
@@ -237,15 +228,15 @@ def lines(frame: pd.DataFrame, axis: str) -> list[Line]:
 
 
 def varying_kinds(frame: pd.DataFrame) -> list[str]:
-    """Return which of `KINDS` tell rows of one device apart."""
+    """Return those of `KINDS` that have several values for one device."""
     return [kind for kind in KINDS if frame.groupby("device")[kind].nunique().max() > 1]
 
 
 def crossovers(frame: pd.DataFrame) -> list[str]:
-    """From which size on a GPU is faster than the CPU, in sentences; nothing is extrapolated.
+    """Return sentences that say from which size on a GPU is faster than the CPU.
 
-    A GPU counts as faster where three quarters of its blocks of steps are faster than three
-    quarters of the CPU's, and as slower the other way round.
+    A GPU counts as faster if the upper quartile of its step times is below the lower quartile of
+    the CPU, and as slower in the opposite case. Nothing is extrapolated.
     """
     made = []
     for bench in benches(frame):
@@ -256,7 +247,7 @@ def crossovers(frame: pd.DataFrame) -> list[str]:
 
 
 def precisions(frame: pd.DataFrame) -> list[str]:
-    """The gain of bfloat16: a sentence for each device of each machine."""
+    """Return a sentence about the gain of bfloat16 for each device of each machine."""
     made = []
     for bench in benches(frame):
         timed = bench.frame[bench.frame["step_ms"].notna()]
@@ -299,7 +290,7 @@ def _no_gpu(frame: pd.DataFrame) -> str:
 
 
 def _crossover(line: Line) -> str | None:
-    """The sentence of one line of a GPU; None for the CPU's own, or without two ratios."""
+    """Return the sentence about one line of a GPU; None if it has fewer than two ratios."""
     rows = line.rows[line.rows["ratio"].notna()]
     if len(rows) < 2:
         return None
@@ -320,7 +311,7 @@ def _crossover(line: Line) -> str | None:
         return f"{line.device} is slower than the CPU at every {name} to {sizes[-1]:,} {told}."
     if not any(faster):
         return f"{line.device} is shown to be faster than the CPU at no {name} {told}."
-    # Where a run of faster sizes begins that lasts to the end, with nothing faster before it.
+    # The GPU pays from `start` on if it is faster at every larger size too.
     start = faster.index(True)
     if not all(faster[start:]):
         at = ", ".join(f"{size:,}" for size, is_ in zip(sizes, faster, strict=True) if is_)

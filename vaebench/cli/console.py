@@ -14,7 +14,7 @@ from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.contrasts import LEVEL
 from vaebench.analysis.frame import load_with_damage, outdated_notes, without_superseded
-from vaebench.analysis.kinds import common_text, kind
+from vaebench.analysis.kinds import by_kind
 from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.summary import number
 from vaebench.analysis.timing import benches, crossovers, precisions
@@ -73,17 +73,14 @@ def _state_lines(frame: pd.DataFrame) -> list[str]:
         if state == "done":
             continue
         reasons = rows["status_reason"].map(lambda reason: plain(reason, 200))
-        kinds = reasons.map(kind)
-        counts = kinds.value_counts()
-        for which, count in counts.head(_MOST_REASONS).items():
-            similar = reasons[kinds == which]
-            text = common_text(similar.tolist())
+        kinds = sorted(by_kind(reasons), key=lambda group: -len(group[1]))
+        for text, similar in kinds[:_MOST_REASONS]:
             # Where numbers were cut from the text, the example shows those of one cell.
             own = "" if text == similar.iloc[0] else f": {similar.iloc[0]}"
             example = rows.loc[similar.index[0], "cell_id"]
-            lines.append(f"  {count}: {text}\n     for instance {example}{own}")
-        if len(counts) > _MOST_REASONS:
-            lines.append(f"  and {len(counts) - _MOST_REASONS} other reasons")
+            lines.append(f"  {len(similar)}: {text}\n     for instance {example}{own}")
+        if len(kinds) > _MOST_REASONS:
+            lines.append(f"  and {len(kinds) - _MOST_REASONS} other reasons")
     return lines
 
 

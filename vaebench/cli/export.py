@@ -48,16 +48,16 @@ def export(store: Path, output: Path | None, bundle: Path | None) -> None:
 
 def _table(store: Path, output: Path) -> set[ExitCode]:
     from vaebench.analysis.frame import load_with_damage
-    from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.analysis.timing import read_timings
     from vaebench.report.export import export as write_table
 
     frame, damages = load_with_damage(store)
-    unused = list(map(str, damages))
-    if frame.empty and not unused:
-        frame, unused = load_timings_with_unused(store)
-    if frame.empty and not unused:
+    if frame.empty and not damages:
+        timings = read_timings([store])
+        frame, damages = timings.frame, list(timings.damaged)
+    if frame.empty and not damages:
         say(f"vaebench: there is no record of a cell or timing in {store}", err=True)
         return {ExitCode.NOTHING}
     if not frame.empty:
         say(f"{plural(len(frame), 'row')}: {write_table(frame, output)}")
-    return say_unused(unused)
+    return say_unused(map(str, damages))

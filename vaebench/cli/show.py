@@ -31,7 +31,7 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     CELL may be the beginning of a cell's name.
     """
     from vaebench.analysis.frame import load_with_damage
-    from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.analysis.timing import read_timings
     from vaebench.cli.console import frame_text, timings_text
     from vaebench.records.store import Store
 
@@ -47,8 +47,8 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     if not states and not facts:
         say(f"vaebench: there is no record in {store}", err=True)
         leave([ExitCode.NOTHING])
-    timings, unused = load_timings_with_unused(store)
-    unused = list(dict.fromkeys([*map(str, damages), *unused]))
+    timings = read_timings([store])
+    unused = list(dict.fromkeys(map(str, (*damages, *timings.damaged))))
     findings = sum(fact.kind == "finding" for fact in facts.values())
     if as_json:
         document = {"store": str(store), "states": states, "cells": json_rows(frame)}
@@ -56,8 +56,8 @@ def show(store: Path, cell: str | None, as_json: bool) -> None:
     else:
         if states:
             say(frame_text(frame, most_rows=_MOST_ROWS))
-        if not timings.empty:
-            say(timings_text(timings))
+        if not timings.frame.empty:
+            say(timings_text(timings.frame))
         if findings:
             judge = shlex.join(["vaebench", "reproduce", "--no-train", "-o", str(store)])
             say(f"{plural(findings, 'record')} of findings without cells: see `{judge}`")

@@ -123,12 +123,12 @@ def time_command(
 
 
 def _print_summary(summary: TimingSummary, root: Path) -> None:
-    from vaebench.analysis.timing import load_timings_with_unused
+    from vaebench.analysis.timing import read_timings
     from vaebench.cli.console import timings_text
 
     if not summary.measured and summary.storage_error is None and summary.signal is None:
         say(f"nothing to time: all timings ({len(summary.kept)}) have a record in {root}")
-    frame, _ = load_timings_with_unused(root)  # the files that are not used are named at the end
+    frame = read_timings([root]).frame  # the files that are not used are named at the end
     if not frame.empty:
         say(f"\n{timings_text(frame)}\n")
     states = ", ".join(f"{count} {state}" for state, count in summary.states().items())

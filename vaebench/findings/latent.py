@@ -68,7 +68,7 @@ def latent_tests(budget: Budget) -> tuple[Cells, ...]:
 @cache
 def _shortest(budget: Budget) -> tuple[Cells, ...]:
     """Return the cells of `latent_tests` with the fewest epochs of each test."""
-    found = {}
+    found: dict[Cells, None] = {}
     for cells in latent_tests(budget):
         short = min(cell.epochs for cell in cells)
         found[tuple(cell for cell in cells if cell.epochs == short)] = None

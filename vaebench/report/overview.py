@@ -11,7 +11,7 @@ import pandas as pd
 from vaebench.analysis.columns import AXIS_COLUMNS, heading, of_data, unit
 from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.frame import NOT_MEASURED, without_superseded
-from vaebench.analysis.kinds import common_text, kind, named_designs
+from vaebench.analysis.kinds import by_kind, named_designs
 from vaebench.analysis.labels import (
     distinguishing_axes,
     is_missing,
@@ -293,9 +293,10 @@ def unfinished(frame: pd.DataFrame) -> Table | None:
         return None
     reasons = rows["status_reason"].map(lambda reason: plain(reason, 300))
     made = []
-    for (status, _), same in rows.groupby(["status", reasons.map(kind)]):
-        text = common_text(reasons[same.index].tolist())
-        made.append((value_text(status), text, str(len(same)), named_designs(frame, same)))
+    for status, cells in rows.groupby("status"):
+        for text, same in by_kind(reasons[cells.index]):
+            designs = named_designs(frame, rows.loc[same.index])
+            made.append((value_text(status), text, str(len(same)), designs))
     return Table(
         name="unfinished",
         title="Cells that did not finish",
@@ -331,10 +332,10 @@ def warnings_table(frame: pd.DataFrame, named: bool = False) -> Table | None:
     if texts.empty:
         return None
     made = []
-    for _, same in texts.groupby(texts.map(kind)):
+    for text, same in by_kind(texts):
         cells = frame.loc[same.index.unique()]
         designs = (named_designs(frame, cells),) if named else ()
-        made.append((common_text(same.tolist()), str(len(cells)), *designs))
+        made.append((text, str(len(cells)), *designs))
     made.sort(key=lambda row: (-int(row[1]), row[0]))
     width = 3 if named else 2
     return Table(

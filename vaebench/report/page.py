@@ -21,12 +21,12 @@ import PIL.Image
 from markupsafe import Markup, escape
 
 from vaebench.analysis.columns import heading
-from vaebench.analysis.frame import Damaged
 from vaebench.analysis.labels import plain
 from vaebench.analysis.recommendation import Recommendation
 from vaebench.analysis.summary import summary_text
 from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS
+from vaebench.records.store import Damage
 from vaebench.report.interactive import Chart
 from vaebench.report.panels import PanelBlock
 from vaebench.report.tables import Table
@@ -108,7 +108,7 @@ class Page:
     facts: tuple[tuple[str, str], ...]
     sentences: tuple[str, ...]
     sections: tuple[Section, ...]
-    damaged: tuple[Damaged, ...] = ()
+    damaged: tuple[Damage, ...] = ()
     notes: tuple[str, ...] = ()
     has_cells: bool = True
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)

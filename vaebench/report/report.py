@@ -5,7 +5,7 @@ A report depends on the records alone: the same records give the same bytes.
 
 import gc
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,6 @@ import pandas as pd
 from vaebench.analysis.columns import heading
 from vaebench.analysis.comparability import Group
 from vaebench.analysis.frame import (
-    Damaged,
     Results,
     outdated_notes,
     read_results,
@@ -36,7 +35,7 @@ from vaebench.grid.values import closest
 from vaebench.plots.keys import Keys
 from vaebench.plots.style import drawing
 from vaebench.records.metrics import METRICS
-from vaebench.records.store import Store
+from vaebench.records.store import Damage, Store
 from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
 from vaebench.report.interactive import making
@@ -114,7 +113,7 @@ def make_report(
     check_target(stores, target)
     results, timings = read_results(stores), read_timings(stores)
     if results.frame.empty and timings.frame.empty:
-        raise _empty(stores, (*results.damaged, *timings.damaged))
+        raise _empty(stores, {*results.damaged, *timings.damaged})
     # The garbage collector need not look through the records again for each figure.
     gc.freeze()
     try:
@@ -122,15 +121,14 @@ def make_report(
             _write(results, timings, folder, figures, columns if paper else None)
     finally:
         gc.unfreeze()
-    known = {each.name for each in results.damaged}
-    unread = [line for cell, line in results.unread.items() if cell not in known]
-    return Report(target / "index.html", (*results.unused, *unread, *timings.unused))
+    unused = dict.fromkeys((*results.unused, *timings.damaged))
+    return Report(target / "index.html", tuple(map(str, unused)))
 
 
-def _empty(paths: Sequence[Path], damaged: Sequence[Damaged]) -> NothingToReport:
+def _empty(paths: Sequence[Path], damaged: Collection[Damage]) -> NothingToReport:
     places = ", ".join(map(str, paths)) or "a folder in results/"
     text = f"there is no record of a cell or timing in {places}"
-    newer = sum(each.newer for each in damaged)
+    newer = sum(each.kind == "newer" for each in damaged)
     if newer:
         return OnlyDamaged(f"{text} that this version can read; {newer} are of a newer vaebench")
     for path in paths:
@@ -165,9 +163,7 @@ def _write(
         sections = [_section(spec, content, folder, figures, columns) for spec in SECTIONS]
     shown_sections = tuple(each for each in sections if each.pictures or each.tables)
     speeds = (*crossovers(timings.frame), *precisions(timings.frame))
-    known = {each.name for each in results.damaged}
-    unread = [Damaged(c, line, False) for c, line in results.unread.items() if c not in known]
-    damaged = (*results.damaged, *unread, *timings.damaged)
+    damaged = tuple(dict.fromkeys((*results.unused, *timings.damaged)))
     if frame.empty:
         page = Page(
             title="Training steps, timed",
