@@ -112,7 +112,7 @@ def test_records_that_are_left_out_are_warned_of(tmp_path: Path) -> None:
     root = fill(tmp_path / "store", [one, two])
     file = root / "cells" / one.cell_id / "record.json"
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.warns(UserWarning, match=f"1 record, the first .*{one.cell_id}"):
+    with pytest.warns(UserWarning, match=f"1 record of .* cannot be used.*{one.cell_id}"):
         frame = load_results(root)
     assert list(frame["cell_id"]) == [two.cell_id]
 
