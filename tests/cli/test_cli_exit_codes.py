@@ -67,7 +67,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("audit", "--recon", "mse-sum", "--x-shape", "1,2"), "with --recon leave out --x-shape"),
     (("audit", "--x-shape", "1,8", "--pixels", "9"), "with --x-shape leave out --pixels"),
     (("audit", "--zoo", "--peers"), "with --zoo leave out --peers"),
-    (("audit", "--recon", "typo"), "No reconstruction is called 'typo'"),
+    (("audit", "--recon", "typo"), "; got 'typo'"),
     (("audit", "--recon", "mse-sum", "--pixels", "9", "--kl-weight", "1e300"), "1e-30 to 1e+30"),
     (("run", "small.toml", "--set", "seed=0..4"), "not '0..4'"),
     (("reproduce", "-o", "store", "--report-dir", "store/r"), "outside of the results"),

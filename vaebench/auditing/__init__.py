@@ -1,7 +1,7 @@
-"""Effective sigma and beta of any VAE loss, its missing constants, and whether it is an ELBO.
+"""Audit a VAE loss: its effective sigma and beta, missing constants, and whether it is an ELBO.
 
-Importing this needs no torch; `vaebench.auditing.probe`, which calls a Python function, does. (The
-package is not called ``audit``: that is the function, `vaebench.audit`.)
+A loss is either described in words (`vaebench.auditing.words`) or called as a Python function
+(`vaebench.auditing.probe`). Only the second needs torch, so it is not imported here.
 """
 
 from vaebench.auditing.form import Audit

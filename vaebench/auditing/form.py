@@ -1,14 +1,14 @@
-"""The common form of a VAE loss, and the verdict that follows from it.
+"""The common form of VAE losses, and the verdict on a loss in this form.
 
-Every loss is brought to one form, per image and averaged over the batch:
+Each loss is written in one form, per image and averaged over the batch:
 
     loss = recon_weight * R + kl_weight * KL + constant
 
 where R is the sum over pixels of a squared error, an absolute error or a -log p(x|z). For a squared
-error, dividing by ``kl_weight`` gives SSE / (2 sigma^2) + KL with sigma^2 = kl_weight /
-(2 recon_weight): the negative ELBO of a Gaussian decoder with that sigma (Doersch, arXiv
-1606.05908, section 2.4), less its constant D/2 log(2 pi sigma^2). For an absolute error the scale
-of the Laplace decoder is kl_weight / recon_weight and the constant is D log(2 scale).
+error, division by ``kl_weight`` gives SSE / (2 sigma^2) + KL with sigma^2 = kl_weight /
+(2 recon_weight). This is the negative ELBO of a Gaussian decoder with that sigma (Doersch, arXiv
+1606.05908, section 2.4) without its constant D/2 log(2 pi sigma^2). For an absolute error the scale
+of the Laplace decoder is kl_weight / recon_weight, and the constant is D log(2 scale).
 """
 
 import math
@@ -25,14 +25,14 @@ DECODERS = {
     "predicted": "Gaussian decoder with a predicted variance",
 }
 FREE_SCALE = ("gaussian", "laplace")
-"""Families whose scale is set by the weights: R does not depend on it."""
+"""Families whose scale is determined by the weights, because R does not depend on it."""
 RELATIVE_TOLERANCE = 1e-4
-"""Weights closer than this are equal: a loss may hold an epsilon or compute in float32."""
+"""Relative difference below which weights are equal; losses use an epsilon or float32."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a loss was probed at: pixels per image, latent dimensions, images."""
+    """Sizes at which a loss is evaluated: pixels per image, latent dimensions, images."""
 
     pixels: int
     latents: int
@@ -41,18 +41,18 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Form:
-    """A loss at one size: ``recon_weight * R + kl_weight * KL + constant``, a mean over the batch.
+    """A loss at one size, ``recon_weight * R + kl_weight * KL + constant``, averaged over images.
 
     Attributes:
-        sizes: the sizes.
-        family: a key of `DECODERS`, None if the reconstruction term is not recognised.
-        recon_weight, kl_weight: None where they could not be determined.
-        constant: the loss where R and KL are zero.
-        prior_scale: the KL is to N(0, prior_scale^2 I).
-        own_scale: the scale inside R, for a family not in `FREE_SCALE` that has one.
-        fault: a clause that says why the loss cannot be an ELBO; empty if it can.
-        unknown: a clause that says what was not recognised; empty if everything was.
-        pixel_width: the width of the range of pixels that the loss sees.
+        sizes: sizes of the images, latents and batch.
+        family: key of `DECODERS`; None if the reconstruction term is not recognised.
+        recon_weight, kl_weight: the weights; None if they are not determined.
+        constant: value of the loss for R = KL = 0.
+        prior_scale: scale of the prior N(0, prior_scale^2 I) in the KL.
+        own_scale: scale inside R, for a family with a scale that is not in `FREE_SCALE`.
+        fault: the reason why the loss is not an ELBO, as a clause; empty if there is none.
+        unknown: the part of the loss that is not recognised, as a clause; empty if there is none.
+        pixel_width: width of the range of pixels that the loss expects.
     """
 
     sizes: Sizes
@@ -68,7 +68,7 @@ class Form:
 
     @property
     def beta(self) -> float | None:
-        """Weight of the KL against -log p(x|z) at unit scale: sigma = 1 for a Gaussian decoder."""
+        """Weight of the KL relative to -log p(x|z) with scale 1, which is sigma for a Gaussian."""
         if self.kl_weight is None or not self.recon_weight or self.family is None:
             return None
         unit = 2.0 if self.family == "gaussian" else 1.0
@@ -76,7 +76,7 @@ class Form:
 
     @property
     def sigma(self) -> float | None:
-        """Scale of the decoder whose ELBO this is; None for a family without a scale."""
+        """Scale of the decoder for which the loss is an ELBO; None for a family without a scale."""
         if self.family not in FREE_SCALE:
             return self.own_scale
         if self.beta is None or self.beta < 0:
@@ -86,26 +86,26 @@ class Form:
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of an audit: the decoder that a loss belongs to, its scale, and a verdict.
+    """The result of an audit: the decoder that a loss implies, its scale, and a verdict.
 
     Attributes:
-        family: the family of p(x|z); None if it is not recognised.
-        sigma: in units of the pixel that the loss sees; the scale of the family where that is not
-            a Gaussian, None where there is none.
-        beta_at_unit_sigma: the weight of the KL if sigma is taken to be 1; for a family whose
-            scale is not set by the weights, the weight of the KL.
+        family: family of p(x|z); None if it is not recognised.
+        sigma: sigma of a Gaussian decoder in pixel units of the loss, or the scale of another
+            family; None if there is no scale.
+        beta_at_unit_sigma: weight of the KL if sigma is assumed to be 1. For a family whose scale
+            is not determined by the weights, this is the weight of the KL.
         kl_sign_ok: whether the KL is minimised.
-        kl_reduction, recon_reduction: how each term is reduced, in words.
-        depends_on_batch, depends_on_latent, depends_on_image: whether the balance of the two
-            terms changes with the batch size, the latent dimension, the number of pixels; None if
-            unknown.
-        missing_constant: nats per image to add to get the negative ELBO.
-        is_elbo: whether the loss is a negative ELBO in nats, per image or summed over the batch,
-            up to that constant; None if the loss is not recognised.
-        scale: per image or not, mean or sum over the batch.
-        verdict: the answer in one sentence.
+        kl_reduction, recon_reduction: how each term is summed or averaged, in words.
+        depends_on_batch, depends_on_latent, depends_on_image: whether the ratio of the two weights
+            changes with the batch size, the latent dimension or the number of pixels; None if it
+            is not known.
+        missing_constant: constant in nats per image whose addition gives the negative ELBO.
+        is_elbo: whether the loss is a negative ELBO in nats apart from that constant, per image or
+            summed over the batch; None if the loss is not recognised.
+        scale: whether the loss is per image, and a mean or a sum over the batch, in words.
+        verdict: the result in one sentence.
         notes: further observations.
-        probed: the range of residuals at which the loss was called; empty for a described loss.
+        probed: range of residuals at which the loss was called; empty for a described loss.
     """
 
     family: str | None
@@ -125,7 +125,7 @@ class Audit:
     probed: str = ""
 
     def text(self) -> str:
-        """Return the audit for a terminal: a line per field, then the verdict and the notes."""
+        """Return the audit as text: one line per field, followed by the verdict and the notes."""
         shown = {name: _show(getattr(self, name)) for name in _LABELS}
         if self.sigma is not None:
             shown["sigma"] = _figures(self.sigma)
@@ -160,19 +160,22 @@ def _show(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """Return up to six figures: 720.448, 0.00025, 1.23935."""
+    """Format a number with up to six digits: 720.448, 0.00025, 1.23935."""
     return f"{value:.6g}"
 
 
 def _figures(sigma: float) -> str:
-    """Return three figures (1.24, 78.4, 0.0443), or three decimals where they are exact (1.000)."""
+    """Format sigma with three digits (1.24, 78.4), or with three decimals if exact (1.000)."""
     if sigma < 1e6 and math.isclose(sigma, round(sigma, 3), rel_tol=1e-7):
         return f"{sigma:.3f}"
     return f"{sigma:#.3g}".rstrip(".")
 
 
 def normaliser(family: str, scale: float | None, pixels: int) -> float:
-    """Return -log p(x|z) of a perfect reconstruction in nats per image, often left out."""
+    """Return -log p(x|z) of a perfect reconstruction, in nats per image.
+
+    Many losses omit this constant.
+    """
     if family == "gaussian" and scale:
         return 0.5 * pixels * math.log(2 * math.pi * scale**2)
     if family == "laplace" and scale:
@@ -186,26 +189,21 @@ def _close(value: float, other: float, slack: float = 0.0) -> bool:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A form, the same loss at doubled sizes, and what follows from them."""
+    """Properties of a loss that follow from its form at one size and at doubled sizes."""
 
     form: Form
     doubled: Mapping[str, Form | None]
 
     def moves(self, size: str) -> bool | None:
-        """Return whether the balance of reconstruction and KL changes when ``size`` doubles."""
+        """Return whether the ratio of the two weights changes when a size is doubled."""
         other = self.doubled.get(size)
-        if (
-            other is None
-            or other.fault
-            or other.unknown
-            or other.beta is None
-            or self.form.beta is None
-        ):
+        if other is None or other.fault or other.unknown:
             return None
-        return not _close(other.beta, self.form.beta)
+        betas = other.beta, self.form.beta
+        return None if betas[0] is None or betas[1] is None else not _close(betas[0], betas[1])
 
     def growth(self, weight: str, size: str) -> float | None:
-        """Return the factor by which a weight grows when ``size`` doubles."""
+        """Return the factor by which a weight changes when a size is doubled."""
         other = self.doubled.get(size)
         now = getattr(self.form, weight)
         then = getattr(other, weight) if other is not None else None
@@ -213,15 +211,14 @@ class _Reading:
 
     @property
     def is_bound(self) -> bool:
-        """Whether some multiple of the loss is the ELBO of one model, apart from constants."""
+        """Whether a multiple of the loss is the ELBO of one model, apart from constants."""
         form = self.form
         return not (form.fault or form.unknown) and bool(form.kl_weight) and not self.moves("batch")
 
     @property
     def per_image(self) -> float:
-        """The weight of the KL per image, without the sum over the batch."""
-        weight = self.form.kl_weight or 0.0
-        return weight / self.form.sizes.batch if self.summed_over_batch else weight
+        """Weight of the KL of one image."""
+        return (self.form.kl_weight or 0.0) / self.unit
 
     @property
     def summed_over_batch(self) -> bool:
@@ -240,30 +237,31 @@ class _Reading:
 
     @property
     def declared_sigma(self) -> float | None:
-        """The sigma whose normaliser the loss contains, if it contains one."""
+        """Scale whose normalising constant the loss contains; None if it contains none."""
         family, weight = self.form.family, self.form.recon_weight
         if family not in FREE_SCALE or not weight or weight < 0:
             return None
         weight = weight / self.unit
         sigma = math.sqrt(0.5 / weight) if family == "gaussian" else 1 / weight
         held = self.form.constant / self.unit - self.prior_constant
-        # The normaliser is 0 at a sigma of 1/sqrt(2 pi) and at a Laplace scale of 1/2.
+        # The constant is 0 for sigma = 1/sqrt(2 pi) and for a Laplace scale of 1/2.
         contained = _close(held, normaliser(family, sigma, self.form.sizes.pixels), 1e-9)
         return sigma if contained else None
 
     @property
     def unit(self) -> float:
+        """Number of images over which the loss is summed."""
         return float(self.form.sizes.batch) if self.summed_over_batch else 1.0
 
     @property
     def prior_constant(self) -> float:
-        """KL(N(0, I) || N(0, prior_scale^2 I)), at which the constant was read."""
+        """KL(N(0, I) || N(0, prior_scale^2 I)), which the constant of the form includes."""
         scale = self.form.prior_scale
         return self.form.sizes.latents * (math.log(scale) + 0.5 / scale**2 - 0.5)
 
     @property
     def missing_constant(self) -> float | None:
-        """Nats per image to add to the loss to get the negative ELBO."""
+        """Constant in nats per image whose addition to the loss gives the negative ELBO."""
         form = self.form
         if not self.is_bound or not form.kl_weight or form.family not in DECODERS:
             return None
@@ -275,7 +273,7 @@ class _Reading:
 
 
 def _reduction(reading: _Reading, weight: str, own: str, inside: str) -> str:
-    """Return in words how a term is reduced over its own dimensions and over the batch."""
+    """Describe how a term is reduced over its own dimensions and over the batch."""
     value = getattr(reading.form, weight)
     if not value:
         return "unknown" if value is None else "absent"
@@ -310,11 +308,11 @@ def judge(
     """Return the audit of a loss from its form and its forms at doubled sizes.
 
     Args:
-        form: the loss at one size.
-        doubled: the form at twice the ``batch``, ``latent`` and ``image``; None if unknown.
+        form: the form at one size.
+        doubled: the forms at the doubled size ``batch``, ``latent`` or ``image``; None if unknown.
         kl_sign_ok: whether the KL is minimised.
-        notes: observations to add.
-        probed: the range of residuals at which the loss was called.
+        notes: further observations.
+        probed: range of residuals at which the loss was called.
     """
     reading = _Reading(form, doubled)
     is_elbo, verdict = _verdict(reading)
@@ -382,7 +380,7 @@ def _verdict(reading: _Reading) -> tuple[bool | None, str]:
 
 
 def _decoder(reading: _Reading, *, beta: bool = True) -> str:
-    """Return the decoder with its scale or, for a family without a scale, with its beta."""
+    """Describe the decoder with its scale, or with beta if the family has no scale."""
     form = reading.form
     name = f"a {DECODERS[form.family or '']}"
     if form.sigma is not None:
@@ -413,7 +411,7 @@ def _notes(reading: _Reading) -> Iterator[str]:
     for size, place in places.items():
         other = reading.doubled.get(size)
         if other is not None and reading.moves(size):
-            # Both with the same number of digits, also where three decimals are exact.
+            # Both numbers have the same number of digits, even if three decimals are exact.
             here, there = (
                 _number(each.beta or 0.0) if word == "beta" else f"{each.sigma:#.3g}".rstrip(".")
                 for each in (form, other)

@@ -1,4 +1,6 @@
-"""The audit that the options of the command line ask for: a described loss, or a function."""
+"""Audit a described loss or a Python function, with the options of `vaebench audit`."""
+
+from typing import Any
 
 from vaebench.auditing.form import Audit
 from vaebench.auditing.words import RECONSTRUCTIONS, audit_reductions
@@ -9,35 +11,42 @@ from vaebench.grid.user_code import load_function
 def audit_options(
     *,
     recon: str | None = None,
-    kl: str = "sum",
-    kl_weight: float = 1.0,
-    recon_weight: float = 1.0,
+    loss: str | None = None,
     pixels: int | None = None,
     latent: int | None = None,
     batch: int | None = None,
-    sigma: float | None = None,
-    loss: str | None = None,
     x_shape: tuple[int, ...] | None = None,
     order: str | None = None,
     pixel_range: tuple[float, float] | None = None,
+    **weights: Any,
 ) -> Audit:
-    """Return the audit that ``--recon ... --pixels ...`` or ``--loss module:function`` asks for.
+    """Audit the loss given by ``--recon ... --pixels ...`` or by ``--loss module:function``.
 
-    A function needs ``latent`` and ``x_shape`` (or ``pixels``, for flat images), a description
-    needs ``recon`` and ``pixels``.
+    Args:
+        recon: name of the reconstruction term of a described loss, which also needs ``pixels``.
+        loss: a Python function, which also needs ``latent``, and ``x_shape`` or ``pixels``.
+        pixels, latent, batch: pixels per image, latent dimensions, images per batch.
+        x_shape, order, pixel_range: arguments of `vaebench.auditing.probe.audit`.
+        weights: further arguments of `audit_reductions`, for a described loss.
 
     Raises:
-        AuditError: something is missing or wrong.
+        AuditError: an option is missing or wrong.
         UserCodeError: the function cannot be imported.
     """
     if (recon is None) == (loss is None):
-        raise AuditError("Describe the loss with --recon, or name it with --loss; one of the two.")
+        raise AuditError(
+            "The loss must be given either by --recon or by --loss; got "
+            f"{'neither' if loss is None else 'both'}."
+        )
     if loss is not None:
         from vaebench.auditing.probe import audit
 
         shape = x_shape or ((pixels,) if pixels is not None else None)
         if shape is None or latent is None:
-            raise AuditError("--loss needs --latent and the image's shape (--x-shape or --pixels).")
+            raise AuditError(
+                "--loss must be used with --latent and with the shape of an image; "
+                f"got no {'--latent' if latent is None else '--x-shape or --pixels'}."
+            )
         return audit(
             load_function(loss),
             x_shape=shape,
@@ -47,16 +56,9 @@ def audit_options(
             pixel_range=pixel_range,
         )
     if pixels is None and recon in RECONSTRUCTIONS:
-        raise AuditError("--recon needs the number of pixels of an image (--pixels).")
+        raise AuditError("--recon must be used with --pixels, the pixels per image; got none.")
     return audit_reductions(
-        recon or "",
-        kl,
-        kl_weight=kl_weight,
-        recon_weight=recon_weight,
-        pixels=pixels or 0,
-        latent_dim=latent,
-        batch_size=batch,
-        sigma=sigma,
+        recon or "", pixels=pixels or 0, latent_dim=latent, batch_size=batch, **weights
     )
 
 

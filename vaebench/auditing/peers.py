@@ -1,13 +1,14 @@
-"""The sigma that well-known VAE code sets by its reductions alone.
+"""The sigma that the losses of well-known VAE code imply.
 
-`peers.toml` states how each library's own loss is reduced and weighted; its sigma is computed from
-these words by `audit_reductions`, never typed in.
+`peers.toml` describes how each library reduces and weights its loss; `audit_reductions` computes
+sigma from this description.
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib import resources
+from typing import Any
 
 from vaebench.auditing.form import Audit
 from vaebench.auditing.words import audit_reductions
@@ -15,9 +16,9 @@ from vaebench.auditing.words import audit_reductions
 
 @dataclass(frozen=True)
 class HiddenSigma:
-    """The Gaussian loss of one library, in the terms of `audit_reductions`.
+    """The Gaussian loss of one library, as described in `peers.toml`.
 
-    The fields are those of `peers.toml`, which describes them.
+    The fields from `recon` to `kl_weight` are arguments of `audit_reductions`.
     """
 
     peer: str
@@ -34,38 +35,28 @@ class HiddenSigma:
 
     @cached_property
     def audit(self) -> Audit:
-        """The audit of this description."""
-        return audit_reductions(
-            self.recon,
-            self.kl,
-            kl_weight=self.kl_weight,
-            recon_weight=self.recon_weight,
-            pixels=self.pixels,
-            latent_dim=self.latent_dim,
-            batch_size=self.batch_size,
-        )
+        """Audit of the described loss."""
+        described: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("peer", "setting", "formula", "source"):
+            del described[name]
+        return audit_reductions(**described)
 
     @property
     def sigma(self) -> float:
-        """The effective sigma, in units of the pixel that the loss sees."""
+        """Effective sigma in pixel units of the loss."""
         sigma = self.audit.sigma
         if sigma is None:
-            raise ValueError(f"{self.peer} has no sigma: {self.audit.verdict}")
+            raise ValueError(f"the loss of {self.peer} must have a sigma; {self.audit.verdict}")
         return sigma
 
     @property
     def moves_with(self) -> tuple[str, ...]:
-        """The sizes on which this sigma depends: batch size, latent dimension, image size."""
-        audit = self.audit
-        moves = {
-            "batch size": audit.depends_on_batch,
-            "latent dimension": audit.depends_on_latent,
-            "image size": audit.depends_on_image,
-        }
-        return tuple(name for name, moving in moves.items() if moving)
+        """Sizes on which sigma depends: batch size, latent dimension, image size."""
+        sizes = {"batch": "batch size", "latent": "latent dimension", "image": "image size"}
+        return tuple(n for size, n in sizes.items() if getattr(self.audit, f"depends_on_{size}"))
 
 
 def hidden_sigmas() -> list[HiddenSigma]:
-    """Return the default of every known library, or a named setting."""
+    """Return the losses of `peers.toml`: the default of each library, or a named setting."""
     text = resources.files("vaebench.auditing").joinpath("peers.toml").read_text("utf-8")
     return [HiddenSigma(**loss) for loss in tomllib.loads(text)["loss"]]

@@ -1,8 +1,8 @@
-"""Audit a loss by calling it: its weights are determined from its values at designed points.
+"""Audit a loss by calling it: determine its weights from its values at chosen points.
 
-The loss is evaluated in float64 at images, decodings and posteriors chosen so that every known
-form of a reconstruction term and of a KL gives different numbers; the weights come from a
-least-squares fit that must be exact. Nothing is trained.
+The loss is evaluated in float64 at images, decodings and posteriors for which all known forms of a
+reconstruction term and of a KL give different values. The weights are those of a least-squares fit,
+which must be exact. No model is trained.
 """
 
 import inspect
@@ -35,19 +35,19 @@ ROLES = {
     "logstd": "logstd log_std log_sigma logsigma z_log_std",
     "var": "var variance sigma2 z_var",
 }
-"""The argument of a loss, by its role, and usual names of it."""
+"""Maps the role of an argument of a loss to common parameter names."""
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()}
 
-# Largest misfit relative to the spread of the loss over the points, in float64 and float32.
+# Largest error of a fit, relative to the range of the loss over the points.
 MISFIT_DOUBLE = 1e-4
 MISFIT_SINGLE = 5e-3
-# The logarithm of a squared error usually holds an epsilon, which changes it by this much.
+# The logarithm of a squared error usually contains an epsilon, which changes it by this share.
 MISFIT_LOGARITHM = 1e-2
 
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Shapes without the batch: one image, one decoding."""
+    """Shape of one image and of one decoding, latent dimensions, and batch size."""
 
     x: tuple[int, ...]
     decoded: tuple[int, ...]
@@ -61,9 +61,10 @@ class _Shapes:
 
 @dataclass(frozen=True)
 class _Point:
-    """Values of the arguments: ``(batch, *shape)`` each, latents ``(batch, latents)``.
+    """Values of the arguments of a loss at one point.
 
-    Pixels are in [0, 1]; ``spread`` is the log-variance of the decoder, shaped like ``decoded``.
+    Images and decodings are ``(batch, *shape)`` with pixels in [0, 1], ``mu`` and ``logvar`` are
+    ``(batch, latents)``. ``spread``, shaped like ``decoded``, is the log variance of the decoder.
     """
 
     x: Tensor
@@ -75,7 +76,7 @@ class _Point:
 
 @dataclass
 class _Probe:
-    """A loss, how it is called, and what was noticed while calling it."""
+    """A loss with its argument order, and the notes that were made while calling it."""
 
     loss: Loss
     dtype: torch.dtype
@@ -93,17 +94,17 @@ class _Probe:
         return self.pixel_range[1] - self.pixel_range[0]
 
     def __call__(self, point: _Point, seed: int = 0) -> float:
-        """Return the loss at a point, with torch's generator at ``seed``."""
+        """Return the value of the loss at a point, with the generator of torch set to ``seed``."""
         number = _number(self.tensor(point, seed)[0])
         self.single = self.single or number[1]
         return number[0]
 
     def seen(self, pixels: Tensor) -> Tensor:
-        """Return pixels in [0, 1] in the range that the loss expects."""
+        """Convert pixels in [0, 1] to the range that the loss expects."""
         return self.pixel_range[0] + self.width * pixels
 
     def tensor(self, point: _Point, seed: int = 0) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return the loss, the leaves of its arguments, and the arguments after the call."""
+        """Return the loss, the leaf tensors of its arguments, and the arguments after the call."""
         values: dict[str, Callable[[], Tensor]] = {
             "x": lambda: self.seen(point.x),
             "recon": lambda: self.seen(point.decoded),
@@ -130,14 +131,15 @@ class _Probe:
                 why = lines[0].rstrip(".") if lines else "no message"
                 shapes = ", ".join(str(tuple(each.shape)) for each in tensors)
                 raise AuditError(
-                    f"The loss raised {type(error).__name__} for {', '.join(roles)} of shapes "
-                    f"{shapes}: {why}. Check the shapes, and the order of its arguments (order)."
+                    f"The loss must accept {', '.join(roles)} of shapes {shapes}; it raised "
+                    f"{type(error).__name__}: {why}. Check the shapes, and set the order of the "
+                    "arguments (order)."
                 ) from error
         return result, leaves, tensors
 
 
 def _number(result: object) -> tuple[float, bool]:
-    """Return the value of a loss, and whether its precision is below float64."""
+    """Return the value of a loss, and whether it has a lower precision than float64."""
     if not isinstance(result, torch.Tensor):
         hint = "Return the tensor that is minimised."
         if isinstance(result, dict):
@@ -152,14 +154,16 @@ def _number(result: object) -> tuple[float, bool]:
             f"{tuple(result.shape)}. Sum or average it."
         )
     if result.is_complex():
-        raise AuditError("The loss must return a real number; it returned a complex one.")
+        raise AuditError(
+            f"The loss must return a real number; it returned {result.dtype}. Return its real part."
+        )
     number = float(result.detach())
     if not math.isfinite(number):
         raise AuditError(
-            f"The loss is {number} at an ordinary point (pixels inside [0.01, 0.99], |mu| and "
-            "|logvar| at most 3). If it expects a variance or a standard deviation as its fourth "
-            "argument, say so: order = x, recon, mu, std (or var). If it expects other pixels, "
-            "give their range."
+            "The loss must be finite at ordinary points (pixels in [0.01, 0.99], |mu| and |logvar| "
+            f"at most 3); it is {number}. If its fourth argument is a variance or a standard "
+            "deviation, set the order: x, recon, mu, std (or var). If it expects other pixels, set "
+            "their range."
         )
     return number, result.dtype != torch.float64
 
@@ -174,36 +178,45 @@ def audit(
     order: Order | None = None,
     pixel_range: tuple[float, float] | None = None,
 ) -> Audit:
-    """Return the audit of ``loss(x, decoded, mu, logvar) -> scalar tensor``, by probing it.
+    """Audit a function ``loss(x, decoded, mu, logvar) -> scalar tensor`` by calling it.
 
-    The batch, the latents and the last dimension of the image are also doubled, if the loss
-    accepts that. Arguments are copies: a loss may change them.
+    The loss is also called with doubled batch size, latent dimension and image width, if it accepts
+    them. It gets copies of the arguments, so it may change them.
 
     Args:
         loss: the function.
-        x_shape: shape of one image; ``x`` has shape ``(batch_size, *x_shape)``.
-        latent_dim: ``mu`` and ``logvar`` have shape ``(batch_size, latent_dim)``.
+        x_shape: shape of one image; ``x`` has the shape ``(batch_size, *x_shape)``.
+        latent_dim: latent dimensions; ``mu`` and ``logvar`` have the shape ``(batch_size,
+            latent_dim)``.
         batch_size: images per call.
-        decoded_shape: shape of one decoding, by default that of an image.
-        order: what the loss takes, one entry per argument: a key of `ROLES` or a number that is
-            passed as it is, such as ``("recon", "x", "mu", "std", 0.5)``. By default the names of
-            the parameters decide; if they are not known, ``("x", "recon", "mu", "logvar")``.
-        pixel_range: lowest and highest value of the pixels that the loss expects, [0, 1] by
-            default; [-1, 1] is tried too.
+        decoded_shape: shape of one decoding; by default the shape of an image.
+        order: the arguments of the loss. Each entry is a key of `ROLES` or a number to pass
+            unchanged, such as ``("recon", "x", "mu", "std", 0.5)``. By default the order follows
+            from the parameter names, or is ``("x", "recon", "mu", "logvar")`` if they are unknown.
+        pixel_range: lowest and highest pixel value that the loss expects. By default [0, 1] is
+            tried first, then [-1, 1].
+
+    Returns:
+        The audit; its ``verdict`` is the result in one sentence.
 
     Raises:
-        AuditError: the loss raises, returns no scalar tensor, is NaN or infinite at ordinary
-            points, or differs between equal calls.
+        AuditError: the loss raises an error, does not return a scalar tensor, is not finite at
+            ordinary points, or returns different values in equal calls.
     """
     if not callable(loss):
-        raise AuditError(f"A loss is a function of x, decoded, mu, logvar; got {loss!r}.")
+        raise AuditError(f"The loss must be a function of x, decoded, mu, logvar; got {loss!r}.")
     shapes = _shapes(x_shape, decoded_shape, latent_dim, batch_size)
     probe, form, sign_ok = _recognise(loss, shapes, order, pixel_range)
     _note_gradients(probe, shapes)
     doubled: dict[str, Form | None] = {}
-    for size, other_shapes in _doubles(shapes):
+    x, decoded = ((*shape[:-1], 2 * shape[-1]) for shape in (shapes.x, shapes.decoded))
+    for size, larger in {
+        "batch": replace(shapes, batch=2 * shapes.batch),
+        "latent": replace(shapes, latents=2 * shapes.latents),
+        "image": replace(shapes, x=x, decoded=decoded),
+    }.items():
         try:
-            doubled[size] = _measure(probe, other_shapes)[0]
+            doubled[size] = _measure(probe, larger)[0]
         except AuditError:
             doubled[size] = None
     refused = [size for size, each in doubled.items() if each is None]
@@ -226,31 +239,31 @@ def _shapes(
     decoded = x_shape if decoded_shape is None else decoded_shape
     for shape in (x_shape, decoded):
         if not isinstance(shape, tuple):
-            raise AuditError(f"A shape is a tuple such as (1, 28, 28); got {shape!r}.")
+            raise AuditError(f"A shape must be a tuple such as (1, 28, 28); got {shape!r}.")
     for size in (*x_shape, *decoded, latents, batch):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise AuditError(
-                f"Shapes, latent_dim and batch_size are whole numbers >= 1; got {size!r}."
+                f"Shapes, latent_dim and batch_size must be whole numbers >= 1; got {size!r}."
             )
     if not x_shape or math.prod(x_shape) != math.prod(decoded):
         raise AuditError(
-            f"decoded must hold one number a pixel of x; the shapes are {decoded} and {x_shape}. "
-            "For a decoder with two outputs write a function that takes both, and give its order: "
+            f"decoded must have one number per pixel of x; the shapes are {decoded} and {x_shape}. "
+            "For a decoder with two outputs, write a function that takes both, and set its order: "
             "x, recon, recon_logvar, mu, logvar."
         )
     return _Shapes(tuple(x_shape), tuple(decoded), latents, batch)
 
 
 def _order_of(loss: Loss, given: Order | None) -> tuple[tuple[str | float, ...], str]:
-    """Return what the loss takes, and a note where its parameter names decided that."""
+    """Return the argument order of a loss, and a note if its parameter names determined it."""
     if given is not None:
         order = tuple(given)
         unknown = [each for each in order if isinstance(each, str) and each not in ROLES]
         missing = [role for role in ("x", "recon", "mu") if order.count(role) != 1]
         if unknown or missing:
             raise AuditError(
-                f"An order holds x, recon and mu once each, then any of {', '.join(ROLES)} or "
-                f"numbers; got {', '.join(map(str, order))}."
+                f"order must contain x, recon and mu once each, and otherwise any of "
+                f"{', '.join(ROLES)} or numbers; got {', '.join(map(str, order))}."
             )
         return order, ""
     try:
@@ -270,23 +283,16 @@ def _order_of(loss: Loss, given: Order | None) -> tuple[tuple[str | float, ...],
         return roles, "" if roles == DEFAULT_ORDER else note
     if len(names) > len(DEFAULT_ORDER):
         raise AuditError(
-            f"The loss takes {len(names)} arguments ({', '.join(names)}). Give their order, with "
-            f"a number for each further argument: for example x,recon,mu,logvar,1.0."
+            f"The order must be set for a loss with {len(names)} arguments ({', '.join(names)}): "
+            "give a number for each further argument, for example x,recon,mu,logvar,1.0."
         )
     return DEFAULT_ORDER, ""
-
-
-def _doubles(shapes: _Shapes) -> Iterator[tuple[str, _Shapes]]:
-    yield "batch", replace(shapes, batch=2 * shapes.batch)
-    yield "latent", replace(shapes, latents=2 * shapes.latents)
-    x, decoded = ((*shape[:-1], 2 * shape[-1]) for shape in (shapes.x, shapes.decoded))
-    yield "image", replace(shapes, x=x, decoded=decoded)
 
 
 def _open(
     loss: Loss, shapes: _Shapes, order: tuple[str | float, ...], pixels: tuple[float, float]
 ) -> _Probe:
-    """Return a probe in float64, or in float32 for a loss that holds float32 tensors."""
+    """Return a probe in float64, or in float32 for a loss that contains float32 tensors."""
     point = _ordinary(shapes)
     probe = _Probe(loss, torch.float64, order, pixels)
     try:
@@ -316,15 +322,15 @@ def _open(
 def _recognise(
     loss: Loss, shapes: _Shapes, order: Order | None, pixel_range: tuple[float, float] | None
 ) -> tuple[_Probe, Form, bool | None]:
-    """Return the loss with its form, and whether its KL is minimised.
+    """Return the probe and form of a loss, and whether its KL is minimised.
 
-    If its reconstruction is not recognised as it is called at first, the decoding before the image
-    and pixels from -1 to 1 are tried.
+    If the reconstruction term is not recognised, the loss is called again with the decoding before
+    the image, and with pixels from -1 to 1.
     """
     chosen, note = _order_of(loss, order)
     low, high = pixels = pixel_range or (0.0, 1.0)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise AuditError(f"A range of pixels is two finite numbers, low < high; got {pixels}.")
+        raise AuditError(f"pixel_range must be two finite numbers, low < high; got {pixels}.")
     attempts = [(chosen, pixels, note)]
     if order is None:
         swapped = tuple({"x": "recon", "recon": "x"}.get(str(each), each) for each in chosen)
@@ -350,7 +356,7 @@ def _recognise(
 
 
 def _note_gradients(probe: _Probe, shapes: _Shapes) -> None:
-    """Note arguments changed in place, gradients that do not arrive, and trainable tensors."""
+    """Add notes on arguments changed in place, missing gradients, and trainable tensors."""
     result, leaves, arguments = probe.tensor(_ordinary(shapes))
     names = [role for role in probe.order if isinstance(role, str)]
     changed = [
@@ -380,7 +386,7 @@ def _note_gradients(probe: _Probe, shapes: _Shapes) -> None:
 
 
 def _trainable(result: Tensor) -> list[Tensor]:
-    """Return the tensors that the graph of a result accumulates gradients into."""
+    """Return the leaf tensors in the autograd graph of a result."""
     found: list[Tensor] = []
     seen: set[Any] = set()
     stack: list[Any] = [result.grad_fn]
@@ -399,7 +405,7 @@ def _trainable(result: Tensor) -> list[Tensor]:
 
 
 def _random(shapes: _Shapes, seed: int) -> _Point:
-    """Return numbers in [-1, 1] in the shapes of the arguments."""
+    """Return random numbers in [-1, 1] in the shapes of the arguments."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -410,7 +416,7 @@ def _random(shapes: _Shapes, seed: int) -> _Point:
 
 
 def _reference(shapes: _Shapes) -> _Point:
-    """Return grey images, decoded almost right; the posterior equals the standard normal prior."""
+    """Return grey images with small residuals, and a posterior equal to the prior N(0, I)."""
     noise = _random(shapes, 0)
     x = 0.5 + 0.25 * noise.x
     decoded = x.reshape(noise.decoded.shape) + 0.05 * noise.decoded
@@ -419,13 +425,13 @@ def _reference(shapes: _Shapes) -> _Point:
 
 
 def _ordinary(shapes: _Shapes) -> _Point:
-    """Return a point where every term of a loss is away from zero."""
+    """Return a point at which no term of a loss is near zero."""
     noise = _random(shapes, 99)
     return replace(_reference(shapes), mu=2 * noise.mu, logvar=noise.logvar)
 
 
 def _recon_points(shapes: _Shapes) -> Iterator[_Point]:
-    """Yield images and decodings with residuals from 0 to 0.98, also in parts of the batch."""
+    """Yield images and decodings with residuals from 0 to 0.98, also in a part of the pixels."""
     start = _reference(shapes)
     decoded_shape = start.decoded.shape
     for seed, (contrast, level, size) in enumerate(
@@ -448,7 +454,7 @@ def _recon_points(shapes: _Shapes) -> Iterator[_Point]:
 
 
 def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Yield the first image; the first half, the last half and every other one of the columns."""
+    """Yield the first row, the first half, the last half, and every second one of the columns."""
     columns = math.prod(values.shape[1:])
     everything = slice(None)
     yield slice(0, 1), everything
@@ -458,7 +464,7 @@ def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _latent_points(shapes: _Shapes) -> Iterator[_Point]:
-    """Yield posteriors away from the prior: in mu, in logvar, in both, in parts of the batch."""
+    """Yield posteriors that differ from the prior in mu, in logvar, in both, or in a part."""
     start = _reference(shapes)
     zero = torch.zeros_like(start.mu)
     for seed in range(3):
@@ -479,7 +485,7 @@ def _latent_points(shapes: _Shapes) -> Iterator[_Point]:
 
 
 def _fit(features: list[list[float]], values: list[float]) -> tuple[list[float], float]:
-    """Return the weights of a least-squares fit, and its largest error relative to the spread."""
+    """Return the weights of a least-squares fit, and its largest error relative to the range."""
     matrix, wanted = np.asarray(features), np.asarray(values)
     size = np.abs(matrix).max(axis=0)
     size[size == 0] = 1.0
@@ -495,14 +501,14 @@ def _measure(probe: _Probe, shapes: _Shapes) -> tuple[Form, bool | None]:
         form = replace(form, fault="the reconstruction and the latent term are not simply added")
     balanced = form.beta is None or math.isclose(form.beta, 1.0, rel_tol=1e-3)
     if form.own_scale is not None and form.constant and not balanced:
-        # Cauchy and t_5 differ by a weight and a constant: another family may have this shape.
+        # With a weight and a constant another family can have this shape, as Cauchy and t_5 do.
         shape = f"the shape of a {form.family} with other weights and constants"
         form = replace(form, family=None, unknown=f"its reconstruction term has {shape}")
     return form, sign_ok
 
 
 def _separable(probe: _Probe, shapes: _Shapes) -> bool:
-    """Return whether the latent term is the same for another image and decoding."""
+    """Return whether the latent term is independent of images and decodings."""
     other = list(_recon_points(shapes))[3]
     noise = _random(shapes, 99)
     rises = [
@@ -514,7 +520,7 @@ def _separable(probe: _Probe, shapes: _Shapes) -> bool:
 
 
 def _recon_form(probe: _Probe, shapes: _Shapes) -> Form:
-    """Return the form without a KL, from the reconstruction term that fits, if one does."""
+    """Return the form without its KL: the first known reconstruction term that fits."""
     points = list(_recon_points(shapes))
     values = [probe(point) for point in points]
     form = Form(shapes.sizes, None, None, None, pixel_width=probe.width)
@@ -527,12 +533,12 @@ def _recon_form(probe: _Probe, shapes: _Shapes) -> Form:
             scale = _best_scale(template.at_scale, values)
             errors = template.at_scale(scale)
         (weight, constant), misfit = _fit([[error, 1.0] for error in errors], values)
-        # Families with a free scale resemble each other: their fit must be closer.
+        # Families with a fitted scale are similar to each other, so their fit must be closer.
         allowed = probe.misfit * (1.0 if scale is None else 1e-2)
         if misfit >= max(allowed, template.slack):
             continue
         floor = probe.misfit * 1e-4 * float(np.ptp(values))
-        if scale is not None:  # a large scale is known less exactly, and so is its normaliser
+        if scale is not None:  # a large scale and its constant are known less exactly
             floor = 1e-3 * max(map(abs, values))
         if abs(constant) < floor:
             constant = 0.0
@@ -559,7 +565,7 @@ def _recon_form(probe: _Probe, shapes: _Shapes) -> Form:
 
 
 def _with_kl(form: Form, probe: _Probe, shapes: _Shapes) -> tuple[Form, bool | None]:
-    """Return the form with its KL, and whether the KL is minimised."""
+    """Add the KL to a form; return also whether the KL is minimised."""
     points = list(_latent_points(shapes))
     start = probe(_reference(shapes))
     rises = [probe(point) - start for point in points]
@@ -584,15 +590,15 @@ def _faulty(form: Form, fault: str) -> Form:
 
 
 def _kl_features(point: _Point) -> list[float]:
-    """Return the parts of KL(N(mu, exp(logvar)) || N(0, I)), less their value at the prior."""
+    """Return the three parts of KL(N(mu, exp(logvar)) || N(0, I)); they are 0 at the prior."""
     parts = (point.mu.square(), point.logvar.exp() - 1, -point.logvar)
     return [0.5 * float(part.sum(dim=1).mean()) for part in parts]
 
 
 def _weigh_kl(form: Form, weights: list[float]) -> tuple[Form, bool | None]:
-    """Return the form with the KL's weight, from the weights of its parts.
+    """Add the weight of the KL to a form, from the weights of its three parts.
 
-    For a prior of another scale, the first two parts are divided by the prior's variance.
+    For a prior with another scale, the first two parts are divided by the variance of the prior.
     """
     largest = max(map(abs, weights))
     mu, variance, log = (0.0 if abs(w) < 1e-6 * largest else w for w in weights)
@@ -614,9 +620,9 @@ def _weigh_kl(form: Form, weights: list[float]) -> tuple[Form, bool | None]:
 
 @dataclass(frozen=True)
 class _Template:
-    """A reconstruction term: its errors at every point, sums over pixels and means over images.
+    """A known reconstruction term and its value at each point, a mean over images.
 
-    A family whose scale does not act as a weight has its errors as a function of the scale.
+    For a family whose scale is not a weight, ``at_scale`` returns the values for a scale.
     """
 
     family: str
@@ -632,12 +638,12 @@ def _residual(point: _Point) -> Tensor:
 
 
 def _total(values: list[Tensor]) -> list[float]:
-    """Return sums over pixels, means over images."""
+    """Return the sum over pixels as a mean over images, for each point."""
     return [float(value.sum(dim=1).mean()) for value in values]
 
 
 def _best_scale(at_scale: Callable[[float], list[float]], values: list[float]) -> float:
-    """Return the scale at which the errors of a family fit the values best."""
+    """Return the scale of a family with the smallest error of the fit."""
 
     def misfit(log_scale: float) -> float:
         return _fit([[error, 1.0] for error in at_scale(math.exp(log_scale))], values)[1]
@@ -650,7 +656,7 @@ def _best_scale(at_scale: Callable[[float], list[float]], values: list[float]) -
 
 
 def _templates(probe: _Probe, points: list[_Point]) -> Iterator[_Template]:
-    """Yield the known reconstruction terms, the simplest first."""
+    """Yield the known reconstruction terms, in the order in which they are tried."""
     images = [point.x.flatten(1) for point in points]
     residuals = [probe.width * _residual(point) for point in points]
     seen = [probe.seen(point.decoded.flatten(1)) for point in points]

@@ -1,4 +1,4 @@
-"""Audit a loss from its description, reductions and weights; needs no torch."""
+"""Audit a loss from a description of its reductions and weights, without torch."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,15 @@ from vaebench.errors import AuditError
 
 @dataclass(frozen=True)
 class ReconChoice:
-    """One way to write a reconstruction term.
+    """One form of a reconstruction term.
 
     Attributes:
-        factor: multiplies the sum of the family's error over pixels.
-        mean: whether that sum is divided by the number of pixels.
-        total: whether it is summed, not averaged, over the batch.
-        nll: whether it is a full -log p(x|z) at a given sigma, with its normaliser.
+        name, summary: name and description for users.
+        family: key of `vaebench.auditing.form.DECODERS`.
+        factor: factor of the sum over pixels.
+        mean: whether the sum is divided by the number of pixels.
+        total: whether the term is summed over the batch, not averaged.
+        nll: whether it is -log p(x|z) at a given sigma, with its normalising constant.
     """
 
     name: str
@@ -32,7 +34,7 @@ class ReconChoice:
 
 @dataclass(frozen=True)
 class KLChoice:
-    """One way to reduce the KL; ``mean`` is over latents, ``total`` sums over the batch."""
+    """One reduction of the KL: ``mean`` over latents or sum, ``total`` over the batch or mean."""
 
     name: str
     summary: str
@@ -43,7 +45,7 @@ class KLChoice:
 _Choice = TypeVar("_Choice")
 
 _LEAST = 1e-30
-"""Numbers below it or above its inverse overflow float64 in what follows."""
+"""Smallest accepted size of a number; beyond it and its inverse, float64 can overflow."""
 
 _RECON = (
     ReconChoice("mse-mean", "squared error, mean over pixels and batch", "gaussian", mean=True),
@@ -89,16 +91,17 @@ def audit_reductions(
     batch_size: int | None = None,
     sigma: float | None = None,
 ) -> Audit:
-    """Return the audit of ``recon_weight * recon + kl_weight * kl``.
+    """Audit the loss ``recon_weight * recon + kl_weight * kl``.
 
     Args:
-        recon: a name of ``RECONSTRUCTIONS``.
-        kl: a name of ``KL_REDUCTIONS``.
-        kl_weight, recon_weight: the weights of the terms.
-        pixels: numbers per image.
-        latent_dim: needed if the KL is averaged over latents.
-        batch_size: needed if only one of the terms is summed over the batch.
-        sigma: needed for the ``-nll`` terms, and only for them.
+        recon: a key of ``RECONSTRUCTIONS``.
+        kl: a key of ``KL_REDUCTIONS``.
+        kl_weight, recon_weight: weights of the terms.
+        pixels: pixels per image, times the channels.
+        latent_dim: latent dimensions; required if the KL is averaged over latents.
+        batch_size: images per batch; required if one term is summed over the batch and the other
+            is not.
+        sigma: sigma of the ``-nll`` terms; only for them.
 
     Raises:
         AuditError: a name is unknown, or a number is missing or impossible.
@@ -110,7 +113,7 @@ def audit_reductions(
     kl_choice = _choice(kl, KL_REDUCTIONS, "KL reduction")
     _check_numbers(kl_weight=kl_weight, recon_weight=recon_weight)
     if recon_weight <= 0:
-        raise AuditError(f"The reconstruction weight must be positive; it is {recon_weight:g}.")
+        raise AuditError(f"recon_weight must be positive; got {recon_weight:g}.")
     _check_sigma(recon_choice, sigma)
     sizes = _sizes(recon_choice, kl_choice, pixels, latent_dim, batch_size)
 
@@ -127,43 +130,46 @@ def audit_reductions(
 
 def _choice(name: str, choices: Mapping[str, _Choice], what: str) -> _Choice:
     if name not in choices:
-        raise AuditError(f"No {what} is called {name!r}. There are: {', '.join(choices)}.")
+        raise AuditError(f"The {what} must be one of {', '.join(choices)}; got {name!r}.")
     return choices[name]
 
 
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
         if isinstance(number, bool) or not math.isfinite(number):
-            raise AuditError(f"{name} must be a finite number; it is {number!r}.")
+            raise AuditError(f"{name} must be a finite number; got {number!r}.")
         if number and not _LEAST <= abs(number) <= 1 / _LEAST:
-            size = f"of {_LEAST:g} to {1 / _LEAST:g}"
-            raise AuditError(f"{name} must be 0, or {size}; it is {number!r}.")
+            sizes = f"from {_LEAST:g} to {1 / _LEAST:g}"
+            raise AuditError(f"{name} must be 0 or have a size {sizes}; got {number!r}.")
 
 
 def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:
     if not recon.nll and sigma is not None:
-        raise AuditError(f"{recon.name} takes no sigma: leave it out, or use an -nll.")
+        raise AuditError(
+            f"sigma must not be given for {recon.name}; got {sigma:g}: omit it, or use an -nll."
+        )
     if recon.nll and sigma is None:
-        raise AuditError(f"{recon.name} needs the sigma that the loss was given.")
+        raise AuditError(f"sigma must be given for {recon.name}: the value that the loss uses.")
     if sigma is not None:
         _check_numbers(sigma=sigma)
         if sigma <= 0:
-            raise AuditError(f"sigma must be positive; it is {sigma:g}.")
+            raise AuditError(f"sigma must be positive; got {sigma:g}.")
 
 
 def _sizes(
     recon: ReconChoice, kl: KLChoice, pixels: int, latent_dim: int | None, batch_size: int | None
 ) -> Sizes:
     if kl.mean and latent_dim is None:
-        raise AuditError("A KL averaged over latents needs the latent dimension (latent_dim).")
+        raise AuditError(f"latent_dim must be given for KL {kl.name}, a mean over latents.")
     if kl.total != recon.total and batch_size is None:
         raise AuditError(
-            f"{recon.name} and KL {kl.name} treat the batch differently: give batch_size."
+            f"batch_size must be given: only one of {recon.name} and KL {kl.name} is a sum over "
+            "the batch."
         )
     sizes = {"pixels": pixels, "latent_dim": latent_dim, "batch_size": batch_size}
     for name, size in sizes.items():
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise AuditError(f"{name} must be a whole number of at least 1; it is {size!r}.")
+            raise AuditError(f"{name} must be a whole number of at least 1; got {size!r}.")
     return Sizes(pixels, latent_dim or 1, batch_size or 1)
 
 

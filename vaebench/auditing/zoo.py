@@ -1,9 +1,10 @@
-"""The bug zoo: classic errors of VAE code, each with its effect in nats on the digits.
+"""The bug zoo: common errors in VAE code, each with its effect in nats on the 8x8 digits.
 
-Small VAEs are trained on the 8x8 digits. Each specimen computes one number correctly and wrongly
-from the same models and the same draws. The number is an ELBO or an importance-weighted bound in
-nats per test image, higher is better: for an error of the report, the number that would be printed;
-for an error of the training loss, the unweighted ELBO of the trained model.
+Small VAEs are trained on the digits. A specimen is one error: it computes one number correctly and
+with the error, from the same models and the same noise. The number is an ELBO or an
+importance-weighted bound in nats per test image; higher is better. For an error in a report it is
+the printed number; for an error in the training loss it is the unweighted ELBO of the trained
+model.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ BETAS = {"right": 1.0, "mean over pixels": PIXELS, "mean over latents": 1 / LATE
 
 
 class Subject:
-    """The models and images that the errors are shown on.
+    """The trained models and the images on which the errors are measured.
 
-    ``gaussian`` is a pack of VAEs with a fixed sigma, that differ in the weight of the KL (the
-    order of ``BETAS``); ``bernoulli`` is trained with cross-entropy on the grey pixels.
+    ``gaussian`` is a pack of VAEs with a fixed sigma that differ in the weight of the KL, in the
+    order of ``BETAS``. ``bernoulli`` is trained with cross-entropy on grey pixels.
+
+    Args:
+        seed: seed of the models.
+        epochs: training epochs.
     """
 
     def __init__(self, seed: int = 0, epochs: int = 40) -> None:
@@ -60,7 +65,7 @@ class Subject:
         self.test = evaluation_pixels(data.test.images, data.levels, "none", False).double()
 
     def draws(self, vae: VAE, x: Tensor) -> Draw:
-        """Score images ``(B, D)`` with the same noise at every call: ``CODES`` codes an image."""
+        """Score images ``(B, D)`` with ``CODES`` codes per image, always with the same noise."""
         members = len(vae.cells)
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(1, CODES, len(x), LATENTS, generator=generator, dtype=x.dtype)
@@ -69,16 +74,16 @@ class Subject:
 
     @cached_property
     def scored(self) -> Draw:
-        """The Gaussian pack on the test images."""
+        """Scores of the Gaussian pack on the test images."""
         return self.draws(self.gaussian, self.test)
 
     @cached_property
     def right(self) -> Tensor:
-        """The rightly trained Gaussian VAE's ELBO of each test image, ``(B,)``."""
+        """ELBO of the correctly trained Gaussian VAE for each test image, ``(B,)``."""
         return self.scored.elbo()[0]
 
     def residuals(self, x: Tensor) -> Tensor:
-        """x - E[x|z] of the rightly trained VAE, ``(S, B, D)``."""
+        """Return x - E[x|z] of the correctly trained VAE, ``(S, B, D)``."""
         vae = self.gaussian.member(0)
         with torch.no_grad():
             mean = vae.decode(self.draws(vae, x).z).mean
@@ -86,7 +91,7 @@ class Subject:
 
 
 def _trained(cells: Sequence[Cell], data: ImageData, seed: int) -> VAE:
-    """A pack trained on the digits from one seed, in float64 and ready to be scored."""
+    """Train a pack on the digits from one seed; return it in float64 for evaluation."""
 
     def source(stream: int) -> torch.Generator:
         return torch.Generator().manual_seed(10 * seed + stream)
@@ -123,7 +128,7 @@ def _trained_with(name: str) -> Measure:
 
 
 def _cross_entropy(subject: Subject) -> tuple[float, float]:
-    """The same decoder read as what it is on grey pixels: a continuous Bernoulli density."""
+    """The correct number uses the density of the continuous Bernoulli for grey pixels."""
     drawn = subject.draws(subject.bernoulli, subject.test)
     with torch.no_grad():
         observed = subject.bernoulli.decode(drawn.z)
@@ -135,7 +140,7 @@ def _cross_entropy(subject: Subject) -> tuple[float, float]:
 
 
 def _elbo_with_sigma(residuals: Tensor, sigma: Tensor, kl: Tensor) -> float:
-    """The ELBO with another sigma, ``(1 or B, 1)``, from residuals ``(S, B, D)``."""
+    """Return the ELBO with another sigma, ``(1 or B, 1)``, from residuals ``(S, B, D)``."""
     observed = Gaussian(torch.zeros_like(residuals), sigma)
     return _mean(observed.log_prob(residuals).mean(dim=0) - kl)
 
@@ -163,7 +168,7 @@ def _posterior_mean(subject: Subject) -> tuple[float, float]:
 
 
 def _weights_turned_round(subject: Subject) -> tuple[float, float]:
-    """softmax of the loss, not of minus the loss: the worst code gets the largest weight."""
+    """The error is a softmax of the loss, not of its negative: bad codes get large weights."""
     log_weights = subject.scored.log_weights()[:1]
     loss = -log_weights
     turned = -(loss.softmax(dim=1) * loss).sum(dim=1)
@@ -178,7 +183,14 @@ def _batch_means(subject: Subject) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Specimen:
-    """One classic error: what it is, where it acts, who had it, and how to measure it."""
+    """One common error.
+
+    Attributes:
+        name, error: name and description.
+        where: whether the error is in the report or in the training loss.
+        seen_in: code bases that had the error.
+        measure: returns the correct and the wrong number.
+    """
 
     name: str
     error: str
@@ -189,14 +201,14 @@ class Specimen:
 
 @dataclass(frozen=True)
 class ZooCase(Specimen):
-    """One error and what it does: ``right`` and ``wrong`` in nats per image, higher better."""
+    """A measured error: ``right`` and ``wrong`` in nats per image; higher is better."""
 
     right: float
     wrong: float
 
     @property
     def effect(self) -> float:
-        """wrong - right, nats per image: positive flatters, negative costs."""
+        """wrong - right in nats per image; a positive effect makes the model look better."""
         return self.wrong - self.right
 
 
@@ -251,23 +263,21 @@ def zoo(
     subject: Subject | None = None,
     echo: Callable[[str], None] = lambda _: None,
 ) -> list[ZooCase]:
-    """Run the specimens, all or those named, and return their cases in the order of the zoo.
+    """Measure the errors, all or the named ones, and return them in the order of the zoo.
 
     Args:
-        names: which specimens.
-        seed: of the models, which are trained on the digits in a few seconds.
-        subject: models that are trained already.
-        echo: prints a line of progress.
+        names: names of specimens; None for all.
+        seed: seed of the models, which are trained on the digits in a few seconds.
+        subject: trained models to use instead.
+        echo: called with each line of progress.
 
     Raises:
-        AuditError: there is no specimen of this name.
+        AuditError: a name does not exist.
     """
     known = {specimen.name: specimen for specimen in SPECIMENS}
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise AuditError(
-            f"No specimen is called {', '.join(unknown)}. There are: {', '.join(known)}."
-        )
+        raise AuditError(f"A specimen must be one of {', '.join(known)}; got {', '.join(unknown)}.")
     chosen = [specimen for name, specimen in known.items() if names is None or name in names]
     if subject is None:
         echo("training two small VAEs on the digits ...")
@@ -281,7 +291,7 @@ def zoo(
 
 
 def zoo_text(cases: Sequence[ZooCase]) -> str:
-    """The cases as a table for the terminal, nats per image."""
+    """Return the measured errors as a text table, in nats per image."""
     head = ("specimen", "right", "wrong", "effect", "acts in", "error")
     rows = [
         (case.name, f"{case.right:.2f}", f"{case.wrong:.2f}", f"{case.effect:+.2f}", case.where,
