@@ -214,15 +214,15 @@ def test_what_may_not_be_compared_is_refused(
             pd.concat([frame(A), frame(A, processor="two")]),
             frame(B, sigma=0.3),
             "elbo",
-            "several records of seed 0 that differ in the machine",
+            "several of seed 0 that differ in the machine",
         ),
         (
             pd.concat([frame(A), frame(A).assign(data_checksum="other")]),
             frame(B, sigma=0.3),
             "elbo",
-            "several records of seed 0 that differ in their data, which have one name",
+            "several of seed 0 that differ in the contents of their data set",
         ),
-        (frame(A).iloc[:0], frame(B), "elbo", "records on both sides"),
+        (frame(A).iloc[:0], frame(B), "elbo", "side a has none"),
         (
             # The epochs are those of each side's designs, but of no design are they both's.
             pd.concat([frame(A, epochs=5), frame(A, latent_dim=2, epochs=9)]),
@@ -287,7 +287,7 @@ def test_a_side_is_a_folder_and_a_selection(
     ("text", "words"),
     [
         ("r:sigmas=1", "did you mean 'sigma'"),
-        ("r:sigma=1,2", "one value of an axis"),
+        ("r:sigma=1,2", "one value per axis"),
         ("r:sigma=-1", "sigma: must be a number above 0"),
     ],
 )
@@ -304,7 +304,7 @@ def test_stores_are_compared_by_their_paths(tmp_path: Path) -> None:
             store.write(record(B[seed], seed=seed, sigma=0.3))
     found = vaebench.compare(f"{store.root}:sigma=0.1", f"{store.root}:sigma=0.3")
     assert found.frame["difference"].item() == pytest.approx(2.25)
-    with pytest.raises(ValueError, match=r"selects no record.*sigma are 0\.1, 0\.3"):
+    with pytest.raises(ValueError, match=r"selects no record.*sigma there are 0\.1, 0\.3"):
         vaebench.compare(f"{store.root}:sigma=0.2", store.root)
 
 
@@ -312,7 +312,7 @@ def test_packs_of_different_sizes_have_no_common_time() -> None:
     """A pack's memory is that of all its cells."""
     alone, packed = frame({0: 3.0, 1: 4.0}), frame({0: 1.0, 1: 1.5}, sigma=0.3, pack_size=6)
     assert paired(alone, frame({0: 1.0, 1: 1.5}, sigma=0.3), "train_seconds").frame["n"].item() == 2
-    with pytest.raises(NotComparable, match=r"over packs of 1 and 6 cells.*--pack 1"):
+    with pytest.raises(NotComparable, match=r"between packs of 1 and 6 cells.*--pack 1"):
         paired(alone, packed, "train_seconds")
     assert paired(alone, packed, "elbo").frame["n"].item() == 2
     mixed = pd.concat([frame({0: 1.0}, sigma=0.3), frame({1: 1.5}, sigma=0.3, pack_size=2)])

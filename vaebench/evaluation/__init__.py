@@ -1,1 +1,1 @@
-"""A trained model and a split, turned into named metrics with units; never imports training."""
+"""Evaluate a trained model on a split: named metrics with units. Does not import training."""

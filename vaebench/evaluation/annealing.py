@@ -1,15 +1,17 @@
 """Annealed importance sampling of log p(x): a lower bound, and an upper bound on simulated images.
 
-Hamiltonian Monte Carlo moves codes from the prior to the posterior through the distributions
-p_t(z) ~ p(z) p(x|z)^t. The weight of a chain is w = prod_i p(x|z_i)^(t_{i+1} - t_i). Its mean is
-p(x), so log w is a stochastic lower bound on log p(x) (Neal 2001, "Annealed importance sampling").
+Hamiltonian Monte Carlo moves codes from the prior to the posterior through distributions p_t(z)
+proportional to p(z) p(x|z)^t. The weight of a chain is w = prod_i p(x|z_i)^(t_{i+1} - t_i). Its
+mean is p(x), so log w is a stochastic lower bound on log p(x) (Neal 2001, "Annealed importance
+sampling").
 A chain in reverse starts from an exact posterior sample: for a simulated image that is the code
 from which it was simulated. Then E[1/w] = 1/p(x), which gives a stochastic upper bound:
 bidirectional Monte Carlo (Grosse, Ancha and Roy 2016, arXiv 1606.02275). For decoders see Wu,
 Burda, Salakhutdinov and Grosse 2017, arXiv 1611.04273, section 3.
 
 Step sizes are adapted to an acceptance rate of 0.65 on separate chains that are not used further.
-The other chains have fixed kernels, so the bounds hold for any step sizes. All numbers are float64.
+The other chains use fixed step sizes, for which the bounds are always valid. All numbers are
+float64.
 Shapes: S chains, B images, Z latent dimensions.
 """
 
@@ -39,13 +41,13 @@ class Annealing:
     """The number of chains, distributions and leapfrog steps.
 
     Attributes:
-        chains: independent chains per image; at least two, for a standard error.
+        chains: independent chains per image, at least two, which a standard error needs.
         distributions: steps from the prior to the posterior, at least 1. The gap between the two
             bounds is about proportional to 1 / distributions.
         leapfrog_steps: steps of the longest Hamiltonian trajectory.
 
     Raises:
-        ValueError: a number is outside of its range.
+        ValueError: a number is out of range.
     """
 
     chains: int = 16
@@ -56,7 +58,7 @@ class Annealing:
         for name, least in (("chains", 2), ("distributions", 1), ("leapfrog_steps", 1)):
             value = getattr(self, name)
             if value < least:
-                raise ValueError(f"annealing needs {name} of at least {least}; got {value}")
+                raise ValueError(f"{name} of annealing must be at least {least}; got {value}")
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class Annealed:
 
     @property
     def bound(self) -> Tensor:
-        """Log of the mean of w, in expectation below log p(x); nats, ``(N,)``.
+        """Log of the mean of w over chains, nats, ``(N,)``; its expectation is below log p(x).
 
-        In reverse it is minus the log of the mean of 1/w, in expectation above log p(x).
+        In reverse it is minus the log of the mean of 1/w; its expectation is above log p(x).
         """
         sign = -1.0 if self.reverse else 1.0
         chains = self.log_weights.shape[1]
@@ -146,8 +148,8 @@ def annealed_bound(
         vae: a pack of one, of which a float64 copy is used. Its encoder is not used.
         pixels: ``(N, D)``.
         settings: chains, distributions and trajectories.
-        generator: of all noise, on the CPU.
-        progress: called after each move with the number of moves done and their total.
+        generator: source of all random numbers, on the CPU.
+        progress: called after each move with the number of completed moves and their total.
 
     Raises:
         ValueError: no image, images of another size, a delta posterior, or a decoder whose
@@ -181,9 +183,9 @@ def bidirectional_bounds(
     images = double_pixels(model, pixels)
     if codes.shape != (len(images), model.latent_dim):
         raise ValueError(
-            "each image needs the code it was simulated from, shape "
+            "codes must be those from which the images were simulated, of shape "
             f"{(len(images), model.latent_dim)}; got {tuple(codes.shape)}: "
-            "pass what simulate() returned"
+            "pass the codes that simulate() returned"
         )
     return _Run(model, settings, generator, progress, 2).both(images, codes)
 
@@ -237,10 +239,6 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) ->
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    return torch.rand(shape, generator=generator, dtype=torch.float64).to(like.device)
-
-
 def _move(
     target: _Target,
     state: _State,
@@ -249,13 +247,13 @@ def _move(
     longest: int,
     generator: torch.Generator,
 ) -> tuple[_State, Tensor]:
-    """Make one Hamiltonian move that leaves p_t invariant; return its acceptance rate ``(B,)`` too.
+    """Make one Hamiltonian move that leaves p_t invariant.
 
     ``step (B,)`` are step sizes. The number of steps is drawn from 1 to ``longest``, because on a
-    Gaussian target a trajectory of fixed length can return to its start. Source: Neal 2011, "MCMC
+    Gaussian target a trajectory of fixed length can return to its start. Returns the new state and
+    the acceptance rate of each image, ``(B,)``. Source: Neal 2011, "MCMC
     using Hamiltonian dynamics", sections 3.2 and 4.2.
     """
-    shape = tuple(state.log_likelihood.shape)
     size = step.unsqueeze(-1)
     leapfrog_steps = int(torch.randint(1, longest + 1, (), generator=generator))
     momentum = _normal(tuple(state.z.shape), generator, step)
@@ -267,24 +265,22 @@ def _move(
         last = taken == leapfrog_steps
         momentum = momentum + (0.5 if last else 1.0) * size * target.force(proposal, t)
     after = target.log_prob(proposal, t) - 0.5 * momentum.square().sum(-1)
-    # A trajectory that overflows has no rate: it is rejected.
+    # A trajectory that overflows is rejected.
     rate = torch.nan_to_num((after - before).clamp(max=0).exp(), nan=0.0)
-    accepted = _uniform(shape, generator, step) < rate
-    return _chosen(accepted, proposal, state), rate.mean(0)
-
-
-def _chosen(accepted: Tensor, new: _State, old: _State) -> _State:
+    uniform = torch.rand(rate.shape, generator=generator, dtype=torch.float64).to(step.device)
+    accepted = uniform < rate
     wide = accepted.unsqueeze(-1)
-    return _State(
-        torch.where(wide, new.z, old.z),
-        torch.where(accepted, new.log_likelihood, old.log_likelihood),
-        torch.where(wide, new.gradient, old.gradient),
+    chosen = _State(
+        torch.where(wide, proposal.z, state.z),
+        torch.where(accepted, proposal.log_likelihood, state.log_likelihood),
+        torch.where(wide, proposal.gradient, state.gradient),
     )
+    return chosen, rate.mean(0)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """All temperatures, and the step sizes ``(distributions - 1, B)`` of those between the ends."""
+    """All temperatures, and step sizes ``(distributions - 1, B)`` for those between the ends."""
 
     path: list[float]
     steps: Tensor

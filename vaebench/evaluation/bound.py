@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,9 +12,8 @@ from torch import Tensor
 from vaebench.evaluation.split import EvaluationSplit
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.grid.cell import Cell
-from vaebench.model.likelihoods import LevelEdges
-from vaebench.model.objective import Draw, draw
-from vaebench.model.posterior import Delta, Posterior
+from vaebench.model.objective import draw
+from vaebench.model.posterior import Delta
 from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
@@ -32,12 +32,12 @@ class Scores:
         kl: KL(q(z|x) || p(z)), nats, ``(N,)``; None for a delta posterior.
         discrete_error: -E_q log P(grey levels|z), nats, ``(N,)``; None without grey levels.
         squared_error: mean over pixels of (x - E[x|z])^2, ``(N,)``.
-        kl_per_dimension: mean over images, nats, ``(Z,)``; None for a delta posterior and for a
-            mixture.
+        kl_per_dimension: mean over images of the KL of each dimension, nats, ``(Z,)``; None for a
+            delta posterior and for a mixture prior.
         code_variance: variance over images of E_q[z], ``(Z,)``.
         prior_variance: variance of p(z), ``(Z,)``.
         second_moment: mean over images of E_q[z^2], ``(Z,)``.
-        nonzero: mean number of entries of a code whose size is above 0.001 of the prior's scale.
+        nonzero: mean number of entries of E_q[z] whose size is above 0.001 of the prior scale.
         scale_squared: mean of sigma^2 over pixels and images, pixel^2; None without a scale.
     """
 
@@ -55,7 +55,7 @@ class Scores:
 
 
 class _Moments:
-    """Mean and variance over images of a vector, summed in float64."""
+    """Variance over images of a vector, summed in float64."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -86,107 +86,75 @@ def score(vae: VAE, cell: Cell, split: EvaluationSplit, generator: torch.Generat
         vae: a pack of one.
         cell: its design.
         split: the images.
-        generator: of all noise, on the CPU.
+        generator: source of all random numbers, on the CPU.
 
     Raises:
         ValueError: if the split is empty.
     """
     if len(split) == 0:
-        raise ValueError("a split needs at least one image to be evaluated; got none")
+        raise ValueError("a split must have at least one image; it is empty")
     device, discrete = vae.prior_scale.device, why_no_bits(cell, split) is None
-    tally = _Tally(1e-3 * cell.prior_scale)
-    for rows in split.batches(_numbers_per_image(cell, split)):
+    columns: dict[str, list[Tensor]] = defaultdict(list)  # one number per image
+    sums: dict[str, list[Tensor]] = defaultdict(list)  # one sum over images per batch
+    scale_squares: list[float] = []
+    codes = _Moments()
+    size = numbers_per_image(cell, split.pixels.shape[1], split.levels, cell.eval_samples)
+    for rows in split.batches(size):
         x = split.pixels[rows].to(device).unsqueeze(0)
         noise = torch.randn(
             (1, cell.eval_samples, x.shape[1], cell.latent_dim), generator=generator
         ).to(device, x.dtype)
         drawn = draw(vae, x, noise)
-        tally.add_terms(drawn, x)
-        tally.add_codes(drawn.posterior)
-        if discrete:
-            edges = _on(device, split.edges(rows, torch.float64))
-            mass = drawn.observed.double().log_mass(edges)
-            tally.add_column("discrete_error", -mass.mean(1)[0])
-    return tally.scores(vae.prior().deviation.double().square().cpu())
-
-
-class _Tally:
-    """Accumulates the batches of a split into `Scores`."""
-
-    def __init__(self, near_zero: float) -> None:
-        self._near_zero = near_zero
-        self._columns: dict[str, list[Tensor]] = {}
-        self._codes = _Moments()
-        self._squares: list[Tensor] = []
-        self._kl_per_dimension: list[Tensor] = []
-        self._scale_squared: list[float] = []
-        self._nonzero = 0.0
-
-    def add_column(self, name: str, values: Tensor) -> None:
-        """Add one number per image, ``(n,)``."""
-        self._columns.setdefault(name, []).append(values.double().cpu())
-
-    def add_terms(self, drawn: Draw, x: Tensor) -> None:
-        """Add the terms of the bound for the pixels ``x (1, n, D)``."""
-        pixels, q = x.unsqueeze(1), drawn.posterior
-        at_mean = drawn.vae.decode(q.mean.unsqueeze(1)).log_prob(pixels)
-        squared_error = (pixels - drawn.observed.mean).square().mean((1, 3))
-        self.add_column("reconstruction_error", drawn.reconstruction_error()[0])
-        self.add_column("at_mean", -at_mean[0, 0])
-        self.add_column("squared_error", squared_error[0])
+        q, observed, means = drawn.posterior, drawn.observed, drawn.posterior.mean[0]
+        pixels, at_mean = x.unsqueeze(1), vae.decode(q.mean.unsqueeze(1))
+        columns["reconstruction_error"].append(drawn.reconstruction_error()[0])
+        columns["at_mean"].append(-at_mean.log_prob(pixels)[0, 0])
+        columns["squared_error"].append((pixels - observed.mean).square().mean((1, 3))[0])
         if not isinstance(q, Delta):
-            self.add_column("kl", drawn.kl()[0])
-        per_dimension = drawn.kl_per_dimension()
-        if per_dimension is not None:
-            self._kl_per_dimension.append(per_dimension[0].double().sum(0).cpu())
-        if drawn.observed.scale is not None:
-            square = float(drawn.observed.scale.double().square().mean())
-            self._scale_squared.append(square * x.shape[1])
-
-    def add_codes(self, q: Posterior) -> None:
-        """Add the posteriors of ``n`` images."""
-        means = q.mean[0]
-        self._codes.add(means)
-        self._squares.append((means.square() + q.variance[0]).double().sum(0).cpu())
-        self._nonzero += float((means.abs() > self._near_zero).double().sum())
-
-    def scores(self, prior_variance: Tensor) -> Scores:
-        joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
-        count, kl, scale = self._codes.count, self._kl_per_dimension, self._scale_squared
-        return Scores(
-            reconstruction_error=joined["reconstruction_error"],
-            at_mean=joined["at_mean"],
-            kl=joined.get("kl"),
-            discrete_error=joined.get("discrete_error"),
-            squared_error=joined["squared_error"],
-            kl_per_dimension=torch.stack(kl).sum(0) / count if kl else None,
-            code_variance=self._codes.variance().cpu(),
-            prior_variance=prior_variance,
-            second_moment=torch.stack(self._squares).sum(0) / count,
-            nonzero=self._nonzero / count,
-            scale_squared=sum(scale) / count if scale else None,
-        )
-
-
-def _numbers_per_image(cell: Cell, split: EvaluationSplit) -> int:
-    """Return the size of the largest tensor that one image needs."""
-    numbers = LIKELIHOODS[cell.likelihood].numbers_per_pixel(split.levels)
-    factor = cell.latent_dim**2 if cell.posterior == "full" else 0
-    codes = max(split.pixels.shape[1] * numbers, numbers_per_code(cell))
-    return max(cell.eval_samples * codes, factor)
-
-
-def _on(device: torch.device, edges: LevelEdges) -> LevelEdges:
-    return replace(
-        edges,
-        index=edges.index.to(device),
-        lower=edges.lower.to(device),
-        upper=edges.upper.to(device),
+            columns["kl"].append(drawn.kl()[0])
+        if discrete:
+            mass = observed.double().log_mass(split.edges(rows, device))
+            columns["discrete_error"].append(-mass.mean(1)[0])
+        codes.add(means)
+        sums["second_moment"].append((means.square() + q.variance[0]).double().sum(0))
+        sums["nonzero"].append((means.abs() > 1e-3 * cell.prior_scale).double().sum())
+        if (per_dimension := drawn.kl_per_dimension()) is not None:
+            sums["kl_per_dimension"].append(per_dimension[0].double().sum(0))
+        if observed.scale is not None:
+            scale_squares.append(float(observed.scale.double().square().mean()) * x.shape[1])
+    joined = {name: torch.cat([part.double().cpu() for part in columns[name]]) for name in columns}
+    mean = {name: torch.stack(parts).cpu().sum(0) / len(split) for name, parts in sums.items()}
+    return Scores(
+        reconstruction_error=joined["reconstruction_error"],
+        at_mean=joined["at_mean"],
+        kl=joined.get("kl"),
+        discrete_error=joined.get("discrete_error"),
+        squared_error=joined["squared_error"],
+        kl_per_dimension=mean.get("kl_per_dimension"),
+        code_variance=codes.variance().cpu(),
+        prior_variance=vae.prior().deviation.double().square().cpu(),
+        second_moment=mean["second_moment"],
+        nonzero=float(mean["nonzero"]),
+        scale_squared=sum(scale_squares) / len(split) if scale_squares else None,
     )
 
 
+def numbers_per_image(cell: Cell, dimension: int, levels: int | None, samples: int = 1) -> int:
+    """Return the size of the largest tensor that one image needs.
+
+    Args:
+        cell: the design.
+        dimension: pixels per image.
+        levels: number of grey levels, or None.
+        samples: codes per image.
+    """
+    numbers = LIKELIHOODS[cell.likelihood].numbers_per_pixel(levels)
+    factor = cell.latent_dim**2 if cell.posterior == "full" else 0
+    return max(samples * max(dimension * numbers, numbers_per_code(cell)), factor)
+
+
 def why_no_bits(cell: Cell, split: EvaluationSplit) -> Note | None:
-    """Return why bits_per_dim is not defined for a cell, or None if it is."""
+    """Return why bits_per_dim is not defined for a cell, or None if it is defined."""
     if cell.posterior == "delta":
         text = "a delta posterior has no KL, so it has no ELBO and no code length"
         return Note.of("no_density", text)
@@ -220,7 +188,7 @@ def mean_and_se(name: str, values: Tensor | Note) -> Metric:
 
 
 def bound_metrics(cell: Cell, split: EvaluationSplit, scores: Scores) -> dict[str, Metric]:
-    """Turn the scores of a split into the metrics of the tidy table."""
+    """Convert the scores of a split to metrics."""
     columns: dict[str, Tensor | Note] = {
         "reconstruction_error": scores.reconstruction_error,
         "reconstruction_error_at_mean": scores.at_mean,
@@ -244,11 +212,11 @@ def selection_metrics(
     test: tuple[EvaluationSplit, Scores],
     valid: tuple[EvaluationSplit, Scores] | None = None,
 ) -> dict[str, Metric]:
-    """Return the scores for choosing a design, and those for reporting it, on different images.
+    """Return scores on the images that choose a design, and on other images that report it.
 
     With a validation split, its images choose a design and all test images report it. Without one,
-    every second test image (the first, the third, ...) chooses and the others report. The images of
-    a split are in a shuffled order with a fixed seed, so both halves are fair samples.
+    the first, third, fifth, ... test image choose and the others report. The images of a split are
+    shuffled with a fixed seed, so both halves are random samples.
 
     Args:
         cell: the design.

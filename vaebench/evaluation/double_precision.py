@@ -22,13 +22,13 @@ def double_copy(vae: VAE) -> VAE:
     """
     if len(vae.cells) != 1:
         raise ValueError(
-            f"log p(x) is estimated for one cell at a time; got a pack of {len(vae.cells)}: "
+            f"the model must be a pack of one cell; it has {len(vae.cells)} cells: "
             "pass vae.member(index)"
         )
     if vae.cells[0].posterior == "delta":
         raise ValueError(
-            "log p(x) needs a model trained with a prior; got a delta posterior, which is a plain "
-            "autoencoder: train with posterior diagonal or full"
+            "log p(x) is not defined for a delta posterior, which is trained without a prior: "
+            "train with posterior diagonal or full"
         )
     return copy.deepcopy(vae).double().eval().requires_grad_(False)
 
@@ -42,18 +42,18 @@ def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
     dimension = math.prod(vae.image_shape)
     if pixels.ndim != 2 or pixels.shape[1] != dimension:
         raise ValueError(
-            f"images of this model are rows of {dimension} pixels; got shape "
-            f"{tuple(pixels.shape)}: flatten each image into one row"
+            f"images must be rows of {dimension} pixels, like those of the model; got shape "
+            f"{tuple(pixels.shape)}: flatten each image to one row"
         )
     if len(pixels) == 0:
-        raise ValueError("log p(x) needs at least one image; none was given")
+        raise ValueError("at least one image is needed; none was given")
     if not bool(pixels.isfinite().all()):
-        raise ValueError("pixels must be finite; got nan or infinity: remove those images")
+        raise ValueError("pixels must be finite; some are NaN or infinity: remove those images")
     return pixels.to(vae.prior_scale.device, torch.float64)
 
 
 def codes_at_once(vae: VAE) -> int:
-    """Return how many codes to decode together so that a layer has about 260,000 numbers."""
+    """Return the number of codes to decode together, so that a layer has about 260,000 numbers."""
     cell, dimension = vae.cells[0], math.prod(vae.image_shape)
     per_channel = dimension // 4 if cell.architecture == "conv" else 1
     layers = (per_channel * size for size in cell.hidden)

@@ -1,6 +1,6 @@
-"""Nearest-neighbour accuracy and the t-SNE map of the codes, with scikit-learn.
+"""Nearest-neighbour accuracy and t-SNE map of the codes, with scikit-learn.
 
-Codes are posterior means. Both use a limited number of images, which is the ``n`` of the metric.
+Codes are posterior means. The number of images is limited; it is the ``n`` of the metric.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def knn_accuracy(vae: VAE, train: EvaluationSplit, test: EvaluationSplit) -> Met
     predicted = codes_of(vae, test, _PREDICTED_MOST)
     if not (np.isfinite(fitted).all() and np.isfinite(predicted).all()):
         return Metric.absent("knn_accuracy", Note.of("not_finite", "the codes are not finite"))
-    # In more than a few dimensions a tree is slower than plain distances.
+    # In more than a few dimensions a tree is slower than computing all distances.
     classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
     classifier.fit(fitted, train.labels[: len(fitted)].numpy())
     right = classifier.predict(predicted) == test.labels[: len(predicted)].numpy()
@@ -92,7 +92,7 @@ def tsne_map(vae: VAE, test: EvaluationSplit, most: int) -> Map:
     spread = float(codes.astype(np.float64).std(0).max())
     if spread < _SPREAD_LEAST:
         return _no_map(Note.of("collapsed", "the posterior has collapsed: one code for all"))
-    # PCA starts the map in two dimensions; a code of one dimension has only one.
+    # PCA initialises the map in two dimensions, which codes of one dimension do not have.
     init = "pca" if codes.shape[1] > 1 else "random"
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
     points = TSNE(

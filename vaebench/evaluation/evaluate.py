@@ -76,11 +76,11 @@ def evaluate(
     """Measure a trained cell (a pack of one) on its test split.
 
     Args:
-        vae: trained; an ``optimal`` sigma is set here, from the training split.
-        train: the scale and the neighbours of knn_accuracy are fitted on it.
-        test: the images to score.
-        generator: of all noise, on the CPU.
-        valid: images to choose a design by; half of ``test`` if there are none.
+        vae: the trained model; an ``optimal`` sigma is set here, from the training split.
+        train: the training split, on which the scale and knn_accuracy are fitted.
+        test: the images to evaluate.
+        generator: source of all random numbers, on the CPU.
+        valid: images for choosing a design; half of ``test`` if there are none.
 
     Raises:
         ValueError: if the test split is empty.
@@ -139,7 +139,7 @@ def evaluate(
 
 
 TRAIN_IMAGES = 5_000
-"""The largest number of training images behind the metrics ending in ``_train``."""
+"""The largest number of training images for the metrics ending in ``_train``."""
 
 
 def _on_training_images(
@@ -202,7 +202,7 @@ def _annealed(
     iw_bounds: NDArray[np.generic] | None,
     generator: torch.Generator,
 ) -> dict[str, Metric]:
-    """Measure the bound by annealed importance sampling, and by how much it is above iw_bound."""
+    """Measure the bound by annealed importance sampling, and its difference to iw_bound."""
     if cell.ais_images == 0:
         return {}
     pixels = test.pixels[: cell.ais_images]

@@ -1,7 +1,7 @@
-"""Warnings about the numbers of a cell: bounds that every result obeys, and limits of its meaning.
+"""Warnings about the results of a cell: violated bounds, and limits of their interpretation.
 
-The bounds are those of `vaebench.truth.bounds` on the split that was scored. A result that violates
-one is a bug of the program, and the warning says so.
+The bounds are those of `vaebench.truth.bounds` on the evaluated split. A result that violates one
+is a bug of the program, and the warning says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROUNDING = 1e-4
 
 
 def comparable_as(cell: Cell, levels: int | None) -> str:
-    """Return whether the ELBO of a cell is that of a mass, of a density, or of neither."""
+    """Return whether the likelihood of a cell is a mass, a density, or neither for these data."""
     family = LIKELIHOODS[cell.likelihood]
     return family.kind if family.fits(levels) else NOT_A_LIKELIHOOD
 
@@ -30,7 +30,7 @@ def comparable_as(cell: Cell, levels: int | None) -> str:
 def warnings_of(
     cell: Cell, train_pixels: Tensor, split: EvaluationSplit, scores: Scores
 ) -> list[Note]:
-    """Return the warnings that belong to the numbers of a cell.
+    """Return the warnings about the results of a cell.
 
     Args:
         cell: the design.
@@ -108,7 +108,7 @@ def _scale_bounds(
     if not 0 < sigma < math.inf:
         text = f"the decoder's scale is {sigma:g}, which gives no density"
         return [Note.of("scale_without_density", text)]
-    # A fitted scale of standardised columns is as many scales as there are columns.
+    # With standardised columns a fitted scale is a different number for each column.
     own = cell.dataset not in DATASETS and split.levels is None
     several = own and cell.standardize and isinstance(cell.sigma, str)
     if isinstance(cell.sigma, str) and not several and sigma < 1.05 * SCALE_FLOOR:
@@ -127,9 +127,9 @@ def _scale_bounds(
 
 
 def _unbounded(cell: Cell, split: EvaluationSplit) -> bool:
-    """Return whether a density can concentrate on repeated values.
+    """Return whether a density on repeated values is unbounded.
 
-    It can if its scale is fitted, or fixed below half the step between two grey levels.
+    It is if its scale is fitted, or fixed below half the distance between two grey levels.
     """
     if split.levels is None or split.dequantized or LIKELIHOODS[cell.likelihood].kind != "density":
         return False

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.evaluation.bound import mean_and_se
-from vaebench.grid.axes import LIKELIHOODS
+from vaebench.evaluation.bound import mean_and_se, numbers_per_image
 from vaebench.model.objective import draw
-from vaebench.model.prior import numbers_per_code
 from vaebench.model.vae import VAE
 from vaebench.records.schema import Metric, Note
 
 CURVE = (1, 10, 100, 1000, 5000)
-"""The k of the k-curve."""
+"""The numbers of samples k at which the curve of the bound is computed."""
 
 _LEAST_EFFECTIVE, _LARGEST_RISE = 10.0, 0.5
 _BLOCK_NUMBERS = 2_000_000
@@ -29,12 +27,12 @@ _BLOCK_NUMBERS = 2_000_000
 
 @dataclass(frozen=True)
 class ImportanceBound:
-    """L_k of ``N`` images, and how precise it is.
+    """The importance-weighted bound L_k of ``N`` images, and its precision.
 
     Attributes:
         bound: L_k of each image at the largest k, nats, ``(N,)``.
         effective_share: (sum w)^2 / (k sum w^2) of each image, between 1/k and 1, ``(N,)``.
-        curve: k -> L_k of each image, from the same weights in disjoint groups of k, ``(N,)``.
+        curve: maps k to L_k of each image, ``(N,)``, from the same weights in groups of k.
     """
 
     bound: Tensor
@@ -56,23 +54,25 @@ def log_weights(
         vae: a pack of one with a posterior density.
         pixels: ``(N, D)``.
         k: codes per image, at least 1.
-        generator: of the noise, on the CPU.
-        progress: called with the number of images done.
+        generator: source of the noise, on the CPU.
+        progress: called with the number of completed images.
 
     Raises:
         ValueError: for k below 1, no image, or a delta posterior.
     """
     if k < 1:
-        raise ValueError(f"the importance-weighted bound needs k of at least 1; got {k}")
+        raise ValueError(f"k of the importance-weighted bound must be at least 1; got {k}")
     if len(pixels) == 0:
-        raise ValueError("the importance-weighted bound needs at least one image; got none")
+        raise ValueError("the importance-weighted bound needs at least one image; none was given")
     device = vae.prior_scale.device
+    width = numbers_per_image(vae.cells[0], pixels.shape[1], vae.levels)
+    images = max(1, _BLOCK_NUMBERS // (width * min(k, 100)))
     rows = []
-    for image in range(0, len(pixels), images := _images_at_once(vae, pixels, k)):
+    for image in range(0, len(pixels), images):
         x = pixels[image : image + images].to(device, vae.prior_scale.dtype).unsqueeze(0)
         done, parts = 0, []
         while done < k:
-            samples = min(k - done, _samples_at_once(vae, x))
+            samples = min(k - done, max(1, _BLOCK_NUMBERS // (width * x.shape[1])))
             noise = torch.randn(
                 (1, samples, x.shape[1], vae.latent_dim), generator=generator, dtype=x.dtype
             )
@@ -82,22 +82,6 @@ def log_weights(
         if progress is not None:
             progress(min(image + images, len(pixels)))
     return torch.cat(rows)
-
-
-def _width(vae: VAE, pixels: Tensor) -> int:
-    """Return the size of the largest tensor that one code of one image needs."""
-    design = vae.cells[0]
-    numbers = LIKELIHOODS[design.likelihood].numbers_per_pixel(vae.levels)
-    factor = vae.latent_dim**2 if design.posterior == "full" else 0
-    return max(pixels.shape[-1] * numbers, numbers_per_code(design), factor)
-
-
-def _images_at_once(vae: VAE, pixels: Tensor, k: int) -> int:
-    return max(1, _BLOCK_NUMBERS // (_width(vae, pixels) * min(k, 100)))
-
-
-def _samples_at_once(vae: VAE, x: Tensor) -> int:
-    return max(1, _BLOCK_NUMBERS // (_width(vae, x) * x.shape[1]))
 
 
 def importance_bound(weights: Tensor) -> ImportanceBound:

@@ -25,16 +25,16 @@ _LOG_2PI = math.log(2 * math.pi)
 def information_metrics(
     vae: VAE, split: EvaluationSplit, kl: Tensor, generator: torch.Generator
 ) -> dict[str, Metric]:
-    """Estimate mutual_information, its ceiling and marginal_kl from codes of up to 500 images.
+    """Estimate mutual_information, its upper limit and marginal_kl from codes of up to 500 images.
 
     The estimate is the mean of log q(z_i|x_i) - log (1/N) sum_j q(z_i|x_j) over codes z_i of
-    images i. It is unbiased for the N images of the split, and below I_q of all images.
+    images i. It is unbiased for the N images of the split; for the whole population it is too low.
 
     Args:
         vae: a pack of one with a posterior density.
         split: the images.
         kl: KL(q(z|x) || p(z)) of each image, ``(N,)``, so that both parts use the same images.
-        generator: of all noise, on the CPU.
+        generator: source of all random numbers, on the CPU.
     """
     count = len(split)
     ceiling = Metric.measured("mutual_information_ceiling", math.log(count), n=count)
@@ -50,8 +50,8 @@ def information_metrics(
         for rows in split.batches(_numbers_per_image(queries, len(codes)))
     ]
     log_densities = torch.cat(parts)
-    # The density of a code under its own posterior is that from its noise: with the same digits in
-    # both places the estimate stays below log N.
+    # The density of a code under its own posterior is computed from its noise. The same value is
+    # used in both terms, so that rounding cannot raise the estimate above log N.
     log_densities[chosen, torch.arange(len(chosen))] = own
     information = (own - torch.logsumexp(log_densities, 0)).cpu() + math.log(count)
     return {
@@ -62,7 +62,7 @@ def information_metrics(
 
 
 def _posterior(vae: VAE, pixels: Tensor) -> Diagonal | Full:
-    """Return q(z|x) in float64, since differences of large squares follow."""
+    """Return q(z|x) in float64, because differences of large squares are computed from it."""
     q = vae.encode(pixels.to(vae.prior_scale.device, vae.prior_scale.dtype).unsqueeze(0))
     if isinstance(q, Diagonal):
         return Diagonal(q.mean.double(), q.log_variance.double())
@@ -84,8 +84,8 @@ def _log_density_of_all(q: Diagonal | Full, codes: Tensor) -> Tensor:
     if isinstance(q, Full):
         centred = codes.T - q.mean[0].unsqueeze(-1)
         standard = torch.linalg.solve_triangular(q.factor[0], centred, upper=False)
-        # An overflow, or a difference of two: the density of so narrow a posterior is zero at the
-        # code of another image.
+        # After an overflow the density is zero: the posterior is very narrow, and the code is that
+        # of another image.
         square: Tensor = standard.square().nan_to_num(math.inf, math.inf)
         density = -0.5 * (square + _LOG_2PI).sum(1)
         return density - q.log_diagonal[0].sum(-1, keepdim=True)

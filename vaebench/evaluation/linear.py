@@ -1,4 +1,4 @@
-"""Conversion between a linear `VAE` and the exact model of `truth.ppca`.
+"""Convert between a linear `VAE` and the exact model in `truth.ppca`.
 
 A VAE with architecture ``linear`` and a Gaussian likelihood is probabilistic PCA: its log p(x) and
 the terms of its ELBO have closed forms, with which every estimator can be compared.
@@ -96,7 +96,7 @@ def as_linear(vae: VAE) -> LinearVAE:
     model = double_copy(vae)
     scale = _fixed_scale(model)
     if scale.numel() != 1:
-        raise ValueError("pPCA has one sigma for all pixels; got sigma = per_pixel: use another")
+        raise ValueError("sigma must be one number for all pixels; got per_pixel: use another")
     W = _decoder_matrix(model) * model.prior_scale[0]
     origin = torch.zeros((1, 1, 1, model.latent_dim), dtype=torch.float64, device=W.device)
     mu = model.decode(origin).mean[0, 0, 0]
@@ -140,7 +140,7 @@ def linear_bound(vae: VAE, pixels: Tensor) -> LinearBound:
     scale = _fixed_scale(model)[0, 0, 0]
     q = model.encode(x.unsqueeze(0))
     if isinstance(q, Delta):
-        raise ValueError("a delta posterior has no density and no ELBO: use diagonal or full")
+        raise ValueError("the ELBO of a delta posterior is not defined: use diagonal or full")
     at_mean = model.decode(q.mean.unsqueeze(1))
     spread = _pixel_variance(model, q)
     log_likelihood = at_mean.log_prob(x)[0, 0] - (spread / (2 * scale.square())).sum(-1)
@@ -162,24 +162,25 @@ def _pixel_variance(vae: VAE, q: Diagonal | Full) -> Tensor:
 
 
 def _decoder_matrix(vae: VAE) -> Tensor:
-    """Return W of a linear decoder in the unit of the data, ``(D, Z)``."""
+    """Return the matrix W of a linear decoder in the unit of the data, ``(D, Z)``."""
     W = cast(Tensor, vae.decoder.weight)[0]
     return W if vae.units is None else W * vae.data_scale[0, 0, 0].unsqueeze(1)
 
 
 def has_closed_form(cell: Cell) -> bool:
-    """Return whether log p(x) has a closed form: linear, with Gaussian noise that ignores z."""
+    """Return whether log p(x) has a closed form: linear, Gaussian, sigma independent of z."""
     linear = cell.architecture == "linear" and cell.posterior != "delta" and cell.prior == "normal"
     return linear and LIKELIHOODS[cell.likelihood].exact_linear_twin and cell.sigma != "predicted"
 
 
 def _fixed_scale(vae: VAE) -> Tensor:
-    """Return sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE; raise ValueError for another."""
+    """Return sigma ``(1, 1, 1, 1 or D)`` of a linear Gaussian VAE, or raise ValueError."""
     cell, scale = vae.cells[0], vae.scale()
     if not has_closed_form(cell) or scale is None:
         raise ValueError(
-            "the closed form needs architecture linear, likelihood gaussian, a normal prior and a "
-            f"sigma that does not depend on z; got {cell.architecture}, {cell.likelihood}, "
-            f"{cell.prior}, sigma {cell.sigma}: use annealed_bound, which takes any decoder"
+            "for a closed form the model must have architecture linear, likelihood gaussian, a "
+            "normal prior and a sigma that does not depend on z; got "
+            f"{cell.architecture}, {cell.likelihood}, {cell.prior}, sigma {cell.sigma}: use "
+            "annealed_bound, which accepts any decoder"
         )
     return scale

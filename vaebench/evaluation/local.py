@@ -1,7 +1,7 @@
-"""The posterior gap in two parts: what the encoder loses, and what the family of q loses.
+"""The posterior gap in two parts: the loss by the encoder, and the loss by the family of q.
 
-log p(x) - ELBO is the amortisation gap, which vanishes if q is optimised for each image, plus the
-approximation gap, which remains (Cremer, Li and Duvenaud 2018, arXiv 1801.03558).
+log p(x) - ELBO is the sum of the amortisation gap, which is zero if q is optimised for each image,
+and the approximation gap, which remains (Cremer, Li and Duvenaud 2018, arXiv 1801.03558).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vaebench.records.schema import Metric
 
 _STEPS, _DRAWS, _RATE = 500, 8, 0.05
 _SAMPLES = 2_000
-"""Codes per image by which both gaps are measured."""
+"""Number of codes per image with which both gaps are measured."""
 _IMAGES_AT_ONCE = 50
 
 
@@ -30,7 +30,7 @@ def local_posterior(vae: VAE, x: Tensor, generator: torch.Generator) -> Diagonal
     Args:
         vae: a pack of one whose weights need no gradient.
         x: pixels ``(1, B, D)``.
-        generator: of the noise, on the CPU.
+        generator: source of the noise, on the CPU.
     """
     with torch.no_grad():
         q = vae.encode(x)
@@ -60,7 +60,7 @@ def gap_metrics(vae: VAE, pixels: Tensor, generator: torch.Generator) -> dict[st
     Args:
         vae: a pack of one.
         pixels: ``(N, D)``.
-        generator: of all noise, on the CPU.
+        generator: source of all noise, on the CPU.
 
     Raises:
         ValueError: a delta posterior.
@@ -83,7 +83,7 @@ def _gaps(vae: VAE, pixels: Tensor, generator: torch.Generator) -> Iterator[tupl
         with torch.no_grad():
             q, prior = vae.encode(x), vae.prior()
             if isinstance(q, Delta):
-                raise ValueError("a delta posterior has no density and no posterior gap")
+                raise ValueError("the posterior gap of a delta posterior is not defined")
             weights: dict[str, list[Tensor]] = {"encoder": [], "local": []}
             for _ in range(_SAMPLES // _DRAWS):
                 noise = _noise(vae, x, _DRAWS, generator)

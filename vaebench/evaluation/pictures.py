@@ -1,4 +1,4 @@
-"""A few pictures a cell: originals, reconstructions, prior samples, interpolations, a traversal.
+"""Pictures of a cell: originals, reconstructions, prior samples, interpolations, a traversal.
 
 All are E[x|z] as uint8 images, ``(n, H, W)``, or ``(n, H, W, C)`` for colour. For the pages of
 reports also the images of a t-SNE map, and a decoder of two latent dimensions that is small enough
@@ -33,7 +33,7 @@ _ACTIVATIONS = ("relu", "tanh")
 def pictures(
     vae: VAE, split: EvaluationSplit, ranks: Tensor | None, generator: torch.Generator
 ) -> dict[str, NDArray[np.uint8]]:
-    """Pictures of a pack of one; the same images of the split for every cell.
+    """Return the pictures of a pack of one, from the same images of the split for every cell.
 
     Prior samples are decoded codes from the prior. Interpolations are straight lines between the
     posterior means of pairs of images. The traversal goes along the two latent dimensions of the
@@ -83,7 +83,7 @@ def column_values(vae: VAE, split: EvaluationSplit) -> dict[str, NDArray[np.gene
 
 @torch.no_grad()
 def map_images(vae: VAE, split: EvaluationSplit, points: int) -> dict[str, NDArray[np.uint8]]:
-    """The first images of a t-SNE map and their reconstructions, for a pack of one.
+    """Return the first images of a t-SNE map and their reconstructions, for a pack of one.
 
     At most 300 images, and at most 80,000 pixels each way, so that records stay small.
     """
@@ -97,13 +97,13 @@ def map_images(vae: VAE, split: EvaluationSplit, points: int) -> dict[str, NDArr
 
 @torch.no_grad()
 def small_decoder(vae: VAE) -> dict[str, NDArray[np.generic]]:
-    """The decoder of two latent dimensions as int8 weights, for a pack of one.
+    """Return a decoder with two latent dimensions as int8 weights, for a pack of one.
 
     ``decoder_weight_i (out, in)`` times ``decoder_scale_i (out, 1)`` is the weight of layer i,
-    ``decoder_bias_i (out,)`` its bias; ``decoder_kind`` holds the places of the activation and of
-    the output in (relu, tanh) and (sigmoid, identity). Empty for other networks, for a learned
-    prior, for more than 400,000 weights, and if the means differ from those of the model by more
-    than 0.02 pixel units on average over the traversal's codes.
+    ``decoder_bias_i (out,)`` its bias; ``decoder_kind`` holds the indices of the activation in
+    (relu, tanh) and of the output in (sigmoid, identity). The result is empty for other networks,
+    for a learned prior, for more than 400,000 weights, and if the quantised decoder differs from
+    the model by more than 0.02 pixel units on average over the codes of the traversal.
     """
     found = affine_layers(vae.decoder)
     if vae.latent_dim != 2 or found is None or found[1] not in _ACTIVATIONS:

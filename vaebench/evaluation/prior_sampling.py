@@ -1,4 +1,4 @@
-"""An estimate of log p(x) from codes of the prior: unbiased for p(x), but of no practical use.
+"""Estimate log p(x) with codes from the prior: unbiased for p(x), but useless in practice.
 
 (1/k) sum_s p(x|z_s) with z_s ~ p(z) needs about exp(KL(p(z|x) || p(z))) codes until one of them
 falls into the region of the posterior (Doersch 2016, arXiv 1606.05908, section 2; Chatterjee and
@@ -26,21 +26,21 @@ def prior_log_weights(
 ) -> Tensor:
     """Return log p(x|z) for ``k`` codes from the prior per image, ``(N, k)`` float64 in nats.
 
-    These are the importance weights for q(z|x) = p(z): `importance_bound` computes the estimate
-    from them, its curve over k and its effective share. Memory is bounded.
+    These are the importance weights for q(z|x) = p(z). `importance_bound` computes the estimate
+    from them, with its curve over k and its effective share. Memory use is limited.
 
     Args:
         vae: a pack of one.
         pixels: ``(N, D)``.
         k: codes per image, at least 1.
-        generator: of the noise, on the CPU.
-        progress: called with the number of images done.
+        generator: source of the noise, on the CPU.
+        progress: called with the number of completed images.
 
     Raises:
         ValueError: for k below 1, no image, images of another size, or a delta posterior.
     """
     if k < 1:
-        raise ValueError(f"sampling the prior needs k of at least 1 code an image; got k={k}")
+        raise ValueError(f"k, the number of codes per image, must be at least 1; got k={k}")
     model = double_copy(vae)
     images = double_pixels(model, pixels)
     rows, block = [], codes_at_once(model)

@@ -1,4 +1,4 @@
-"""How many directions the codes spread over: the spectrum of their covariance.
+"""The spectrum of the covariance of the codes, which shows in how many directions they vary.
 
 A count of active units depends on its threshold if the variances of many units are near it. The
 spectrum and its effective rank have no threshold.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vaebench.records.schema import Metric, Note
 
 SPECTRUM_IMAGES = 2_000
-"""The largest number of test images behind the covariance; they are the first ones."""
+"""The largest number of test images for the covariance; the first ones are used."""
 
 
 def code_spectrum(codes: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -25,7 +25,7 @@ def code_spectrum(codes: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.empty(0)
     centred = codes.astype(np.float64)
     centred -= centred.mean(0)
-    # Both products have the same non-zero eigenvalues; the smaller one is computed.
+    # Both products have the same non-zero eigenvalues; the smaller product is computed.
     wide = codes.shape[1] > len(codes)
     product = centred @ centred.T if wide else centred.T @ centred
     return np.asarray(np.linalg.eigvalsh(product / len(codes))[::-1].clip(min=0.0))

@@ -1,9 +1,9 @@
-"""The images that a cell is evaluated on, as its likelihood sees them."""
+"""The images on which a cell is evaluated, converted for its likelihood."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,11 +15,11 @@ _BATCH_NUMBERS = 2_000_000
 
 @dataclass(frozen=True)
 class EvaluationSplit:
-    """One split of the data, drawn once.
+    """The images of one split; random draws are made once.
 
     Attributes:
         pixels: the pixels to score, ``(N, D)`` float32; binarised or dequantised with a fixed seed
-            if the cell says so.
+            if the design requires it.
         index: grey level of each pixel, 0 ... levels - 1, or its count, ``(N, D)``; None for
             real-valued data.
         levels: number of grey levels after binarisation; None for real-valued data and counts.
@@ -41,31 +41,26 @@ class EvaluationSplit:
         return len(self.pixels)
 
     def first(self, count: int) -> EvaluationSplit:
-        """Return the first ``count`` images: a fair sample, since a split is shuffled."""
-        return EvaluationSplit(
-            self.pixels[:count],
-            None if self.index is None else self.index[:count],
-            self.levels,
-            self.dequantized,
-            None if self.labels is None else self.labels[:count],
-            self.classes,
-            self.columns,
-        )
+        """Return the first ``count`` images, a random sample because splits are shuffled."""
+        index = None if self.index is None else self.index[:count]
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, pixels=self.pixels[:count], index=index, labels=labels)
 
     def batches(self, numbers_per_image: int) -> Iterator[slice]:
-        """Yield slices for which the largest tensor of a batch has about two million numbers."""
+        """Yield batches as slices; the largest tensor of a batch has about two million numbers."""
         size = max(1, min(1000, _BATCH_NUMBERS // max(1, numbers_per_image)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
-    def edges(self, rows: slice, dtype: torch.dtype) -> LevelEdges:
-        """Return the intervals of the grey levels or counts of some images, ``(n, D)``.
+    def edges(self, rows: slice, device: torch.device) -> LevelEdges:
+        """Return the intervals of the grey levels or counts of some images, ``(n, D)`` float64.
 
         Raises:
             ValueError: the data are real-valued.
         """
         if self.index is None:
-            raise ValueError("real-valued data have no grey levels")
+            raise ValueError("grey-level intervals are not defined for real-valued data")
+        index, dtype = self.index[rows].to(device), torch.float64
         if self.levels is None:
-            return count_edges(self.index[rows], dtype)
-        return level_edges(self.index[rows], self.levels, dequantized=self.dequantized, dtype=dtype)
+            return count_edges(index, dtype)
+        return level_edges(index, self.levels, dequantized=self.dequantized, dtype=dtype)
