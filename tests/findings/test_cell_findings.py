@@ -297,7 +297,7 @@ def test_trainings_without_a_common_seed_are_not_tested():
 def test_a_share_of_nothing_is_not_tested(name, world):
     found = judged(name, world).judgement
     assert found.verdict == "not tested"
-    assert "share of it" in found.reason
+    assert "must be positive in every seed" in found.reason
 
 
 def test_a_clip_that_matters_the_other_way_round_matters():

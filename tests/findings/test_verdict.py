@@ -87,7 +87,7 @@ def test_an_interval_over_images_adds_to_that_over_seeds_in_quadrature():
 
 @pytest.mark.parametrize("ends", [(2.0, 1.0), (-math.inf, math.inf), (math.nan, 1.0)])
 def test_a_margin_has_ends_in_order(ends):
-    with pytest.raises(ValueError, match="low <= high and a finite end"):
+    with pytest.raises(ValueError, match="low <= high and at least one finite end"):
         Margin(*ends)
 
 
