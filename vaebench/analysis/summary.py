@@ -2,6 +2,8 @@
 
 The interval includes the spread over seeds only, not the standard error over images. There is no
 interval for one seed. Diverged and missing seeds are counted and shown.
+
+A pack is a group of cells that were trained together as one program; its cells share a timing.
 """
 
 import functools

@@ -101,7 +101,7 @@ def audit_reductions(
         latent_dim: latent dimensions; required if the KL is averaged over latents.
         batch_size: images per batch; required if one term is summed over the batch and the other
             is not.
-        sigma: sigma of the ``-nll`` terms; only for them.
+        sigma: sigma of the terms whose name contains ``nll``; only for them.
 
     Raises:
         AuditError: a name is unknown, or a number is missing or impossible.
@@ -146,7 +146,8 @@ def _check_numbers(**numbers: float) -> None:
 def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:
     if not recon.nll and sigma is not None:
         raise AuditError(
-            f"sigma must not be given for {recon.name}; got {sigma:g}: omit it, or use an -nll."
+            f"sigma must not be given for {recon.name}; got {sigma:g}: omit it, or use a term whose "
+            "name contains nll."
         )
     if recon.nll and sigma is None:
         raise AuditError(f"sigma must be given for {recon.name}: the value that the loss uses.")

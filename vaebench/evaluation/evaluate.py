@@ -1,4 +1,8 @@
-"""All measurements of one trained cell."""
+"""Evaluate one trained cell: all metrics, arrays and warnings.
+
+A cell is one training: one value of every design choice. Models are packs, groups of cells that are
+trained together as one program; evaluation uses a pack of one cell.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Findings about likelihood families, binarisation, and bounds on the reconstruction error."""
+"""Findings about likelihood families, binarisation, and bounds on the reconstruction error.
+
+The clip is the axis `pixel_clip`: it limits the mean parameter of a Bernoulli to [clip, 1 - clip].
+"""
 
 import math
 
@@ -36,14 +39,14 @@ def _grey_cells(budget: Budget) -> tuple[Cell, ...]:
 
 
 def _clip_matters(evidence: Evidence) -> Statistic:
-    """Smallest gain in ELBO when the clip of the pixels becomes one step smaller."""
+    """Smallest gain in ELBO between successive values of the clip, from large to small."""
     falling = evidence.values("pixel_clip")[::-1]
     table = evidence.where(dequantize=False).table("pixel_clip", "elbo", falling)
     return over_seeds(table.diff(axis=1).iloc[:, 1:].min(axis=1))
 
 
 def _clip_matters_less(evidence: Evidence) -> Statistic:
-    """Ratio of the gain in ELBO by the smallest clip with dequantisation to that without it."""
+    """Ratio of two gains in ELBO from the largest to the smallest clip: dequantised, and not."""
     smallest, *_, largest = evidence.values("pixel_clip")
     dequantised, exact = (
         evidence.where(dequantize=each).difference(

@@ -72,7 +72,10 @@ def _envelope() -> Measured:
 
 
 def _bound_rises() -> Measured:
-    """Smallest gain in the sequence L_1, L_5, L_50, L_500, log p(x), for a rotated encoder."""
+    """Smallest gain from L_1 to L_5, L_50, L_500 and log p(x) for an encoder that is not optimal.
+
+    L_k is the importance-weighted bound with k samples. The gains are in standard errors.
+    """
     images, draws, blocks = _images()[:60], 500, 10
     model = LinearVAE.optimum(fit(_images()), 4).rotated(_rotation(4))
     log_weights = _log_weights(model, images, draws * blocks)
@@ -99,7 +102,7 @@ def _log_weights(model: LinearVAE, images: Floats, draws: int) -> Floats:
 
 
 def _bounds(log_weights: Floats) -> Iterator[float]:
-    """Yield the mean of L_k over images for k = 1, 5, 50, 500, from disjoint groups of draws."""
+    """Yield the mean over images of L_k for k = 1, 5, 50, 500, from disjoint groups of draws."""
     for k in (1, 5, 50, 500):
         groups = log_weights.reshape(len(log_weights), -1, k)
         yield float(np.mean(np.logaddexp.reduce(groups, axis=2) - math.log(k)))

@@ -174,7 +174,7 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class LinearVAE:
-    """Decoder W (D, k), mu (D,), sigma; encoder V (k, D), posterior_variance (k,).
+    """A linear VAE: decoder W (D, k), mu (D,), sigma; encoder V (k, D), posterior_variance (k,).
 
     The encoder is a part of the model, so that suboptimal encoders can be studied; `optimum` and
     `with_optimal_encoder` return models with the best one.
@@ -197,7 +197,10 @@ class LinearVAE:
                 f"{self.W.shape[1:]}; got {self.V.shape} and {self.posterior_variance.shape}"
             )
         if not np.all(self.posterior_variance > 0):
-            raise ValueError("posterior variances must be positive, otherwise the KL is infinite")
+            raise ValueError(
+                "posterior variances must be positive, otherwise the KL is infinite; the smallest "
+                f"is {self.posterior_variance.min():g}"
+            )
 
     @classmethod
     def with_optimal_encoder(cls, W: ArrayLike, mu: ArrayLike, sigma: float) -> Self:
@@ -387,7 +390,7 @@ class LinearVAE:
         return float(self.dimension * _LOG_2PI + log_det)
 
     def _mahalanobis(self, centred: Floats) -> Floats:
-        """Return x' C^-1 x of each row x of `centred` (n, D), (n,)."""
+        """Return x' C^-1 x, shape (n,), for each row x of `centred`, shape (n, D)."""
         left, singular_values, _ = self._decoder_axes
         inside = centred @ left
         outside = centred - inside @ left.T
