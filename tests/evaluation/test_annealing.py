@@ -220,9 +220,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"chains": 1}, "chains of at least 2; got 1"),
-            ({"distributions": 0}, "distributions of at least 1; got 0"),
-            ({"leapfrog_steps": 0}, "leapfrog_steps of at least 1; got 0"),
+            ({"chains": 1}, "chains of annealing must be at least 2; got 1"),
+            ({"distributions": 0}, "distributions of annealing must be at least 1; got 0"),
+            ({"leapfrog_steps": 0}, "leapfrog_steps of annealing must be at least 1; got 0"),
         ],
     )
     def test_settings(self, settings, message):
@@ -235,7 +235,9 @@ class TestBadInput:
             annealed_bound(vae, torch.zeros((0, 50)), settings, generator())
         with pytest.raises(ValueError, match=r"rows of 50 pixels; got shape \(50,\): flatten"):
             annealed_bound(vae, torch.zeros(50), settings, generator())
-        with pytest.raises(ValueError, match=r"shape \(2, 8\); got \(2, 7\): pass what simulate"):
+        with pytest.raises(
+            ValueError, match=r"shape \(2, 8\); got \(2, 7\): pass the codes that simulate"
+        ):
             bidirectional_bounds(
                 vae, torch.zeros((2, 50)), torch.zeros((2, 7)), settings, generator()
             )

@@ -106,7 +106,7 @@ def test_metrics_say_what_is_known_of_one_image_and_of_many() -> None:
 
 def test_no_weight_no_image_and_no_density_are_refused() -> None:
     vae, pixels = made(cell(), (1, 4, 4)), grey_split(random_grey(3)).pixels
-    with pytest.raises(ValueError, match="k of at least 1; got 0"):
+    with pytest.raises(ValueError, match="must be at least 1; got 0"):
         log_weights(vae, pixels, 0, source())
     with pytest.raises(ValueError, match="at least one image"):
         log_weights(vae, pixels[:0], 5, source())

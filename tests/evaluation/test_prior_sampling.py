@@ -91,7 +91,7 @@ def test_blocks_and_progress(monkeypatch):
 
 def test_bad_input_is_refused():
     vae = as_vae(easy())
-    with pytest.raises(ValueError, match="k of at least 1 code an image; got k=0"):
+    with pytest.raises(ValueError, match="must be at least 1; got k=0"):
         prior_log_weights(vae, torch.zeros((1, 20)), 0, generator())
     with pytest.raises(ValueError, match="at least one image; none was given"):
         prior_log_weights(vae, torch.zeros((0, 20)), 5, generator())

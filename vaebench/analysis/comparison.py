@@ -104,7 +104,7 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
                 f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
             )
         if every.empty:
-            raise UsageError(f"{store} holds no record of a cell")
+            raise UsageError(f"a side must contain records of cells; {store} contains none")
         frame = _selected(every, chosen, str(side))
         frames.append(without_superseded(frame))
         unused += map(str, damages)

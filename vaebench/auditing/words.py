@@ -146,8 +146,8 @@ def _check_numbers(**numbers: float) -> None:
 def _check_sigma(recon: ReconChoice, sigma: float | None) -> None:
     if not recon.nll and sigma is not None:
         raise AuditError(
-            f"sigma must not be given for {recon.name}; got {sigma:g}: omit it, or use a term whose "
-            "name contains nll."
+            f"sigma must not be given for {recon.name}; got {sigma:g}: omit it, or use a term with "
+            "nll in its name."
         )
     if recon.nll and sigma is None:
         raise AuditError(f"sigma must be given for {recon.name}: the value that the loss uses.")

@@ -22,13 +22,13 @@ def double_copy(vae: VAE) -> VAE:
     """
     if len(vae.cells) != 1:
         raise ValueError(
-            f"the model must be a pack of one cell; it has {len(vae.cells)} cells: "
+            f"the model must be a pack of one cell; got a pack of {len(vae.cells)}: "
             "pass vae.member(index)"
         )
     if vae.cells[0].posterior == "delta":
         raise ValueError(
-            "log p(x) is not defined for a delta posterior, which is trained without a prior: "
-            "train with posterior diagonal or full"
+            "the model must be trained with a prior; got a delta posterior, for which log p(x) is "
+            "not defined: train with posterior diagonal or full"
         )
     return copy.deepcopy(vae).double().eval().requires_grad_(False)
 
@@ -46,7 +46,7 @@ def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
             f"{tuple(pixels.shape)}: flatten each image to one row"
         )
     if len(pixels) == 0:
-        raise ValueError("at least one image is needed; none was given")
+        raise ValueError("images must contain at least one image; none was given")
     if not bool(pixels.isfinite().all()):
         raise ValueError("pixels must be finite; some are NaN or infinity: remove those images")
     return pixels.to(vae.prior_scale.device, torch.float64)

@@ -68,7 +68,9 @@ def _posterior(vae: VAE, pixels: Tensor) -> Diagonal | Full:
         return Diagonal(q.mean.double(), q.log_variance.double())
     if isinstance(q, Full):
         return Full(q.mean.double(), q.log_diagonal.double(), q.below.double())
-    raise ValueError("a delta posterior has no density, so it has no mutual information")
+    raise ValueError(
+        "mutual information is not defined for a delta posterior: use diagonal or full"
+    )
 
 
 def _numbers_per_image(q: Diagonal | Full, codes: int) -> int:

@@ -140,7 +140,7 @@ def linear_bound(vae: VAE, pixels: Tensor) -> LinearBound:
     scale = _fixed_scale(model)[0, 0, 0]
     q = model.encode(x.unsqueeze(0))
     if isinstance(q, Delta):
-        raise ValueError("the ELBO of a delta posterior is not defined: use diagonal or full")
+        raise ValueError("the ELBO is not defined for a delta posterior: use diagonal or full")
     at_mean = model.decode(q.mean.unsqueeze(1))
     spread = _pixel_variance(model, q)
     log_likelihood = at_mean.log_prob(x)[0, 0] - (spread / (2 * scale.square())).sum(-1)

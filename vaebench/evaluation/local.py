@@ -83,7 +83,9 @@ def _gaps(vae: VAE, pixels: Tensor, generator: torch.Generator) -> Iterator[tupl
         with torch.no_grad():
             q, prior = vae.encode(x), vae.prior()
             if isinstance(q, Delta):
-                raise ValueError("the posterior gap of a delta posterior is not defined")
+                raise ValueError(
+                    "the posterior gap is not defined for a delta posterior: use diagonal or full"
+                )
             weights: dict[str, list[Tensor]] = {"encoder": [], "local": []}
             for _ in range(_SAMPLES // _DRAWS):
                 noise = _noise(vae, x, _DRAWS, generator)

@@ -236,8 +236,7 @@ def trajectories(sigma_squared: float, beta: float = 0.3, steps: int = 100) -> f
 
 
 def _equal_paths(sigma_squared: float) -> Measured:
-    error = trajectories(sigma_squared, beta=0.3)
-    return error, "relative difference of weights", {"beta": 0.3}
+    return trajectories(sigma_squared), "relative difference of weights", {"beta": 0.3}
 
 
 METHODS: dict[str, Method] = {
