@@ -48,7 +48,7 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     (("export", "store", "-o", "nosuch/x.csv"), "there is no folder nosuch to write x.csv to"),
     (("export", "nosuch", "-o", "x.csv"), "there is no folder nosuch"),
     (("compare", "store", "nosuch"), "there is no folder nosuch"),
-    (("compare", "store:sigma=0.1", "store:sigma=0.2"), "sigma are 0.1, 0.3"),
+    (("compare", "store:sigma=0.1", "store:sigma=0.2"), "sigma there are 0.1, 0.3"),
     (("compare", "store", "store", "--metric", "elbow"), "did you mean 'elbo'"),
     (
         ("compare", "store:likelihood=bernoulli", "store:likelihood=gaussian"),

@@ -67,7 +67,7 @@ def test_a_timing_that_is_not_used_is_told_of_by_each_reader(
         assert (answer.code, "1 row" in answer.out) == (4, words[0] == "export")
         assert "timing-new" in answer.err
         assert fault in answer.err
-    with pytest.warns(UserWarning, match=r"not used of timings: 1 record, the first .*timing-new"):
+    with pytest.warns(UserWarning, match=r"1 record of timings cannot be used.*timing-new"):
         assert len(vaebench.load_timings("timings")) == 1
 
 
