@@ -317,7 +317,7 @@ def test_packs_of_different_sizes_have_no_common_time() -> None:
     assert paired(alone, packed, "elbo").frame["n"].item() == 2
     mixed = pd.concat([frame({0: 1.0}, sigma=0.3), frame({1: 1.5}, sigma=0.3, pack_size=2)])
     turned = pd.concat([frame({0: 3.0}, pack_size=2), frame({1: 4.0})])
-    with pytest.raises(NotComparable, match="over packs of 2 and 1 cells"):
+    with pytest.raises(NotComparable, match="between packs of 2 and 1 cells"):
         paired(turned, mixed, "train_seconds")
 
 
