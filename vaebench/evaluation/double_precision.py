@@ -42,8 +42,8 @@ def double_pixels(vae: VAE, pixels: Tensor) -> Tensor:
     dimension = math.prod(vae.image_shape)
     if pixels.ndim != 2 or pixels.shape[1] != dimension:
         raise ValueError(
-            f"images must be rows of {dimension} pixels, like those of the model; got shape "
-            f"{tuple(pixels.shape)}: flatten each image to one row"
+            f"images must be rows of {dimension} pixels; got shape {tuple(pixels.shape)}: "
+            "flatten each image to one row"
         )
     if len(pixels) == 0:
         raise ValueError("images must contain at least one image; none was given")
