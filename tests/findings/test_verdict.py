@@ -102,3 +102,17 @@ def test_an_exact_number_is_its_own_interval_and_needs_no_seeds():
     assert (exact.value, exact.low, exact.high, exact.n) == (0.25, 0.25, 0.25, 1)
     assert (exact.unit, exact.basis, exact.has_interval) == ("nats", "exact", False)
     assert judge(exact, Margin(0.2, 0.3), 1).verdict == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("statistic", "rests"),
+    [
+        (seeds(1.0, 2.0), True),
+        (Statistic(1.5, 1.0, 2.0, 1, "nats", "images"), True),
+        (seeds(1.0, 1.0), False),
+        (Statistic(86.9, math.nan, math.nan, 1, "nats"), False),
+        (Statistic(1.5, 1.0, 2.0, 4, "nats", "extreme"), False),
+    ],
+)
+def test_a_verdict_rests_on_an_interval_with_a_width(statistic, rests):
+    assert statistic.has_interval == rests

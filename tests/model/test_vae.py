@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 from tiny_models import PIXELS, SHAPE, made
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.grid.cell import Cell
 from vaebench.model.likelihoods import SCALE_FLOOR, LocationScale
 from vaebench.model.likelihoods.categorical import Categorical
 from vaebench.model.likelihoods.negative_binomial import NegativeBinomial
+from vaebench.model.networks import affine_layers
 from vaebench.model.objective import draw
 from vaebench.model.vae import VAE, Units, sigma_kind
 
@@ -171,6 +172,32 @@ def test_initial_weights_are_uniform_within_the_root_of_the_fan_in() -> None:
     assert weight.std().item() == pytest.approx(1 / 20 / math.sqrt(3), rel=0.01)
 
 
+def test_convolutional_networks_are_those_of_torch() -> None:
+    """The same layers give the same outputs, and the initial weights have the same bounds."""
+    design = cell(architecture="conv", hidden=(48, 32), activation="relu")
+    vae = made(design, shape=(2, 8, 12))
+    encoder = (nn.Conv2d(2, 48, 4, 2, 1), nn.ReLU(), nn.Conv2d(48, 32, 4, 2, 1), nn.ReLU())
+    decoder = (nn.ConvTranspose2d(32, 48, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(48, 2, 4, 2, 1))
+    image, code = torch.rand(5, 2, 8, 12), torch.randn(5, 2)
+    for ours, theirs, x in (
+        (vae.encoder, nn.Sequential(*encoder, nn.Flatten(), nn.Linear(32 * 6, 4)), image),
+        (
+            vae.decoder,
+            nn.Sequential(
+                nn.Linear(2, 32 * 6), nn.ReLU(), nn.Unflatten(1, (32, 2, 3)), *decoder, nn.Flatten()
+            ),
+            code,
+        ),
+    ):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert mine.shape[1:] == other.shape
+            if mine.numel() > 300:
+                bound = other.abs().max().item()
+                assert mine.abs().max().item() == pytest.approx(bound, rel=0.05)
+            other.data.copy_(mine[0])
+        torch.testing.assert_close(ours(x.flatten(1).unsqueeze(0))[0], theirs(x))
+
+
 class TestUsersOwnNetworks:
     def test_they_are_trained_like_ours(self) -> None:
         vae = made(cell(architecture="users_networks:factory"))
@@ -246,11 +273,42 @@ def test_the_decoder_of_own_data_gives_location_and_scale_in_their_unit(sigma: s
 
 def test_of_two_numbers_of_a_pixel_only_the_location_is_moved_to_the_unit_of_the_data() -> None:
     own = cell(dataset="own.npz", kind="counts", likelihood="negative_binomial", sigma=None)
-    shift, scale = torch.tensor([1.0, -2.0, 0.5]), torch.ones(3)
+    shift, scale = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 30.0])
     plain = made(own, shape=(1, 1, 3), levels=None).decode(codes(1))
     source = torch.Generator().manual_seed(own.seed)
     moved = VAE((own,), (1, 1, 3), None, [source], 0.3, Units(shift, scale)).decode(codes(1))
     assert isinstance(plain, NegativeBinomial)
     assert isinstance(moved, NegativeBinomial)
-    torch.testing.assert_close(moved.log_mean, shift + plain.log_mean)
+    torch.testing.assert_close(moved.log_mean, shift + scale * plain.log_mean)
     torch.testing.assert_close(moved.log_dispersion, plain.log_dispersion)
+
+
+def test_the_encoder_of_own_data_receives_them_standardised() -> None:
+    """Counts as (log(1 + x) - shift) / scale, real numbers as (x - shift) / scale."""
+    shift, scale = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.1, 30.0])
+    x = torch.tensor([[[0.0, 3.0, 40.0], [7.0, 1.0, 0.0]]])
+    for kind, likelihood, seen in (
+        ("counts", "poisson", (x + 1).log()),
+        ("real", "laplace", x),
+    ):
+        sigma = 0.2 if kind == "real" else None
+        own = cell(dataset="own.npz", kind=kind, likelihood=likelihood, sigma=sigma)
+        source = torch.Generator().manual_seed(own.seed)
+        vae = VAE((own,), (1, 1, 3), None, [source], 0.3, Units(shift, scale)).eval()
+        expected = made(own, shape=(1, 1, 3), levels=None).encode((seen - shift) / scale)
+        torch.testing.assert_close(vae.encode(x).mean, expected.mean)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu", "elu"])
+def test_a_decoder_is_the_chain_of_its_affine_layers(activation: str) -> None:
+    vae = made(cell(hidden=(7, 5), activation=activation)).double()
+    chain = affine_layers(vae.decoder)
+    assert chain is not None
+    layers, named = chain
+    assert named == activation
+    x = z = codes(1)[0, 0].double()
+    for weight, bias in layers:
+        x = x if weight is layers[0][0] else getattr(torch.nn.functional, activation)(x)
+        x = x @ weight.T + bias
+    torch.testing.assert_close(x.expand(1, *x.shape), vae.decoder(z.unsqueeze(0)))
+    assert affine_layers(made(cell(architecture="linear")).decoder) is None
