@@ -55,7 +55,10 @@ ROOMS = {
     "vaebench/evaluation": ("vaebench/evaluation", "tests/evaluation"),
 }
 # They start whole runs in other processes, whose lines are not seen from here.
-_PYTEST = ("-q", "-x", "--tb=no", "-p", "pytest_benchmark.plugin")
+_PYTEST = (
+    *("-q", "-x", "--tb=no", "-p", "pytest_benchmark.plugin"),
+    *("-k", "not 1000_iterations"),  # minutes of t-SNE
+)
 LEFT_OUT = ("test_foreign_code.py", "test_stops_and_exits.py", "test_advised_repairs.py")
 PRELOADED = (
     *("pytest_benchmark.plugin", "scipy.stats", "sklearn.neighbors", "sklearn.manifold"),
@@ -94,7 +97,10 @@ _CODE = re.compile(r"[\w.:/-]+")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the bytes from `start` to `end` of a file; `lines` are those of its statement."""
+    """A change of the bytes from `start` to `end` of a file.
+
+    `lines` are those of its statement, which is in a function or runs at import.
+    """
 
     path: str
     start: int
@@ -102,6 +108,7 @@ class Mutant:
     new: str
     old: str
     lines: tuple[int, int]
+    in_function: bool
 
     def name(self) -> str:
         return f"{self.path}:{self.lines[0]}:{self.start}: {self.old!r} -> {self.new!r}"
@@ -115,7 +122,7 @@ class _Places:
         ends = [0, *(place + 1 for place, byte in enumerate(source) if byte == ord("\n"))]
         self.starts = dict(enumerate(ends, 1))
         self.found: list[Mutant] = []
-        self.lines = (1, 1)
+        self.lines, self.functions = (1, 1), 0
         for statement in ast.parse(source).body:
             self.visit(statement)
 
@@ -128,7 +135,7 @@ class _Places:
 
     def add(self, start: int, end: int, new: str) -> None:
         old = self.source[start:end].decode()
-        self.found.append(Mutant(self.path, start, end, new, old, self.lines))
+        self.found.append(Mutant(self.path, start, end, new, old, self.lines, self.functions > 0))
 
     def between(self, left: ast.AST, right: ast.AST, old: str, new: str) -> None:
         """Replace the operator between two operands."""
@@ -145,11 +152,14 @@ class _Places:
             return
         lines = self.lines
         self.mutate(node)
+        is_function = isinstance(node, ast.FunctionDef | ast.Lambda)
+        self.functions += is_function
         for name, value in ast.iter_fields(node):
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST) and name not in _SKIPPED:
                     self.lines = lines
                     self.visit(child)
+        self.functions -= is_function
 
     def mutate(self, node: ast.AST) -> None:
         if isinstance(node, ast.Compare):
@@ -347,7 +357,7 @@ class Survey:
         lines = self.tests[mutant.path]
         first, last = mutant.lines
         found = set().union(*(lines.get(line, set()) for line in range(first, last + 1)))
-        if not found:
+        if not found or not mutant.in_function:
             files = {_file(name) for name in set().union(*lines.values())}
             found = {name for name in self.seconds if _file(name) in files}
         total: dict[str, float] = defaultdict(float)
@@ -415,6 +425,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="a file of one JSON line a mutant")
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests for each mutant")
+    parser.add_argument("--rooms", nargs="+", default=list(ROOMS), choices=list(ROOMS))
     parser.add_argument("--survivors", action="store_true", help="try the survivors again")
     options = parser.parse_args()
     output, known = options.results.absolute(), options.results.absolute().with_suffix(".survey")
@@ -425,7 +436,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copied_project(Path(folder))
         survey, sample = Survey(known), drawn(Path(folder))
-        for room in ROOMS:
+        for room in options.rooms:
             survey.add_room(room)
             for mutant in (each for each in sample if each.path.startswith(room)):
                 tried = results.get(mutant.name())

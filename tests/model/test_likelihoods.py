@@ -16,6 +16,7 @@ from vaebench.model.likelihoods import (
     SCALE_FLOOR,
     Likelihood,
     LocationScale,
+    count_edges,
     family,
     level_edges,
 )
@@ -280,6 +281,14 @@ def test_end_levels_own_the_tails_and_the_others_their_step() -> None:
         level_edges(torch.tensor([0]), 1, dequantized=False, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_mass_of_a_count_is_that_within_half_a_count(name: str) -> None:
+    edges = count_edges(torch.arange(6).reshape(1, 6, 1, 1), torch.float64)
+    masses = located(name, 2.3, 1.5).log_mass(edges).flatten().exp()
+    cdf = SCIPY[name].cdf((np.arange(7) - 0.5 - 2.3) / 1.5)
+    np.testing.assert_allclose(masses, np.diff(cdf), rtol=1e-10)
+
+
 def residuals_of(kind: str) -> np.ndarray:
     random = np.random.default_rng(4)
     if kind == "half of them zero":
@@ -303,6 +312,14 @@ def test_the_optimal_scale_has_the_highest_likelihood(name: str, kind: str) -> N
     assert scale.shape == (1, 1, 1, 1)
     assert scale.item() == pytest.approx(math.exp(best.x), rel=1e-5)
     assert loss(math.log(scale.item())) <= best.fun + 1e-8
+
+
+@pytest.mark.parametrize("name", ["logistic", "student_t"])
+def test_the_search_for_the_optimal_scale_starts_at_the_second_moment(name: str) -> None:
+    residuals = residuals_of("normal")
+    residual = torch.tensor(residuals).reshape(1, 2, 20, 10)
+    start = of(name).optimal_scale(residual, (1, 2, 3), steps=0).item()
+    assert start == pytest.approx(np.sqrt(np.mean(residuals**2)) / SCIPY[name].std(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

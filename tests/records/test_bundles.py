@@ -57,6 +57,9 @@ def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         bundle(root, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one") as archive:
+        # The first moment that a ZIP file can name, whenever the bundle is made.
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_disjoint_stores_are_joined(tmp_path: Path) -> None:
@@ -81,6 +84,22 @@ def test_a_record_that_is_there_stays_and_the_conflict_is_said(tmp_path: Path) -
     found = merge([two, one], tmp_path / "three")
     assert len(found.conflicts) == 1
     assert Store(tmp_path / "three").read("a-1").metrics == metrics  # that of the first
+
+
+@pytest.mark.parametrize(("count", "more"), [(4, ")"), (5, " and 1 more)"), (6, " and 2 more)")])
+def test_four_differing_metrics_are_named_and_the_others_counted(
+    tmp_path: Path, count: int, more: str
+) -> None:
+    names = ["elbo", "kl", "mse", "iw_bound", "active_units", "sigma_fitted"][:count]
+    roots = [
+        filled(
+            tmp_path / str(value), NAMES[:1], metrics={n: Metric.measured(n, value) for n in names}
+        )
+        for value in (1.0, 2.0)
+    ]
+    (line,) = merge(roots, tmp_path / "both").conflicts
+    shown = ", ".join(sorted(names)[:4])
+    assert f"differ in metrics ({shown}{more};" in line
 
 
 def test_a_finished_cell_is_preferred_to_one_that_was_interrupted(tmp_path: Path) -> None:
@@ -193,6 +212,24 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BundleDamaged, match="link"):
         merge([rewritten(tmp_path / "good", tmp_path / "bad", link)], tmp_path / "copy")
+
+
+def test_regular_files_of_another_program_are_taken_and_encrypted_ones_refused(
+    tmp_path: Path,
+) -> None:
+    bundle(filled(tmp_path / "store"), tmp_path / "good")
+
+    def regular(entries: dict[str, tuple[zipfile.ZipInfo, bytes]]) -> None:
+        for entry, _ in entries.values():
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+
+    made = rewritten(tmp_path / "good", tmp_path / "regular", regular)
+    assert merge([made], tmp_path / "copy").written == 4
+    content = bytearray((tmp_path / "good").read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1  # the flags of the last file
+    (tmp_path / "encrypted").write_bytes(content)
+    with pytest.raises(BundleDamaged, match="encrypted"):
+        merge([tmp_path / "encrypted"], tmp_path / "copy")
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:

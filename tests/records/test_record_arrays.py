@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -67,10 +68,48 @@ def test_what_is_no_npz_is_damaged(packed: bytes) -> None:
         unpack(packed)
 
 
-def test_a_bomb_is_refused_before_it_unpacks() -> None:
+@pytest.mark.parametrize("size", [(1 << 30) + 1, 1 << 40])
+def test_a_bomb_is_refused_before_it_unpacks(size: int) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w") as archive:
         archive.writestr("a.npy", b"")
-        archive.infolist()[0].file_size = 1 << 40
-    with pytest.raises(ArraysDamaged, match=f"{1 << 40:,}|complete .npz"):
+        archive.infolist()[0].file_size = size
+    with pytest.raises(ArraysDamaged, match=f"at most 1 GiB.*{size:,}"):
         unpack(bomb.getvalue())
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_numpys_header_are_read(version: tuple[int, int]) -> None:
+    npy, packed = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(npy, ARRAYS["tsne"], version=version)
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("tsne.npy", npy.getvalue())
+    np.testing.assert_array_equal(unpack(packed.getvalue())["tsne"], ARRAYS["tsne"])
+
+
+@pytest.mark.parametrize(
+    ("names", "dimensions"),
+    [
+        ("tsne_labels kl_per_dimension code_spectrum step_ms iw_curve iw_curve_k", {1}),
+        ("tsne", {2}),
+        ("originals reconstructions prior_samples tsne_images tsne_reconstructions", {3, 4}),
+        ("interpolations traversal", {4, 5}),
+        ("of_a_newer_version", {1, 2, 3, 4, 5, 6}),
+    ],
+)
+def test_a_known_array_has_the_dimensions_of_its_figure(names: str, dimensions: set[int]) -> None:
+    for name in names.split():
+        accepted = set()
+        for count in range(1, 7):
+            with suppress(ArraysDamaged):
+                unpack(pack({name: np.zeros((2,) * count)}))
+                accepted.add(count)
+        assert accepted == dimensions
+
+
+def test_a_map_has_two_numbers_for_each_label() -> None:
+    labels = {"tsne_labels": np.zeros(5)}
+    unpack(pack(labels | {"tsne": np.zeros((5, 2))}))
+    for shape in ((4, 2), (5, 3), (5, 1)):
+        with pytest.raises(ArraysDamaged, match="'tsne' has the impossible shape"):
+            unpack(pack(labels | {"tsne": np.zeros(shape)}))

@@ -251,6 +251,15 @@ def test_a_warning_of_the_first_schema_gets_its_code(make_record: RecordFactory)
         "collapsed or hardly trained: the mean squared error of 0.1 is above that": "collapsed",
         "a density on data with repeated exact values and none": "unbounded_density",
         "Bernoulli on grey pixels is not a likelihood of these data": "not_a_likelihood",
+        "BUG: the ELBO is above the entropy of the data": "impossible_score",
+        "the decoder's scale is not part of a density": "scale_without_density",
+        "sigma ended on its floor of 0.001": "scale_on_floor",
+        "stopped after epoch 3 and resumed": "resumed",
+        "trained at a second try": "retried",
+        "a checkpoint was not used": "checkpoint",
+        "the last checkpoint is damaged": "checkpoint",
+        "steps are not replayed as a CUDA graph": "step_fallback",
+        "the training step was not compiled": "step_fallback",
         "of the test images 12 were left out": "data",
     }
     content = content_of(to_text(make_record()))

@@ -299,3 +299,14 @@ def test_weights_belong_to_their_record_and_are_checked(
         store.write(make_record(cell_id="a"))
     assert not path.exists()
     assert b"weights_sha256" not in (path.parent / "record.json").read_bytes()
+
+
+def test_a_record_has_at_most_ten_million_bytes(store: Store, make_record: RecordFactory) -> None:
+    room = 10_000_000 - len(to_text(make_record(grid="x" * 9_000_000)))
+    with store.writing():
+        record = store.write(make_record(grid="x" * (9_000_000 + room)))
+        path = store.root / "cells" / record.cell_id / "record.json"
+        assert path.stat().st_size == 10_000_000
+        with pytest.raises(StorageError, match="more than 10,000,000 bytes"):
+            store.write(make_record(grid="x" * (9_000_001 + room)))
+    assert store.read(record.cell_id) == record
