@@ -79,6 +79,17 @@ class TestLinear:
         assert float(above.mean()) > 1
         assert float(bracket.gap.mean()) == pytest.approx(float((below + above).mean()))
 
+    def test_trajectories_of_one_step_follow_the_path(self):
+        """The prior alone misses these images by tens of nats."""
+        model = synthetic(0.3)
+        vae, seen = as_vae(model), []
+        x, _ = simulate(vae, 6, generator(2))
+        settings = Annealing(8, 200, 1)
+        result = annealed_bound(vae, x, settings, generator(), lambda *counts: seen.append(counts))
+        assert -2 < float((result.bound - exact(model, x)).mean()) < 0.5
+        assert 0.55 < float(result.acceptance.mean()) < 0.75
+        assert seen[-1][0] == seen[-1][1]
+
     def test_the_prior_scale_counts(self):
         model = axis_aligned(synthetic(0.15))
         vae = as_vae(model)

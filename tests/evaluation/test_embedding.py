@@ -43,6 +43,7 @@ def test_labels_are_told_from_clusters_and_not_from_chance() -> None:
     assert metric.value == 1.0
     assert metric.n == 60
     assert metric.se == 0
+    assert knn_accuracy(identity(2), clusters(90, 2), clusters(2_100, 2, seed=81)).n == 2_000
     train = clusters(900, 2)
     shuffled = torch.randperm(900, generator=source())
     chance = real_split(train.pixels, (train.labels if train.labels is not None else 0)[shuffled])

@@ -63,6 +63,9 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
     assert result.metrics["ais_bound"].n == 4
     assert result.metrics["amortization_gap"].n == 3
     assert result.arrays["iw_curve_k"].tolist() == [1, 10, 20]
+    curve, bound = result.arrays["iw_curve"], result.metrics["iw_bound"].value
+    assert curve[-1] == pytest.approx(bound, rel=1e-6)
+    assert curve[0] < curve[1] < curve[2]
     assert result.arrays["kl_per_dimension"].shape == (2,)
     assert result.arrays["tsne"].shape == (40, 2)
     assert result.arrays["tsne_labels"].tolist() == LABELS.tolist()
@@ -110,6 +113,17 @@ def test_the_same_generator_gives_the_same_numbers() -> None:
     assert set(first.arrays) == set(again.arrays)
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(array, again.arrays[name])
+
+
+def test_an_optimal_scale_is_that_of_one_code_of_each_training_image() -> None:
+    design = cell(sigma="optimal")
+    vae, x = made(design, (1, 4, 4)).train(), TRAIN.pixels.unsqueeze(0)
+    noise = torch.randn((1, 1, len(TRAIN), 2), generator=source())
+    with torch.no_grad():
+        residual = x.unsqueeze(1) - vae.decode(vae.encode(x).rsample(noise)).mean
+    fitted = evaluated(design, vae=vae).metrics["sigma_fitted"].value
+    assert fitted == pytest.approx(residual.square().mean().sqrt().item(), rel=1e-5)
+    assert not vae.training  # a network with dropout is evaluated without it
 
 
 def test_nothing_is_fitted_on_test_images() -> None:

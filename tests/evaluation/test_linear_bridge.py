@@ -13,7 +13,7 @@ from linear_models import (
     turned,
 )
 
-from vaebench.evaluation.linear import as_linear, as_vae, linear_bound
+from vaebench.evaluation.linear import as_linear, as_vae, exact_log_likelihood, linear_bound
 from vaebench.grid.cell import Cell
 from vaebench.model.sampling import simulate
 from vaebench.model.vae import VAE
@@ -22,6 +22,13 @@ from vaebench.truth.ppca import LinearVAE
 
 def images_of(model, count=30):
     return simulate(as_vae(model), count, generator())[0]
+
+
+def test_the_exact_log_likelihood_is_that_of_ppca():
+    model = synthetic()
+    assert np.abs(model.mu).max() > 1
+    x = images_of(model)
+    close(exact_log_likelihood(as_vae(model), x), exact(model, x), 1e-9)
 
 
 def close(left, right, atol):
