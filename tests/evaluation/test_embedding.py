@@ -124,6 +124,21 @@ def test_a_map_keeps_clusters_and_is_always_the_same() -> None:
     assert first.trust.value > 0.8
 
 
+def test_the_perplexity_is_30_or_a_third_of_the_other_points(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def fit_transform(self: TSNE, codes: np.ndarray) -> np.ndarray:
+        seen.append(self.perplexity)
+        return codes[:, :2]
+
+    monkeypatch.setattr(TSNE, "fit_transform", fit_transform)
+    for count in (12, 45, 88, 91, 94, 200):
+        tsne_map(identity(4), clusters(count, 4), 300)
+    assert seen == pytest.approx([11 / 3, 44 / 3, 29, 30, 30, 30])
+
+
 @pytest.mark.parametrize(
     ("pixels", "most", "reason"),
     [

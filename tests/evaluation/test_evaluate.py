@@ -69,6 +69,7 @@ def test_every_metric_is_there_with_its_unit_or_its_reason(monkeypatch: pytest.M
     assert result.arrays["kl_per_dimension"].shape == (2,)
     assert result.arrays["tsne"].shape == (40, 2)
     assert result.arrays["tsne_labels"].tolist() == LABELS.tolist()
+    assert "tsne_classes" not in result.arrays
 
 
 def test_what_was_not_asked_for_is_absent_with_the_reason() -> None:
