@@ -120,7 +120,7 @@ def test_designs_that_were_one_pack_have_no_times_of_their_own() -> None:
 def test_a_pair_without_values_says_why() -> None:
     found = paired(frame(A), frame(dict.fromkeys(B) | {0: B[0]}, sigma=0.3))
     assert found.without == ({}, {"not finite": 3})
-    assert "3 of B without a value: not finite" in comparison_text(found, ("a", "b"))
+    assert "3 records of B have no value: not finite" in comparison_text(found, ("a", "b"))
 
 
 def test_a_side_without_any_value_says_why() -> None:
@@ -245,7 +245,7 @@ def test_sides_without_pairs_say_why(
         ({s: v + 5 for s, v in B.items()}, "B is better"),
         ({s: v - 9 for s, v in B.items()}, "A is better"),
         ({0: -99.0, 1: -101.0, 2: -104.0, 3: -101.5}, "no difference shown"),
-        ({s: v + 1 for s, v in A.items()}, "no spread to judge by"),
+        ({s: v + 1 for s, v in A.items()}, "no spread between pairs"),
         (A, "equal"),
     ],
 )

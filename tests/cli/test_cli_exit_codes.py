@@ -28,13 +28,13 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
     ((*RUN, "--set", "latent_dim=0"), "--set latent_dim[0]: must be a whole number from 1"),
     ((*RUN, "--set", "likelihood=gausian"), "not 'gausian' (did you mean 'gaussian'?)"),
     ((*RUN, "--set", "seed"), "must be axis=value"),
-    ((*RUN, "--set", "seed=1", "--set", "seed=2"), "'seed' is set twice"),
-    ((*RUN, "--device", "cpu", "--set", "device=cuda"), "'device' is set twice"),
-    ((*RUN, "--device", "cpu", "--device", "cuda"), "--device is given twice"),
-    (("reproduce", "--device", "cpu", "--device", "cpu"), "--device is given twice"),
-    ((*RUN, "-j", "1", "--jobs", "2"), "--jobs is given twice"),
-    (("data", "list", "--data-dir", "a", "--data-dir", "b"), "--data-dir is given twice"),
-    ((*RUN, "--dry-run", "--json"), "leave out --json"),
+    ((*RUN, "--set", "seed=1", "--set", "seed=2"), "'seed' must be set only once"),
+    ((*RUN, "--device", "cpu", "--set", "device=cuda"), "'device' must be set only once"),
+    ((*RUN, "--device", "cpu", "--device", "cuda"), "--device must be given only once"),
+    (("reproduce", "--device", "cpu", "--device", "cpu"), "--device must be given only once"),
+    ((*RUN, "-j", "1", "--jobs", "2"), "--jobs must be given only once"),
+    (("data", "list", "--data-dir", "a", "--data-dir", "b"), "--data-dir must be given only once"),
+    ((*RUN, "--dry-run", "--json"), "cannot be used with --json"),
     ((*RUN, "--device", "gpu"), "must be one of cpu, cuda, mps, available, or cuda:N, not 'gpu'"),
     ((*RUN, "--device", "cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
     ((*RUN, "--jobs", "0"), "0 is not in the range x>=1"),
@@ -55,39 +55,42 @@ USAGE: list[tuple[tuple[str, ...], str]] = [
         "a density and a probability mass have different units",
     ),
     (("show", "nosuch"), "there is no folder nosuch"),
-    (("show", "store", "cifar"), "CELL must name one record of store; 'cifar' fits: none"),
-    (("show", "store", "digits"), "'digits' fits: digits-"),
+    (("show", "store", "cifar"), "exactly one record name in store; 'cifar' matches: none"),
+    (("show", "store", "digits"), "'digits' matches: digits-"),
     (("list", "axs"), "'axs' is not one of 'grids', 'axes'"),
     (("doctor", "nosuch"), "there is no folder nosuch"),
     (("data", "verify", "mnits"), "data sets with files are mnist and fashion-mnist; got 'mnits'"),
     (("compare", "store:sigma=0.1,sigma=0.3", "store"), "sigma is given twice"),
     (("compare", "store:sigma=", "store"), "a selection must be DIR:axis=value; got 'sigma='"),
-    (("audit", "--zoo", "--recon", "mse-sum"), "with --zoo leave out --recon"),
-    (("audit", "--loss", "m:f", "--latent", "2", "--sigma", "3"), "with --loss leave out --sigma"),
-    (("audit", "--recon", "mse-sum", "--x-shape", "1,2"), "with --recon leave out --x-shape"),
-    (("audit", "--x-shape", "1,8", "--pixels", "9"), "with --x-shape leave out --pixels"),
-    (("audit", "--zoo", "--peers"), "with --zoo leave out --peers"),
+    (("audit", "--zoo", "--recon", "mse-sum"), "--recon cannot be used with --zoo"),
+    (
+        ("audit", "--loss", "m:f", "--latent", "2", "--sigma", "3"),
+        "--sigma cannot be used with --loss",
+    ),
+    (("audit", "--recon", "mse-sum", "--x-shape", "1,2"), "--x-shape cannot be used with --recon"),
+    (("audit", "--x-shape", "1,8", "--pixels", "9"), "--pixels cannot be used with --x-shape"),
+    (("audit", "--zoo", "--peers"), "--peers cannot be used with --zoo"),
     (("audit", "--recon", "typo"), "; got 'typo'"),
     (("audit", "--recon", "mse-sum", "--pixels", "9", "--kl-weight", "1e300"), "1e-30 to 1e+30"),
     (("run", "small.toml", "--set", "seed=0..4"), "not '0..4'"),
     (("reproduce", "-o", "store", "--report-dir", "store/r"), "outside of the results"),
     (("reproduce", "--device", "nix"), "--device: must be one of cpu"),
-    (("audit", "--x-shape", "1,b"), "--x-shape takes whole numbers with commas"),
+    (("audit", "--x-shape", "1,b"), "--x-shape must be whole numbers separated by commas"),
     (("time", "--device", "gpu"), "--device: must be one of cpu, cuda, mps, available"),
     (("time", "--device", "cpu,cuda:x"), "not 'cuda:x' (did you mean 'cuda'?)"),
-    (("time", "--latent-dim", "2,b"), "--latent-dim takes whole numbers with commas"),
-    (("time", "--batch-size", "0"), "--batch-size takes numbers from 1; got '0'"),
+    (("time", "--latent-dim", "2,b"), "--latent-dim must be whole numbers separated by commas"),
+    (("time", "--batch-size", "0"), "--batch-size must be numbers of at least 1; got '0'"),
     (("time", "--width", "70000"), "--width: must be a list of at most 16 whole numbers"),
     (("time", "--precision", "float16"), "--precision: must be one of float32, bfloat16"),
     (("time", "--pack", "2000"), "--pack: pack_size must be between 1 and 1000 cells; got 2000"),
     (("time", "--steps", "9"), "9 is not in the range x>=10"),
     (("time", "--seconds", "inf"), "seconds must be above 0 and finite; got inf"),
-    (("time", "--seconds", "1", "--steps", "20"), "--seconds and --steps both set"),
-    (("time", "--no-report", "--report-dir", "r"), "--no-report omits it"),
-    ((*RUN, "--no-report", "--report-dir", "r"), "--no-report omits it"),
-    (("reproduce", "--no-report", "--report-dir", "r"), "--no-report omits it"),
+    (("time", "--seconds", "1", "--steps", "20"), "--seconds cannot be used with --steps"),
+    (("time", "--no-report", "--report-dir", "r"), "cannot be used with --no-report"),
+    ((*RUN, "--no-report", "--report-dir", "r"), "cannot be used with --no-report"),
+    (("reproduce", "--no-report", "--report-dir", "r"), "cannot be used with --no-report"),
     (("time", "-o", "file"), "'file' is a file"),
-    (("run", "tiny", "-o", ""), "a folder's name must not be empty"),
+    (("run", "tiny", "-o", ""), "name of the folder must not be empty"),
     (("time", "-o", "file/store"), "Not a directory (ENOTDIR): file/store"),
 ]
 
@@ -168,14 +171,14 @@ def test_verifying_absent_mnist_is_3_with_the_two_ways_out(here: Path, ask: Ask)
 def test_a_time_limit_that_is_no_number_is_2(here: Path, ask: Ask) -> None:
     answer = ask(*RUN, "--time-limit", "nan", "--dry-run")
     assert answer.code == 2
-    assert "--time-limit is a number of seconds" in answer.err
+    assert "--time-limit must be a number of seconds" in answer.err
 
 
 def test_a_folder_that_is_no_store_is_not_called_sound(here: Path, ask: Ask) -> None:
     Path("some").mkdir()
     answer = ask("doctor", "some")
     assert answer.code == 5
-    assert "some is not a store: it holds no records" in answer.err
+    assert "some is not a store" in answer.err
 
 
 @pytest.mark.parametrize("words", [("run", "x.toml"), ("run", "x.toml", "--dry-run")])
@@ -271,9 +274,9 @@ def test_files_of_the_wrong_content_are_3_before_anything_starts(here: Path, ask
 def test_a_plan_needs_no_images_and_says_that_a_run_does(here: Path, ask: Ask) -> None:
     answer = ask("run", "latent-dim", "--dry-run")
     assert answer.code == 3
-    assert "cannot start: data are missing (mnist)" in answer.out.splitlines()[-1]
+    assert "cannot start: data sets are missing (mnist)" in answer.out.splitlines()[-1]
     assert "to do: " in answer.out
-    assert "data mnist: not found, and a run needs it: `vaebench data fetch mnist`" in answer.out
+    assert "data mnist: not found; the run needs it: `vaebench data fetch mnist`" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -407,7 +410,7 @@ def test_the_record_of_a_newer_vaebench_is_left_alone_with_4(here: Path, ask: As
         assert answer.code == 4
         assert "upgrade vaebench" in answer.text
     assert ask("doctor", "store").out.endswith("store: 1 of a newer vaebench\n")
-    assert "left alone" in ask(*RUN, "--dry-run").out
+    assert "is not replaced" in ask(*RUN, "--dry-run").out
     assert record.read_bytes() == before
 
 

@@ -25,7 +25,7 @@ def test_show_gives_tables_that_fit_and_only_the_notes_they_need(
     monkeypatch.setenv("COLUMNS", "60")
     narrow = ask("show", "store").out.partition("warning")[0]
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "not shown for lack of room: " in narrow
+    assert "columns that do not fit: " in narrow
 
 
 def test_show_gives_one_record_by_the_beginning_of_its_name(here: Path, ask: Ask) -> None:
@@ -58,7 +58,7 @@ def test_a_bundle_is_merged_and_conflicts_are_an_exit_code(here: Path, ask: Ask)
     with Store("copy").writing() as store:
         store.write(record.model_copy(update={"grid": "other"}))
     answer = ask("merge", "all.bundle", "-o", "copy")
-    assert (answer.code, answer.out) == (1, "0 records added to copy; 5 equal to what is kept\n")
+    assert (answer.code, answer.out) == (1, "0 records added to copy; 5 equal to existing ones\n")
     assert f"cells/{record.cell_id}" in answer.err
     assert "differ in grid" in answer.err
     record_of(here / "store").write_bytes(b"{")

@@ -139,7 +139,7 @@ def test_a_network_edited_since_is_noticed(
     for cached in (tmp_path / "__pycache__").glob("*"):
         cached.unlink()
     monkeypatch.delitem(sys.modules, "edited_network")
-    with pytest.raises(ValueError, match="edited_network:net is no longer the network"):
+    with pytest.raises(ValueError, match="edited_network:net must be the network that was trained"):
         vaebench.load_model(tmp_path / "store", name)
 
 

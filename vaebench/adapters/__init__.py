@@ -1,1 +1,1 @@
-"""How a trained VAE that vaebench did not train becomes one that `evaluation` can score."""
+"""Adapters: present trained VAEs of other code to `evaluation` as a `vaebench.model.vae.VAE`."""

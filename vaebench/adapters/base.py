@@ -1,4 +1,4 @@
-"""The interface of an external model, and the adapter for modules as public code writes them."""
+"""The interface of an external model, and an adapter for torch modules that return tensors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vaebench.errors import UsageError
 from vaebench.grid.values import closest
 
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "laplace")
-"""The families whose mean a plain decoder can return."""
+"""The likelihood families for decoders that return a tensor, the mean."""
 _EPSILON = 1e-7
-"""Probabilities are kept this far from 0 and 1, as single precision does anyway near 1."""
+"""Minimum distance of probabilities from 0 and 1, about the resolution of float32 near 1."""
 
 
 @runtime_checkable
@@ -68,8 +68,8 @@ class Adapter(Protocol):
 class ModuleAdapter(nn.Module):
     """A module with ``encode(x) -> (mean, log_variance)`` and ``decode(z) -> reconstruction``.
 
-    Most public code has these two methods. The module does not state the
-    distribution of its reconstruction, so the user does.
+    Most public code has these two methods. The module does not state the distribution of its
+    reconstruction, so it is an argument.
 
     Args:
         module: the trained model; images are passed as ``(N, C, H, W)`` or, if it does not accept
@@ -80,7 +80,7 @@ class ModuleAdapter(nn.Module):
             images, the [0, 1] pixel).
 
     Raises:
-        UsageError: the module lacks a method, or the likelihood or sigma is missing or wrong.
+        UsageError: the module has no such method, or the likelihood or sigma is missing or invalid.
     """
 
     prior: Distribution
@@ -96,13 +96,13 @@ class ModuleAdapter(nn.Module):
         lacking = [name for name in ("encode", "decode") if not hasattr(module, name)]
         if lacking:
             raise UsageError(
-                f"{type(module).__name__} has no method {' and no '.join(lacking)}: return an "
-                "object with encode(x), decode(z) and prior instead (`vaebench evaluate --help`)"
+                f"{type(module).__name__} must have the methods encode(x) and decode(z); it has no "
+                f"{' and no '.join(lacking)}: load another object (`vaebench evaluate --help`)"
             )
         if likelihood not in LIKELIHOODS:
             raise UsageError(
-                f"{type(module).__name__} returns tensors, so say what its output is the mean of: "
-                f"--likelihood {'|'.join(LIKELIHOODS)}; got {likelihood!r}"
+                f"the likelihood must be given, because {type(module).__name__} returns tensors: "
+                f"add --likelihood {'|'.join(LIKELIHOODS)}; got {likelihood!r}"
                 f"{closest(likelihood or '', LIKELIHOODS)}"
             )
         scaled = likelihood in ("gaussian", "laplace")
@@ -113,7 +113,7 @@ class ModuleAdapter(nn.Module):
             )
         if sigma is not None and not (0 < sigma < math.inf):
             raise UsageError(
-                f"sigma is a positive, finite number in the unit of the data; got {sigma}"
+                f"sigma must be a positive, finite number in the unit of the data; got {sigma}"
             )
         self.module, self.image_shape = module.eval(), image_shape
         self.likelihood, self.sigma = likelihood, sigma
@@ -132,7 +132,7 @@ class ModuleAdapter(nn.Module):
         return torch.rand((8, *self.image_shape), generator=generator).to(like)
 
     def _wants_rows(self) -> bool:
-        """Find out whether encode takes rows ``(N, D)``; vectors are tried as rows first."""
+        """Return whether encode takes rows ``(N, D)``; for vectors, rows are tried first."""
         images, is_vector, runs = self._probe(), self.image_shape[:2] == (1, 1), []
         for rows in (is_vector, not is_vector):
             try:
@@ -163,7 +163,7 @@ class ModuleAdapter(nn.Module):
         mean, log_variance = found
         if mean.shape != log_variance.shape:
             raise UsageError(
-                f"{name} must return a mean and a log-variance of one shape; got "
+                f"{name} must return a mean and a log-variance of equal shapes; got "
                 f"{_described(found)}"
             )
         return mean, log_variance
@@ -199,7 +199,7 @@ def _is_code(part: object, count: int) -> bool:
 
 
 def _described(found: object) -> str:
-    """Return what a method returned, with the shape of each tensor."""
+    """Describe the return value of a method, with the shape of each tensor."""
     if isinstance(found, Tensor):
         return f"a tensor of shape {tuple(found.shape)}"
     if isinstance(found, tuple | list):
@@ -219,18 +219,21 @@ def as_adapter(
     Args:
         model: an `Adapter`, or a module with ``encode`` and ``decode`` that return tensors.
         image_shape: (C, H, W).
-        likelihood, sigma: for a module that returns tensors; an `Adapter` has its own.
+        likelihood, sigma: the family and its scale, only for a module that returns tensors.
 
     Raises:
-        UsageError: the model is neither, or ``likelihood`` and ``sigma`` do not go with it.
+        UsageError: the model is of another type, or ``likelihood`` or ``sigma`` is missing or not
+            allowed.
     """
     if isinstance(model, Adapter):
         if likelihood is not None or sigma is not None:
-            raise UsageError("this model already returns distributions: omit likelihood and sigma")
+            raise UsageError(
+                "likelihood and sigma must not be set for a model that returns distributions"
+            )
         return model
     if isinstance(model, nn.Module):
         return ModuleAdapter(model, image_shape, likelihood, sigma)
     raise UsageError(
-        "a model is an object with encode, decode and prior, or a torch module with encode and "
-        f"decode; got {type(model).__name__}"
+        "the model must be an object with encode, decode and prior, or a torch module with encode "
+        f"and decode; got {type(model).__name__}"
     )

@@ -1,4 +1,4 @@
-"""An adapter as the VAE that every estimator of `evaluation` takes."""
+"""`ExternalVAE`: an adapter in the form of the VAE that all estimators of `evaluation` use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _base(distribution: Distribution) -> Any:
 
 
 def _posterior(q: Distribution) -> Posterior:
-    """Return q(z|x) over ``(N, Z)`` as a posterior of a pack of one."""
+    """Convert q(z|x) over ``(N, Z)`` to the posterior of a pack of one cell."""
     base = _base(q)
     if isinstance(base, Normal):
         return Diagonal(base.loc.unsqueeze(0), 2 * base.scale.log().unsqueeze(0))
@@ -60,7 +60,7 @@ def _posterior(q: Distribution) -> Posterior:
 
 
 def _likelihood(p: Distribution, shape: tuple[int, int, int]) -> Likelihood:
-    """Return p(x|z) with parameters ``(1, N, D)`` from a distribution over ``(N, C, H, W)``."""
+    """Convert p(x|z) over ``(N, C, H, W)`` to a likelihood with parameters ``(1, N, D)``."""
     base = _base(p)
     for kind, name, parameter in _FAMILIES:
         if not isinstance(base, kind):
@@ -76,7 +76,7 @@ def _likelihood(p: Distribution, shape: tuple[int, int, int]) -> Likelihood:
         return cast(Likelihood, make(*flat))
     raise UsageError(
         "decode must return a Bernoulli, ContinuousBernoulli, Categorical, Normal, Laplace or "
-        f"StudentT of 5 degrees of freedom (or an Independent of one); got {base}"
+        f"StudentT with 5 degrees of freedom (or an Independent of one); got {base}"
     )
 
 
@@ -87,13 +87,13 @@ def _prior_scale(prior: Distribution) -> float:
         if bool((scale == scale[0]).all()):
             return float(scale[0])
     raise UsageError(
-        "prior must be N(0, s^2 I): a Normal of mean 0 with one scale (or an Independent of one); "
+        "prior must be N(0, s^2 I): a Normal with mean 0 and one scale (or an Independent of one); "
         f"got {prior}"
     )
 
 
 class ExternalVAE(VAE):
-    """A pack of one whose encoder and decoder are those of an adapter.
+    """A pack of one cell whose encoder and decoder are those of an adapter.
 
     Args:
         adapter: the model.
@@ -111,9 +111,9 @@ class ExternalVAE(VAE):
     ) -> None:
         nn.Module.__init__(self)
         self.adapter = adapter
-        # The adapter does the work of both; neither is a network of vaebench's.
+        # Placeholders: the adapter does the work of both.
         self.encoder, self.decoder = nn.Identity(), nn.Identity()
-        # Registers modules that an adapter holds without being one, so that `double` reaches them.
+        # Register modules of an adapter that is not a module, so that `double` converts them.
         held = vars(adapter).values() if not isinstance(adapter, nn.Module) else ()
         self.held = nn.ModuleList(each for each in held if isinstance(each, nn.Module))
         self.cells, self.latent_dim = (cell,), cell.latent_dim
@@ -131,23 +131,23 @@ class ExternalVAE(VAE):
         return self
 
     def encode(self, x: Tensor) -> Posterior:
-        """q(z|x) for pixels ``x (1, B, D)``."""
+        """Return q(z|x) for pixels ``x (1, B, D)``."""
         return _posterior(self.adapter.encode(x[0].reshape(-1, *self.image_shape)))
 
     def decode(self, z: Tensor, fit_to: Tensor | None = None) -> Likelihood:
-        """p(x|z) for codes ``z (1, S, B, Z)``."""
+        """Return p(x|z) for codes ``z (1, S, B, Z)``."""
         del fit_to
         draws, images = z.shape[1:3]
         p = _likelihood(self.adapter.decode(z[0].flatten(0, 1)), self.image_shape)
         return _unflattened(p, draws, images)
 
     def scale(self) -> Tensor | None:
-        """The scale if it is one number, ``(1, 1, 1, 1)`` in pixel units."""
+        """Return the scale in pixel units, ``(1, 1, 1, 1)``, or None if it is not one number."""
         return self.fixed_scale if self.sigma_kind == "fixed" else None
 
 
 def _unflattened(p: Likelihood, draws: int, images: int) -> Likelihood:
-    """Give the parameters ``(1, S * B, ...)`` of a likelihood their ``(1, S, B, ...)``."""
+    """Reshape the parameters of a likelihood from ``(1, S * B, ...)`` to ``(1, S, B, ...)``."""
     parts: list[Tensor] = [p.mean, p.scale] if isinstance(p, LocationScale) else [vars(p)["logits"]]
     shaped = [each.reshape(1, draws, images, *each.shape[2:]) for each in parts]
     return type(p)(*shaped)
@@ -160,16 +160,16 @@ def describe(
     image_shape: tuple[int, int, int],
     settings: dict[str, object],
 ) -> Cell:
-    """Return the design of a model, found by encoding and decoding some images.
+    """Return the cell of a model, from the distributions that it returns for some images.
 
     Args:
         adapter: the model.
         pixels: some images of the data set, ``(N, D)``.
         image_shape: (C, H, W).
-        settings: axes that the model does not show, such as the data set and its evaluation.
+        settings: values of the other axes, such as the data set and evaluation settings.
 
     Raises:
-        UsageError: the distributions are of other kinds or shapes than expected.
+        UsageError: the type or shape of a distribution is not supported.
     """
     images = pixels.reshape(-1, *image_shape)
     q = _posterior(adapter.encode(images))
@@ -181,8 +181,8 @@ def describe(
     p = _likelihood(adapter.decode(q.mean[0]), image_shape)
     if not (bool(q.mean.isfinite().all()) and bool(p.mean.isfinite().all())):
         raise UsageError(
-            "the model gives nan or infinity for images of this data set: check its weights and "
-            "the range of pixels that it was trained on"
+            "the model must give finite numbers for images of this data set; got nan or infinity: "
+            "check its weights and the pixel range of its training data"
         )
     if p.mean.shape != (1, len(images), pixels.shape[1]):
         raise UsageError(
@@ -204,17 +204,17 @@ def _sigma(p: Likelihood) -> float | str | None:
         return None
     first = p.scale.flatten()[0]
     if bool((p.scale == first).all()):
-        # As the user wrote it: the shortest number that is this one in single precision.
+        # The number as the user wrote it: the shortest one that is equal in single precision.
         return float(str(first.numpy()))
     return "per_pixel" if bool((p.scale == p.scale[:, :1]).all()) else "predicted"
 
 
 @torch.no_grad()
 def linear_twin(vae: ExternalVAE) -> LinearVAE | None:
-    """Return the probabilistic PCA model that a linear Gaussian decoder is, or None.
+    """Return the probabilistic PCA model of a linear Gaussian decoder; None for other decoders.
 
-    The decoder is linear if its mean at random codes is W z + mu within 1e-5, with W and mu from
-    the unit codes and the origin. The encoder of the twin is the best diagonal one.
+    A decoder is linear if its mean at random codes equals W z + mu within 1e-5, where W and mu are
+    computed from unit codes and the origin. The encoder of the result is the optimal diagonal one.
     """
     if vae.cells[0].likelihood != "gaussian" or vae.sigma_kind != "fixed":
         return None

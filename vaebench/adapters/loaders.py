@@ -1,4 +1,4 @@
-"""How a trained model is found by its name: a function, a pythae folder, or a cell of a store."""
+"""Load a trained model from a function ``module:load`` or from a folder saved by pythae."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from vaebench.grid.user_code import load_function, source_digest
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and where it came from.
+    """A model and its origin.
 
     Attributes:
         model: an adapter, or a module for `vaebench.adapters.base.as_adapter`.
         name: a short name for tables.
         digest: SHA-256 of the files that the model was loaded from.
-        own_loss: the mean over images ``(N, C, H, W)`` of the loss that the model was trained
-            with, in the model's own words; None if it is not known.
-        own_samples: importance samples behind that loss; 1 for an ELBO.
+        own_loss: the function that the model was trained with, which returns the mean loss of
+            images ``(N, C, H, W)``; None if unknown.
+        own_samples: number of importance samples in that loss; 1 for an ELBO.
     """
 
     model: object
@@ -39,7 +39,7 @@ class Loaded:
 
     @classmethod
     def of(cls, model: object, name: str | None = None, source: str = "") -> Self:
-        """Return a model that is an object; its digest is that of ``source`` and its weights."""
+        """Describe a model that is an object; its digest is that of ``source`` and the weights."""
         digest = hashlib.sha256(source.encode() + _state_digest(model)).hexdigest()
         own_loss = getattr(model, "own_loss", None)
         return cls(model, name or type(model).__name__, digest, own_loss)
@@ -50,12 +50,12 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
 
     Args:
         model: ``package.module:load``, a function without arguments that returns the model; or
-            the path of a folder that pythae saved.
+            the path of a folder saved by pythae.
         trust: allow pickled encoders and decoders, which run code when they are read.
 
     Raises:
-        UsageError: there is no such model, pythae is not installed, or the folder has pickled
-            parts and ``trust`` is false.
+        UsageError: the model does not exist, pythae is not installed, or the folder has pickled
+            files and ``trust`` is false.
         UserCodeError: the function cannot be found.
     """
     path = Path(model).expanduser()
@@ -63,9 +63,9 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
         return _pythae(path, trust=trust)
     if ":" not in model:
         raise UsageError(
-            f"there is no folder {model}, and package.module:load would name a function: give a "
-            "function that returns the trained model, a folder that pythae saved, or the folder of "
-            "a cell (STORE/cells/CELL)"
+            "the model must be a function package.module:load that returns a trained model, a "
+            "folder saved by pythae, or the folder of a cell (STORE/cells/CELL); there is no "
+            f"folder {model}"
         )
     function = load_function(model)
     try:
@@ -77,7 +77,7 @@ def load_external(model: str, *, trust: bool = False) -> Loaded:
 
 
 def _state_digest(model: object) -> bytes:
-    """A digest of all weights, because the function may read them from any file."""
+    """Return a digest of all weights, because a function may read them from any file."""
     digest = hashlib.sha256()
     held = getattr(model, "__dict__", {}).values()
     for module in [model] if isinstance(model, nn.Module) else held:
@@ -97,40 +97,42 @@ _GAUSSIAN = (
 )
 """The models of pythae with a Gaussian encoder and the prior N(0, I)."""
 _OWN_LOSS = ("VAE", "BetaVAE", "IWAE")
-"""Those whose loss depends on nothing but the model and the images."""
+"""The models of pythae whose loss depends only on the model and the images."""
 
 
 def _pythae(folder: Path, *, trust: bool) -> Loaded:
     config_file, weights = folder / "model_config.json", folder / "model.pt"
     if not (config_file.is_file() and weights.is_file()):
         raise UsageError(
-            f"{folder} is neither a cell of a store (record.json and weights.safetensors) nor a "
-            "model that pythae saved (model_config.json and model.pt)"
+            f"{folder} must be a cell of a store (with record.json and weights.safetensors) or a "
+            "model saved by pythae (with model_config.json and model.pt)"
         )
     pickled = [name for name in _PICKLED if (folder / name).exists()]
     if pickled and not trust:
         raise UsageError(
-            f"{folder} holds {', '.join(pickled)}, which run code when they are read: pass --trust "
-            "if you know who made them"
+            f"{folder} holds {', '.join(pickled)}, and reading pickled files runs their code: add "
+            "--trust if you know who made them"
         )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         name = str(config["name"]).removesuffix("Config")
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{config_file} is not a configuration that pythae wrote") from error
+        raise UsageError(f"{config_file} must be a configuration written by pythae") from error
     if name not in _GAUSSIAN:
         raise UsageError(
-            f"{folder} is a {name}; of pythae's models those with a Gaussian encoder and the prior "
-            f"N(0, I) can be evaluated: {', '.join(_GAUSSIAN)}"
+            f"a model of pythae must have a Gaussian encoder and the prior N(0, I), so one of "
+            f"{', '.join(_GAUSSIAN)}; {folder} is a {name}"
         )
     try:
         # Fails on anything but tensors, before pythae reads the file.
         torch.load(weights, map_location="cpu", weights_only=True)
         from pythae.models import AutoModel
     except ImportError as error:
-        raise UsageError("this is a pythae model: pip install pythae") from error
+        raise UsageError(
+            f"reading {folder} needs pythae, which is not installed: pip install pythae"
+        ) from error
     except Exception as error:
-        raise UsageError(f"{weights} holds more than weights: {error}") from error
+        raise UsageError(f"{weights} must hold only weights: {error}") from error
     try:
         model = AutoModel.load_from_folder(str(folder)).eval()
     except Exception as error:
@@ -145,14 +147,14 @@ def _pythae(folder: Path, *, trust: bool) -> Loaded:
 class _PythaeAdapter(nn.Module):
     """A pythae model: its encoder, its decoder, and the density of its reconstruction loss.
 
-    ``bce`` is a Bernoulli; ``mse`` there is half the sum of squares, a Gaussian of sigma 1.
+    ``bce`` is a Bernoulli; ``mse`` is half the sum of squares in pythae, a Gaussian with sigma 1.
     """
 
     def __init__(self, model: Any, config: dict[str, Any]) -> None:
         super().__init__()
         self.model, self.kind = model, config.get("reconstruction_loss")
         if self.kind not in ("bce", "mse"):
-            raise UsageError(f"a reconstruction_loss of bce or mse is known; got {self.kind!r}")
+            raise UsageError(f"reconstruction_loss must be bce or mse; got {self.kind!r}")
         size = int(config["latent_dim"])
         self.prior = Independent(Normal(torch.zeros(size), torch.ones(size)), 1)
         self.input_dim = tuple(config["input_dim"])
@@ -162,8 +164,8 @@ class _PythaeAdapter(nn.Module):
     def _inputs(self, x: Tensor) -> Tensor:
         if math.prod(self.input_dim) != x[0].numel():
             raise UsageError(
-                f"the model was made for examples of shape {self.input_dim}; those of this data "
-                f"set have {tuple(x.shape[1:])}"
+                f"examples must have shape {self.input_dim}, as the model expects; those of this "
+                f"data set have {tuple(x.shape[1:])}"
             )
         return x.reshape(-1, *self.input_dim)
 
@@ -181,6 +183,6 @@ class _PythaeAdapter(nn.Module):
         return Independent(Normal(output, torch.ones_like(output)), 3)
 
     def own_loss(self, x: Tensor) -> Tensor:
-        """Return the loss as pythae computes it."""
+        """Return the loss of images ``(N, C, H, W)`` as computed by pythae."""
         loss: Tensor = self.model({"data": self._inputs(x)}).loss
         return loss

@@ -1,11 +1,11 @@
 """Compare the loss of an external model with the bound of its distributions.
 
-For each of some images the model's own loss is fitted by
+The model's own loss of each image is fitted by
 
     loss = recon_weight * (-E_q log p(x|z)) + kl_weight * KL + constant
 
-by least squares. With an ELBO both weights are 1 and the constant is 0; another result names the
-weight or the constant that explains the difference.
+with least squares. For an ELBO both weights are 1 and the constant is 0; otherwise the fit shows
+which weight or constant explains the difference.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from vaebench.model.objective import draw
 
 _IMAGES, _DRAWS = 64, 1000
 _TOLERANCE = 0.03
-"""Weights and shares closer than this are equal: both sides are means over random codes."""
+"""Relative tolerance for equal numbers, because both are means over random codes."""
 
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """The fit of a model's own loss by the terms of its bound, in nats per image.
+    """Least-squares fit of a model's own loss by the terms of its ELBO, in nats per image.
 
     Attributes:
         loss: mean of the model's own loss.
         negative_elbo: mean of the negative ELBO of its distributions.
-        recon_weight, kl_weight, constant: of the fit.
-        unexplained: standard deviation of what the fit leaves, in the loss's own unit.
+        recon_weight, kl_weight, constant: coefficients of the fit.
+        unexplained: standard deviation of the residuals, in the unit of the loss.
         pixels: pixels per image.
         family: name of the likelihood family.
-        sigma: the scale of the family where it is one number.
+        sigma: the scale of the family, or None if it is not one number.
     """
 
     loss: float
@@ -53,14 +53,14 @@ class OwnLoss:
 
     @property
     def agrees(self) -> bool:
-        """Whether the loss is the negative ELBO, as far as random codes allow to tell."""
+        """Whether the loss equals the negative ELBO within the tolerance."""
         difference = self.loss - self.negative_elbo
         size = max(1.0, abs(self.negative_elbo))
         weighted = self._is(self.recon_weight, 1) and self._is(self.kl_weight, 1)
         return weighted and abs(difference) < _TOLERANCE * size and not self._constants()
 
     def text(self) -> str:
-        """Return the finding in one or two sentences."""
+        """Return the result in a sentence."""
         if self.agrees:
             return f"its own loss, {self.loss:.2f}, is the negative ELBO of its distributions"
         return (
@@ -104,7 +104,7 @@ class OwnLoss:
         return [f"a constant of {constant:.4g} is added"]
 
     def _normaliser(self) -> float | None:
-        """-log p(x|z) at a residual of 0: what squared or absolute errors leave out."""
+        """Return -log p(x|z) at a residual of 0, which squared or absolute errors omit."""
         if self.sigma is None or not LIKELIHOODS[self.family].has_scale:
             return None
         if self.family == "gaussian":
@@ -114,7 +114,7 @@ class OwnLoss:
 
 @dataclass(frozen=True)
 class ImportanceLoss:
-    """A model's own loss beside the importance-weighted bound, in nats per image.
+    """A model's own loss and its importance-weighted bound, in nats per image.
 
     Attributes:
         loss: mean of the model's own loss.
@@ -137,7 +137,7 @@ class ImportanceLoss:
         return near and gap <= abs(self.loss - self.weighted)
 
     def text(self) -> str:
-        """Return the finding in one or two sentences."""
+        """Return the result in a sentence."""
         bound = f"the importance-weighted bound with k = {self.samples}"
         if self.agrees:
             return f"its own loss, {self.loss:.2f}, is minus {bound}"
@@ -161,14 +161,14 @@ def compare_own_loss(
 ) -> OwnLoss | ImportanceLoss:
     """Compare a model's own loss with its bound on up to 64 images ``(N, D)``.
 
-    The loss is a mean over its batch, so it is called with 1,000 copies of one image at a time and
-    averages over as many random codes as the terms of the bound do.
+    The loss is a mean over a batch. It is called with 1,000 copies of one image, so that it
+    averages over as many random codes as the terms of the bound.
 
     Args:
         vae: the model.
-        own_loss: its loss, the mean over images ``(N, C, H, W)``.
+        own_loss: the loss of the model, the mean over images ``(N, C, H, W)``.
         pixels: the images.
-        samples: k if the loss is that of an importance-weighted bound; 1 for an ELBO.
+        samples: number k of importance samples in the loss; 1 for an ELBO.
     """
     generator = torch.Generator().manual_seed(0)
     terms, losses = [], []

@@ -1,4 +1,4 @@
-"""`vaebench advise`: which design to use for a data set, within a time limit."""
+"""`vaebench advise`: search the best design for a data set within a time limit."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    """Read a time in hours, minutes and seconds, such as 1h30m."""
+    """Parse a duration in hours, minutes and seconds, such as 1h30m, to seconds."""
     del ctx, param
     found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s?)?", text)
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + seconds
     if not total:
-        raise click.BadParameter(f"write a time as 90s, 20m or 1h30m; got {text!r}")
+        raise click.BadParameter(f"a time must be written like 90s, 20m or 1h30m; got {text!r}")
     return float(total)
 
 
 @click.command(cls=Command, short_help="Find the design to use for a data set.")
 @click.argument("dataset")
 @click.option(
-    "--time", callback=_seconds, default="20m", show_default=True, help="How long to search."
+    "--time", callback=_seconds, default="20m", show_default=True, help="Duration of the search."
 )
 @click.option(
     "--for",
     "purpose",
     type=click.Choice(["bound", "bits", "codes", "samples", "speed"]),
-    help="What the design is for [default: bits; bound for real values].",
+    help="Purpose, which sets the score [default: bits; bound for real values].",
 )
 @store_option("results/advise-DATASET")
 @click.option(
@@ -53,7 +53,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
     "settings",
     multiple=True,
     metavar="AXIS=VALUE[,VALUE]",
-    help="Search these values of an axis, or use one value; may be repeated.",
+    help="Values of an axis to search, or one fixed value; may be repeated.",
 )
 @click.option("--device", help="Short for --set device=...")
 @click.option("--dry-run", is_flag=True, help="Print the designs to search and train nothing.")
@@ -73,12 +73,12 @@ def advise(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Search which latent dimension, sigma, likelihood and learning rate to use for DATASET.
+    """Search the best latent dimension, sigma, likelihood and learning rate for DATASET.
 
-    DATASET is a name (`vaebench list datasets`), torchvision:NAME, or the path of data of your own.
-    Many designs are trained for a few epochs, the best ones longer and with more seeds. A design is
-    chosen on validation images and scored once on test images. The same command continues a search
-    that was stopped; with more --time it goes on.
+    DATASET is a name (`vaebench list datasets`), torchvision:NAME, or the path of your own data.
+    Many designs are trained for a few epochs, and the best ones longer and with more seeds. A
+    design is selected on validation images and scored once on test images. If a search was
+    stopped, the same command continues it; a larger --time extends it.
     """
     from vaebench.runner.advise import advise as search
     from vaebench.runner.advise import candidates, default_store

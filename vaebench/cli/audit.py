@@ -1,4 +1,4 @@
-"""`vaebench audit`: the sigma and beta that a VAE loss hides."""
+"""`vaebench audit`: find the effective sigma and beta of a VAE loss."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from vaebench.cli.options import Command, given_options, whole_numbers
 from vaebench.cli.output import say
 
 
-@click.command(cls=Command, short_help="The sigma and beta that a VAE loss hides.")
-@click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse, bce-sum.")
-@click.option("--kl", default="sum", show_default=True, help="How the KL is reduced.")
-@click.option("--kl-weight", type=float, default=1.0, show_default=True)
-@click.option("--recon-weight", type=float, default=1.0, show_default=True)
-@click.option("--pixels", type=int, help="Pixels per image, times the channels.")
-@click.option("--latent", type=int, help="Latent dimensions.")
-@click.option("--batch", type=int, help="Images per batch.")
-@click.option("--sigma", type=float, help="The sigma of a gaussian-nll.")
-@click.option("--loss", metavar="MODULE:FUNCTION", help="Probe loss(x, recon, mu, logvar).")
+@click.command(cls=Command, short_help="Find the effective sigma and beta of a VAE loss.")
+@click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse or bce-sum.")
+@click.option("--kl", default="sum", show_default=True, help="Reduction of the KL term, e.g. sum.")
+@click.option("--kl-weight", type=float, default=1.0, show_default=True, help="Weight of the KL.")
+@click.option(
+    "--recon-weight", type=float, default=1.0, show_default=True, help="Weight of that term."
+)
+@click.option("--pixels", type=int, help="Number of pixels per image times channels.")
+@click.option("--latent", type=int, help="Number of latent dimensions.")
+@click.option("--batch", type=int, help="Number of images per batch.")
+@click.option("--sigma", type=float, help="Sigma of a gaussian-nll term.")
+@click.option("--loss", metavar="MODULE:FUNCTION", help="Function (x, recon, mu, logvar) to audit.")
 @click.option(
     "--x-shape", callback=whole_numbers, metavar="C,H,W", help="Shape of one image, for --loss."
 )
 @click.option(
     "--order",
     metavar="NAME,...",
-    help="Arguments of the loss: x, recon, recon_logvar, mu, logvar, std, var, logstd or a number.",
+    help="Arguments of --loss: x, recon, recon_logvar, mu, logvar, std, var, logstd or a number.",
 )
 @click.option(
     "--range",
@@ -35,12 +37,16 @@ from vaebench.cli.output import say
     nargs=2,
     type=float,
     metavar="LOW HIGH",
-    help="Range of the pixels that the loss expects [default: 0 1].",
+    help="Pixel range that the loss expects [default: 0 1].",
 )
-@click.option("--zoo", is_flag=True, help="Run each classic error and print its effect in nats.")
-@click.option("--peers", is_flag=True, help="Print the hidden sigma of well-known code bases.")
+@click.option(
+    "--zoo",
+    is_flag=True,
+    help="Print the effect in nats of common errors in VAE code.",
+)
+@click.option("--peers", is_flag=True, help="Print the effective sigma of well-known code bases.")
 def audit(zoo: bool, peers: bool, **words: Any) -> None:
-    """Report the sigma and beta that a VAE loss hides, and whether it is an ELBO at all.
+    """Print the effective sigma and beta of a VAE loss, and whether the loss is an ELBO.
 
     For example: vaebench audit --recon mse-mean --kl sum --kl-weight 0.00025 --pixels 12288
     --latent 128
@@ -56,7 +62,9 @@ def audit(zoo: bool, peers: bool, **words: Any) -> None:
     for option, others in no_effect_with.items():
         idle = [name for name in others if name in given and name != option]
         if option in given and idle:
-            raise click.UsageError(f"with {option} leave out {', '.join(idle)}")
+            raise click.UsageError(
+                f"{', '.join(idle)} cannot be used with {option}: remove one of them"
+            )
     if zoo:
         from vaebench.auditing.zoo import zoo as run_zoo
         from vaebench.auditing.zoo import zoo_text

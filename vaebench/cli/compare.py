@@ -1,4 +1,4 @@
-"""`vaebench compare`: two stores or two designs, paired by seed."""
+"""`vaebench compare`: compare two stores or two designs, paired by seed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ if TYPE_CHECKING:
     from vaebench.analysis.comparison import Comparison
 
 
-@click.command(cls=Command, short_help="Two stores or two designs, paired by seed.")
+@click.command(cls=Command, short_help="Compare two stores or designs, paired by seed.")
 @click.argument("a")
 @click.argument("b")
-@click.option("--metric", default="elbo", show_default=True, help="See `vaebench list metrics`.")
+@click.option(
+    "--metric",
+    default="elbo",
+    show_default=True,
+    help="Metric to compare, see `vaebench list metrics`.",
+)
 @json_option
 def compare(a: str, b: str, metric: str, as_json: bool) -> None:
     """Compare two stores, or two designs, seed by seed, with 95 % intervals.
 
-    A and B are results folders; DIR:axis=value,axis=value selects cells of a folder. Cells are
-    paired that are equal in all axes but those that have one value on each side:
+    A and B are results folders; DIR:axis=value,axis=value selects cells of a folder. Two cells form
+    a pair if they differ only in axes that have a single value in A and another one in B:
 
     vaebench compare results/quick:sigma=0.1 results/quick:sigma=learned
 
-    What may not be compared (timings of two machines, nats of a density and of a mass, ...) is
-    refused with the reason; --metric bits_per_dim may compare likelihood families.
+    Comparisons without meaning (timings of two machines, nats of a density and of a probability
+    mass, ...) are refused with the reason; --metric bits_per_dim compares likelihood families.
     """
     from vaebench.analysis.comparison import compare as compared
     from vaebench.analysis.comparison import parse_side

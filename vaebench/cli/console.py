@@ -1,4 +1,4 @@
-"""Text for terminals about a store, one record, timings, a comparison."""
+"""Text on the terminal for a store, a record, timings or a comparison."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def frame_text(every: pd.DataFrame, most_rows: int | None = None) -> str:
 
     Args:
         every: the tidy frame of the store.
-        most_rows: leave out the designs of a table after this many, and say so.
+        most_rows: the largest number of designs in a table; a note gives the number left out.
     """
     frame = without_superseded(every)
     main = {heading(name, bound) for name in _METRICS_SHOWN for bound in (True, False)}
     parts = []
     for table in result_tables(frame):
         if not table.numbers[["elbo", "mse"]].notna().any(axis=None):
-            continue  # no cell of the table has a result; `_state_lines` says why
+            continue  # no cell of the table has a result; `_state_lines` gives the reasons
         kept = [i for i, name in enumerate(table.header) if not table.units[i] or name in main]
         parts.append(f"{table.title}\n{aligned(selected_columns(table, kept), most_rows)}")
     lines = [*outdated_notes(every), *_warning_lines(frame), *_state_lines(frame)]
@@ -59,14 +59,14 @@ def frame_text(every: pd.DataFrame, most_rows: int | None = None) -> str:
 
 
 def _warning_lines(frame: pd.DataFrame) -> list[str]:
-    """Return a line for each warning of the records, with the number of cells that carry it."""
+    """Return a line for each warning, with the number of cells that have it."""
     table = warnings_table(frame)
     rows = [] if table is None else table.rows[:_MOST_REASONS]
     return [f"warning ({plural(int(count), 'cell')}): {text}" for text, count in rows]
 
 
 def _state_lines(frame: pd.DataFrame) -> list[str]:
-    """Return how many cells are in each state; for those not done, the reasons with an example."""
+    """Return the number of cells in each state, and reasons with an example for cells not done."""
     lines = []
     for state, rows in frame.groupby("status", sort=True):
         lines.append(f"{len(rows)} {state}")
@@ -75,7 +75,7 @@ def _state_lines(frame: pd.DataFrame) -> list[str]:
         reasons = rows["status_reason"].map(lambda reason: plain(reason, 200))
         kinds = sorted(by_kind(reasons), key=lambda group: -len(group[1]))
         for text, similar in kinds[:_MOST_REASONS]:
-            # Where numbers were cut from the text, the example shows those of one cell.
+            # If numbers were removed from the text, the example shows those of one cell.
             own = "" if text == similar.iloc[0] else f": {similar.iloc[0]}"
             example = rows.loc[similar.index[0], "cell_id"]
             lines.append(f"  {len(similar)}: {text}\n     for instance {example}{own}")
@@ -85,7 +85,7 @@ def _state_lines(frame: pd.DataFrame) -> list[str]:
 
 
 def timings_text(frame: pd.DataFrame) -> str:
-    """Return timed training steps: a table per machine, remarks, and where a GPU is faster."""
+    """Return tables of timed steps per machine, remarks, and sizes at which a GPU is faster."""
     parts = []
     for bench in benches(frame):
         table = timing_table(bench, "timings")
@@ -100,7 +100,7 @@ def timings_text(frame: pd.DataFrame) -> str:
 
 
 def record_text(record: CellRecord) -> str:
-    """Return one record of a cell for a person to read."""
+    """Return the record of a cell as text."""
     lines = [record.cell_id, f"status: {record.status.state}"]
     images = record.data is None or not (
         is_own_data(record.cell.dataset) and record.data.support in ("real", "counts")
@@ -127,7 +127,7 @@ def record_text(record: CellRecord) -> str:
 
 
 def fact_text(fact: FactRecord) -> str:
-    """Return a timing, or a finding that needs no cell, for a person to read."""
+    """Return the record of a timing, or of a finding without cells, as text."""
     lines = [fact.record_id, f"kind: {fact.kind}", ""]
     lines += [f"  {name:<30} {value_text(value)}" for name, value in fact.payload.items()]
     return "\n".join([*lines, "", _machine(fact.environment)])
@@ -152,7 +152,7 @@ def _metric_text(metric: Metric, images: bool) -> str:
 
 
 def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
-    """Return a comparison for a person to read: what differs, a row per design, what is missing."""
+    """Return a comparison as text: the axes that differ, a row per design, and missing pairs."""
     lines = [f"A: {names[0]}", f"B: {names[1]}"]
     lines += [
         f"{heading(axis)}: {value_text(a)} in A, {value_text(b)} in B"
@@ -160,19 +160,19 @@ def comparison_text(found: Comparison, names: tuple[str, str]) -> str:
     ]
     lines += ["", aligned(_comparison_table(found))]
     lines += [
-        f"{count} records of {side} have no partner in the other and are left out"
+        f"{count} records of {side} have no partner in the other store and are left out"
         for side, count in zip("AB", found.alone, strict=True)
         if count
     ]
     lines += [
-        f"{count} of {side} without a value: {plain(reason)}"
+        f"{count} records of {side} have no value: {plain(reason)}"
         for side, reasons in zip("AB", found.without, strict=True)
         for reason, count in reasons.items()
     ]
     pairs = "measurements (the cells of a pack share one)" if is_timing(found.metric) else "seeds"
     lines.append(
-        f"B - A: mean over pairs with its 95 % Student t interval; n: paired {pairs}; p: of the "
-        "paired t test, by Holm's adjustment for the rows"
+        f"B - A: mean over pairs with its 95 % Student t interval; n: paired {pairs}; p: p-value "
+        "of the paired t test, Holm-adjusted for the rows"
     )
     better = METRICS[found.metric].better
     if better is not None:
@@ -199,7 +199,7 @@ def _comparison_table(found: Comparison) -> Table:
 
 
 def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
-    """Return both means, the difference with its interval, the pairs, and the verdict."""
+    """Return the entries of a row: means, difference, number of pairs, p-value and verdict."""
     half = (row["high"] - row["low"]) / 2
     if half < _ROUNDING * abs(row["a"]):
         half = 0.0
@@ -216,7 +216,7 @@ def _entries(row: dict[Hashable, float], metric: str) -> tuple[str, ...]:
 
 
 def comparison_verdict(row: dict[Hashable, float], metric: str) -> str:
-    """Return in words what a row of a comparison shows."""
+    """Return the verdict on a row of a comparison in words."""
     if row["n"] == 0:
         return "timed as one pack" if row["together"] else "no seed has a value on both sides"
     if row["n"] == 1:
@@ -224,7 +224,7 @@ def comparison_verdict(row: dict[Hashable, float], metric: str) -> str:
     if row["low"] == row["high"] == 0:
         return "equal"
     if row["high"] - row["low"] < _ROUNDING * abs(row["difference"]):
-        return "no spread to judge by"
+        return "no spread between pairs: no interval"
     if row["p"] >= LEVEL:
         return "no difference shown"
     higher = row["difference"] > 0

@@ -16,10 +16,10 @@ def data() -> None:
     """List, fetch, add and verify data sets."""
 
 
-@data.command("list", short_help="Each data set, and whether it is here.")
+@data.command("list", short_help="List data sets and whether their files are present.")
 @data_dir_option
 def data_list(data_dir: Path | None) -> None:
-    """Print each data set, and whether it is here."""
+    """Print each data set and whether its files are present."""
     from vaebench.data.acquire import listing
 
     for state in listing(data_dir):
@@ -27,32 +27,32 @@ def data_list(data_dir: Path | None) -> None:
         say(f"{state.name:<16} {state.state}{where}  {state.summary}")
 
 
-@data.command("fetch", short_help="Download a data set, checked by SHA-256.")
+@data.command("fetch", short_help="Download a data set.")
 @click.argument("name")
 @data_dir_option
 def data_fetch(name: str, data_dir: Path | None) -> None:
-    """Download a data set from torchvision's mirrors, checked by SHA-256."""
+    """Download the data set NAME from torchvision's mirrors and check the SHA-256 of its files."""
     from vaebench.data.acquire import fetch
 
     say(f"{name}: {fetch(name, data_dir, say)}")
 
 
-@data.command("add", short_help="Copy its IDX files from a folder or archive.")
+@data.command("add", short_help="Copy a data set from a folder or archive.")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @data_dir_option
 def data_add(name: str, path: Path, data_dir: Path | None) -> None:
-    """Copy the IDX files of a data set from a folder or archive, raw or gzip."""
+    """Copy the IDX files of the data set NAME, raw or gzipped, from the folder or archive PATH."""
     from vaebench.data.acquire import add
 
     say(f"{name}: {add(name, path, data_dir, say)}")
 
 
-@data.command("verify", short_help="Read its files and compare their SHA-256.")
+@data.command("verify", short_help="Check the SHA-256 of the files of a data set.")
 @click.argument("name")
 @data_dir_option
 def data_verify(name: str, data_dir: Path | None) -> None:
-    """Read every file of a data set and compare its SHA-256."""
+    """Read the files of the data set NAME and compare their SHA-256 with the expected ones."""
     from vaebench.data.acquire import verify
 
     checks = verify(name, data_dir)

@@ -1,4 +1,4 @@
-"""`vaebench doctor`: the machine, and what is damaged in a store."""
+"""`vaebench doctor`: describe the machine, or list the damaged files of a store."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _MOST_NAMES = 10
 
 
-@click.command(cls=Command, short_help="Machine, versions, devices; a store's damage.")
+@click.command(cls=Command, short_help="Describe the machine, or check a store for damage.")
 @click.argument("store", required=False, type=FOLDER, metavar="[DIR]")
 def doctor(store: Path | None) -> None:
-    """Print machine, versions and devices; for a store, what is damaged."""
+    """Print the machine, versions and devices; with DIR, the damaged files of this store."""
     if store is None:
-        # By name: torch is imported, which the other commands of this folder must not need.
+        # Imported by name, because it imports torch, which this module must not import.
         for line in importlib.import_module("vaebench.runner.machine").description():
             say(line)
         return
@@ -34,7 +34,9 @@ def doctor(store: Path | None) -> None:
 
     require_stores(store)
     if not any((store / room).is_dir() for room in ("cells", "facts")):
-        raise NothingToReport(f"{store} is not a store: it holds no records")
+        raise NothingToReport(
+            f"{store} is not a store: it has no folder cells or facts with records"
+        )
     damages = Store(store).check()
     for damage in damages:
         say(str(damage))
@@ -49,7 +51,7 @@ def doctor(store: Path | None) -> None:
 
 
 def _unfinished(store: Store, damages: Sequence[Damage]) -> Iterator[str]:
-    """Yield what is unfinished in a store, and what the next run of its grid would train."""
+    """Yield lines about unfinished cells and what the next run of the grid does about them."""
     states = store.states()
     redone = {each.name for each in damages if each.kind in ("damaged", "edited", "arrays")}
     redone |= {name for name, state in states.items() if state in ("interrupted", "unavailable")}
@@ -62,4 +64,4 @@ def _unfinished(store: Store, damages: Sequence[Damage]) -> Iterator[str]:
     files = store.checkpoints.glob("*.checkpoint")
     kept = {path.stem.removesuffix(".previous") for path in files}
     if kept:
-        yield f"{plural(len(kept), 'checkpoint')}: the training continues from there"
+        yield f"{plural(len(kept), 'checkpoint')}: the next run resumes these trainings"

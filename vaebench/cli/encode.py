@@ -1,4 +1,4 @@
-"""`vaebench encode`: the codes of data by a kept model."""
+"""`vaebench encode`: encode data with a trained model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.grid.values import plural
 from vaebench.system.terminal import waiting
 
 
-@click.command(cls=Command, short_help="Write the codes of data by a kept model.")
+@click.command(cls=Command, short_help="Encode data with a trained model.")
 @click.argument("store", type=FOLDER)
 @click.argument("cell")
 @click.argument("data")
@@ -27,9 +27,9 @@ from vaebench.system.terminal import waiting
     "--samples",
     type=click.IntRange(0, 10_000),
     default=0,
-    help="Also draw this number of codes from q(z|x) for each example.",
+    help="Number of codes that are also drawn from q(z|x) per example.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="The seed of these draws.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of these draws.")
 @data_dir_option
 def encode(
     store: Path,
@@ -40,12 +40,12 @@ def encode(
     seed: int,
     data_dir: Path | None,
 ) -> None:
-    """Write the posterior means of DATA by the model of CELL, a cell of STORE with kept weights.
+    """Write the posterior means of DATA under the model of CELL, a cell of STORE with kept weights.
 
-    CELL may be the beginning of a cell's name. DATA is as the axis dataset: a name, or the path of
-    a file or image folder. It is read and converted as in training, and refused where its shape,
-    type or range differs. The file has an array train_mean, test_mean and so on for each split, one
-    row per example in the order of DATA.
+    CELL may be the beginning of a cell's name. DATA is a value of the axis dataset: a name, or the
+    path of a file or image folder. It is read and converted as in training; another shape, type or
+    range is an error. The file has an array train_mean, test_mean and so on for each split, with
+    one row per example in the order of DATA.
     """
     from vaebench.records.store import Store
     from vaebench.runner.encode import check_output, write_codes

@@ -1,4 +1,4 @@
-"""`vaebench evaluate`: score a trained VAE by every estimator."""
+"""`vaebench evaluate`: evaluate a trained VAE with every estimator."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from vaebench.errors import UsageError
 from vaebench.system.terminal import waiting
 
 
-@click.command(cls=Command, short_help="Score a trained VAE of yours or of others.")
+@click.command(cls=Command, short_help="Evaluate a VAE that vaebench did not train.")
 @click.argument("model")
-@click.option("--dataset", required=True, help="The data to score it on, as the axis dataset.")
+@click.option(
+    "--dataset", required=True, help="Data for the evaluation, a value of the axis dataset."
+)
 @store_option("results/external")
-@click.option("--name", help="The model's name in tables [default: that of its module].")
+@click.option("--name", help="Name of the model in tables [default: that of its module].")
 @click.option(
     "--likelihood",
-    help="The output of decode is the mean of: bernoulli, continuous_bernoulli, gaussian, laplace.",
+    help="Family whose mean decode returns: bernoulli, continuous_bernoulli, gaussian, laplace.",
 )
 @click.option(
-    "--sigma", type=float, help="The scale of a gaussian or laplace, in the unit of the data."
+    "--sigma", type=float, help="Scale of a gaussian or laplace, in the unit of the data."
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="AXIS=VALUE",
-    help="Another axis, such as binarization, seed, iw_samples or ais_images; may be repeated.",
+    help="Value of another axis, such as binarization or iw_samples; may be repeated.",
 )
 @click.option(
-    "--trust", is_flag=True, help="Read pickled parts of a pythae folder, which run their code."
+    "--trust",
+    is_flag=True,
+    help="Allow pickled files in a pythae folder; reading them runs their code.",
 )
 @json_option
 @data_dir_option
@@ -48,14 +52,14 @@ def evaluate(
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
-    """Score the trained MODEL by every estimator and add its record to a store.
+    """Evaluate the trained MODEL with every estimator and add its record to a store.
 
-    MODEL is package.module:load, a function of yours that returns the trained model; a folder that
-    pythae saved; or STORE/cells/CELL, a cell with kept weights. The function returns a torch module
-    with encode(x) -> (mean, log_variance) and decode(z) -> reconstruction, for which --likelihood
-    says what is reconstructed; or an object whose encode, decode and prior are torch.distributions.
+    MODEL is package.module:load, a function that returns the trained model; a folder saved by
+    pythae; or STORE/cells/CELL, a cell with kept weights. The function must return a torch module
+    with encode(x) -> (mean, log_variance) and decode(z) -> reconstruction, whose distribution
+    --likelihood sets; or an object whose encode, decode and prior are torch.distributions.
 
-    The command first compares the model's own loss, where it has one, with the negative ELBO of its
+    If the model has its own loss, the command compares it with the negative ELBO of its
     distributions. `vaebench report` shows the record together with those of trained cells.
     """
     from vaebench.cli.console import record_text
@@ -66,7 +70,7 @@ def evaluate(
     for text in settings:
         axis, values = parse_override(text)
         if len(values) != 1:
-            raise UsageError(f"--set {text}: one model has one value of {axis}; give one")
+            raise UsageError(f"--set {text}: {axis} must have one value; got {len(values)}")
         axes[axis] = values[0]
     with waiting(f"evaluating {model}", Echo(err=True)):
         found = evaluate_model(

@@ -1,4 +1,4 @@
-"""`vaebench export`: the tidy table of a store, or the whole store, as one file."""
+"""`vaebench export`: write the table of a store, or the whole store, as one file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from vaebench.errors import ExitCode
 from vaebench.grid.values import plural
 
 
-@click.command(cls=Command, short_help="Write a store as a table, or as one file to pass on.")
+@click.command(cls=Command, short_help="Write a store as a table or as one file.")
 @click.argument("store", type=FOLDER, metavar="DIR")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The table to write: .csv or .parquet.",
+    help="File for the table, .csv or .parquet.",
 )
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the whole store as one file, for `vaebench merge`.",
+    help="File for the whole store, which `vaebench merge` reads.",
 )
 def export(store: Path, output: Path | None, bundle: Path | None) -> None:
-    """Write the tidy table of a store: a row per cell, a column per axis or metric.
+    """Write the table of a store: one row per cell, one column per axis or metric.
 
-    A store without cells that holds timings (`vaebench time`) gives a row per timing. With
-    --bundle all records, arrays and kept weights are written into one file with checksums.
+    For a store of `vaebench time`, the table has one row per timing. With --bundle all records,
+    arrays and kept weights are written to one file with checksums.
     """
     if output is None and bundle is None:
-        raise click.UsageError("name the file to write: -o TABLE.csv, or --bundle FILE")
+        raise click.UsageError("an output file is required: add -o TABLE.csv or --bundle FILE")
     require_stores(store)
     codes: set[ExitCode] = set()
     if output is not None:

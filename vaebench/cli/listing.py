@@ -1,4 +1,4 @@
-"""`vaebench list`: the grids, axes, likelihoods, data sets, metrics and findings."""
+"""`vaebench list`: print the grids, axes, likelihoods, data sets, metrics or findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaebench.cli.output import say
     "what", type=click.Choice(["grids", "axes", "likelihoods", "datasets", "metrics", "findings"])
 )
 def list_(what: str) -> None:
-    """Print the entries of a list, one line each."""
+    """Print all grids, axes, likelihoods, data sets, metrics or findings, one per line."""
     for line in _lines(what):
         say(line)
 

@@ -1,4 +1,4 @@
-"""The command line: parses words and calls the rest; each command imports what it needs itself."""
+"""The command line. Each command imports the modules that it needs when it is called."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vaebench")
 def cli() -> None:
-    """Measure what the design choices of a variational autoencoder do.
+    """Measure the effect of the design choices of a variational autoencoder (VAE).
 
-    Start with `vaebench run`: it trains a small grid on images that need no download, and ends
-    with a table and a report. `vaebench list grids` shows what else can be run, `vaebench list
-    axes` what can be varied, and `vaebench run --help` explains a command.
+    Start with `vaebench run`: it trains a small grid on images that need no download, and prints a
+    table and writes a report. `vaebench list grids` lists the other grids, `vaebench list axes`
+    the choices that can be varied, and `vaebench run --help` explains a command.
     """
 
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 @contextmanager
 def _leaving_on_signals() -> Iterator[None]:
-    """End the program in order on SIGTERM and SIGHUP; a run replaces these handlers."""
+    """Exit with the code of a signal on SIGTERM and SIGHUP; a run replaces these handlers."""
 
     def leave(*_: object) -> NoReturn:
         sys.exit(ExitCode.SIGNAL + signal.SIGTERM)

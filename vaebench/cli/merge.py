@@ -1,4 +1,4 @@
-"""`vaebench merge`: stores and bundles become one store."""
+"""`vaebench merge`: merge stores and bundles into one store."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from vaebench.grid.values import plural
 @click.argument(
     "sources", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="STORE..."
 )
-@click.option("-o", "--output", type=FOLDER, required=True, help="The store to add records to.")
+@click.option(
+    "-o",
+    "--output",
+    type=FOLDER,
+    required=True,
+    help="Folder of the store to which records are added.",
+)
 @wait_option
 def merge(sources: tuple[Path, ...], output: Path, wait: bool) -> None:
-    """Add the records of stores, and of bundles that `vaebench export --bundle` wrote, to a store.
+    """Add the records of stores and of bundles (`vaebench export --bundle`) to one store.
 
-    All files are checked first; damaged records are named and left out (exit code 4). Nothing is
-    overwritten: a record that the store has stays. Records that differ from the one that is kept
-    are named (exit code 1).
+    All files are checked first; damaged records are listed and left out (exit code 4). Existing
+    records are never overwritten; records that differ from an existing one are listed (exit code
+    1).
     """
     from vaebench.records.bundle import merge as merged
 
     require_stores(*sources)
     found = merged(sources, output, wait=wait)
-    same = f"; {found.equal:,} equal to what is kept" if found.equal else ""
+    same = f"; {found.equal:,} equal to existing ones" if found.equal else ""
     say(f"{plural(found.written, 'record')} added to {output}{same}")
     for line in found.conflicts:
         say(f"vaebench: conflict: {line}", err=True)

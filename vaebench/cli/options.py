@@ -20,13 +20,13 @@ class Command(click.Command):
         super().__init__(*args, **{"context_settings": _SETTINGS, **settings})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the words of the command line."""
+        """Parse the arguments of the command line."""
         _, _, given = self.make_parser(ctx).parse_args(list(args))
         for param in given:
             single = isinstance(param, click.Option) and not param.is_flag and not param.multiple
             if single and given.count(param) > 1:
                 name = max(param.opts, key=len)
-                raise click.UsageError(f"{name} is given twice; give it once", ctx)
+                raise click.UsageError(f"{name} must be given only once; remove the others", ctx)
         return super().parse_args(ctx, args)
 
 
@@ -43,7 +43,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first word names."""
+        """Return the command named by the first argument."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             near = get_close_matches(args[0], self.commands, n=1)
             meant = f" Did you mean {near[0]!r}?" if near else ""
@@ -60,7 +60,7 @@ class _Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         # An unset variable of a shell would otherwise mean the working folder.
         if value == "":
-            self.fail("a folder's name must not be empty", param, ctx)
+            self.fail("the name of the folder must not be empty", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -70,46 +70,57 @@ FOLDER = _Folder()
 def whole_numbers(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
-    """Read whole numbers from 1 upwards, separated by commas: a callback of an option."""
+    """Parse whole numbers of at least 1, separated by commas (the callback of an option)."""
     if value is None:
         return None
     option = param.opts[0]
     try:
         numbers = tuple(map(int, value.split(",")))
     except ValueError as error:
-        rule = "takes whole numbers with commas, like 20,128"
+        rule = "must be whole numbers separated by commas, like 20,128"
         raise click.UsageError(f"{option} {rule}; got {value!r}", ctx) from error
     if min(numbers) < 1:
-        raise click.UsageError(f"{option} takes numbers from 1; got {value!r}", ctx)
+        raise click.UsageError(f"{option} must be numbers of at least 1; got {value!r}", ctx)
     return numbers
 
 
 data_dir_option = click.option(
-    "--data-dir", type=FOLDER, help="Look for data files here first [default: $VAEBENCH_DATA]."
+    "--data-dir", type=FOLDER, help="Folder searched first for data [default: $VAEBENCH_DATA]."
 )
 jobs_option = click.option(
-    "-j", "--jobs", type=click.IntRange(1), help="Worker processes [default: cores]."
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    help="Number of worker processes [default: one per core].",
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document; messages go to stderr."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result as one JSON document; messages go to stderr.",
 )
 retry_option = click.option(
-    "--retry-failed", is_flag=True, help="Also retry cells that failed, diverged or timed out."
+    "--retry-failed", is_flag=True, help="Train cells again that failed, diverged or timed out."
 )
 wait_option = click.option(
-    "--wait", is_flag=True, help="Wait for another process that writes into the store."
+    "--wait", is_flag=True, help="Wait while another process writes to the store."
 )
 
 
 def store_option(default: str) -> Callable[[Function], Function]:
-    """Return the option ``-o`` that names the store."""
-    return click.option("-o", "--output", type=FOLDER, help=f"The store [default: {default}].")
+    """Return the option ``-o``, the folder of the store."""
+    return click.option(
+        "-o",
+        "--output",
+        type=FOLDER,
+        help=f"Folder of the results (the store) [default: {default}].",
+    )
 
 
 def _refuse_both(ctx: click.Context, param: click.Parameter, folder: Path | None) -> Path | None:
     del param
     if folder is not None and ctx.params.get("no_report"):
-        raise click.UsageError("--report-dir names the report's folder, but --no-report omits it")
+        raise click.UsageError("--report-dir cannot be used with --no-report: remove one of them")
     return folder
 
 
@@ -124,7 +135,7 @@ def report_options(default: str) -> Callable[[Function], Function]:
             "--report-dir",
             type=FOLDER,
             callback=_refuse_both,
-            help=f"The report's folder [default: {default}].",
+            help=f"Folder of the report [default: {default}].",
         )
         return no_report(report_dir(function))
 
@@ -132,7 +143,7 @@ def report_options(default: str) -> Callable[[Function], Function]:
 
 
 def given_options() -> list[str]:
-    """Return the options of the current command that were given a value."""
+    """Return the options of the current command that the user has set."""
     context = click.get_current_context()
     return [
         option.opts[0]
@@ -143,16 +154,17 @@ def given_options() -> list[str]:
 
 
 def require_stores(*stores: Path) -> None:
-    """Refuse folders that do not exist."""
+    """Raise a usage error for folders that do not exist."""
     missing = [str(store) for store in stores if not store.exists()]
     if missing:
         raise click.UsageError(f"there is no folder {', '.join(missing)}")
 
 
 def match_cell(word: str, names: list[str], store: Path) -> str:
-    """Return the one name that a word is, or is the beginning of."""
+    """Return the only name that equals `word` or begins with it."""
     matching = [word] if word in names else [name for name in names if name.startswith(word)]
     if len(matching) != 1:
         found = ", ".join(matching[:5]) + ", …" * (len(matching) > 5) if matching else "none"
-        raise click.UsageError(f"CELL must name one record of {store}; {word!r} fits: {found}")
+        rule = f"CELL must be the beginning of exactly one record name in {store}"
+        raise click.UsageError(f"{rule}; {word!r} matches: {found}")
     return matching[0]

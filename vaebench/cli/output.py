@@ -31,11 +31,11 @@ _BY_URGENCY = (
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print a line without escape sequences, in ASCII where the terminal has no more.
+    """Print a line without escape sequences; in ASCII if the terminal supports nothing else.
 
     Raises:
-        OutputError: standard output cannot be written. Standard error that cannot be written is
-            no error, since nothing could report it.
+        OutputError: standard output cannot be written. Errors of standard error are ignored,
+            since they cannot be reported.
     """
     try:
         click.echo(printable(text), err=err)
@@ -49,16 +49,16 @@ def say(text: str, err: bool = False) -> None:
 
 
 def unwritten(error: OSError) -> OutputError:
-    """Return the error of a standard output that cannot be written, and give up the rest of it."""
+    """Return an OutputError for standard output, and discard all further output."""
     _discard(sys.stdout)
     return OutputError(f"cannot write to standard output: {error.strerror}")
 
 
 class Echo:
-    """Prints the lines of a run; standard output that fails does not end the run.
+    """Prints the lines of a run, which continues if standard output fails.
 
     Attributes:
-        error: why standard output could not be written, or None. It was printed to standard error.
+        error: why standard output could not be written, or None; also printed to standard error.
     """
 
     def __init__(self, err: bool = False) -> None:
@@ -76,7 +76,7 @@ class Echo:
 def open_closed_streams() -> None:
     """Open the null device for each standard stream that the caller closed, as with ``2>&-``.
 
-    Otherwise the next file would get its number, and text meant for the stream.
+    Otherwise the next opened file would get the number of the stream and receive its text.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -87,14 +87,14 @@ def open_closed_streams() -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere, also what its buffer still holds."""
+    """Discard all further output of a stream, including the content of its buffer."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 
 def say_json(document: object) -> None:
-    """Print a JSON document of Python values."""
+    """Print Python values as a JSON document."""
     say(json.dumps(document, indent=2, allow_nan=False))
 
 
@@ -111,7 +111,7 @@ def json_rows(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def say_unused(lines: Iterable[str]) -> set[ExitCode]:
-    """Name every file that was not used; return the exit code that applies if there is one."""
+    """Print a line for each file that was not used, and return the exit code for them."""
     lines = list(lines)
     for line in lines:
         say(f"vaebench: not used: {line}", err=True)
@@ -119,7 +119,7 @@ def say_unused(lines: Iterable[str]) -> set[ExitCode]:
 
 
 def codes_of(summary: RunSummary | TimingSummary) -> set[ExitCode]:
-    """Return the exit codes that apply to a run, apart from that of a signal."""
+    """Return the exit codes that apply to a run, without that of a signal."""
     codes = set()
     if summary.storage_error is not None or summary.damaged:
         codes.add(ExitCode.DAMAGED)
@@ -129,7 +129,7 @@ def codes_of(summary: RunSummary | TimingSummary) -> set[ExitCode]:
 
 
 def leave(codes: Collection[ExitCode], signal: int | None = None) -> None:
-    """End the program with the most urgent of the exit codes that apply; return if none does."""
+    """Exit with the most urgent of the given codes; return if there is none."""
     if signal is not None:
         sys.exit(ExitCode.SIGNAL + signal)
     for code in _BY_URGENCY:
@@ -138,6 +138,6 @@ def leave(codes: Collection[ExitCode], signal: int | None = None) -> None:
 
 
 def leave_unread() -> NoReturn:
-    """End the program after the reader of its output left, as in ``vaebench list axes | head``."""
+    """Exit after the reader of a pipe has closed it, as in ``vaebench list axes | head``."""
     _discard(sys.stdout)
     sys.exit(ExitCode.BROKEN_PIPE)

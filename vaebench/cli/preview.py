@@ -1,4 +1,4 @@
-"""The plan of a run in words, for ``vaebench run --dry-run``; nothing is trained or written."""
+"""Print the plan of a run for ``vaebench run --dry-run``, without training or writing."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from vaebench.system.terminal import waiting
 def preview(
     grid: Grid, store: Store, options: Mapping[str, Any], echo: Callable[[str], None]
 ) -> set[ExitCode]:
-    """Print which cells would run, which collapse and why, and the estimated time and memory.
+    """Print the cells that would be trained, the notes of the grid, and estimates of the cost.
 
     Args:
-        grid: what would be run.
+        grid: the cells of the run.
         store: the results folder.
-        options: those of `run_grid`.
-        echo: prints a line.
+        options: the options of `run_grid`.
+        echo: called with each line.
 
     Returns:
-        The exit codes with which the run would end because data or devices are missing.
+        The exit codes of the run that are due to missing data or devices.
 
     Raises:
-        DataMissing, DataInvalid: a data set of the user cannot be read.
-        GridError: a cell asks for more images than there are, or for a missing network.
+        DataMissing, DataInvalid: a user's data set cannot be read.
+        GridError: a size exceeds the number of images, or a user's network does not exist.
     """
     with engine_of(options["engine"]) as engine:
         about = f" ({grid.description})" if grid.description else ""
         echo(f"{grid.name}: {plural(len(grid.cells), 'cell')}{about}")
         for note in grid.notes:
             echo(f"note: {note}")
-        # As in a run, so that cells that it would train again do not count as done.
+        # As in a run, so that cells that would be trained again are not counted as done.
         found = surveyed(store, options["keep_weights"])
         keys = ("retry_failed", "data_dir")
         with waiting("reading the data", echo):
@@ -51,7 +51,7 @@ def preview(
             echo(line)
         missing = absent_data(plan.data_sets(), options["data_dir"])
         for name in missing:
-            echo(f"  data {name}: not found, and a run needs it: {remedy(name)}")
+            echo(f"  data {name}: not found; the run needs it: {remedy(name)}")
         cells = [planned.cell for planned in plan.todo]
         jobs = min(engine.jobs(options["jobs"], {cell.device for cell in cells}), len(cells))
         elsewhere = engine.elsewhere()
@@ -65,11 +65,11 @@ def preview(
         echo(f"workers: on {elsewhere}")
     echo(_cost(cells, jobs))
     if missing:
-        echo(f"this run cannot start: data are missing ({', '.join(missing)})")
+        echo(f"this run cannot start: data sets are missing ({', '.join(missing)})")
         return {ExitCode.DATA}
     if absent:
         count = sum(cell.device in absent for cell in cells)
-        echo(f"this run would record {plural(count, 'cell')} as unavailable: no such device here")
+        echo(f"this run would record {plural(count, 'cell')} as unavailable: the device is missing")
         return {ExitCode.SOME_FAILED}
     return set()
 
@@ -77,12 +77,12 @@ def preview(
 def _plan_lines(plan: Plan) -> Iterator[str]:
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
     if plan.repeated:
-        yield f"  and {plan.repeated} duplicates, which are run once"
+        yield f"  {plan.repeated} duplicate cells, each run once"
     if plan.finished:
-        yield f"  and {len(plan.finished)} that already have a record"
+        yield f"  {len(plan.finished)} cells that already have a record"
     for name, kind in plan.left_alone.items():
         why = "cannot be read" if kind == "unreadable" else "was written by a newer vaebench"
-        yield f"  {name}: its record {why} and is left alone"
+        yield f"  {name}: its record {why} and is not replaced"
 
 
 def _absent_devices(cells: Sequence[Cell]) -> dict[str, str]:
@@ -104,13 +104,13 @@ def _cost(cells: Sequence[Cell], jobs: int) -> str:
     memory = max(each.memory_mib for each in costs)
     return (
         f"to do: {plural(len(cells), 'cell')}, roughly {duration(seconds)} with "
-        f"{plural(jobs, 'job')}, up to {memory:,.0f} MiB per job (an estimate; the first cells "
-        f"will refine it)"
+        f"{plural(jobs, 'job')}, up to {memory:,.0f} MiB per job (an estimate; the run updates it "
+        f"after the first cells)"
     )
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in a readable unit.
+    """Return a duration with a suitable unit.
 
     >>> duration(42.3), duration(600.0), duration(7300.0)
     ('42 s', '10 min', '2.0 h')

@@ -1,4 +1,4 @@
-"""`vaebench report`: tables, figures and a page from records."""
+"""`vaebench report`: make tables, figures and a page from records."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from vaebench.cli.output import leave, say, say_unused
 
 @click.command(cls=Command, short_help="Make tables, figures and a page from records.")
 @click.argument("stores", nargs=-1, type=FOLDER, metavar="[DIR]...")
-@click.option("-o", "--output", type=FOLDER, help="The report's folder [default: reports/DIR].")
-@click.option("--figures", is_flag=True, help="Also every chart as a static figure (PNG).")
-@click.option("--paper", is_flag=True, help="Also figures and LaTeX tables for a paper.")
-@click.option("--columns", default="", help="Metrics of these tables, e.g. elbo,kl [default: all].")
+@click.option("-o", "--output", type=FOLDER, help="Folder of the report [default: reports/DIR].")
+@click.option("--figures", is_flag=True, help="Also write every chart as a static figure (PNG).")
+@click.option("--paper", is_flag=True, help="Also write figures and LaTeX tables for a paper.")
+@click.option(
+    "--columns", default="", help="Metrics in the LaTeX tables, e.g. elbo,kl [default: all]."
+)
 def report(
     stores: tuple[Path, ...], output: Path | None, figures: bool, paper: bool, columns: str
 ) -> None:
-    """Make tables, figures and a page from the records in DIR, and from nothing else.
+    """Make tables, figures and a page from the records in DIR.
 
-    The same records give the same bytes. Without DIR: every store in results/.
+    Equal records give bitwise equal files. By default, the report is about every store in results/.
     """
     from vaebench.report.report import make_report
 

@@ -1,4 +1,4 @@
-"""`vaebench reproduce`: re-test published claims, from the command line."""
+"""`vaebench reproduce`: re-test published claims (findings)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,19 @@ if TYPE_CHECKING:
     type=click.Choice(["quick", "full"]),
     default="quick",
     show_default=True,
-    help="quick: digits and mathematics, minutes; full: MNIST, hours.",
+    help="quick: digits and closed forms, minutes; full: MNIST, hours.",
 )
 @store_option("results/reproduce-BUDGET")
-@click.option("--device", default="cpu", show_default=True, help="Where to train the cells.")
-@click.option("--no-train", is_flag=True, help="Judge by the records that are there.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device on which the cells are trained."
+)
+@click.option("--no-train", is_flag=True, help="Use only existing records, without training.")
 @jobs_option
 @retry_option
 @click.option(
-    "--keep-weights", is_flag=True, help="Keep each model; cells without it are trained again."
+    "--keep-weights",
+    is_flag=True,
+    help="Save each model; train cells again whose model is missing.",
 )
 @wait_option
 @report_options("reports/findings-STORE")
@@ -59,8 +63,9 @@ def reproduce(
 ) -> None:
     """Re-test published claims and give each a verdict.
 
-    FINDING is a name or a family such as latent-dim (`vaebench list findings`); all by default.
-    Running it again does only what is missing. The exit code is 6 if a claim is contradicted.
+    FINDING is the name of a claim or of a family of claims such as latent-dim (see `vaebench list
+    findings`); by default, all are tested. If the command is repeated, only cells without a record
+    are trained. The exit code is 6 if a claim is contradicted.
     """
     from vaebench.findings.registry import select_findings
     from vaebench.grid.cell import AXES
@@ -86,7 +91,7 @@ def reproduce(
     summary = made.summary
     if summary.signal is not None:
         left = plural(summary.left + summary.states().get("interrupted", 0), "cell")
-        say(f"stopped, {left} left; the same command continues, and then writes the page")
+        say(f"stopped with {left} left; the same command continues, then writes the page")
     elif not no_report and summary.storage_error is None:
         from vaebench.report.findings_page import write_findings_page
 
@@ -103,7 +108,7 @@ def reproduce(
 
 
 def verdict_table(rows: Sequence[Assessed]) -> str:
-    """Return the verdicts for a terminal: two lines per finding, then the counts."""
+    """Return the verdicts as text: one or two lines per finding, then the counts."""
     from vaebench.findings.finding import Counts
     from vaebench.report.findings_page import measured_text
 

@@ -1,4 +1,4 @@
-"""`vaebench run`: train a grid, record every cell, and write the report."""
+"""`vaebench run`: train the cells of a grid, record the results, and write the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 40
 
 
-@click.command(cls=Command, short_help="Train a grid of VAEs, record and report.")
+@click.command(cls=Command, short_help="Train the VAEs of a grid and write a report.")
 @click.argument("grid", default="quick")
 @store_option("results/GRID")
 @click.option(
@@ -38,7 +38,7 @@ _MOST_ROWS = 40
     "settings",
     multiple=True,
     metavar="AXIS=VALUE[,VALUE]",
-    help="Replace an axis of the grid; may be repeated.",
+    help="Replace the values of an axis; may be repeated.",
 )
 @click.option("--device", help="Short for --set device=...; 'available' uses all devices.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and train nothing.")
@@ -48,14 +48,14 @@ _MOST_ROWS = 40
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where the workers run: on this machine, or on a Ray cluster.",
+    help="Start workers on this machine or on a Ray cluster.",
 )
 @click.option(
     "--pack",
     "largest_pack",
     type=click.IntRange(1),
     metavar="N",
-    help="Train up to N cells of equal shapes as one program [default: 6; 64 on a GPU].",
+    help="Train up to N cells of equal shapes together [default: 6; 64 on a GPU].",
 )
 @click.option(
     "--time-limit",
@@ -67,12 +67,12 @@ _MOST_ROWS = 40
 @click.option(
     "--keep-weights",
     is_flag=True,
-    help="Keep each model as weights.safetensors; cells without it are trained again.",
+    help="Save each model as weights.safetensors; train cells again whose file is missing.",
 )
 @click.option(
     "--evaluate-again",
     is_flag=True,
-    help="Train nothing: evaluate cells with kept weights again, with the settings of GRID.",
+    help="Evaluate saved models again with the settings of GRID, without training.",
 )
 @retry_option
 @wait_option
@@ -90,20 +90,21 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train every cell of GRID, record what it measured, and write the report.
+    """Train and evaluate every cell of GRID, record the results, and write the report.
 
-    GRID is the name of a packaged grid (`vaebench list grids`) or a TOML file; `quick` needs no
-    download and takes a minute or two on two cores. Running it again trains only what is missing.
+    A cell is one value of every design choice: one VAE to train. GRID is the name of a packaged
+    grid (`vaebench list grids`) or a TOML file; `quick` needs no download and takes one to two
+    minutes on two cores. If the command is repeated, only cells without a record are trained.
     """
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.run import run_grid
 
     if math.isnan(options["time_limit"]):
-        raise click.UsageError("--time-limit is a number of seconds; got nan")
+        raise click.UsageError("--time-limit must be a number of seconds; got nan")
     if dry_run and (as_json or options["evaluate_again"]):
         wrong = "--json" if as_json else "--evaluate-again"
-        raise click.UsageError(f"--dry-run prints the plan of a training: leave out {wrong}")
+        raise click.UsageError(f"--dry-run cannot be used with {wrong}: remove one of them")
     loaded = Grid.load(grid, overrides_of(settings, device))
     store = Store(output or Path("results") / loaded.name)
     if dry_run:
@@ -117,7 +118,7 @@ def run(
         echo(f"note: {note}")
     summary = run_grid(loaded, store, echo=echo, **options)
     if not as_json:
-        # If nothing was trained and no report is asked for, the records are not read.
+        # The records are not read if nothing was trained and no report is wanted.
         _print_summary(summary, store.root, table=bool(summary.trained) or not no_report)
     page = write_report(summary, store.root, folder, echo)
     if as_json:
@@ -126,7 +127,7 @@ def run(
 
 
 def report_folder(store: Path, given: Path | None) -> Path:
-    """Return the report's folder; raise if no report can be written there."""
+    """Return the folder of the report; raise an error if it cannot be written."""
     from vaebench.report.target import check_target, default_target
 
     folder = given or default_target([store])
@@ -137,7 +138,7 @@ def report_folder(store: Path, given: Path | None) -> Path:
 def write_report(
     summary: RunSummary, store: Path, folder: Path | None, echo: Callable[[str], None]
 ) -> Path | None:
-    """Write the report and return its page, or None where there is none."""
+    """Write the report and return the path of its page; return None if none is written."""
     if folder is None or summary.storage_error is not None:
         return None
     if summary.signal is not None:
@@ -153,13 +154,13 @@ def write_report(
 
 
 def leave_run(summary: RunSummary, echo: Echo) -> None:
-    """End the program with the exit code of a run."""
+    """Exit with the code of a run."""
     codes = codes_of(summary) | ({echo.error.exit_code} if echo.error is not None else set())
     if summary.signal is None:
         codes |= say_unused(summary.unused)
         if summary.damaged:
             files = plural(summary.damaged, "damaged file")
-            say(f"vaebench: {files} moved to .quarantine; missing cells were retrained", err=True)
+            say(f"vaebench: {files} moved to .quarantine; these cells were trained again", err=True)
     leave(codes, summary.signal)
 
 
@@ -167,7 +168,7 @@ def overrides_of(settings: Sequence[str], device: str | None) -> dict[str, list[
     """Return the values of the options ``--set`` and ``--device`` by their axis.
 
     Raises:
-        GridError: there is no axis or no value.
+        GridError: the axis or the value is missing.
         click.UsageError: an axis is set twice.
     """
     from vaebench.grid.spec import parse_override
@@ -177,7 +178,7 @@ def overrides_of(settings: Sequence[str], device: str | None) -> dict[str, list[
         axis, values = parse_override(text)
         if axis in overrides:
             raise click.UsageError(
-                f"the axis {axis!r} is set twice: give all its values at once, {axis}=A,B"
+                f"axis {axis!r} must be set only once: list all its values, {axis}=A,B"
             )
         overrides[axis] = values
     return overrides
@@ -190,7 +191,7 @@ def _print_summary(summary: RunSummary, root: Path, *, table: bool) -> None:
         say(f"nothing to train: all {len(summary.finished)} cells have a record in {root}")
     else:
         say(f"{plural(len(summary.trained), 'cell')} run in {duration(summary.seconds)}")
-        # No record says where the time of cells that were stopped went.
+        # Stopped cells have no times in their records.
         if summary.worker_time is not None and summary.signal is None:
             say(summary.worker_time.text())
     states = summary.states()

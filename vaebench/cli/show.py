@@ -1,4 +1,4 @@
-"""`vaebench show`: the state of a store, or one record, for a person to read."""
+"""`vaebench show`: print the state of a store, or one record."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _MOST_ROWS = 60
 
 
-@click.command(cls=Command, short_help="A store's state, or one record, to read.")
+@click.command(cls=Command, short_help="Print the state of a store, or one record.")
 @click.argument("store", type=FOLDER, metavar="DIR")
 @click.argument("cell", required=False)
 @json_option
 def show(store: Path, cell: str | None, as_json: bool) -> None:
-    """Print the state of a store, or one of its records, for a person to read.
+    """Print the state of the store DIR, or the record of CELL.
 
     CELL may be the beginning of a cell's name.
     """

@@ -1,7 +1,7 @@
-"""Plain-text tables in aligned columns, at most `WIDEST` characters wide on a terminal.
+"""Plain-text tables with aligned columns, at most `WIDEST` characters wide on a terminal.
 
-rich.table is not used: it wraps or shortens entries that do not fit. These tables leave out whole
-columns and name them, so that no number is cut, and the text is the same in a pipe.
+rich.table is not used, because it wraps or shortens entries that do not fit. Here whole columns are
+left out and listed below the table, so that no number is shortened.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MARK = re.compile(r" ?\[(\d+)\]")
 
 
 def aligned(table: Table, most_rows: int | None = None) -> str:
-    """Return the table with headings over units, and numbers flush right.
+    """Return a table as text, with a row of headings, a row of units, and numbers aligned right.
 
-    Columns that do not fit the terminal are left out and named below; so are rows beyond
-    `most_rows`. Where the output is not a terminal, all columns are shown.
+    Columns that do not fit the terminal, and rows after the first `most_rows`, are left out and
+    listed below the table. If the output is not a terminal, all columns are shown.
     """
     width = _width()
     texts = [tuple(map(printable, row)) for row in (table.header, table.units, *table.rows)]
@@ -39,19 +39,19 @@ def aligned(table: Table, most_rows: int | None = None) -> str:
     notes = list(map(printable, selected_columns(table, kept).notes))
     left_out = len(lines[2:]) - len(lines[2:][:most_rows])
     if left_out:
-        notes.insert(0, f"... and {left_out} more designs: see the report")
+        notes.insert(0, f"... {left_out} more designs are in the report")
     if len(kept) < len(widths):
         missing = ", ".join(name for i, name in enumerate(table.header) if i not in kept)
-        notes.append(f"not shown for lack of room: {missing} (see the report or a wider window)")
+        notes.append(f"columns that do not fit: {missing} (see the report, or use a wider window)")
     wrapped = [line for note in notes for line in textwrap.wrap(note, max(width, 40))]
     rule = "  ".join("-" * widths[i] for i in kept)
     return "\n".join([*lines[:2], rule, *lines[2:][:most_rows], *wrapped])
 
 
 def _width() -> int:
-    """Return the width of the terminal, at most `WIDEST`; without a terminal there is no limit."""
+    """Return the width of the terminal, at most `WIDEST`; unlimited without a terminal."""
     columns = shutil.get_terminal_size((0, 0)).columns
-    # sys.stdout is None if the caller closed it, as with `>&-`.
+    # sys.stdout is None if the caller has closed it, as with `>&-`.
     if columns == 0 and not (sys.stdout and sys.stdout.isatty()):
         return sys.maxsize
     return min(WIDEST, columns or WIDEST)
@@ -60,8 +60,8 @@ def _width() -> int:
 def _fitting(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list[int]:
     """Return the columns before the first that does not fit, with two spaces between columns.
 
-    The most important columns come first. If no column of numbers would be left, all columns are
-    returned, and the terminal breaks the lines.
+    The most important columns come first. If no column of numbers fits, all columns are returned,
+    and the terminal wraps the lines.
     """
     ends = [end + 2 * place for place, end in enumerate(accumulate(widths))]
     kept = [place for place, end in enumerate(ends) if end <= width]
@@ -70,7 +70,7 @@ def _fitting(widths: Sequence[int], numeric: Sequence[bool], width: int) -> list
 
 
 def selected_columns(table: Table, kept: Sequence[int]) -> Table:
-    """Return some columns of a table with the footnotes that they refer to, renumbered."""
+    """Return some columns of a table, with their footnotes numbered again from 1."""
     rows = [[row[i] for i in kept] for row in table.rows]
     marks = dict.fromkeys(mark for row in rows for text in row for mark in _MARK.findall(text))
     renamed = {mark: str(place) for place, mark in enumerate(marks, 1)}

@@ -1,4 +1,4 @@
-"""`vaebench time`: training steps on CPU and GPU, from the command line."""
+"""`vaebench time`: time training steps on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Func
     "devices",
     multiple=True,
     metavar="NAME[,NAME]",
-    help="cpu, cuda, cuda:1, mps; 'available' uses all devices [default].",
+    help="cpu, cuda, cuda:1 or mps; 'available' uses all devices [default].",
 )
 @_swept("--latent-dim", "latent_dims", "Latent dimensions to sweep.")
 @_swept("--batch-size", "batch_sizes", "Batch sizes to sweep.")
@@ -45,7 +45,7 @@ def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Func
     default="float32",
     show_default=True,
     metavar="NAME[,NAME]",
-    help="float32, bfloat16; the sweep is repeated for each.",
+    help="float32 or bfloat16; the sweep is repeated for each.",
 )
 @click.option(
     "--pack",
@@ -54,21 +54,23 @@ def _swept(option: str, parameter: str, about: str) -> Callable[[Function], Func
     default="1",
     show_default=True,
     metavar="N[,N]",
-    help="Cells trained as one program; the sweep is repeated for each.",
+    help="Number of cells trained together; the sweep is repeated for each.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=4.0,
     show_default=True,
-    help="Approximate duration of one timing; 10 to 2,000 steps.",
+    help="Approximate duration of one timing, which has 10 to 2,000 steps.",
 )
-@click.option("--steps", type=click.IntRange(10), help="The number of steps per timing instead.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of torch [default: cores].")
 @click.option(
-    "--eager", is_flag=True, help="Time the eager step of a short training [default: a long one]."
+    "--steps", type=click.IntRange(10), help="Number of steps per timing, instead of --seconds."
 )
-@click.option("--again", is_flag=True, help="Repeat timings that have a record.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Number of torch threads [default: one per core]."
+)
+@click.option("--eager", is_flag=True, help="Time the uncompiled step that a short training uses.")
+@click.option("--again", is_flag=True, help="Repeat timings that already have a record.")
 @wait_option
 @report_options("reports/STORE")
 def time_command(
@@ -83,24 +85,27 @@ def time_command(
 
     The model is a Bernoulli VAE with one hidden layer. The images have MNIST's shape and are
     generated from a fixed seed, so no data are needed. Each timing runs alone in a new process,
-    after a warm-up, and a step ends when the device has finished it. It is the kind of step that a
-    long training uses: compiled on a CPU, captured as a CUDA graph on a GPU. The time to compile is
-    recorded separately. --eager times the step of a short training.
+    after a warm-up; the time of a step includes all work on the device. The timed step is the one
+    that a long training uses: compiled on a CPU, captured as a CUDA graph on a GPU. The time to
+    compile is recorded separately. --eager times the uncompiled step, which a short training uses.
 
     The sizes are swept one at a time through latent dimension 32, batch 128 and width 400.
-    Without a size all three are swept (2 to 10,000, 20 to 8,192, 100 to 1,600), which takes about
-    five minutes per device on two cores; if sizes are given, only those are swept:
+    By default all three sizes are swept (2 to 10,000, 20 to 8,192, 100 to 1,600), which takes about
+    five minutes per device on two cores. If sizes are given, only those are swept:
 
     vaebench time --device cpu,cuda --batch-size 20,128,1024,8192
 
-    Spread is the interquartile range over blocks of steps divided by their median: above 10 % a
-    number is marked, above 25 % no number is given. Running it again times only what is missing.
+    The spread is the interquartile range over blocks of steps divided by their median. A time with
+    a spread above 10 % is marked as noisy; above 25 % none is given. If the command is repeated,
+    only steps without a record are timed.
     """
     from vaebench.records.store import Store
     from vaebench.runner.timing import time_steps
 
     if {"--steps", "--seconds"} <= set(given_options()):
-        raise click.UsageError("--seconds and --steps both set the duration of a timing: give one")
+        raise click.UsageError(
+            "--seconds cannot be used with --steps, both set the duration: remove one of them"
+        )
     root = output or Path("results") / "time"
     named = tuple(name for text in devices for name in text.split(",")) or ("available",)
     try:
@@ -117,7 +122,7 @@ def time_command(
         try:
             say(f"report: {write_report(root, report_dir)}")
         except NothingToReport:
-            say("there is nothing to report on")
+            say("no report was written: there are no records")
     unused = say_unused(map(str, Store(root).check())) if summary.signal is None else set()
     leave(codes_of(summary) | unused, summary.signal)
 

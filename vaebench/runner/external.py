@@ -77,8 +77,8 @@ def evaluate(
 
     Args:
         model: ``package.module:load``, the path of a folder that pythae saved or of a cell with
-            kept weights (``STORE/cells/CELL``), or an object: an
-            adapter (see `vaebench.adapters.base.Adapter`) or a torch module.
+            kept weights (``STORE/cells/CELL``), or an object: an adapter (see
+            `vaebench.adapters.base.Adapter`) or a torch module.
         dataset: a value of the axis ``dataset``.
         output: the results folder, by default ``results/external``.
         name: name of the model in tables; letters, digits and underscores.
@@ -189,7 +189,7 @@ def _axes(dataset: str, name: str, settings: Mapping[str, object] | None) -> dic
 
 
 def _prepared(cell: Cell, data_dir: Path | None) -> Prepared:
-    with _user_errors("the data set does not fit the settings"):
+    with _user_errors("the data set cannot be read with these settings"):
         return prepared_for(cell, data_dir)
 
 
@@ -232,13 +232,13 @@ def _of_kept(kept: _Kept, axes: dict[str, object], data_dir: Path | None) -> _Mo
     prepared = _prepared(cell, data_dir)
     if trained.data is None or prepared.data.shape != trained.data.shape:
         raise UsageError(
-            f"the cell was trained on examples of shape {vae.image_shape}; those of {cell.dataset} "
-            f"have {prepared.data.shape}"
+            f"examples must have shape {vae.image_shape}, as in the training of the cell; those of "
+            f"{cell.dataset} have {prepared.data.shape}"
         )
     if cell.likelihood == "categorical" and prepared.test.levels != vae.levels:
         raise UsageError(
-            f"the cell has {vae.levels} classes a pixel; {cell.dataset} has "
-            f"{prepared.test.levels} grey levels"
+            f"the data must have {vae.levels} grey levels, the number of classes per pixel of the "
+            f"cell; {cell.dataset} has {prepared.test.levels}"
         )
     if vae.sigma_kind == "optimal":  # The scale of the training data stays.
         vae.fixed_scale, vae.sigma_kind = cast(Tensor, vae.scale()), "fixed"

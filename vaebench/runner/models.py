@@ -67,8 +67,8 @@ class KeptModel(VAE):
         examples = converted(where, array, kind, reading)
         if examples.shape[1:] != self.facts.shape:
             raise DataInvalid(
-                f"{where} has shape {array.shape}, which gives (C, H, W) = {examples.shape[1:]}; "
-                f"the model was trained on {self.facts.shape}"
+                f"{where} must have images of shape {self.facts.shape} (C, H, W), on which the "
+                f"model was trained; its shape {array.shape} gives {examples.shape[1:]}"
             )
         if kind == "images":
             examples = _in_levels(where, examples, levels or 256)
@@ -192,9 +192,7 @@ def load_model(store: Store | Path | str, cell_id: str) -> KeptModel:
 
 def _facts(record: CellRecord) -> DataFacts:
     if record.data is None:
-        raise WeightsMissing(
-            f"cannot load {record.cell_id}: its record does not hold the shape of its images"
-        )
+        raise WeightsMissing(f"cannot load {record.cell_id}: its record has no shape of the images")
     return record.data
 
 
@@ -221,4 +219,4 @@ def unpacked_model(record: CellRecord, weights: bytes, kind: type[Model]) -> Mod
 
 
 def _changed(cell: Cell) -> str:
-    return f"{cell.architecture} is no longer the network that was trained"
+    return f"{cell.architecture} must be the network that was trained, but its code has changed"

@@ -135,7 +135,7 @@ def _needs(finding: Finding, budget: Budget) -> set[str]:
 def _judged(
     finding: Finding, evidence: Evidence, budget: Budget, absent: dict[str, str]
 ) -> Assessed:
-    """Return the verdict of each finding; missing data are given as the reason for no verdict."""
+    """Return the verdict of a finding; if its data are missing, the reason says so."""
     judged = assess(finding, evidence, budget)
     missing = sorted(_needs(finding, budget) & set(absent))
     if judged.judgement.verdict == "not tested" and missing:
@@ -150,7 +150,7 @@ _DATA_REVISION = 2
 def _lacking_facts(
     findings: Sequence[Finding], budget: Budget, data_dir: Path | None, store: Store
 ) -> Iterator[tuple[str, Callable[[], dict[str, JsonValue]]]]:
-    """The name and computation of each fact that has no record, or one of an older revision."""
+    """Yield the name and computation of each fact without a record of the current revision."""
     known = {fact.record_id: fact.payload.get("revision") for fact in store.read_facts()[0]}
     for finding in findings:
         if finding.kind == "mathematics" and known.get(finding.fact_id) != finding.revision:

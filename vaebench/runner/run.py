@@ -1,4 +1,4 @@
-"""Run a grid: plan, train, evaluate, record."""
+"""Run a grid: plan its cells, train and evaluate them, and write their records."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ class _Display:
             if self._bar.disable or outcome.record.status.state != "done":
                 self._line(outcome.record)
         current = sum(each.share * _training_seconds(each.task) for each in running)
-        # Only the last record makes it 100 %, whatever the estimates were.
+        # The bar reaches 100 % only with the last record, even if the estimates were too low.
         most = round(self._price if self._done == self._total else 0.99 * self._price, 3)
         losses = [f"{each.losses[0]:.1f}" for each in running if each.losses]
         with self._terminal():
@@ -437,6 +437,6 @@ def _seconds(task: Task) -> float:
 
 
 def _training_seconds(task: Task) -> float:
-    """The estimated time of a task without the evaluation of its cells, which follows."""
+    """Return the estimated training time of a task, in seconds."""
     prices = estimates([cell for cell, _ in task.all_cells()])
     return sum(price.seconds - price.evaluation_seconds for price in prices)

@@ -95,11 +95,11 @@ class RayWorker:
         self.awaited = self._actor.train.remote(task)
 
     def stop(self, reason: str) -> None:
-        """Ask it to save its training; see `Worker`."""
+        """Ask the worker to save its training; see `Worker`."""
         self._actor.stop.remote(reason)
 
     def receive(self) -> Message | None:
-        """Return its next message; see `Worker`."""
+        """Return the worker's next message; see `Worker`."""
         try:
             if not self._up:
                 self._ray.get(self.awaited)
@@ -115,14 +115,14 @@ class RayWorker:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the worker immediately."""
         self._ray.kill(self._actor)
 
     def join(self) -> None:
         """Do nothing: Ray ends killed actors."""
 
     def ended(self, times: str = "") -> str:
-        """How it ended; see `Worker`."""
+        """Return how the worker ended; see `Worker`."""
         verb, _, rest = self._ended.partition(" ")
         return f"{verb}{times} {rest}".rstrip()
 
@@ -257,7 +257,7 @@ class RayEngine:
         return int(self._ray().cluster_resources().get(name, 0))
 
     def _ray(self) -> Any:
-        """Ray, connected to a cluster.
+        """Return the module of Ray, connected to a cluster.
 
         Raises:
             EngineError: Ray is not installed, or the cluster does not answer.
