@@ -56,7 +56,7 @@ def train(dataset: str, store: Path, table: Path, jobs: int) -> None:
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
     from vaebench.runner.advise import candidates
-    from vaebench.runner.run import run_grid
+    from vaebench.runner.run import run
 
     found = candidates(dataset, SETTINGS[dataset])
     for note in found.notes:
@@ -71,7 +71,7 @@ def train(dataset: str, store: Path, table: Path, jobs: int) -> None:
         for epochs in EPOCHS[dataset]
         for seed in SEEDS
     ]
-    run_grid(Grid.of("advise-table", cells), Store(store), jobs=jobs)
+    run(Grid.of("advise-table", cells), Store(store), jobs=jobs)
     frame = load_results(store)
     columns = {
         "likelihood": frame["likelihood"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary, run
 
 _FEW, _MANY = 2, 10
 _OVERHEAD_MOST = 0.05
@@ -22,7 +22,7 @@ def _run(folder: Path, cells: int) -> RunSummary:
             "axes": {"seed": list(range(cells))},
         }
     )
-    return run_grid(grid, Store(folder), jobs=1, largest_pack=1, echo=lambda _: None)
+    return run(grid, Store(folder), jobs=1, largest_pack=1, echo=lambda _: None)
 
 
 def test_overhead_a_cell(benchmark: Any, tmp_path: Path) -> None:

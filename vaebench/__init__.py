@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from vaebench.records.store import Store
     from vaebench.report.report import write_report
     from vaebench.runner.advise import advise
-    from vaebench.runner.api import run
     from vaebench.runner.encode import encode
     from vaebench.runner.external import evaluate
     from vaebench.runner.models import load_model
     from vaebench.runner.reproduce import reproduce
+    from vaebench.runner.run import run
     from vaebench.runner.timing import time_steps
 
 __all__ = [
@@ -68,7 +68,7 @@ _HOMES = {
     "load_timings": "vaebench.analysis.timing",
     "merge": "vaebench.records.bundle",
     "reproduce": "vaebench.runner.reproduce",
-    "run": "vaebench.runner.api",
+    "run": "vaebench.runner.run",
     "time_steps": "vaebench.runner.timing",
     "write_report": "vaebench.report.report",
 }

@@ -18,7 +18,7 @@ from vaebench.records.files import Files
 from vaebench.records.store import Store
 from vaebench.report.overview import result_tables
 from vaebench.runner.plan import make_plan
-from vaebench.runner.run import run_grid
+from vaebench.runner.run import run
 
 FEW, MANY = 60, 240
 # What is done once makes the ratio smaller than that of the cells; a square would make it 16.
@@ -98,7 +98,7 @@ def test_tables_grow_with_the_designs(roots: dict[int, Path]) -> None:
 
 def test_a_resumed_run_reads_each_record_once(roots: dict[int, Path]) -> None:
     files = Unsynced()
-    summary = run_grid(grid_of(MANY), Store(roots[MANY], files))
+    summary = run(grid_of(MANY), Store(roots[MANY], files))
     assert len(summary.finished) == MANY
     assert not summary.trained
     assert sorted(files.read_names) == sorted(f"{name}/record.json" for name in summary.finished)

@@ -4,7 +4,7 @@ from vaebench.grid.cell import Cell
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import CellRecord, Status
 from vaebench.records.store import Store
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary, run
 
 BASE: dict[str, object] = {
     "train_size": 200,
@@ -36,5 +36,5 @@ def small_grid() -> Grid:
 def small_run(store: Store, **options: object) -> tuple[RunSummary, list[str]]:
     lines: list[str] = []
     settings: dict[str, object] = {"jobs": 1, "largest_pack": 1, "echo": lines.append}
-    summary = run_grid(small_grid(), store, **(settings | options))  # type: ignore[arg-type]  # any type
+    summary = run(small_grid(), store, **(settings | options))  # type: ignore[arg-type]  # any type
     return summary, lines

@@ -163,7 +163,7 @@ def test_a_report_after_a_stop_is_written_by_the_command(
         return RunSummary(finished={"a": "done"}, signal=2)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vaebench.runner.run.run_grid", stopped)
+        patched.setattr("vaebench.runner.run.run", stopped)
         code, text = ask(*(word for word in RUN if word != "--no-report"))
     assert code == 130
     assert ask(*command(text))[0] == 0

@@ -14,7 +14,8 @@ from vaebench.errors import UsageError
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary
+from vaebench.runner.run import run as run_grid
 
 HERE = Path(__file__).parent
 BASE: dict[str, object] = {

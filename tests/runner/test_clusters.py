@@ -22,7 +22,8 @@ from vaebench.runner.engines import ray_cluster as cluster
 from vaebench.runner.engines.base import WorkerDied
 from vaebench.runner.engines.ray_cluster import RayEngine, RayWorker
 from vaebench.runner.messages import Message, Progressed, Task
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary
+from vaebench.runner.run import run as run_grid
 
 HERE = Path(__file__).parent
 pytestmark = [

@@ -12,7 +12,8 @@ from stored_numbers import numbers
 import vaebench
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary
+from vaebench.runner.run import run as run_grid
 from vaebench.runner.worker import _homeless
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from vaebench.records.store import Store
 from vaebench.runner.execute import execute
 from vaebench.runner.messages import Outcome, Task
 from vaebench.runner.plan import Planned, estimate, estimates, shared_trainings, training_key
-from vaebench.runner.run import run_grid
+from vaebench.runner.run import run
 from vaebench.training.checkpoint import Checkpoint
 from vaebench.training.loop import Stopped
 
@@ -162,10 +162,10 @@ def test_finished_budgets_stay_recorded_and_the_rest_is_resumed(tmp_path: Path) 
 
 def test_a_grid_of_budgets_equals_separate_grids(tmp_path: Path) -> None:
     axes = {"epochs": [1, 3], "seed": [0, 1]}
-    run_grid(Grid.from_dict({"name": "g", "base": BASE, "axes": axes}), Store(tmp_path / "one"))
+    run(Grid.from_dict({"name": "g", "base": BASE, "axes": axes}), Store(tmp_path / "one"))
     for epochs in (1, 3):
         grid = Grid.from_dict({"name": "g", "base": BASE, "axes": axes | {"epochs": [epochs]}})
-        run_grid(grid, Store(tmp_path / "other"))
+        run(grid, Store(tmp_path / "other"))
     assert numbers(tmp_path / "one") == numbers(tmp_path / "other")
     trained = [each.trained_as for each in Store(tmp_path / "one").read_all()[0]]
     assert sum(each is not None for each in trained) == 2
@@ -175,7 +175,7 @@ def test_a_budget_that_a_checkpoint_has_passed_is_trained_by_itself(tmp_path: Pa
     """A parent that was killed may have lost the record of a budget that the worker had sent."""
     store = Store(tmp_path / "store")
     grid = Grid.from_dict({"name": "g", "base": BASE, "axes": {"epochs": [1, 2, 4]}})
-    summary = run_grid(grid, store)
+    summary = run(grid, store)
     names = {store.read(name).cell.epochs: name for name in summary.trained}
     task = Task((cell(epochs=4),), (names[4],), "g", None, False, store.checkpoints)
     count = iter(range(9))
@@ -184,6 +184,6 @@ def test_a_budget_that_a_checkpoint_has_passed_is_trained_by_itself(tmp_path: Pa
     before = numbers(store.root)
     for name in (names[2], names[4]):
         (store.root / "cells" / name / "record.json").unlink()
-    assert set(run_grid(grid, store).trained) == {names[2], names[4]}
+    assert set(run(grid, store).trained) == {names[2], names[4]}
     assert numbers(store.root) == before
     assert store.read(names[2]).trained_as is None

@@ -16,7 +16,7 @@ from stored_numbers import numbers
 
 from vaebench.grid.spec import Grid
 from vaebench.records.store import Store
-from vaebench.runner.run import run_grid
+from vaebench.runner.run import run
 from vaebench.system.processes import Stop, starting_processes
 
 pytestmark = [
@@ -152,10 +152,10 @@ def test_a_training_that_is_stopped_is_kept_and_gone_on_with(
     assert stopped.status.reason == "stopped by SIGINT"
     assert len(list(store.checkpoints.iterdir())) == 1
     made = Grid.load(tmp_path / "grid.toml")
-    run_grid(made, store, jobs=1, largest_pack=1)
+    run(made, store, jobs=1, largest_pack=1)
     after = store.read(stopped.cell_id)
     assert any(note.code == "resumed" for note in after.warnings)
-    run_grid(made, Store(tmp_path / "whole"), jobs=2, largest_pack=1)
+    run(made, Store(tmp_path / "whole"), jobs=2, largest_pack=1)
     assert numbers(tmp_path / "store") == numbers(tmp_path / "whole")
 
 
@@ -260,7 +260,7 @@ def test_workers_leave_with_a_killed_parent_and_the_next_run_goes_on(
     assert store.check() == []
     finished = {path: path.read_bytes() for path in records(tmp_path)}
     assert len(finished) < 12
-    summary = run_grid(Grid.load(tmp_path / "grid.toml"), store, jobs=2, largest_pack=1)
+    summary = run(Grid.load(tmp_path / "grid.toml"), store, jobs=2, largest_pack=1)
     assert summary.states() == {"done": 12}
     assert len(summary.finished) == len(finished)
     assert {path: path.read_bytes() for path in finished} == finished | before

@@ -25,7 +25,7 @@ def preview(
     Args:
         grid: the cells of the run.
         store: the results folder.
-        options: the options of `run_grid`.
+        options: the options of `vaebench.run`.
         echo: called with each line.
 
     Returns:

@@ -98,7 +98,7 @@ def run(
     """
     from vaebench.grid.spec import Grid
     from vaebench.records.store import Store
-    from vaebench.runner.run import run_grid
+    from vaebench.runner.run import run as run_grid
 
     if math.isnan(options["time_limit"]):
         raise click.UsageError("--time-limit must be a number of seconds; got nan")

@@ -53,17 +53,6 @@ _ROOMS = ("cells", "facts")
 _NO_FOLDER_LOCK = (errno.EBADF, errno.EINVAL, errno.ENOTSUP, errno.ENOLCK, errno.EISDIR)
 
 
-def folder_of(named: Path | str | None, default: Path) -> Path:
-    """Return the folder named by the caller, or the default.
-
-    Raises:
-        UsageError: the name is empty, which would mean the working folder.
-    """
-    if named is not None and not str(named):
-        raise UsageError("the name of a folder must not be empty")
-    return default if named is None else Path(named)
-
-
 @dataclass(frozen=True, slots=True)
 class Damage:
     """A file that cannot be used: the name of its record, the kind of damage and the reason."""
@@ -88,6 +77,19 @@ class Store:
         self.root = Path(root)
         self._files = Files() if files is None else files
         self._held: tuple[tuple[int, Path], ...] = ()
+
+    @classmethod
+    def at(cls, place: "Store | Path | str | None", default: Path) -> "Store":
+        """Return the given store, or the store of a folder: of `default` if none is given.
+
+        Raises:
+            UsageError: the name is empty, which would mean the working folder.
+        """
+        if isinstance(place, Store):
+            return place
+        if place is not None and not str(place):
+            raise UsageError("the name of a folder must not be empty")
+        return cls(default if place is None else place)
 
     @contextmanager
     def writing(self, wait: bool = False) -> Iterator["Store"]:

@@ -39,10 +39,9 @@ from vaebench.grid.spec import Grid, Overrides
 from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS, metric_choice
 from vaebench.records.schema import CellRecord
-from vaebench.records.store import Store, folder_of
-from vaebench.runner.api import override_lists
+from vaebench.records.store import Store
 from vaebench.runner.engines import engine_of
-from vaebench.runner.run import RunSummary, run_grid
+from vaebench.runner.run import RunSummary, override_lists, run
 from vaebench.runner.search import (
     LONGEST,
     MOST_SEEDS,
@@ -361,7 +360,7 @@ def advise(
         raise UsageError("advise needs the name or path of a data set, or data=")
     if not time > 0 or not math.isfinite(time):
         raise UsageError(f"time must be a number of seconds above 0; got {time!r}")
-    root = folder_of(output, default_store(dataset))
+    root = Store.at(output, default_store(dataset)).root
     if purpose is not None and purpose not in PURPOSES:
         raise UsageError(f"purposes are {', '.join(PURPOSES)}; got {purpose!r}")
     found = candidates(dataset, override_lists(overrides), purpose, folder)
@@ -484,7 +483,7 @@ class _Search:
         """Train and record trials of one stage."""
         last = len(self.plan) > 1 and trials[0].epochs == self.plan[-1].epochs
         cells = [self._cell(trial, last=last) for trial in trials]
-        return run_grid(Grid.of("advise", cells), self._last if last else self._early, **options)
+        return run(Grid.of("advise", cells), self._last if last else self._early, **options)
 
     def label(self, design: Hashable) -> str:
         """Return a design in words."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from vaebench.data.own_data import SPLITS, OwnArrays, Reading
 from vaebench.data.sources import SOURCES
 from vaebench.errors import UsageError
 from vaebench.records.arrays import pack
-from vaebench.records.files import Files, write_whole
+from vaebench.records.files import completed
 from vaebench.runner.models import KeptModel, load_model
 from vaebench.system.disk import naming
 
@@ -103,11 +102,6 @@ def check_output(file: Path) -> None:
 def write_codes(codes: dict[str, NDArray[np.float32]], file: Path) -> Path:
     """Write codes to an ``.npz`` file, completely or not at all; raises as `check_output`."""
     check_output(file)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with naming(file):
-            write_whole(Files(), part, pack(codes))
-            part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with completed(file) as part, naming(file):
+        part.write_bytes(pack(codes))
     return file

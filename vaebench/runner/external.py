@@ -32,7 +32,7 @@ from vaebench.grid.values import closest
 from vaebench.model.sampling import simulate
 from vaebench.model.vae import VAE
 from vaebench.records.schema import CellRecord, Metric, Note, Status
-from vaebench.records.store import Store, folder_of
+from vaebench.records.store import Store
 from vaebench.runner.machine import environment
 from vaebench.runner.messages import Arrays, public
 from vaebench.runner.models import unpacked_model
@@ -114,7 +114,7 @@ def evaluate(
         )
         made = _of_kept(kept, axes, folder)
     record, arrays = _measured(made)
-    store = Store(folder_of(output, Path("results") / _GRID))
+    store = Store.at(output, Path("results") / _GRID)
     with store.writing():
         record = store.write(record, arrays)
     return Evaluated(record, store.root, None if made.own is None else made.own.text())

@@ -21,8 +21,8 @@ from vaebench.findings.settings import BUDGETS, Budget
 from vaebench.findings.verdict import Judgement
 from vaebench.grid.spec import Grid
 from vaebench.records.schema import FactRecord
-from vaebench.records.store import Store, folder_of
-from vaebench.runner.run import RunOptions, RunSummary, run_grid
+from vaebench.records.store import Store
+from vaebench.runner.run import RunOptions, RunSummary, run
 from vaebench.truth.bounds import bce_ceiling, bce_floor
 from vaebench.truth.ppca import LinearVAE, fit
 
@@ -65,7 +65,7 @@ def reproduce(
         train: if false, only existing records are used, and nothing is trained or written.
         data_dir: the folder that is searched first for data files.
         echo: called with each line of progress.
-        options: those of `vaebench.runner.run.run_grid`, such as ``jobs``, ``retry_failed``,
+        options: those of `vaebench.runner.run.run`, such as ``jobs``, ``retry_failed``,
             ``keep_weights`` (a cell without weights is trained again) and ``wait``.
 
     If a data set is missing, its findings are `not tested`, with the reason.
@@ -78,8 +78,7 @@ def reproduce(
     if budget not in BUDGETS:
         raise UsageError(f"budget must be {' or '.join(map(repr, BUDGETS))}; got {budget!r}")
     findings = select_findings(words)
-    if not isinstance(store, Store):
-        store = Store(folder_of(store, Path("results") / f"reproduce-{budget}"))
+    store = Store.at(store, Path("results") / f"reproduce-{budget}")
     needed = set[str]().union(*(_needs(finding, budget) for finding in findings))
     absent = absent_data(needed, data_dir)
     wanted = [finding for finding in findings if not _needs(finding, budget) & set(absent)]
@@ -93,7 +92,7 @@ def reproduce(
     if cells and train:
         placed = [cell.model_copy(update={"device": device}) for cell in cells]
         grid = Grid.of(f"reproduce-{budget}", placed, f"the cells of {len(wanted)} findings")
-        summary = run_grid(grid, store, data_dir=data_dir, echo=echo, **options)
+        summary = run(grid, store, data_dir=data_dir, echo=echo, **options)
     made: dict[str, dict[str, JsonValue]] = {}
     if summary.signal is None and summary.storage_error is None:
         lacking = _lacking_facts(wanted, budget, data_dir, store)

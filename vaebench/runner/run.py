@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -19,6 +19,8 @@ from typing import TypedDict
 from tqdm.auto import tqdm
 
 from vaebench.data.acquire import require
+from vaebench.data.own_data import keep_arrays
+from vaebench.data.places import storage_folder
 from vaebench.errors import NewerSchema, StorageError, UsageError
 from vaebench.grid.cell import program_key
 from vaebench.grid.spec import Grid
@@ -45,7 +47,7 @@ from vaebench.system.terminal import capped, printable, waiting
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of a run; `run_grid` documents each."""
+    """The options of a run; `run` documents each."""
 
     jobs: int | None
     retry_failed: bool
@@ -97,11 +99,13 @@ class RunSummary:
         return f"<table>{rows}</table>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def run_grid(
-    grid: Grid,
-    store: Store,
+def run(
+    grid: Grid | str | Path | Mapping[str, object],
+    output: Store | Path | str | None = None,
     *,
-    data_dir: Path | None = None,
+    overrides: Mapping[str, Iterable[object]] | None = None,
+    data: Mapping[str, object] | None = None,
+    data_dir: Path | str | None = None,
     jobs: int | None = None,
     retry_failed: bool = False,
     wait: bool = False,
@@ -115,8 +119,13 @@ def run_grid(
     """Train, evaluate and record every cell of a grid that has no record yet.
 
     Args:
-        grid: the cells to run.
-        store: the results folder.
+        grid: a Grid, the name of a packaged grid, a TOML file, or a mapping of its content.
+        output: the results folder, by default ``results/<grid>``.
+        overrides: maps an axis to its values, like ``--set``; not allowed with a Grid.
+        data: a data set that replaces that of the grid: maps ``train``, ``test``, ``valid``,
+            ``train_labels`` and so on to arrays. An array is a NumPy array, a tensor, or a torch
+            ``Dataset`` of images or of pairs of image and label. Only ``train`` is required. The
+            arrays are saved in a file in the data folder.
         data_dir: the folder that is searched first for data files.
         jobs: number of worker processes with one thread each; by default one for each core.
         retry_failed: train cells again that failed, diverged or exceeded the time limit.
@@ -124,22 +133,26 @@ def run_grid(
         largest_pack: the largest number of cells of equal shapes that are trained as one program,
             if that is faster; by default 6 on a CPU and 64 on a GPU.
         time_limit: seconds that a cell may take, including evaluation; the limit of a pack is this
-            times the number of its cells.
-        keep_weights: keep the trained weights next to each record; a finished cell without weights
-            is trained again.
+            times the number of its cells. A cell that takes longer is stopped and recorded as
+            ``timeout``.
+        keep_weights: keep the trained weights of each cell, for `load_model`; a finished cell
+            without weights in the folder is trained again.
         evaluate_again: do not train; evaluate again every cell of the grid with kept weights, or
             with the same training as a stored cell with kept weights.
         engine: ``local`` starts workers on this machine, ``ray`` on a Ray cluster.
         echo: called with each line of progress.
 
     Raises:
-        UsageError: ``time_limit``, ``jobs`` or ``largest_pack`` is not positive, the engine is
-            unknown, or there are no weights for ``evaluate_again``.
+        UsageError: overrides or data with a Grid, an override that is not a list of values, an
+            option that is not positive, an unknown engine, or no weights for ``evaluate_again``.
         EngineError: no worker can be started; records written before are kept.
-        StoreBusy: another run uses the folder, and ``wait`` is false.
-        StorageError: the folder cannot be created or written.
+        GridError: the grid is not valid; the error lists all problems.
         DataMissing, DataInvalid: a data set is missing or cannot be used.
+        StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
+    folder = None if data_dir is None else Path(data_dir)
+    grid = _grid(grid, override_lists(overrides), data, folder)
+    store = Store.at(output, Path("results") / grid.name)
     _check_options(time_limit, jobs=jobs, largest_pack=largest_pack)
     if evaluate_again and not store.root.exists():
         raise UsageError(f"cannot evaluate again: there is no store {store.root}")
@@ -149,15 +162,13 @@ def run_grid(
 
         def planned(states: Mapping[str, str]) -> Plan:
             with waiting("reading the data", echo):
-                plan = make_plan(
-                    grid, states, devices, retry_failed=retry_failed, data_dir=data_dir
-                )
+                plan = make_plan(grid, states, devices, retry_failed=retry_failed, data_dir=folder)
                 for name in plan.data_sets():
-                    require(name, data_dir)
+                    require(name, folder)
             return plan
 
-        if not store.root.exists():
-            planned({})  # reports missing data before the folder is created
+        # A new store is planned before its folder is created, so that missing data are reported.
+        plan = None if store.root.exists() else planned({})
         with store.writing(wait=wait):
             found = surveyed(store, keep_weights, weights=keep_weights or evaluate_again)
             aside = store.set_aside(found.damages)
@@ -167,7 +178,8 @@ def run_grid(
             if evaluate_again:
                 kept = ("newer", "unreadable")
                 known = {name: state for name, state in known.items() if state in kept}
-            plan = planned(known)
+            if plan is None or known:
+                plan = planned(known)
             todo = {each.cell_id for each in plan.todo}
             store.require_places(todo)
             for damage in found.damages:
@@ -176,8 +188,8 @@ def run_grid(
                     echo(f"made again: {damage}")
             summary = RunSummary(finished=dict(plan.finished), damaged=len(aside))
             if plan.todo:
-                data = None if data_dir is None else data_dir.absolute()
-                base = Task((), (), grid.name, data, keep_weights, store.checkpoints.absolute())
+                place = None if folder is None else folder.absolute()
+                base = Task((), (), grid.name, place, keep_weights, store.checkpoints.absolute())
                 tasks = (
                     tasks_again(plan.todo, store, base, echo)
                     if evaluate_again
@@ -196,6 +208,38 @@ def run_grid(
     summary.unused = [str(damage) for damage in left]
     summary.seconds = time.monotonic() - begin
     return summary
+
+
+def _grid(
+    grid: Grid | str | Path | Mapping[str, object],
+    overrides: dict[str, list[object]],
+    data: Mapping[str, object] | None,
+    data_dir: Path | None,
+) -> Grid:
+    if data is not None:
+        overrides["dataset"] = [str(keep_arrays(data, storage_folder(data_dir)))]
+    if isinstance(grid, Mapping):
+        return Grid.from_dict(grid, overrides)
+    if not isinstance(grid, Grid):
+        return Grid.load(str(grid), overrides)
+    if overrides:
+        raise UsageError(
+            "overrides and data cannot be given with a Grid object: pass the name, file or mapping "
+            "of the grid, or change the grid itself"
+        )
+    return grid
+
+
+def override_lists(overrides: Mapping[str, Iterable[object]] | None) -> dict[str, list[object]]:
+    """Return the values of each axis as a list; NumPy arrays and ranges are accepted."""
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise UsageError(f"overrides must map each axis to a list of values; got {overrides!r}")
+    lists = {}
+    for axis, values in (overrides or {}).items():
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+            raise UsageError(f"overrides: {axis} must be a list of values, such as [{values!r}]")
+        lists[axis] = list(values)
+    return lists
 
 
 def _check_options(time_limit: float, **counts: int | None) -> None:

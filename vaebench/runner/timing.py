@@ -13,7 +13,7 @@ from pathlib import Path
 from vaebench.errors import StorageError, UsageError
 from vaebench.grid.timed_step import TimedStep, sweep
 from vaebench.records.schema import FactRecord
-from vaebench.records.store import Store, folder_of
+from vaebench.records.store import Store
 from vaebench.records.timing import NOISY, TOO_NOISY, Timing, timing_id
 from vaebench.runner.engines.local import default_jobs
 from vaebench.runner.messages import DeviceInfo, TimingBudget
@@ -112,7 +112,7 @@ def time_steps(
         )
     sizes = (latent_dims, batch_sizes, widths, precisions, pack_sizes)
     sweep(devices, *sizes, eager=eager)  # checks all values before the first process starts
-    store = Store(folder_of(output, Path("results") / "time"))
+    store = Store.at(output, Path("results") / "time")
     summary = TimingSummary()
     with store.writing(wait=wait), Stop() as stop:
         facts, damages = store.read_facts()
