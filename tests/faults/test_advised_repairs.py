@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from small_stores import BASE, small_grid
 
 from vaebench.cli.main import main
-from vaebench.grid.cell import DEPENDENCES, RULES, Cell
+from vaebench.grid.cell import Cell
+from vaebench.grid.rules import DEPENDENCES, RULES
 from vaebench.records.schema import Status
 from vaebench.records.store import Store
 from vaebench.runner.plan import lack_of_memory

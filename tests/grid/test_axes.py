@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from vaebench.grid import axes
-from vaebench.grid.cell import AXES, DEPENDENCES
+from vaebench.grid.cell import AXES
+from vaebench.grid.rules import DEPENDENCES
 
 
 @pytest.mark.parametrize(

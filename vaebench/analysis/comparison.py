@@ -31,7 +31,8 @@ from vaebench.analysis.frame import (
 from vaebench.analysis.labels import order_key, ordered, reading_order, value_text
 from vaebench.analysis.summary import interval, shared
 from vaebench.errors import GridError, NotComparable, RecordError, UsageError
-from vaebench.grid.cell import AXES, is_own_data
+from vaebench.grid.cell import AXES
+from vaebench.grid.rules import is_own_data
 from vaebench.grid.spec import parse_override
 from vaebench.grid.values import closest
 

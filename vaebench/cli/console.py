@@ -19,7 +19,7 @@ from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.summary import number
 from vaebench.analysis.timing import benches, crossovers, precisions
 from vaebench.cli.tables import aligned, selected_columns
-from vaebench.grid.cell import is_own_data
+from vaebench.grid.rules import is_own_data
 from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, Environment, FactRecord, Metric

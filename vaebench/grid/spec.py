@@ -22,15 +22,11 @@ from vaebench.errors import GridError, Problem
 from vaebench.grid.axes import Axis, Value
 from vaebench.grid.cell import (
     AXES,
-    DEPENDENCES,
-    JUDGED,
-    UNREAD,
     Cell,
-    Dependence,
-    broken_rules,
     default_hidden,
     default_sigma,
 )
+from vaebench.grid.rules import DEPENDENCES, JUDGED, UNREAD, Dependence, broken_rules
 from vaebench.grid.values import RESERVED, closest, plain, shown
 
 MAX_CELLS = 200_000

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.grid.axes import LIKELIHOODS
-from vaebench.grid.cell import Cell, is_own_data
+from vaebench.grid.cell import Cell
+from vaebench.grid.rules import is_own_data
 from vaebench.grid.user_code import source_digest
 from vaebench.records.schema import CellRecord, Environment, Status
 from vaebench.runner.plan import training_key
