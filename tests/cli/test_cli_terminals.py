@@ -12,7 +12,12 @@ from vaebench.system.terminal import printable
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("σ 0.1 ± 0.2", "sigma 0.1 +- 0.2"), ("pixel²", "pixel^2"), ("数", "?"), ("plain", "plain")],
+    [
+        ("σ 0.1 ± 0.2", "sigma 0.1 +- 0.2"),
+        ("pixel²", "pixel^2"),
+        ("数", r"\u6570"),
+        ("plain", "plain"),
+    ],
 )
 def test_what_a_terminal_lacks_is_spelled_out(text: str, shown: str) -> None:
     assert printable(text, "ascii") == shown

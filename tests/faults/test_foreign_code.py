@@ -176,16 +176,20 @@ def test_whatever_a_network_raises_is_the_reason_of_its_cell(
 
 
 LEAVING = """
-import sys
+import os, sys
 class Silent(Exception):
     def __str__(self): raise ValueError
 def leaves(*arguments): sys.exit(0)
 def is_silent(*arguments): raise Silent
+def ends_the_process(*arguments): os._exit(0)
 """
 AT_IMPORT = "import sys\nsys.exit(0)\n"
 
 
-@pytest.mark.parametrize("function", ["leaving:leaves", "leaving:is_silent", "at_import:any"])
+@pytest.mark.parametrize(
+    "function",
+    ["leaving:leaves", "leaving:is_silent", "leaving:ends_the_process", "at_import:any"],
+)
 @pytest.mark.parametrize(
     "words", ["evaluate {} --dataset digits", "audit --loss {} --latent 2 --pixels 4"]
 )

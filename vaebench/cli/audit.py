@@ -77,5 +77,8 @@ def audit(zoo: bool, peers: bool, **words: Any) -> None:
             say(f"{each.peer:<20} {each.setting:<57} sigma {each.sigma:.3g}")
     else:
         from vaebench.auditing.options import audit_options
+        from vaebench.grid.user_code import exits_raised
 
-        say(audit_options(**words).text())
+        with exits_raised():
+            text = audit_options(**words).text()
+        say(text)

@@ -40,13 +40,17 @@ def doctor(store: Path | None) -> None:
     damages = Store(store).check()
     for damage in damages:
         say(str(damage))
+    obstacles = list(Store(store).obstacles())
+    for obstacle in obstacles:
+        say(f"{obstacle.filename}: {obstacle.strerror}")
     newer = sum(damage.kind == "newer" for damage in damages)
     counts = {"damaged": len(damages) - newer, "of a newer vaebench": newer}
+    counts["in the way of the next run"] = len(obstacles)
     found = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
     for line in _unfinished(Store(store), damages):
         say(line)
     say(f"{store}: {found or 'nothing is damaged'}")
-    if damages:
+    if damages or obstacles:
         leave([ExitCode.DAMAGED])
 
 

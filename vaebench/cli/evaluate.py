@@ -64,6 +64,7 @@ def evaluate(
     """
     from vaebench.cli.console import record_text
     from vaebench.grid.spec import parse_override
+    from vaebench.grid.user_code import exits_raised
     from vaebench.runner.external import evaluate as evaluate_model
 
     axes: dict[str, object] = {}
@@ -72,7 +73,7 @@ def evaluate(
         if len(values) != 1:
             raise UsageError(f"--set {text}: {axis} must have one value; got {len(values)}")
         axes[axis] = values[0]
-    with waiting(f"evaluating {model}", Echo(err=True)):
+    with waiting(f"evaluating {model}", Echo(err=True)), exits_raised():
         found = evaluate_model(
             model,
             dataset,

@@ -64,11 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             cli.main(arguments, prog_name="vaebench", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, _Terminated) as stop:
         say("vaebench: stopped", err=True)
-        sys.exit(ExitCode.SIGNAL + signal.SIGINT)
+        number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+        sys.exit(ExitCode.SIGNAL + number)
     except click.ClickException as error:
         shown = io.StringIO()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            error.ctx.color = True  # else click removes the escape sequences that `say` shows
         error.show(shown)
         say(shown.getvalue().rstrip("\n"), err=True)
         sys.exit(ExitCode.USAGE)
@@ -88,12 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP; no SystemExit, which could also come from a function of the user."""
+
+
 @contextmanager
 def _leaving_on_signals() -> Iterator[None]:
     """Exit with the code of a signal on SIGTERM and SIGHUP; a run replaces these handlers."""
 
     def leave(*_: object) -> NoReturn:
-        sys.exit(ExitCode.SIGNAL + signal.SIGTERM)
+        raise _Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield

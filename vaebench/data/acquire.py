@@ -363,7 +363,11 @@ def _members(path: Path) -> Iterator[_Member]:
 
 
 def _folder_members(path: Path) -> Iterator[_Member]:
-    for file in sorted(path.rglob("*")):
+    files: list[Path] = []
+    for file in path.rglob("*"):
+        files.append(file)
+        _check_count(path, len(files))
+    for file in sorted(files):
         if file.is_file():
             yield _Member(file.relative_to(path).as_posix(), partial(_head, file))
 
@@ -436,7 +440,8 @@ class _Capped:
 def _check_count(path: Path, count: int) -> None:
     if count > _MAX_MEMBERS:
         raise DataInvalid(
-            f"{path} must have at most {_MAX_MEMBERS:,} members: it is another archive"
+            f"{path} must have at most {_MAX_MEMBERS:,} members: name the folder or archive of the "
+            "four files"
         )
 
 

@@ -184,6 +184,8 @@ def kind_of(dataset: str) -> Literal["packaged", "torchvision", "npz", "table", 
         DataMissing: the name is unknown and the file or folder does not exist.
         DataInvalid: the file or folder exists but its format is not supported.
     """
+    if not dataset:
+        raise DataMissing("the name of a data set must not be empty")
     if dataset in DATASETS:
         return "packaged"
     if dataset.startswith(TORCHVISION_PREFIX):

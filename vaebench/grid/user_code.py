@@ -6,11 +6,12 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vaebench.errors import UserCodeError, error_text
 from vaebench.grid.values import closest
@@ -108,6 +109,26 @@ def source_digest(name: str) -> str | None:
         if found is not None and found.origin is not None:
             return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
     return None
+
+
+@contextmanager
+def exits_raised() -> Iterator[None]:
+    """Make ``os._exit`` raise SystemExit: a user's function must not end a command without a word.
+
+    Processes that the function forks keep the system's own.
+    """
+    own, leave = os.getpid(), os._exit
+
+    def _exit(status: int) -> NoReturn:
+        if os.getpid() != own:
+            leave(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = _exit
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 @contextmanager

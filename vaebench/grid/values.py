@@ -43,10 +43,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def closest(word: str, options: Iterable[str]) -> str:
+def closest(word: object, options: Iterable[str]) -> str:
     """Return " (did you mean ...?)" with the option most similar to `word`, or "" if none is."""
     by_lower = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(word.strip().lower(), by_lower, n=1, cutoff=_SIMILARITY)
+    near = difflib.get_close_matches(str(word).strip().lower(), by_lower, n=1, cutoff=_SIMILARITY)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 

@@ -146,16 +146,19 @@ def completed(file: Path) -> Iterator[Path]:
     """Give an empty file that takes the name of `file` at the end; after an error it is removed.
 
     Raises:
-        UsageError: the folder of `file` does not exist.
-        OSError: the file cannot be made.
+        UsageError: the folder of `file` does not exist, or `file` is a folder.
+        OSError: the file cannot be made, or (StorageError) not be written; the error names it.
     """
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent} to write {file.name} to")
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; give the name of a file in it")
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".export-", suffix=file.suffix)
     os.close(handle)
     part = Path(name)
     try:
-        yield part
+        with storing("write the file", file):
+            yield part
         part.chmod(0o644)
         part.replace(file)
     finally:

@@ -100,16 +100,16 @@ class Store:
 
         Raises:
             StoreBusy: another process holds the lock, and `wait` is false.
-            StorageError: the folder cannot be created or written, or a file or folder of the store
-                is a symbolic link.
+            StorageError: the folder cannot be created or written, or there are `obstacles`.
         """
         with ExitStack() as locks:
             with storing("open the results folder for writing", self.root):
+                _raise_first(self._misplaced([".lock"]))
                 self._held = self._take_locks(wait, locks)
             lock, _ = self._held[-1]
             try:
                 with storing("prepare the results folder", self.root):
-                    self._refuse_links()
+                    _raise_first(self.obstacles())
                     self._files.make_folder(self._incoming)
                     self._sweep()
                 yield self
@@ -245,7 +245,9 @@ class Store:
     @staticmethod
     def has_weights_beside(damage: Damage) -> bool:
         """Return whether weights were kept with a damaged record; then they are kept again."""
-        return damage.path.with_name(_WEIGHTS).exists()
+        with suppress(OSError):
+            return damage.path.with_name(_WEIGHTS).exists()
+        return False
 
     def inspect(self, weights: bool = False) -> Iterator[CellRecord | FactRecord | Damage]:
         """Yield every record, cells before facts, and all damage, including that of arrays.
@@ -363,17 +365,30 @@ class Store:
         self._files.mark(lock, str(os.getpid()).encode())
         return (*held, (lock, path))
 
-    def _refuse_links(self) -> None:
-        own = {*_ROOMS, ".incoming", ".quarantine", ".checkpoints", ".lock"}
-        found = [self.root / name for name in self._files.links(self.root) if name in own]
+    def obstacles(self) -> Iterator[StorageError]:
+        """Yield an error for each link in the store, and each file where a folder belongs.
+
+        Nothing is written to a store that has one.
+        """
+        names = (*_ROOMS, ".incoming", ".quarantine", ".checkpoints", ".lock")
+        links = [self.root / name for name in self._files.links(self.root) if name in names]
         for room in _ROOMS:
-            found += [self.root / room / name for name in self._files.links(self.root / room)]
-        if found:
-            told = (
-                "a store must not contain symbolic links: replace the link by the folder, or link "
-                "the complete store"
+            links += [self.root / room / name for name in self._files.links(self.root / room)]
+        told = (
+            "a store must not contain symbolic links: replace the link by the folder, or link "
+            "the complete store"
+        )
+        yield from (StorageError(errno.ELOOP, told, str(link)) for link in links)
+        yield from self._misplaced(names)
+
+    def _misplaced(self, names: Iterable[str]) -> Iterator[StorageError]:
+        for path in (self.root / name for name in names):
+            kind, fits = (
+                ("file", path.is_file()) if path.name == ".lock" else ("folder", path.is_dir())
             )
-            raise StorageError(errno.ELOOP, told, str(found[0]))
+            if path.exists() and not fits:
+                told = f"a {kind} of the store belongs there; move away what is in its place"
+                yield StorageError(errno.ENOTDIR, told, str(path))
 
     def _pending(self, folder: Path, suffix: str) -> Path:
         return self._incoming / f"{folder.parent.name}-{folder.name}.{suffix}"
@@ -520,6 +535,11 @@ class Store:
         taken = set(self._files.names(folder))
         tries = (name if number == 1 else f"{name}-{number}" for number in range(1, 1_000_000))
         return folder / next(each for each in tries if each not in taken)
+
+
+def _raise_first(errors: Iterable[StorageError]) -> None:
+    for error in errors:
+        raise error
 
 
 def _separated(found: Iterable[AnyRecord | Damage]) -> tuple[list[AnyRecord], list[Damage]]:

@@ -7,7 +7,6 @@ import pandas as pd
 from vaebench.errors import UsageError
 from vaebench.records.files import completed
 from vaebench.report.tables import csv_text, flat
-from vaebench.system.disk import naming
 
 
 def export(frame: pd.DataFrame, file: Path) -> Path:
@@ -24,7 +23,7 @@ def export(frame: pd.DataFrame, file: Path) -> Path:
     if ending not in (".csv", ".parquet"):
         raise UsageError(f"a table is exported to a .csv or .parquet file; got {file.name!r}")
     try:
-        with completed(file) as part, naming(file):
+        with completed(file) as part:
             if ending == ".csv":
                 part.write_text(csv_text(flat(frame)), encoding="utf-8", newline="")
             else:

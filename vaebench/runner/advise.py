@@ -8,6 +8,7 @@ report are made; the shorter trainings before it are in the store `search` insid
 from __future__ import annotations
 
 import math
+import os
 import re
 import time as clock
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -318,7 +319,7 @@ class Advice:
 
 
 def advise(
-    dataset: str | None = None,
+    dataset: Path | str | None = None,
     output: Path | str | None = None,
     *,
     time: float = 1200.0,
@@ -360,6 +361,7 @@ def advise(
         raise UsageError("advise needs the name or path of a data set, or data=")
     if not time > 0 or not math.isfinite(time):
         raise UsageError(f"time must be a number of seconds above 0; got {time!r}")
+    dataset = os.fspath(dataset)
     root = Store.at(output, default_store(dataset)).root
     if purpose is not None and purpose not in PURPOSES:
         raise UsageError(f"purposes are {', '.join(PURPOSES)}; got {purpose!r}")

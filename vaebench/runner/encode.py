@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ _BATCH = 1_000
 def encode(
     store: Path | str,
     cell_id: str,
-    data: str,
+    data: Path | str,
     *,
     samples: int = 0,
     seed: int = 0,
@@ -55,7 +56,7 @@ def encode(
     """
     model = load_model(store, cell_id)
     reading = Reading.of(model.cells[0])
-    found = _arrays(data, None if data_dir is None else Path(data_dir), reading)
+    found = _arrays(os.fspath(data), None if data_dir is None else Path(data_dir), reading)
     generator = torch.Generator().manual_seed(seed)
     codes: dict[str, NDArray[np.float32]] = {}
     for split in SPLITS:

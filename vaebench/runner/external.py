@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Evaluated:
 
 def evaluate(
     model: str | object,
-    dataset: str,
+    dataset: Path | str,
     output: Path | str | None = None,
     *,
     name: str | None = None,
@@ -102,6 +103,7 @@ def evaluate(
     given = sorted(_DECIDED & (settings or {}).keys())
     if given:
         raise UsageError(f"the model determines {', '.join(given)}: remove them from settings")
+    dataset = os.fspath(dataset)
     folder = None if data_dir is None else Path(data_dir)
     kept = _kept_cell(model, likelihood, sigma) if isinstance(model, str) else None
     if kept is None:

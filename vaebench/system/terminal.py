@@ -41,11 +41,15 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
-    return "".join(_SPELLED.get(character, "?") for character in lacking), error.end
+    spelled = [
+        _SPELLED.get(character) or character.encode("unicode_escape").decode("ascii")
+        for character in lacking
+    ]
+    return "".join(spelled), error.end
 
 
 def adapt(streams: Iterable[TextIO | None]) -> None:
-    """Configure streams to replace characters that they cannot encode by ASCII."""
+    """Configure streams to replace characters that they cannot encode by ASCII or escapes."""
     codecs.register_error(_ERRORS, _spell)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
