@@ -17,7 +17,6 @@ from vaebench.errors import UsageError
 from vaebench.records.arrays import pack
 from vaebench.records.files import completed
 from vaebench.runner.models import KeptModel, load_model
-from vaebench.system.disk import naming
 
 _BATCH = 1_000
 
@@ -103,6 +102,6 @@ def check_output(file: Path) -> None:
 def write_codes(codes: dict[str, NDArray[np.float32]], file: Path) -> Path:
     """Write codes to an ``.npz`` file, completely or not at all; raises as `check_output`."""
     check_output(file)
-    with completed(file) as part, naming(file):
+    with completed(file) as part:
         part.write_bytes(pack(codes))
     return file
