@@ -235,3 +235,13 @@ def test_groups_of_names_that_no_file_can_have_have_files_of_their_own() -> None
     frame = tidy((each, "one") for each in made)
     found = groups(frame.assign(data_checksum=list(names)), "elbo")
     assert len({group.slug for group in found}) == len(found) == 4
+
+
+def test_the_reason_of_a_finished_cell_comes_before_that_of_another() -> None:
+    frame = frame_of(GAUSSIAN, sizes=(2,))
+    frame["elbo"] = math.nan
+    frame["elbo_reason"] = ["a: the cell failed", "c", "b"]
+    frame.loc[0, "status"] = "failed"
+    assert summarise(frame, ["latent_dim"], "elbo")["reason"].tolist() == ["b"]
+    frame["status"] = "failed"
+    assert summarise(frame, ["latent_dim"], "elbo")["reason"].tolist() == ["a: the cell failed"]

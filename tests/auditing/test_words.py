@@ -195,3 +195,10 @@ def test_reading_words_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "388\n"
+
+
+def test_a_loss_summed_over_the_batch_is_an_elbo_per_image() -> None:
+    """Both terms are sums over 64 images, so the weight of the KL is 64, and 1 per image."""
+    audit = audit_reductions("half-sse-total", "total", pixels=784, latent_dim=8, batch_size=64)
+    assert audit.is_elbo
+    assert audit.scale == "per image, summed over the batch"

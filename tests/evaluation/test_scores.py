@@ -423,3 +423,14 @@ def test_a_score_that_has_no_meaning_has_none_for_choosing_either() -> None:
     metrics = selection_metrics(design, (test, scores))
     assert len(metrics) == 4
     assert all("delta posterior has no" in str(each.reason) for each in metrics.values())
+
+
+def test_the_first_images_of_a_split_keep_their_levels_and_labels() -> None:
+    rows = torch.arange(5)
+    split = EvaluationSplit(torch.rand(5, 4), rows[:, None].expand(5, 4), 17, False, rows, ("a",))
+    part = split.first(3)
+    assert (len(part), part.levels, part.classes) == (3, 17, ("a",))
+    torch.testing.assert_close(part.pixels, split.pixels[:3])
+    assert part.index is not None
+    assert part.labels is not None
+    assert part.index[:, 0].tolist() == part.labels.tolist() == [0, 1, 2]
