@@ -80,7 +80,7 @@ def test_a_dry_run_lists_the_designs_and_writes_nothing(ask: Ask) -> None:
         (["digits", "--for", "luck"], 2, "bits"),
         (["digits", "--for", "samples"], 2, "--for bits"),
         (["linear-gaussian", "--for", "bits"], 2, "--for bound"),
-        (["digits", "--set", "seed=1"], 2, "leave it out"),
+        (["digits", "--set", "seed=1"], 2, "must not be set"),
         (["digits", "--set", "epochs=2,4"], 2, "one number"),
         (["digits", "--set", "device=available"], 2, "one device"),
         (["digits", "--set", "latent_dim=0"], 2, "latent_dim"),

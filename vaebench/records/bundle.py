@@ -1,8 +1,8 @@
-"""A store as one file, and stores merged into one.
+"""Write a store to one file (a bundle), and merge stores and bundles into one store.
 
 A bundle is a ZIP archive of `<cells|facts>/<name>/` with `record.json` (deflated), `arrays.npz` and
 `weights.safetensors` (stored), and `bundle.json`, which lists the SHA-256 of each file. It is read
-in place, as a `Store` whose files are entries of the archive; nothing is unpacked to the disk.
+as a `Store` whose files are entries of the archive; nothing is unpacked to the disk.
 """
 
 import errno
@@ -30,7 +30,7 @@ _ENTRY: Final = re.compile(
 )
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MOST_EXPANSION: Final = 100
-"""A larger archive unpacked than this many times its size is refused; records reach about 10."""
+"""Largest ratio of unpacked to packed size; that of records is about 10."""
 _MOST_MANIFEST_BYTES: Final = 1 << 28
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 Found = CellRecord | FactRecord
@@ -42,17 +42,17 @@ def bundle(store: Path | str, file: Path | str) -> tuple[int, list[Damage]]:
     The same records give the same bytes. Damaged records are left out.
 
     Returns:
-        The number of records in the file, and what was left out.
+        The number of records in the file, and the damage of the records that were left out.
 
     Raises:
-        UsageError: the file would be in a folder that does not exist, or in the store.
-        NothingToReport: the store holds no sound record.
+        UsageError: the folder of the file does not exist, or the file is inside of the store.
+        NothingToReport: the store has no undamaged record.
         StorageError: the store cannot be read.
         OSError: the file cannot be written.
     """
     root, target = Path(store), Path(file)
     if target.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"a bundle must be outside of its store; got {target}")
+        raise UsageError(f"the bundle must be outside of its store; got {target}")
     damages: list[Damage] = []
     sums: dict[str, str] = {}
     count = 0
@@ -63,14 +63,14 @@ def bundle(store: Path | str, file: Path | str) -> tuple[int, list[Damage]]:
                 _add(archive, name, content)
             count += 1
         if not count:
-            raise NothingToReport(f"there is no sound record in {root}")
+            raise NothingToReport(f"there is no undamaged record in {root}")
         manifest = json.dumps({"schema": _SCHEMA, "files": sums}, indent=1)
         _add(archive, _MANIFEST, manifest.encode())
     return count, damages
 
 
 def _files(store: Store, record: Found) -> dict[str, bytes]:
-    """The files of a record by their names in a bundle."""
+    """Return the contents of a record's files by their names in a bundle."""
     folder = f"{_room(record)}/{record.record_id}"
     arrays, weights = store.contents(record)
     files = {"record.json": to_text(record), "arrays.npz": arrays, "weights.safetensors": weights}
@@ -95,7 +95,7 @@ class _Entries(Files):
         self._root, self._archive, self._sums = root, archive, sums
 
     def names(self, folder: Path) -> list[str]:
-        """Return the records of a room."""
+        """Return the names of the records in the folder ``cells`` or ``facts``."""
         room = folder.relative_to(self._root).as_posix() + "/"
         return sorted({n.split("/")[1] for n in self._sums if n.startswith(room)})
 
@@ -107,15 +107,15 @@ class _Entries(Files):
         try:
             content = _content(self._archive, name, most)
         except _BROKEN as error:
-            told = f"the bundle is damaged there: {error}"
+            told = f"this file in the bundle is damaged: {error}"
             raise OSError(errno.EBADMSG, told, str(path)) from error
         if hashlib.sha256(content).hexdigest() != self._sums[name]:
-            raise OSError(errno.EBADMSG, "not what the bundle's list names", str(path))
+            raise OSError(errno.EBADMSG, "the content differs from its checksum", str(path))
         return content
 
 
 def _content(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """The bytes of an entry; one that is larger than it says takes no more memory than that."""
+    """Return the bytes of an entry, reading at most one byte more than its stated size."""
     size = archive.getinfo(name).file_size
     if size > most:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", name)
@@ -125,11 +125,11 @@ def _content(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 @contextmanager
 def opened(source: Path | str) -> Iterator[Store]:
-    """Give the store of a folder, or of a bundle, to read.
+    """Open a folder or a bundle as a store to read.
 
     Raises:
-        FileNotFoundError: there is no such folder or file.
-        BundleDamaged: the file is not a bundle, or not a whole one.
+        FileNotFoundError: the folder or file does not exist.
+        BundleDamaged: the file is not a complete bundle.
     """
     path = Path(source)
     if path.is_dir():
@@ -138,54 +138,55 @@ def opened(source: Path | str) -> Iterator[Store]:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, "there is no such store or bundle", str(path))
     if not path.is_file():
-        raise BundleDamaged(f"{path} is neither a folder nor a regular file")
+        raise BundleDamaged(f"{path} must be a folder or a regular file")
     try:
         archive = zipfile.ZipFile(path)
     except _BROKEN as error:
-        raise BundleDamaged(f"{path} is not a bundle, or was cut short: {error}") from error
+        raise BundleDamaged(f"{path} must be a complete bundle: {error}") from error
     with archive:
         yield Store(path, _Entries(path, archive, _sums(path, archive)))
 
 
 def _sums(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
-    """The SHA-256 of each file as the bundle lists them, after checking the archive's entries.
+    """Check the entries of a bundle and return the SHA-256 of each file from its list.
 
     Raises:
-        BundleDamaged: the archive has an entry that no bundle has, or its list does not fit.
+        BundleDamaged: an entry is not allowed in a bundle, or the list differs from the entries.
     """
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     odd = [name for name in names if name != _MANIFEST and not _ENTRY.fullmatch(name)]
     if odd:
-        raise BundleDamaged(f"{path} holds {odd[0]!r}, which no bundle of a store has")
+        raise BundleDamaged(f"{path} must hold only files of records; it holds {odd[0]!r}")
     if len(set(names)) < len(names):
-        raise BundleDamaged(f"{path} holds a file twice")
+        raise BundleDamaged(f"{path} must hold each file once; one name appears twice")
     if any(entry.flag_bits & 1 or entry.external_attr >> 28 not in (0, 8) for entry in entries):
-        raise BundleDamaged(f"{path} holds a link or an encrypted file")
+        raise BundleDamaged(f"{path} must not hold links or encrypted files")
     unpacked, size = sum(entry.file_size for entry in entries), path.stat().st_size
     if unpacked > _MOST_EXPANSION * size:
-        raise BundleDamaged(f"{path} has {size:,} bytes and would unpack to {unpacked:,}")
+        rule = f"must unpack to at most {_MOST_EXPANSION} times its size"
+        raise BundleDamaged(f"{path} {rule}; it has {size:,} bytes and unpacks to {unpacked:,}")
     try:
         listed = json.loads(_content(archive, _MANIFEST, _MOST_MANIFEST_BYTES))
         schema, sums = listed["schema"], dict(listed["files"])
     except (*_BROKEN, OSError, KeyError, ValueError, TypeError) as error:
-        raise BundleDamaged(f"{path} has no readable {_MANIFEST}: {error}") from error
+        raise BundleDamaged(f"{path} must hold a valid {_MANIFEST}: {error}") from error
     if schema != _SCHEMA:
-        raise BundleDamaged(f"{path} is of format {schema!r}; this vaebench reads {_SCHEMA!r}")
+        raise BundleDamaged(f"{path} has the format {schema!r}; this vaebench reads {_SCHEMA!r}")
     if set(sums) != set(names) - {_MANIFEST}:
-        raise BundleDamaged(f"the files in {path} are not those that its {_MANIFEST} lists")
+        raise BundleDamaged(f"the files in {path} must be those in its {_MANIFEST}; they differ")
     return sums
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes:
         written: the number of records that were added.
-        equal: the number of records that were there already, or in several sources, and equal.
-        conflicts: a line for each record that differs from the one that is kept.
-        unused: a line for each damaged file; its record is not merged.
+        equal: the number of records that are equal to an existing one or to one of another source.
+        conflicts: a line for each record that differs from the kept version.
+        unused: a line for each damaged file, whose record is not merged.
     """
 
     written: int
@@ -195,22 +196,22 @@ class Merged:
 
 
 def merge(sources: Sequence[Path | str], output: Path | str, *, wait: bool = False) -> Merged:
-    """Add the records of stores and bundles to a store; a record that is there stays.
+    """Add the records of stores and bundles to a store; existing records are kept.
 
-    All files are checked first; a damaged record is left out. Of several versions of one record
-    that of `output` is kept, else the first finished one, else the first. Merging again changes
+    All files are checked first; damaged records are left out. Of several versions of a record, that
+    of `output` is kept, else the first finished one, else the first one. Repeating a merge changes
     nothing.
 
     Args:
         sources: results folders and bundles.
-        output: the store, made if it does not exist.
-        wait: wait for another process that writes into it.
+        output: the store; it is created if it does not exist.
+        wait: wait if another process writes to it.
 
     Raises:
         FileNotFoundError: a source does not exist.
         BundleDamaged: a source is a file, but not a bundle.
-        NothingToReport: no source holds a record.
-        StoreBusy, StorageError: the store is held by another process, or cannot be written.
+        NothingToReport: the sources have no records.
+        StoreBusy, StorageError: another process uses the store, or it cannot be written.
     """
     damages: list[Damage] = []
     holders: dict[tuple[str, str], list[tuple[bool, int]]] = {}
@@ -241,7 +242,7 @@ def merge(sources: Sequence[Path | str], output: Path | str, *, wait: bool = Fal
                 equal += not differing
                 if differing:
                     places = f"{store.root} and {keeper.root}"
-                    text = f"{room}/{name} of {places} differ in {differing}; the latter is kept"
+                    text = f"{room}/{name} of {places} differ in {differing}; the second is kept"
                     conflicts.append(text)
     return Merged(written, equal, tuple(conflicts), tuple(map(str, damages)))
 
@@ -251,7 +252,7 @@ def _read(store: Store, room: str, name: str) -> Found:
 
 
 def _sound(store: Store, damages: list[Damage]) -> Iterator[Found]:
-    """The records whose files are all as they should be; what is wrong goes to `damages`."""
+    """Yield the records without damage, and append all damage to `damages`."""
     waiting: Found | None = None
     for each in store.inspect(weights=True):
         if isinstance(each, Damage):
@@ -267,7 +268,7 @@ def _sound(store: Store, damages: list[Damage]) -> Iterator[Found]:
 
 
 def _differing(one: Found, other: Found) -> str:
-    """The fields in which two records differ, with the names of metrics; '' if they are equal."""
+    """Return the fields in which two records differ, with names of metrics; '' if equal."""
     a, b = one.model_dump(mode="json"), other.model_dump(mode="json")
     fields = [name for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)]
     if "metrics" in fields:

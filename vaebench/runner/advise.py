@@ -1,8 +1,10 @@
-"""`vaebench.advise`: search the design to use for a data set, within a time limit.
+"""`vaebench.advise`: search the best design for a data set within a time limit.
 
-The candidates come from the data, and `vaebench.runner.search` decides what is trained next. The
-designs of the last stage are trained in the store itself, from which the recommendation and the
-report are made; the shorter trainings before it are in the store `search` inside its folder.
+A design is a cell without its seed, a trial is the training of a design with one seed, and a stage
+is a set of trials with equal numbers of epochs. The candidates are derived from the data, and
+`vaebench.runner.search` selects the next trials. The records of the last stage are written to the
+results folder, those of earlier stages to its subfolder `search`. The recommendation and the report
+are made from the last stage.
 """
 
 from __future__ import annotations
@@ -61,40 +63,40 @@ from vaebench.truth.bounds import empirical_entropy
 
 _MOST_DESIGNS: Final = 60
 _MOST_VARIANTS: Final = 10
-"""Pairs of a likelihood family and a kind of sigma."""
+"""The largest number of combinations of a likelihood family and a kind of sigma."""
 _LATENT_SIZES: Final = 3, 5
-"""The smallest and the largest number of latent sizes."""
+"""The smallest and the largest number of latent dimensions that are tried."""
 _LEARNING_RATES: Final = 1e-3, 3e-3
 _MOST_OUTPUTS: Final = 20_000
-"""A family whose decoder has more outputs is left out: its last layer alone is a large network."""
+"""Families whose decoder has more outputs are left out, because its last layer is too large."""
 _MOST_IMAGES: Final = 2_000
-"""Training images from which the spectrum is computed."""
+"""Number of training images from which the spectrum is computed."""
 _MOST_VALID: Final = 5_000
 _SHORT_TEST: Final = 1_000
-"""Test images of the trainings before the last stage, which are not reported."""
+"""Number of test images in the stages before the last, whose scores are not reported."""
 _MOST_STEPS: Final = 20_000
-"""Training steps of the last stage."""
+"""The largest number of training steps in the last stage."""
 _SUPPORTS: Final = ("unit", "real", "levels")
-"""Of families for grey levels."""
+"""Supports of the likelihood families for grey levels."""
 _READ: Final = (
     *Reading.__dataclass_fields__,
     *("binarization", "dequantize", "train_size", "valid_size", "test_size", "standardize"),
 )
-"""Axes on which the data depend."""
+"""The axes on which the content of the data depends."""
 _TIMES: Final = "train_seconds", "evaluation_seconds"
 _BATCH_SECONDS: Final = 60.0
-"""The current leader is printed about this often."""
+"""Approximate number of seconds between two lines of progress."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The designs to search, the ones to begin with first, and what is known of the data.
+    """The designs to search, in the order in which they are tried, and facts about the data.
 
     Attributes:
         cells: a cell of seed 0 for each design.
-        facts: of the data set.
-        notes: sentences about the data, among them the bounds that no design can exceed.
-        epochs: of the last stage at most; None if the time decides.
+        facts: properties of the data set.
+        notes: sentences about the data, including limits on the score of any design.
+        epochs: the largest number of epochs; None if only the time limit applies.
     """
 
     cells: tuple[Cell, ...]
@@ -104,7 +106,7 @@ class Candidates:
 
     @cached_property
     def axes(self) -> list[str]:
-        """The axes that name a design, in reading order."""
+        """The axes that appear in the name of a design, in reading order."""
         varying = [axis for axis in AXES if len({getattr(c, axis) for c in self.cells}) > 1]
         named = dict.fromkeys([*varying, "likelihood", "sigma", "latent_dim"])
         return sorted(named, key=reading_order)
@@ -120,20 +122,20 @@ def candidates(
     purpose: Purpose | None = None,
     data_dir: Path | None = None,
 ) -> Candidates:
-    """Return the designs that are worth a training on a data set.
+    """Return the designs to try on a data set.
 
-    The families are those whose support the data have. The latent sizes lie between the numbers of
-    principal components that explain half and nine tenths of the variance. A family with a closed
-    form also gets the sigma of probabilistic PCA.
+    The likelihood families are those whose support contains the data. The latent dimensions lie
+    between the numbers of principal components that explain 50 % and 90 % of the variance. A family
+    with a closed form is also tried with the sigma of probabilistic PCA.
 
     Args:
-        dataset: a name, or the path of data of the user's own.
-        overrides: axis -> values, which replace those of the search.
-        purpose: for ``bound``, only families of one kind can be compared.
-        data_dir: where data files are looked for first.
+        dataset: a name, or the path of a user's data.
+        overrides: maps an axis to the values that replace those of the search.
+        purpose: for ``bound``, only families of one kind are tried, which can be compared.
+        data_dir: the folder that is searched first for data files.
 
     Raises:
-        GridError: an override is wrong, or does not fit the data.
+        GridError: an override is not valid, or not for these data.
         DataMissing, DataInvalid: the data are missing or cannot be used.
     """
     from vaebench.runner.prepared import prepared_for  # imports torch
@@ -170,26 +172,26 @@ def candidates(
     cells = _from_the_start(grid.cells)
     wrong = sorted({c.likelihood for c in cells if not LIKELIHOODS[c.likelihood].fits(levels)})
     if wrong:
-        text = f"{dataset} has {levels} grey levels, and {wrong[0]} is a likelihood of two"
+        text = f"{wrong[0]} needs data with two levels; {dataset} has {levels} grey levels"
         fitting = ", ".join(each.name for each in families)
-        raise GridError([Problem("--set likelihood", f"{text}: choose from {fitting}")])
+        raise GridError([Problem("--set likelihood", f"{text}: choose one of {fitting}")])
     bounds = _bounds(data.train.pixels.numpy(), levels, spectrum, half)
     sizes_text = f"{len(data.train):,} training, {len(data.valid or ()):,} validation and "
     text = f"{dataset}: {sizes_text}{len(data.test):,} test images of {spectrum.dimension} numbers"
-    shares = f"principal components: {half} explain half of the variance, {most} nine tenths"
+    shares = f"{half} principal components explain 50 % of the variance, {most} explain 90 %"
     longest = cells[0].epochs if "epochs" in given else None
     return Candidates(tuple(cells), facts, (text, shares, *bounds), longest)
 
 
 def _probe(dataset: str, given: Overrides) -> Cell:
-    """A cell that reads the data as the overrides say."""
+    """Return a cell whose reading settings are those of the overrides."""
     problems = []
     if "seed" in given:
-        problems.append(Problem("--set seed", "advise chooses the seeds: leave it out"))
+        problems.append(Problem("--set seed", "must not be set, because advise chooses seeds"))
     if len(given.get("epochs", ())) > 1:
-        problems.append(Problem("--set epochs", "give one number, that of the longest trainings"))
+        problems.append(Problem("--set epochs", "must be one number, for the longest trainings"))
     if "available" in given.get("device", ()):
-        problems.append(Problem("--set device", "name one device; got available"))
+        problems.append(Problem("--set device", "must be one device, such as cpu; got available"))
     if problems:
         raise GridError(problems)
     support = "counts" if "counts" in given.get("kind", ()) else "real"
@@ -202,7 +204,7 @@ def _probe(dataset: str, given: Overrides) -> Cell:
 def _families(
     facts: SetFacts, levels: int | None, purpose: Purpose | None, *, dequantised: bool
 ) -> list[LikelihoodChoice]:
-    """The likelihood families whose support these data have."""
+    """Return the likelihood families whose support contains the data."""
     supports = {"real": ("real",), "counts": ("counts",)}.get(facts.kind, _SUPPORTS)
     if levels == 2:
         supports = ("binary",)
@@ -220,7 +222,7 @@ def _families(
 def _variants(
     families: Sequence[LikelihoodChoice], sigma: float | None
 ) -> Iterator[Mapping[str, Sequence[object]]]:
-    """Families with their kinds of sigma: each as it is, then pPCA's sigma, then predicted ones."""
+    """Yield families with a kind of sigma: the default, then that of pPCA, then `predicted`."""
     scaled = [each for each in families if each.has_scale]
     yield from ({"likelihood": [each.name]} for each in families)
     if sigma is not None:
@@ -231,13 +233,13 @@ def _variants(
 
 
 def _components(spectrum: ppca.Spectrum, share: float) -> int:
-    """The number of principal components that explain a share of the variance."""
+    """Return the number of principal components that explain a share of the variance."""
     explained = np.cumsum(spectrum.eigenvalues) / np.sum(spectrum.eigenvalues)
     return int(np.searchsorted(explained, share)) + 1
 
 
 def _latent_sizes(half: int, most: int, count: int) -> list[int]:
-    """Powers of two, evenly spaced between the two numbers; the one in the middle first."""
+    """Return powers of two, evenly spaced between two numbers; the middle one comes first."""
     exponents = np.linspace(math.log2(half), max(math.log2(most), math.log2(half) + 2), count)
     sizes = sorted({2 ** round(each) for each in exponents})
     middle = (len(sizes) - 1) / 2
@@ -245,7 +247,7 @@ def _latent_sizes(half: int, most: int, count: int) -> list[int]:
 
 
 def _from_the_start(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells in order: those first whose values come first on every axis."""
+    """Sort the cells: first those whose values come first on all axes."""
     values = {axis: list(dict.fromkeys(getattr(c, axis) for c in cells)) for axis in AXES}
     return sorted(
         cells, key=lambda cell: sum(values[axis].index(getattr(cell, axis)) for axis in AXES)
@@ -262,13 +264,13 @@ def _bounds(
     spectrum: ppca.Spectrum,
     latent_dim: int,
 ) -> Iterator[str]:
-    """What is impossible, and what a linear model reaches."""
+    """Yield sentences about limits on the score, and about the score of a linear model."""
     nats_per_bit = spectrum.dimension * math.log(2)
     if levels is not None:
         floor = empirical_entropy(pixels) / nats_per_bit
         yield (
-            f"no model is below {floor:.3f} bits per dim on the training images (their entropy), "
-            f"and uniform grey levels have {math.log2(levels):.3f}"
+            f"no model can reach less than {floor:.3f} bits per dim on the training images (their "
+            f"entropy); uniform grey levels have {math.log2(levels):.3f}"
         )
     sigma = spectrum.ml_sigma(latent_dim)
     linear = f"a linear model (pPCA) with {latent_dim} latent dimensions has sigma {sigma:.2g}"
@@ -281,16 +283,16 @@ def _bounds(
 
 @dataclass(frozen=True)
 class Advice:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        purpose: what the design is for.
-        store: the folder whose records the recommendation is made from.
+        purpose: the purpose of the design, which sets the score.
+        store: the folder with the records from which the recommendation is made.
         recommendation: the design with its evidence; None if no design has a score.
-        searched: sentences about what was trained and what that leaves open.
-        open: the designs that were dropped early and are not excluded, in words.
-        settled: whether the search ended before its time did.
-        summary: how the trainings of this call ended.
+        searched: sentences about the trainings and the designs that remain open.
+        open: names of designs that were dropped early although they may be the best.
+        settled: whether the search was complete before the time limit.
+        summary: the summary of the trainings of this call.
     """
 
     purpose: Purpose
@@ -302,7 +304,7 @@ class Advice:
     summary: RunSummary = field(repr=False)
 
     def lines(self) -> list[str]:
-        """The recommendation and what it is based on, in sentences."""
+        """Return sentences about the recommendation and its evidence."""
         found = self.recommendation
         first = (
             ["No design has a score: all failed, diverged or collapsed."]
@@ -331,40 +333,40 @@ def advise(
     wait: bool = False,
     echo: Callable[[str], None] = print,
 ) -> Advice:
-    """Search the design to use for a data set, and recommend it with its evidence.
+    """Search the best design for a data set, and recommend it with its evidence.
 
-    The same call continues a search that was stopped; one with more time goes on from its records.
+    The same call continues a search that was stopped; a call with more time extends it.
 
     Args:
-        dataset: a name, or the path of data of the user's own.
+        dataset: a name, or the path of a user's data.
         output: the results folder, by default ``results/advise-DATASET``.
-        time: seconds of searching, the report not included.
-        purpose: what the design is for: ``bound``, ``bits``, ``codes``, ``samples`` or ``speed``;
-            by default ``bits``, and ``bound`` for real values, which have no bits.
-        overrides: axis -> values to search instead, or one value to use throughout.
+        time: duration of the search in seconds, without the report.
+        purpose: ``bound``, ``bits``, ``codes``, ``samples`` or ``speed``, which sets the score; by
+            default ``bits``, and ``bound`` for real values, which have no bits.
+        overrides: maps an axis to the values to search, or to one fixed value.
         data: arrays to use as the data set, as in `vaebench.run`.
-        data_dir: where data files are looked for first.
-        jobs: worker processes, one a core by default.
-        wait: wait for another process that holds the folder.
-        echo: prints a line of progress.
+        data_dir: the folder that is searched first for data files.
+        jobs: number of worker processes; by default one for each core.
+        wait: wait if another process uses the folder.
+        echo: called with each line of progress.
 
     Raises:
-        UsageError: there is no such purpose, the time is not positive, or no data are given.
-        GridError: an override is wrong, or does not fit the data.
+        UsageError: the purpose is unknown, the time is not positive, or no data are given.
+        GridError: an override is not valid, or not for these data.
         DataMissing, DataInvalid: the data are missing or cannot be used.
-        StoreBusy, StorageError: the folder is held by another run, or cannot be written.
+        StoreBusy, StorageError: another run uses the folder, or it cannot be written.
     """
     folder = None if data_dir is None else Path(data_dir)
     if data is not None:
         dataset = str(keep_arrays(data, storage_folder(folder)))
     if dataset is None:
-        raise UsageError("advise needs the name or path of a data set, or data=")
+        raise UsageError("a data set is required: pass its name or path, or data=")
     if not time > 0 or not math.isfinite(time):
         raise UsageError(f"time must be a number of seconds above 0; got {time!r}")
     dataset = os.fspath(dataset)
     root = Store.at(output, default_store(dataset)).root
     if purpose is not None and purpose not in PURPOSES:
-        raise UsageError(f"purposes are {', '.join(PURPOSES)}; got {purpose!r}")
+        raise UsageError(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}")
     found = candidates(dataset, override_lists(overrides), purpose, folder)
     workers = engine_of("local").jobs(jobs, {"cpu"})
     search = _Search(found, root, time, _purpose(purpose, found.facts), workers)
@@ -398,7 +400,7 @@ def default_store(dataset: str) -> Path:
 
 
 def _add(summary: RunSummary, further: RunSummary) -> None:
-    """Add how a batch ended to how the search did."""
+    """Add the summary of a batch to that of the search."""
     summary.trained |= further.trained
     summary.unused = list(dict.fromkeys([*summary.unused, *further.unused]))
     summary.damaged += further.damaged
@@ -407,22 +409,23 @@ def _add(summary: RunSummary, further: RunSummary) -> None:
 
 
 def _purpose(asked: Purpose | None, facts: SetFacts) -> Purpose:
-    """The purpose of a search; refuse one that has no score for these data."""
+    """Return the purpose of a search; raise an error if these data have no score for it."""
     real = facts.kind == "real"
     purpose = asked or ("bound" if real else "bits")
     if purpose == "bits" and real:
         raise UsageError("real values have no bits per dimension: use --for bound")
     if not any(metric in METRICS for metric in PURPOSE_METRICS[purpose]):
-        raise UsageError(f"no metric for {purpose} is measured yet: use --for bits")
+        raise UsageError(f"--for {purpose} has no metric yet: use --for bits")
     return purpose
 
 
 class _Search:
-    """What the records of a search say, and what follows from them.
+    """The state of a search, computed from its records.
 
     Attributes:
-        scores: of every trial that has a record; in the last stage a collapsed posterior failed.
-        plan: the stages that are known so far.
+        scores: the score of every recorded trial; infinite for a collapsed posterior in the last
+            stage.
+        plan: the stages that are planned so far.
     """
 
     def __init__(
@@ -441,7 +444,7 @@ class _Search:
         self.read()
 
     def read(self) -> None:
-        """Read the records and plan as far as they allow."""
+        """Read the records and plan the stages whose costs are known."""
         early, last = _finished(self._early), _finished(self._last)
         self.used = sum(map(_seconds, (*early.values(), *last.values())))
         designs, budget = self.found.cells, self.seconds * self.workers
@@ -459,17 +462,17 @@ class _Search:
             self._score(stage, designs, last if at_last else early, last=at_last)
 
     def next_trials(self) -> list[Trial]:
-        """Return what to train next."""
+        """Return the next trials."""
         return next_trials(self.found.cells, self.scores, self.plan)
 
     def outcome(self) -> Outcome:
-        """Judge the scores so far."""
+        """Compare the designs by the scores so far."""
         return outcome(self.found.cells, self.scores, self.plan)
 
     def batch(self, trials: Sequence[Trial], left: float) -> list[Trial]:
-        """Return the trials that can be trained in the seconds that are left, a minute at most.
+        """Return the trials that fit into the remaining seconds and take at most a minute.
 
-        The first trials of a stage tell what its evaluation costs: one for each worker.
+        For a stage without records it is one trial for each worker, to measure the evaluation.
         """
         if self.price is None or not trials:
             return list(trials)
@@ -482,7 +485,7 @@ class _Search:
         return list(trials[: rounds * self.workers])
 
     def train(self, trials: Sequence[Trial], **options: Any) -> RunSummary:
-        """Train and record trials of one stage."""
+        """Train and record trials that belong to one stage."""
         last = len(self.plan) > 1 and trials[0].epochs == self.plan[-1].epochs
         cells = [self._cell(trial, last=last) for trial in trials]
         return run(Grid.of("advise", cells), self._last if last else self._early, **options)
@@ -507,7 +510,7 @@ class _Search:
         )
 
     def advice(self, summary: RunSummary) -> Advice:
-        """Recommend a design from the records of the last stage, or of the longest one there is."""
+        """Recommend a design from the records of the last stage that has any."""
         found = self.outcome()
         last = len(self.plan) > 1 and found.stage == self.plan[-1]
         store = self._last if last else self._early
@@ -543,13 +546,13 @@ class _Search:
             named = "; ".join(labels[:3]) + (f"; and {len(labels) - 3} more" * (len(labels) > 3))
             text = plural(len(labels), "design")
             yield (
-                f"Dropped early but not excluded: {text} ({named}). Their distance to the best "
-                "design was smaller than such distances changed with more epochs."
+                f"Dropped early, but possibly as good: {text} ({named}). Their scores were closer "
+                "to the best one than scores change with more epochs."
             )
         if not settled:
             yield (
-                "The time was too short to separate the designs: the same command with more time "
-                "continues from these records."
+                "The time was too short to separate the designs: repeat the command with more time "
+                "to continue from these records."
             )
 
     def _cell(self, trial: Trial, *, last: bool) -> Cell:
@@ -568,7 +571,7 @@ class _Search:
         *,
         last: bool,
     ) -> Price | None:
-        """Add the scores of a stage; return what its trials cost if it is complete."""
+        """Add the scores of a stage; return the price of its trials if it is complete."""
         measured = []
         for design in designs:
             for seed in range(MOST_SEEDS):
@@ -592,7 +595,7 @@ class _Search:
         return self._ids[key]
 
     def _loss(self, record: CellRecord) -> float:
-        """The score of a record on the selection images, lower is better."""
+        """Return the score of a record on the selection images; lower is better."""
         for name in self._metrics:
             for column in (f"{name}_selection", name):
                 metric = record.metrics.get(column)
@@ -602,7 +605,7 @@ class _Search:
 
 
 def _finished(store: Store) -> dict[str, CellRecord]:
-    """The records of a store, by their name, without those of trainings that did not end."""
+    """Return the records of a store by cell id, without those of unfinished trainings."""
     if not store.root.exists():
         return {}
     records = (each for each in store.iter_records() if isinstance(each, CellRecord))
@@ -615,7 +618,7 @@ def _seconds(record: CellRecord, names: Sequence[str] = _TIMES) -> float:
 
 
 def _price(records: Sequence[CellRecord]) -> Price:
-    """What a trial costs on average; a second each if none could be timed."""
+    """Return the average cost of a trial; one second for each part without records."""
     if not records:
         return Price(1.0, 1.0)
     training, evaluation = _TIMES
@@ -626,7 +629,7 @@ def _price(records: Sequence[CellRecord]) -> Price:
 
 
 def _first_epochs(found: Candidates) -> tuple[int, float]:
-    """The smallest and the largest number of epochs of the first stage."""
+    """Return the smallest and the largest number of epochs in the first stage."""
     if found.epochs is not None:
         return max(1, found.epochs // LONGEST), found.epochs / 2
     design = found.cells[0]

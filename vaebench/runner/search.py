@@ -1,12 +1,12 @@
 """The policy of `vaebench advise`: successive halving over designs, epochs and seeds.
 
-Every function here is pure: it maps the scores so far to the next trainings, so that a search that
-was stopped continues, and a benchmark can replay it from a table of scores.
+The functions of this module are pure: they compute the next trials from the scores so far. A search
+can thus be continued after it was stopped, and a benchmark can repeat it from a table of scores.
 
 The first stage trains every design for a few epochs with one seed. The middle stage trains the best
 of them four times as long, the last stage the best of these eight times as long with three seeds.
-The seeds are common to all designs, so that differences are paired. If time remains, the designs
-that are not shown to be worse than the best one get further seeds.
+All designs use the same seeds, so that differences are paired. If time remains, the designs that
+are not significantly worse than the best one are trained with further seeds.
 
 Source of successive halving: Jamieson and Talwalkar 2016, arXiv 1502.07943.
 """
@@ -24,20 +24,20 @@ from scipy import stats
 from vaebench.analysis.contrasts import LEVEL, holm, p_value
 
 LONGEST: Final = 8
-"""Epochs of the last stage over those of the first one, if the time allows."""
+"""Ratio of the epochs of the last stage to those of the first one, if the time allows."""
 
 PROBES: Final = 4
-"""The first designs of a search, trained for one epoch to learn what a trial costs."""
+"""Number of designs that are first trained for one epoch, to measure the cost of a trial."""
 _FIRST_SHARE: Final = 0.5, 0.85
-"""Share of the time that the first stage may take: for more epochs, and to try every design."""
+"""Largest share of the time for the first stage: when epochs are added, and for all designs."""
 _FACTORS: Final = (LONGEST, 4, 2)
 
 _SEEDS: Final = 3
 MOST_SEEDS: Final = 10
 _FURTHER: Final = 5, MOST_SEEDS
-"""Numbers of seeds of designs that three seeds do not separate."""
+"""Numbers of seeds for designs that are not separated by three seeds."""
 _MIDDLE_SHARE: Final = 0.25
-"""Share of the middle stage in the time after the first one: one seed there, three in the last."""
+"""Share of the middle stage in the time after the first stage."""
 
 
 class Trial(NamedTuple):
@@ -51,22 +51,22 @@ class Trial(NamedTuple):
 Floats = NDArray[np.float64]
 
 Scores = Mapping[Trial, float]
-"""What a trial lost: lower is better, and infinite for one that failed."""
+"""The loss of each trial: lower is better; infinite for a failed trial."""
 
 
 class Price(NamedTuple):
-    """Seconds of one trial of a search, on average over its designs: evaluation, and each epoch."""
+    """Average seconds of a trial: for its evaluation, and for each epoch of its training."""
 
     evaluation: float
     epoch: float
 
     def of(self, epochs: int) -> float:
-        """Return the seconds of a trial of that many epochs."""
+        """Return the seconds of a trial with this number of epochs."""
         return self.evaluation + self.epoch * epochs
 
 
 class Stage(NamedTuple):
-    """How many designs a stage trains, for how many epochs, with how many seeds."""
+    """The number of designs, epochs and seeds of a stage."""
 
     designs: int
     epochs: int
@@ -74,15 +74,15 @@ class Stage(NamedTuple):
 
 
 def first_stage(designs: int, price: Price, seconds: float, least: int, most: float) -> Stage:
-    """Plan the first stage: all designs with one seed, for as many epochs as its time allows.
+    """Plan the first stage: one seed of all designs, with the largest number of epochs in its time.
 
-    Time is left for two designs in a last stage that is twice as long.
+    Enough time remains for two designs in a last stage with twice the epochs.
 
     Args:
         designs: number of designs.
-        price: of a trial.
-        seconds: of the whole search, all workers together.
-        least: smallest number of epochs, at which designs are left out if there is no time for all.
+        price: the cost of a trial.
+        seconds: time of the whole search, summed over workers.
+        least: smallest number of epochs; if the time is too short for it, designs are left out.
         most: largest number of epochs.
     """
     longer, wider = (share * seconds for share in _FIRST_SHARE)
@@ -102,13 +102,13 @@ def first_stage(designs: int, price: Price, seconds: float, least: int, most: fl
 def stages(
     first: Stage, price: Price | None, seconds: float, longest: float = math.inf
 ) -> tuple[Stage, ...]:
-    """Plan a search after its first stage.
+    """Plan the stages of a search, including its first stage.
 
     Args:
         first: the first stage.
-        price: of a trial, from the records of the first stage; None before it has ended, when
-            there is no plan for the stages after it.
-        seconds: of work, all workers together.
+        price: the cost of a trial, from the records of the first stage; None before it has ended,
+            when the later stages cannot be planned.
+        seconds: time of the whole search, summed over workers.
         longest: largest number of epochs.
     """
     if price is None:
@@ -133,10 +133,10 @@ def stages(
 
 
 def next_trials(designs: Sequence[Hashable], scores: Scores, plan: Sequence[Stage]) -> list[Trial]:
-    """Return what the first stage that is not complete lacks, the most important trials first.
+    """Return the missing trials of the first incomplete stage, the most important ones first.
 
-    After the last stage, the best design and those not shown to be worse get further seeds. An
-    empty list means that nothing is left to settle.
+    After the last stage, these are further seeds of the best design and of those that are not
+    significantly worse. The list is empty if the search is complete.
     """
     kept = list(designs)
     for stage in plan:
@@ -162,15 +162,15 @@ def _missing(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search found so far.
+    """The result of a search so far.
 
     Attributes:
         best: the best design of the last stage that has a score; None if no design has one.
-        stage: that stage.
-        equals: the other designs of the stage that are not shown to be worse.
-        worse: those that are.
-        open: designs that were dropped before that stage, but are not excluded by the scores that
-            they had then, in the order of these scores.
+        stage: this stage.
+        equals: the other designs of the stage that are not significantly worse.
+        worse: the designs of the stage that are significantly worse.
+        open: designs that were dropped before this stage although they may be the best, in the
+            order of their scores.
         excluded: the other designs that were dropped.
     """
 
@@ -183,11 +183,11 @@ class Outcome:
 
 
 def outcome(designs: Sequence[Hashable], scores: Scores, plan: Sequence[Stage]) -> Outcome:
-    """Judge the scores of a search, also of one that was stopped within a stage.
+    """Compare the designs of a search by their scores, also if it was stopped within a stage.
 
-    A design that was dropped is excluded if it was behind the best one by more than distances to
-    the best one change from its stage to the next: their root mean square over the designs that
-    were kept, times the 99 % quantile of Student's t for that number of designs.
+    A dropped design is excluded if its distance to the best one exceeds a margin. The margin is the
+    root mean square change of the distances of the kept designs from its stage to the next, times
+    the 99 % quantile of Student's t for the number of these designs.
     """
     reached: list[tuple[Stage, list[Hashable]]] = []
     kept = list(designs)
@@ -226,14 +226,14 @@ def outcome(designs: Sequence[Hashable], scores: Scores, plan: Sequence[Stage]) 
 
 
 def _losses(design: Hashable, scores: Scores, stage: Stage) -> Floats:
-    """The loss of each seed, ``(S,)``; NaN where there is no score yet."""
+    """Return the loss of each seed, ``(S,)``; NaN for a seed without a score."""
     seeds = 1 if stage.seeds == 1 else MOST_SEEDS
     trials = (Trial(design, stage.epochs, seed) for seed in range(seeds))
     return np.array([scores.get(trial, math.nan) for trial in trials])
 
 
 def _ranked(designs: Sequence[Hashable], scores: Scores, stage: Stage) -> list[Hashable]:
-    """The designs by their mean loss, the best first; those with one seed behind the others."""
+    """Sort the designs by their mean loss, the best first; designs with one seed come last."""
     losses = np.array([_losses(design, scores, stage) for design in designs])
     counts, means = np.isfinite(losses).sum(1), np.nanmean(losses, 1)
     order = np.lexsort((means, counts < min(2, counts.max())))
@@ -243,14 +243,14 @@ def _ranked(designs: Sequence[Hashable], scores: Scores, stage: Stage) -> list[H
 def _behind(
     designs: Sequence[Hashable], best: Hashable, scores: Scores, stage: Stage
 ) -> dict[Hashable, Floats]:
-    """By how much each other design is behind the best one, for each common seed."""
+    """Return the difference of each other design to the best one, for each common seed."""
     least = _losses(best, scores, stage)
     others = {d: _losses(d, scores, stage) - least for d in designs if d != best}
     return {design: each[~np.isnan(each)] for design, each in others.items()}
 
 
 def _worse(behind: Mapping[Hashable, Floats]) -> set[Hashable]:
-    """The designs that failed, or that a paired t test, Holm-adjusted, shows to be worse."""
+    """Return the designs that failed or are worse by a paired t test with Holm adjustment."""
     tested = {design: each for design, each in behind.items() if np.isfinite(each).all()}
     p_values = holm([p_value(each) for each in tested.values()])
     shown = {
