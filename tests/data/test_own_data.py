@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -103,8 +104,8 @@ def with_nan(sample: int) -> NDArray[np.float32]:
         ({"train": grey()[..., None].repeat(2, 3), "test": grey()}, r"shape \(6, 3, 4, 2\)"),
         ({"train": grey()[:, :0], "test": grey()}, r"it has \(6, 0, 4\)"),
         ({"train": grey(), "test": grey()[:, :2]}, "must have images of one shape"),
-        ({"train": grey(), "test": grey()[:0]}, "at least 2 images; 'test' has 0"),
-        ({"train": grey()[:1], "test": grey()}, "at least 2 images; 'train' has 1"),
+        ({"train": grey(), "test": grey()[:0]}, "at least 2 examples; 'test' has 0"),
+        ({"train": grey()[:1], "test": grey()}, "at least 2 examples; 'train' has 1"),
         ({"train": grey(), "valid": grey()[:0], "test": grey()}, "'valid' has 0"),
         (
             {"train": grey(top=16), "test": changed(grey(top=16), (3, 0, 0), 200), "levels": 16},
@@ -122,6 +123,10 @@ def with_nan(sample: int) -> NDArray[np.float32]:
             {"train": grey(), "test": grey(), "train_labels": [1, 2]},
             "must be one integer for each example",
         ),
+        ({"train": grey(), "train_labels": np.eye(6)}, r"one-hot labels with numpy\.argmax"),
+        ({"train": grey(), "train_labels": np.array(["a", "b"] * 3)}, r"names with numpy\.unique"),
+        ({"train": np.full((6, 2), 1e300)}, "more than single precision can hold"),
+        ({"train": 1e9 + np.arange(12.0).reshape(6, 2)}, "column 0 .* single precision"),
         ({"train": grey(), "test": grey(), "test_labels": np.ones(6)}, "is float64 of shape"),
         ({"train": np.array(["a", "b"]), "test": grey()}, "'train' must hold numbers; it is <U1"),
         ({"train": np.uint8(3), "test": grey()}, r"'train' must have shape.*it has \(\)"),
@@ -259,7 +264,8 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     big = own / "train" / "3.png"
     Image.new("L", (5, 5)).save(big)
     with pytest.raises(
-        DataInvalid, match=r"3\.png is 5x5, but all .* of one size: .*0\.png is 4x3"
+        DataInvalid,
+        match=r"3\.png is 5 pixels high .* one size: .*0\.png is 3 high and 4 wide",
     ):
         load(str(own))
     big.write_bytes(b"GIF89a no")
@@ -280,6 +286,37 @@ def test_a_folder_needs_both_splits(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(DataInvalid, match=r"needs train/ with images in it \(\.bmp, "):
         load(str(tmp_path))
+
+
+def test_a_folder_without_test_images_holds_a_fifth_out(tmp_path: Path) -> None:
+    own = folder(tmp_path / "own")
+    shutil.rmtree(own / "test")
+    found = load(str(own))
+    assert (len(found.train), len(found.test)) == (4, 2)
+    assert found.note is not None
+    assert "no test split" in found.note
+    (own / "test").mkdir()
+    with pytest.raises(DataInvalid, match=r"needs test/ with images in it"):
+        load(str(own))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_table_in_another_encoding_is_converted_by_the_line_in_the_message(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("größe,b\n1,2\n3,4\n5,7\n7,8\n", encoding=encoding)
+    with pytest.raises(DataInvalid, match=f"not text in UTF-8; .*encoding='{encoding}'"):
+        load(str(path))
+
+
+def test_values_that_no_file_of_numbers_can_hold_are_refused_before_writing(
+    tmp_path: Path,
+) -> None:
+    for values in (np.array([[1, None]] * 6, dtype=object), np.zeros((6, 2), "datetime64[D]")):
+        with pytest.raises(DataInvalid, match="data: 'train' must hold numbers"):
+            keep_arrays({"train": values}, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_in_and_out_of_classes_do_not_mix(tmp_path: Path) -> None:
@@ -471,6 +508,8 @@ def test_a_parquet_table_is_that_of_a_csv(tmp_path: Path) -> None:
         ("a\tb\n1\t2\n3\t4\n", "separated by tabs"),
         ("", "cannot be read as a table"),
         ("label\nx\ny\n", "at least one column of numbers"),
+        ("a,label\n1,x\n2,\n3,y\n4,x\n", "column 'label' has no value in line 3"),
+        ("a,b\n", "must have a row for each example"),
     ],
 )
 def test_tables_that_are_no_data_set(tmp_path: Path, text: str, message: str) -> None:
@@ -487,6 +526,9 @@ def test_tables_that_are_no_data_set(tmp_path: Path, text: str, message: str) ->
         ("x.amat", r"np\.loadtxt"),
         ("x.h5", "h5py"),
         ("x.zip", "unpack_archive"),
+        ("x.tar.gz", "unpack_archive"),
+        ("x.csv.gz", r"read_csv\("),
+        ("x.json", r"read_json\("),
         ("x.bin", "use an .npz, .csv or .parquet"),
         ("cifar/data_batch_1", "torchvision:CIFAR10.*--data-dir"),
         ("parts/0.parquet", r"read_parquet\("),

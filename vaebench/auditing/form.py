@@ -374,7 +374,7 @@ def _verdict(reading: _Reading) -> tuple[bool | None, str]:
     return False, (
         f"This is not an ELBO in nats, but {_number(reading.per_image)} times the negative ELBO "
         f"of {_decoder(reading, beta=False)}, {reading.scale.partition(', ')[2]}: it has the same "
-        f"minimum but another value. Divided by {_number(form.kl_weight or 0.0)}, "
+        f"minimum but another value. Divided by {_number(reading.per_image)}, "
         f"{_constants(reading)}."
     )
 

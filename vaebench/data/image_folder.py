@@ -33,9 +33,9 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L")
 def folder_arrays(path: Path, reading: Reading) -> OwnArrays:
     """Read the images in ``train/``, ``test/`` and optionally ``valid/``, or in the folder itself.
 
-    Without these folders all images below ``path`` are one set, of which a fifth is held out for
-    the test split by a fixed seed. In each case the images may be in one folder for each class.
-    Images are in the order of their sorted paths.
+    Without these folders all images below ``path`` are the training images. Without ``test/`` a
+    fifth of these is held out for the test split by a fixed seed. In each case the images may be in
+    one folder for each class. Images are in the order of their sorted paths.
 
     Raises:
         DataInvalid: a split is empty, a file is not an image, or the images differ in size.
@@ -86,8 +86,8 @@ def _files(path: Path) -> dict[str, list[Path]]:
             )
         return {"train": whole}
     files = {name: list(_image_files(path / name)) for name in SPLITS}
-    for name in ("train", "test"):
-        if not files[name]:
+    for name in SPLITS:
+        if not files[name] and (name == "train" or (path / name).is_dir()):
             raise DataInvalid(
                 f"{path}: an image folder needs {name}/ with images in it "
                 f"({', '.join(sorted(_FORMATS))}); it has none"
@@ -113,7 +113,12 @@ def _labels(
     }
     every = [name for names in inside.values() for name in names]
     classes = sorted({name.parts[0] for name in every if len(name.parts) > 1})
-    bare = [name for name in every if len(name.parts) == 1]
+    bare = [
+        file
+        for split, names in inside.items()
+        for file, name in zip(files[split], names, strict=True)
+        if len(name.parts) == 1
+    ]
     if classes and bare:
         raise DataInvalid(
             f"{path}: either all images or no image must be in a class folder; {bare[0]} is in "
@@ -144,8 +149,9 @@ def _image(
         if not reading.resize and picture.size != first[1]:
             (width, height), (first_width, first_height) = picture.size, first[1]
             raise DataInvalid(
-                f"{file} is {width}x{height}, but all images must be of one size: {first[0]} is "
-                f"{first_width}x{first_height}; set resize = [{first_height}, {first_width}]"
+                f"{file} is {height} pixels high and {width} wide, but all images must be of one "
+                f"size: {first[0]} is {first_height} high and {first_width} wide; set "
+                f"resize = [{first_height}, {first_width}]"
             )
         if picture.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
             raise DataInvalid(

@@ -27,6 +27,8 @@ SPLITS = ("train", "valid", "test")
 ARRAY_NAMES = (*SPLITS, *(f"{split}_labels" for split in SPLITS), "levels")
 _LARGEST_COUNT = 2**24
 """The largest count; larger integers are not exact in float32."""
+_LARGEST_LOSS = 1e-3
+"""Largest rounding error of a column in float32, as a share of its standard deviation."""
 _SPLIT_SEED = 577_215
 _TEST_SHARE = 5
 """Share of the examples that become the test split if the data have none: one in five."""
@@ -166,9 +168,6 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
     if "train" not in arrays:
         held = ", ".join(arrays) or "nothing"
         raise DataInvalid(f"{source} must hold an array 'train'; it holds {held}")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise DataInvalid(f"{source}: {name!r} must hold numbers; it is {array.dtype}")
     kind = _kind(arrays["train"], reading)
     splits = {
         name: ArraySplit(
@@ -178,6 +177,8 @@ def from_arrays(source: str, arrays: Mapping[str, Array], reading: Reading) -> A
         for name in SPLITS
         if name in arrays
     }
+    if kind == "real" and arrays["train"].dtype != np.float32:
+        _require_resolution(f"{source}: 'train'", arrays["train"])
     classes = splits["train"].labels
     notes = []
     if "test" in splits and (classes is None) != (splits["test"].labels is None):
@@ -226,6 +227,8 @@ def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
             known = ", ".join(ARRAY_NAMES)
             raise DataInvalid(f"data: the name of an array must be one of {known}; got {name!r}")
         arrays |= _plain_arrays(name, values)
+    for name, array in arrays.items():
+        _require_numbers(f"data: {name!r}", array)
     path = folder / "arrays" / f"{_digest(arrays)[:24]}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +237,14 @@ def keep_arrays(data: Mapping[str, object], folder: Path) -> Path:
             np.savez(stream, allow_pickle=False, **cast("dict[str, Any]", arrays))
         part.replace(path)
     return path
+
+
+def _require_numbers(where: str, array: Array) -> None:
+    if array.dtype.kind not in "biuf":
+        raise DataInvalid(
+            f"{where} must hold numbers; it is {array.dtype}: convert it with astype(float), or "
+            "names with numpy.unique(names, return_inverse=True)[1]"
+        )
 
 
 def _plain_arrays(name: str, values: object) -> dict[str, Array]:
@@ -273,6 +284,7 @@ def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
     Raises:
         DataInvalid: the array or an example is not as it must be.
     """
+    _require_numbers(where, array)
     if array.ndim < 2 or 0 in array.shape[1:]:
         raise DataInvalid(
             f"{where} must have shape N x D, N x H x W or N x H x W x C; it has {array.shape}"
@@ -285,8 +297,29 @@ def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
         finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         if not finite.all():
             raise DataInvalid(f"{where}: sample {np.flatnonzero(~finite)[0]} is not finite")
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32)
+        if not np.isfinite(single).all():
+            raise DataInvalid(
+                f"{where} holds {np.abs(array).max():.3g}, more than single precision can hold "
+                "(3.4e38): divide the values by a constant"
+            )
+        array = single
     return _four_dimensional(where, array, reading)
+
+
+def _require_resolution(where: str, array: Array) -> None:
+    """Raise DataInvalid for a column of real values that loses its variation in float32."""
+    rows = array.reshape(len(array), -1).astype(np.float64)
+    spread, error = rows.std(axis=0), np.abs(rows - rows.astype(np.float32)).max(axis=0)
+    wrong = (spread > 0) & (error > _LARGEST_LOSS * spread)
+    if wrong.any():
+        column = int(wrong.argmax())
+        raise DataInvalid(
+            f"{where}: column {column} (counted from 0) holds values such as "
+            f"{rows[0, column]:.10g} with a standard deviation of {spread[column]:.3g}, which "
+            "single precision does not resolve: subtract a constant from it or rescale it"
+        )
 
 
 def _grey_levels(where: str, array: Array, reading: Reading) -> NDArray[np.uint8]:
@@ -369,7 +402,9 @@ def _labels(source: str, split: str, arrays: Mapping[str, Array]) -> NDArray[np.
     if flat.dtype.kind not in "iu" or flat.shape != count:
         raise DataInvalid(
             f"{source}: '{split}_labels' must be one integer for each example, shape {count}; it "
-            f"is {labels.dtype} of shape {labels.shape}"
+            f"is {labels.dtype} of shape {labels.shape}: convert one-hot labels with "
+            "numpy.argmax(labels, 1), names with numpy.unique(names, return_inverse=True)[1]; "
+            "leave out labels of which an example has several"
         )
     return flat.astype(np.int64)
 
@@ -434,12 +469,12 @@ def _check(source: str, splits: Mapping[str, ArraySplit], levels: int | None) ->
         images = split.images
         if images.shape[1:] != shape:
             raise DataInvalid(
-                f"{source}: all splits must have images of one shape (C, H, W); those of 'train' "
-                f"are {shape}, those of {name!r} {images.shape[1:]}"
+                f"{source}: all splits must have images of one shape (C, H, W), rows of D numbers "
+                f"(1, 1, D); those of 'train' are {shape}, those of {name!r} {images.shape[1:]}"
             )
         if len(images) < 2:
             raise DataInvalid(
-                f"{source}: a split must have at least 2 images; {name!r} has {len(images)}"
+                f"{source}: a split must have at least 2 examples; {name!r} has {len(images)}"
             )
         if levels is not None and images.max() >= levels:
             top = images.reshape(len(images), -1).max(axis=1)

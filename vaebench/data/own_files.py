@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import math
 import shlex
 import zipfile
 import zlib
@@ -80,7 +80,10 @@ def npz_arrays(path: Path, reading: Reading) -> OwnArrays:
                 )
             arrays = {_ALIASES[name]: archive[name] for name in sorted(names)}
     except _UNREADABLE as error:
-        raise DataInvalid(f"{path} cannot be read as an .npz file: {error}") from error
+        raise DataInvalid(
+            f"{path} cannot be read as an .npz file: {error}; write arrays of numbers with "
+            "numpy.savez"
+        ) from error
     return OwnArrays(str(path), arrays, reading)
 
 
@@ -109,6 +112,7 @@ def table_arrays(path: Path, reading: Reading) -> OwnArrays:
     names: NDArray[Any] = np.array([])
     codes = None
     if labels is not None:
+        _require_values(path, labels, content)
         names, codes = np.unique(labels.astype(str), return_inverse=True)
     arrays: dict[str, NDArray[Any]] = {}
     for name in SPLITS if split is not None else ("train",):
@@ -153,8 +157,19 @@ def _table(path: Path) -> tuple[bytes, pd.DataFrame]:
         ) from error
     except DataInvalid:
         raise
+    except UnicodeDecodeError as error:
+        raise DataInvalid(
+            f"{path} is not text in UTF-8; convert it in Python: pd.read_csv({str(path)!r}, "
+            f"encoding={_encoding(content)!r}).to_csv('data.csv', index=False)"
+        ) from error
     except Exception as error:
-        raise DataInvalid(f"{path} cannot be read as a table: {error}") from error
+        raise DataInvalid(f"{path} cannot be read as a table: {str(error).strip()}") from error
+
+
+def _encoding(content: bytes) -> str:
+    """Return the likely encoding of text that is not UTF-8, from its byte order mark."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if is_utf16 else "latin-1"
 
 
 def _parquet_bytes(path: Path) -> int:
@@ -201,6 +216,8 @@ def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
             f"{path}: {len(unnamed)} column has no name (pandas writes its index like this): "
             "write the table with to_csv(..., index=False), or name the column"
         )
+    if not len(table):
+        raise DataInvalid(f"{path} must have a row for each example; it has none")
     for name in table.columns:
         column = table[name]
         if column.dtype.kind not in "biuf":
@@ -208,17 +225,26 @@ def _numbers(path: Path, table: pd.DataFrame, content: bytes) -> NDArray[Any]:
                 f"{path}: column {name!r} holds {column.dtype}, not numbers; drop it, encode it as "
                 "numbers, or call it 'label'"
             )
-        wrong = np.flatnonzero(~np.isfinite(column.to_numpy(np.float64, na_value=np.nan)))
-        if len(wrong):
-            what = "no value" if math.isnan(column.iloc[wrong[0]]) else "an infinite value"
-            row = int(wrong[0])
-            place = _line(content, row, len(table)) if is_csv else f"row {row + 1}, counted from 1"
-            raise DataInvalid(
-                f"{path}: column {name!r} has {what} in {place}; drop such rows or fill them"
-            )
+        _require_values(path, column, content)
     if table.shape[1] == 0:
         raise DataInvalid(f"{path} must have at least one column of numbers; it has none")
     return np.asarray(table.to_numpy())
+
+
+def _require_values(path: Path, column: pd.Series, content: bytes) -> None:
+    """Raise DataInvalid if a column of a table has a missing or an infinite value."""
+    missing = column.isna().to_numpy()
+    wrong = missing.copy()
+    if column.dtype.kind == "f":
+        wrong |= ~np.isfinite(column.to_numpy(np.float64, na_value=np.nan))
+    if wrong.any():
+        row = int(wrong.argmax())
+        what = "no value" if missing[row] else "an infinite value"
+        is_csv = path.suffix.lower() == ".csv"
+        place = _line(content, row, len(column)) if is_csv else f"row {row + 1}, counted from 1"
+        raise DataInvalid(
+            f"{path}: column {column.name!r} has {what} in {place}; drop such rows or fill them"
+        )
 
 
 def _line(content: bytes, row: int, rows: int) -> str:
@@ -239,8 +265,11 @@ _CONVERSIONS = {
     ".xlsx": "pd.read_excel({path!r}).to_csv('data.csv', index=False)",
     ".h5": "np.savez('data.npz', train=h5py.File({path!r})['NAME OF THE ARRAY'][:])",
     ".hdf5": "np.savez('data.npz', train=h5py.File({path!r})['NAME OF THE ARRAY'][:])",
+    ".json": "pd.read_json({path!r}).to_csv('data.csv', index=False)",
+    ".feather": "pd.read_feather({path!r}).to_csv('data.csv', index=False)",
+    ".csv.gz": "pd.read_csv({path!r}).to_csv('data.csv', index=False)",
     ".zip": "shutil.unpack_archive({path!r}, 'data')",
-    ".gz": "shutil.unpack_archive({path!r}, 'data')",
+    ".tar.gz": "shutil.unpack_archive({path!r}, 'data')",
     ".tar": "shutil.unpack_archive({path!r}, 'data')",
     ".tgz": "shutil.unpack_archive({path!r}, 'data')",
 }
@@ -261,7 +290,8 @@ def explain_unusable(path: Path) -> str | None:
             line = f"pd.read_parquet({str(path)!r}).to_parquet('data.parquet')"
             return f"{path} is a folder of tables; join them to one file: {line}"
         return None
-    conversion = _CONVERSIONS.get(path.suffix.lower())
+    suffixes = "".join(path.suffixes[-2:]).lower()
+    conversion = _CONVERSIONS.get(suffixes) or _CONVERSIONS.get(path.suffix.lower())
     accepted = "use an .npz, .csv or .parquet file, or a folder of images"
     if conversion is None:
         return f"{path} has an unsupported format: {accepted}"

@@ -53,7 +53,7 @@ class KeptModel(VAE):
             DataInvalid: layout, type or range of the examples differ from those of the data set.
         """
         plain = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-        return self.prepare_array("images", np.asarray(plain), Reading.of(self.cells[0]))
+        return self.prepare_array("data", np.asarray(plain), Reading.of(self.cells[0]))
 
     def prepare_array(self, where: str, array: NDArray[np.generic], reading: Reading) -> Tensor:
         """Convert examples with given reading settings; see `prepare`."""
