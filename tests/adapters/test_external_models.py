@@ -12,6 +12,7 @@ import torch
 from outside_models import LinearVAE, Losses, PlainVAE
 from scipy.stats import multivariate_normal
 from torch import nn
+from torch.distributions import Independent, Laplace, Normal
 
 import vaebench
 from vaebench.adapters.base import as_adapter
@@ -98,13 +99,46 @@ def test_a_module_that_returns_tensors_gets_its_distributions_from_the_user() ->
     torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-3)
 
 
+class NoEncoder(nn.Module):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return z
+
+
+class Triple(nn.Module):
+    """A model with one method, forward(x) -> (reconstruction, mean, log-variance)."""
+
+    def __init__(self, sigmoid: bool = False) -> None:
+        super().__init__()
+        plain = PlainVAE(logits=True)
+        self.inner, self.decoder, self.sigmoid = plain, plain.decoder, sigmoid
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean, log_variance = self.inner.encode(x)
+        z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        output = self.decoder(z)
+        return output.sigmoid() if self.sigmoid else output, mean, log_variance
+
+
+def test_a_module_whose_forward_returns_three_tensors_is_that_with_two_methods() -> None:
+    x = torch.rand((8, *DIGITS), generator=torch.Generator().manual_seed(1))
+    z = torch.randn((8, 2), generator=torch.Generator().manual_seed(2))
+    one = as_adapter(Triple(), DIGITS, "bernoulli")
+    other = as_adapter(PlainVAE(logits=True), DIGITS, "bernoulli")
+    assert torch.equal(one.encode(x).mean, other.encode(x).mean)
+    assert torch.equal(one.encode(x).variance, other.encode(x).variance)
+    assert torch.equal(one.decode(z).mean, other.decode(z).mean)
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [
         (PlainVAE(), {}, "--likelihood"),
         (PlainVAE(), {"likelihood": "gaussian"}, "needs sigma"),
         (PlainVAE(), {"likelihood": "bernoulli", "sigma": 1.0}, "has no sigma"),
-        (nn.Linear(64, 2), {"likelihood": "bernoulli"}, "it has no encode"),
+        (nn.Linear(64, 2), {"likelihood": "bernoulli"}, "has no method decode"),
+        (NoEncoder(), {"likelihood": "bernoulli"}, "has no method encode, and its forward does"),
+        (Triple(sigmoid=True), {"likelihood": "bernoulli"}, "forward changes what its decoder"),
+        (PlainVAE, {"likelihood": "bernoulli"}, "got the class PlainVAE"),
         (object(), {}, "encode, decode and prior"),
         (Losses(""), {"likelihood": "bernoulli"}, "a model that returns distributions"),
         (PlainVAE(), {"likelihood": "gaussian", "sigma": 0.0}, "positive"),
@@ -129,9 +163,35 @@ class Broken(PlainVAE):
         return torch.full((len(z), 64), self.value)
 
 
+class Noisy(PlainVAE):
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_variance = super().encode(x)
+        return mean + 0.1 * torch.randn_like(mean), log_variance
+
+
+class OfTheBatch(PlainVAE):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return super().decode((z - z.mean(0)) / z.std(0))
+
+
+class Transposed(PlainVAE):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return super().decode(z).T
+
+
+class InTraining(PlainVAE):
+    """A module that is evaluated although it was left in training mode."""
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().decode(z), 0.5, self.training)
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [
+        (Noisy(), {}, "encode gives another distribution for the same input"),
+        (OfTheBatch(), {}, "decode gives another distribution for the same input"),
+        (Transposed(), {}, "in one row for each"),
         (Broken(None), {}, "the model failed: NameError: hidden_layer"),
         (Broken(math.nan), {}, "nan or infinity"),
         (PlainVAE(), {"test_sze": 3}, "did you mean 'test_size'"),
@@ -139,7 +199,7 @@ class Broken(PlainVAE):
         (PlainVAE(), {"device": "cuda"}, "must be 'cpu'"),
         (PlainVAE(), {"test_size": 100_000}, "test_size"),
     ],
-    ids=["bug", "nan", "typo", "latent_dim", "device", "test_size"],
+    ids=["noise", "batch", "transposed", "bug", "nan", "typo", "latent_dim", "device", "test_size"],
 )
 def test_a_mistake_is_named_in_one_line_and_writes_nothing(
     model: object, settings: dict[str, object], words: str, tmp_path: Path
@@ -150,6 +210,67 @@ def test_a_mistake_is_named_in_one_line_and_writes_nothing(
         )
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "store").exists()
+
+
+class Changed(Losses):
+    """An adapter with one property or method replaced."""
+
+    def __init__(self, **changed: Any) -> None:
+        super().__init__("")
+        self.__dict__ |= changed
+
+
+def _normal(*shape: int, event: int) -> Independent:
+    return Independent(Normal(torch.zeros(shape), torch.ones(shape)), event)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"prior": _normal(3, event=1)}, r"prior must be a distribution over \(2,\).*over \(3,\)"),
+        ({"prior": Independent(Laplace(torch.zeros(2), 1.0), 1)}, "prior must be N.*got Laplace"),
+        (
+            {"decode": lambda z: _normal(len(z), 64, event=1)},
+            r"over \(\d+, 1, 8, 8\) for \d+ codes; got one over \(\d+, 64\)",
+        ),
+        ({"own_loss": lambda x: x.flatten(1).sum(1)}, r"one finite number.*shape \(1000,\)"),
+        ({"own_loss": lambda _x: math.nan}, "one finite number.*got nan or infinity"),
+    ],
+    ids=["prior size", "prior family", "flat decoder", "vector loss", "nan loss"],
+)
+def test_an_adapter_of_another_shape_is_refused_with_both_shapes(
+    changed: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        evaluate(
+            Changed(**changed), "digits", tmp_path, settings=FAST | {"binarization": "threshold"}
+        )
+
+
+def test_a_module_in_training_mode_is_switched_to_evaluation() -> None:
+    adapter = as_adapter(InTraining().train(), DIGITS, "bernoulli")
+    z = torch.zeros((4, 2))
+    assert torch.equal(adapter.decode(z).mean, adapter.decode(z).mean)
+    held = Changed(inner=nn.Dropout().train())
+    as_adapter(held.train(), DIGITS)
+    assert not held.training
+
+
+def test_a_loss_of_something_else_gets_no_weights() -> None:
+    pixels = (load("digits", None).test.images.float() / 16).flatten(1).round()
+    other = compare_own_loss(
+        external(Losses(""), pixels), lambda x: 50 * x[..., ::2].sin().pow(3).mean(), pixels
+    )
+    assert isinstance(other, OwnLoss)
+    assert not other.agrees
+    assert "no weight or constant explains the difference" in other.text()
+
+
+def test_the_weight_of_a_kl_that_is_the_same_for_all_images_is_not_claimed() -> None:
+    found = OwnLoss(120.0, 100.0, 1.0, 0.0, 20.0, 0.1, 64, "bernoulli", None, math.inf)
+    assert "beta" not in found.text()
+    assert "the KL varies too little" in found.text()
+    assert "a constant of 20 is added" in found.text()
 
 
 def test_sigma_is_recorded_as_it_was_given(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +69,10 @@ class Adapter(Protocol):
 class ModuleAdapter(nn.Module):
     """A module with ``encode(x) -> (mean, log_variance)`` and ``decode(z) -> reconstruction``.
 
-    Most public code has these two methods. The module does not state the distribution of its
-    reconstruction, so it is an argument.
+    Most public code has these two methods. In place of ``encode`` a ``forward(x)`` may return
+    ``(reconstruction, mean, log_variance)``, and in place of ``decode`` there may be a child module
+    ``decoder`` whose output is that reconstruction. The module does not state the distribution of
+    its reconstruction, so it is an argument.
 
     Args:
         module: the trained model; images are passed as ``(N, C, H, W)`` or, if it does not accept
@@ -93,11 +96,11 @@ class ModuleAdapter(nn.Module):
         sigma: float | None,
     ) -> None:
         super().__init__()
-        lacking = [name for name in ("encode", "decode") if not hasattr(module, name)]
-        if lacking:
+        decoder = getattr(module, "decode", getattr(module, "decoder", None))
+        if not callable(decoder):
             raise UsageError(
-                f"{type(module).__name__} must have the methods encode(x) and decode(z); it has no "
-                f"{' and no '.join(lacking)}: load another object (`vaebench evaluate --help`)"
+                f"{type(module).__name__} has no method decode: add decode(z), which returns the "
+                "reconstruction of codes (N, Z)"
             )
         if likelihood not in LIKELIHOODS:
             raise UsageError(
@@ -116,9 +119,12 @@ class ModuleAdapter(nn.Module):
                 f"sigma must be a positive, finite number in the unit of the data; got {sigma}"
             )
         self.module, self.image_shape = module.eval(), image_shape
+        self.decoder: Callable[[Tensor], object] = decoder
         self.likelihood, self.sigma = likelihood, sigma
-        self.rows = self._wants_rows()
+        self.encoder, self.rows = self._find_encoder()
         with torch.no_grad():
+            if not hasattr(module, "decode"):
+                self._require_last(decoder)
             mean, _ = self._moments(self._probe())
             output = self._output(mean)
         # An output outside [0, 1] cannot be a probability, so it is a logit.
@@ -131,31 +137,67 @@ class ModuleAdapter(nn.Module):
         like = next(self.module.parameters(), torch.zeros(()))
         return torch.rand((8, *self.image_shape), generator=generator).to(like)
 
-    def _wants_rows(self) -> bool:
-        """Return whether encode takes rows ``(N, D)``; for vectors, rows are tried first."""
+    def _find_encoder(self) -> tuple[Callable[[Tensor], object], bool]:
+        """Find the method that returns the moments and whether it takes rows ``(N, D)``.
+
+        It is ``encode`` or, where this does not return them, ``forward``. Vectors are tried as rows
+        first.
+        """
+        methods = [self._forward_moments]
+        if hasattr(self.module, "encode"):
+            methods.insert(0, cast(Any, self.module).encode)
         images, is_vector, runs = self._probe(), self.image_shape[:2] == (1, 1), []
-        for rows in (is_vector, not is_vector):
-            try:
-                with torch.no_grad():
-                    found = self.module.encode(images.flatten(1) if rows else images)  # type: ignore[operator]  # the user's method
-            except (RuntimeError, ValueError, TypeError):
-                continue
-            runs.append(rows)
-            if isinstance(found, tuple | list) and all(_is_code(x, len(images)) for x in found):
-                return rows
-        return runs[0] if runs else is_vector
+        for method in methods:
+            for rows in (is_vector, not is_vector):
+                try:
+                    with torch.no_grad():
+                        found = method(images.flatten(1) if rows else images)
+                except (RuntimeError, ValueError, TypeError):
+                    continue
+                runs.append((method, rows))
+                if _are_moments(found, len(images)):
+                    return method, rows
+        if not hasattr(self.module, "encode"):
+            raise UsageError(
+                f"{type(self.module).__name__} has no method encode, and its forward does not "
+                "return (reconstruction, mean, log_variance): add encode(x), which returns the "
+                "mean and the log-variance of q(z|x), (N, Z) each"
+            )
+        return runs[0] if runs else (methods[0], is_vector)
+
+    def _forward_moments(self, x: Tensor) -> object:
+        """Return what follows the reconstruction in ``forward(x) -> (recon, mean, log_var)``."""
+        found = self.module(x)
+        return found[1:] if isinstance(found, tuple | list) and len(found) == 3 else found
+
+    def _require_last(self, decoder: object) -> None:
+        """Raise UsageError unless forward returns the output of the child ``decoder`` itself."""
+        outputs: list[Tensor] = []
+        hook = cast(nn.Module, decoder).register_forward_hook(
+            lambda _module, _inputs, output: outputs.append(output)
+        )
+        images = self._probe()
+        with torch.random.fork_rng():
+            found = self.module(images.flatten(1) if self.rows else images)
+        hook.remove()
+        reconstruction = found[0] if isinstance(found, tuple | list) else found
+        if not (outputs and torch.equal(outputs[-1].flatten(), reconstruction.flatten())):
+            raise UsageError(
+                f"{type(self.module).__name__} has no method decode, and its forward changes what "
+                "its decoder returns: add decode(z), which returns the reconstruction of codes "
+                "(N, Z)"
+            )
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         name = f"{type(self.module).__name__}.encode"
         try:
-            found = self.module.encode(x.flatten(1) if self.rows else x)  # type: ignore[operator]  # the user's method
+            found = cast(Any, self.encoder(x.flatten(1) if self.rows else x))
         except (RuntimeError, ValueError, TypeError) as error:
             raise UsageError(
                 f"{name} accepts images neither as {tuple(x.shape)} nor as "
                 f"{tuple(x.flatten(1).shape)}: {error}"
             ) from error
-        is_pair = isinstance(found, tuple | list) and len(found) == 2
-        if not (is_pair and all(_is_code(part, len(x)) for part in found)):
+        if not _are_moments(found, len(x)):
             raise UsageError(
                 f"{name} must return (mean, log_variance), two tensors of shape ({len(x)}, Z) for "
                 f"{len(x)} images; got {_described(found)}"
@@ -169,12 +211,16 @@ class ModuleAdapter(nn.Module):
         return mean, log_variance
 
     def _output(self, z: Tensor) -> Tensor:
-        output: Tensor = self.module.decode(z)  # type: ignore[operator]  # the user's method
+        output = self.decoder(z)
         pixels = int(torch.Size(self.image_shape).numel())
-        if not isinstance(output, Tensor) or output.numel() != len(z) * pixels:
+        if not (
+            isinstance(output, Tensor)
+            and output.numel() == len(z) * pixels
+            and output.shape[0] == len(z)
+        ):
             raise UsageError(
-                f"{type(self.module).__name__}.decode must give {pixels} numbers per code; "
-                f"got {_described(output)} for {len(z)} codes"
+                f"{type(self.module).__name__}.decode must give {pixels} numbers for each code, in "
+                f"one row for each; got {_described(output)} for {len(z)} codes"
             )
         return output.reshape(len(z), *self.image_shape)
 
@@ -192,6 +238,12 @@ class ModuleAdapter(nn.Module):
         logits = output if self.logits else output.logit(_EPSILON)
         kind = Bernoulli if self.likelihood == "bernoulli" else ContinuousBernoulli
         return Independent(kind(logits=logits, validate_args=False), 3)
+
+
+def _are_moments(found: object, count: int) -> bool:
+    """Whether a method returned a mean and a log-variance of ``count`` images."""
+    is_pair = isinstance(found, tuple | list) and len(found) == 2
+    return is_pair and all(_is_code(part, count) for part in cast(Any, found))
 
 
 def _is_code(part: object, count: int) -> bool:
@@ -225,7 +277,10 @@ def as_adapter(
         UsageError: the model is of another type, or ``likelihood`` or ``sigma`` is missing or not
             allowed.
     """
-    if isinstance(model, Adapter):
+    for each in (model, *getattr(model, "__dict__", {}).values()):
+        if isinstance(each, nn.Module):
+            each.eval()
+    if isinstance(model, Adapter) and not isinstance(model, type):
         if likelihood is not None or sigma is not None:
             raise UsageError(
                 "likelihood and sigma must not be set for a model that returns distributions"
@@ -233,7 +288,8 @@ def as_adapter(
         return model
     if isinstance(model, nn.Module):
         return ModuleAdapter(model, image_shape, likelihood, sigma)
+    what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
     raise UsageError(
         "the model must be an object with encode, decode and prior, or a torch module with encode "
-        f"and decode; got {type(model).__name__}"
+        f"and decode; got {what}"
     )

@@ -80,16 +80,48 @@ def _likelihood(p: Distribution, shape: tuple[int, int, int]) -> Likelihood:
     )
 
 
-def _prior_scale(prior: Distribution) -> float:
+def _prior_scale(prior: Distribution, size: int) -> float:
     base = _base(prior)
+    over = (*prior.batch_shape, *prior.event_shape)
+    if over not in ((size,), ()):
+        raise UsageError(
+            f"prior must be a distribution over ({size},), the codes of encode; got one over {over}"
+        )
     if isinstance(base, Normal) and not base.loc.any():
         scale = base.scale.flatten()
         if bool((scale == scale[0]).all()):
             return float(scale[0])
     raise UsageError(
         "prior must be N(0, s^2 I): a Normal with mean 0 and one scale (or an Independent of one); "
-        f"got {prior}"
+        f"got {type(base).__name__}. Codes of a normal prior with another mean or other scales can "
+        "be shifted and scaled within encode and decode; other priors cannot be evaluated"
     )
+
+
+def _require_functions(
+    adapter: Adapter, images: Tensor, shape: tuple[int, int, int], q: Posterior, p: Likelihood
+) -> None:
+    """Raise UsageError unless each image and each code alone determines its distribution.
+
+    Compares with the answers for the first half of the images.
+    """
+    half = (len(images) + 1) // 2
+    again_q = _posterior(adapter.encode(images[:half]))
+    again_p = _likelihood(adapter.decode(q.mean[0, :half]), shape)
+    pairs = (
+        ("encode", ((q.mean, again_q.mean), (q.variance, again_q.variance))),
+        ("decode", ((p.mean, again_p.mean),)),
+    )
+    for name, compared in pairs:
+        for whole, part in compared:
+            allowed = 1e-5 * float(whole.abs().max())
+            if not torch.allclose(whole[:, :half], part, rtol=1e-3, atol=allowed):
+                raise UsageError(
+                    f"{name} gives another distribution for the same input in a smaller batch: it "
+                    "adds noise, or it depends on the other examples (dropout or batch "
+                    "normalisation in training mode). Return the distribution itself, and call "
+                    "eval() of the module"
+                )
 
 
 class ExternalVAE(VAE):
@@ -178,23 +210,27 @@ def describe(
             f"encode must return a distribution over ({len(images)}, Z) for {len(images)} images; "
             f"got one over {tuple(q.mean.shape[1:])}"
         )
-    p = _likelihood(adapter.decode(q.mean[0]), image_shape)
+    decoded = adapter.decode(q.mean[0])
+    over = (*decoded.batch_shape, *decoded.event_shape)
+    pixels_of_one = math.prod(image_shape)
+    if len(over) != 4 or over[0] != len(images) or math.prod(over[1:]) != pixels_of_one:
+        raise UsageError(
+            f"decode must return a distribution over {(len(images), *image_shape)} for "
+            f"{len(images)} codes; got one over {over}"
+        )
+    p = _likelihood(decoded, image_shape)
     if not (bool(q.mean.isfinite().all()) and bool(p.mean.isfinite().all())):
         raise UsageError(
             "the model must give finite numbers for images of this data set; got nan or infinity: "
             "check its weights and the pixel range of its training data"
         )
-    if p.mean.shape != (1, len(images), pixels.shape[1]):
-        raise UsageError(
-            f"decode must return a distribution over {(len(images), *image_shape)}; "
-            f"got {tuple(p.mean.shape[1:])} when flattened"
-        )
+    _require_functions(adapter, images, image_shape, q, p)
     design = {
         "latent_dim": q.mean.shape[-1],
         "likelihood": p.facts.name,
         "sigma": _sigma(p),
         "posterior": "full" if isinstance(q, Full) else "diagonal",
-        "prior_scale": _prior_scale(adapter.prior),
+        "prior_scale": _prior_scale(adapter.prior, q.mean.shape[-1]),
     }
     return Cell.model_validate(settings | design)
 

@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 
 from vaebench.adapters.external import ExternalVAE
+from vaebench.errors import UsageError
 from vaebench.grid.axes import LIKELIHOODS
 from vaebench.model.objective import draw
 
 _IMAGES, _DRAWS = 64, 1000
+_UNEXPLAINED = 0.1
+"""Largest share of the spread of a loss over images that the fit may leave."""
 _TOLERANCE = 0.03
 """Relative tolerance for equal numbers, because both are means over random codes."""
 
@@ -39,6 +42,8 @@ class OwnLoss:
         pixels: pixels per image.
         family: name of the likelihood family.
         sigma: the scale of the family, or None if it is not one number.
+        kl_weight_se: standard error of ``kl_weight``; infinite if all images have one KL.
+        spread: standard deviation of the loss over the images, in the loss's own unit.
     """
 
     loss: float
@@ -50,13 +55,17 @@ class OwnLoss:
     pixels: int
     family: str
     sigma: float | None
+    kl_weight_se: float = 0.0
+    spread: float = math.inf
 
     @property
     def agrees(self) -> bool:
         """Whether the loss equals the negative ELBO within the tolerance."""
         difference = self.loss - self.negative_elbo
         size = max(1.0, abs(self.negative_elbo))
-        weighted = self._is(self.recon_weight, 1) and self._is(self.kl_weight, 1)
+        weighted = self._is(self.recon_weight, 1) and (
+            self._is(self.kl_weight, 1) or self._kl_is_unknown
+        )
         return weighted and abs(difference) < _TOLERANCE * size and not self._constants()
 
     def text(self) -> str:
@@ -71,7 +80,17 @@ class OwnLoss:
     def _is(self, value: float, expected: float) -> bool:
         return abs(value - expected) <= _TOLERANCE * abs(expected)
 
+    @property
+    def _kl_is_unknown(self) -> bool:
+        """Whether the KL varies too little over the images to tell its weight."""
+        return 3 * self.kl_weight_se > 0.1 * max(abs(self.recon_weight), abs(self.kl_weight))
+
     def _explanation(self) -> str:
+        if self.unexplained > _UNEXPLAINED * self.spread:
+            return (
+                "no weight or constant explains the difference: the best fit by the terms of the "
+                f"bound leaves {self.unexplained / self.spread:.0%} of its spread over images"
+            )
         causes = []
         if self._is(self.recon_weight * self.pixels, 1):
             causes.append(f"the reconstruction term is a mean over {self.pixels} pixels, not a sum")
@@ -81,7 +100,9 @@ class OwnLoss:
             causes.append("the reconstruction term has the wrong sign")
         elif not self._is(self.recon_weight, 1):
             causes.append(f"the reconstruction term has the weight {self.recon_weight:.4g}")
-        if self.recon_weight and not self._is(self.kl_weight / self.recon_weight, 1):
+        if self._kl_is_unknown:
+            causes.append("the KL varies too little over the images to tell its weight")
+        elif self.recon_weight and not self._is(self.kl_weight / self.recon_weight, 1):
             beta = self.kl_weight / self.recon_weight
             causes.append(
                 "the KL has the wrong sign"
@@ -182,12 +203,30 @@ def compare_own_loss(
             else:
                 terms.append(_importance_terms(drawn.log_weights().flatten(), samples))
             copies = row.reshape(1, *vae.image_shape).expand(_DRAWS, *vae.image_shape)
-            losses.append(own_loss(copies.contiguous()).double())
+            losses.append(_number(own_loss(copies.contiguous())))
     first, second = torch.stack(terms).double().unbind(1)
     if samples == 1:
         return _fit(vae, first, second, torch.stack(losses))
     loss = float(torch.stack(losses).mean())
     return ImportanceLoss(loss, samples, float(first.mean()), float(second.mean()))
+
+
+def _number(loss: object) -> Tensor:
+    """Return the loss as a tensor of no dimension.
+
+    Raises:
+        UsageError: it is not one finite number.
+    """
+    value = torch.as_tensor(loss).double()
+    if value.numel() != 1 or not bool(value.isfinite().all()):
+        what = (
+            "nan or infinity" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
+        )
+        raise UsageError(
+            "own_loss(x) must return one finite number, the mean over the images of the loss in "
+            f"nats; got {what}"
+        )
+    return value.reshape(())
 
 
 def _importance_terms(log_weights: Tensor, samples: int) -> Tensor:
@@ -204,6 +243,9 @@ def _fit(vae: ExternalVAE, recon: Tensor, kl: Tensor, losses: Tensor) -> OwnLoss
     weights, *_ = np.linalg.lstsq(design, (losses - losses.mean()).numpy(), rcond=1e-8)
     constant = float(losses.mean() - weights[0] * recon.mean() - weights[1] * kl.mean())
     left = (losses - losses.mean()).numpy() - design @ weights
+    # What the reconstruction term does not predict of the KL is what determines its weight.
+    slope = design[:, 0] @ design[:, 1] / max(design[:, 0] @ design[:, 0], 1e-300)
+    free = float(np.linalg.norm(design[:, 1] - slope * design[:, 0]))
     cell = vae.cells[0]
     return OwnLoss(
         float(losses.mean()),
@@ -215,4 +257,6 @@ def _fit(vae: ExternalVAE, recon: Tensor, kl: Tensor, losses: Tensor) -> OwnLoss
         math.prod(vae.image_shape),
         cell.likelihood,
         cell.sigma if isinstance(cell.sigma, float) else None,
+        float(left.std()) / free if free > 1e-6 * len(left) else math.inf,
+        float(losses.std()),
     )
