@@ -251,7 +251,23 @@ def test_tables_have_rows_and_a_unit_instead_of_images_and_pixels(tmp_path: Path
     (table,) = (tmp_path / "report" / "tables").glob("results-*.md")
     assert "nats/row" in table.read_text()
     assert "squared data unit" in table.read_text()
-    assert "nats/row" in record_text(Store(tmp_path / "s").read_all()[0][0])
+    records, _ = Store(tmp_path / "s").read_all()
+    assert "nats/row" in record_text(records[0])
+    assert vaebench.load_results(tmp_path / "s").attrs["units"]["elbo"] == "nats/row"
+    one, two = (f"{tmp_path / 's'}:latent_dim={size}" for size in (1, 2))
+    assert vaebench.compare(one, two).unit == "nats/row"
+    assert all(
+        "image" not in line for best in vaebench.best(tmp_path / "s") for line in best.lines()
+    )
+
+
+def test_the_lines_of_a_run_on_a_table_count_rows(tmp_path: Path) -> None:
+    lines: list[str] = []
+    table = real_table(tmp_path / "air.csv", rows=60)
+    base = BASE | {"dataset": str(table), "likelihood": "gaussian", "epochs": 1, "batch_size": 8}
+    vaebench.run({"name": "t", "base": base}, tmp_path / "s", jobs=1, echo=lines.append)
+    (line,) = (line for line in lines if line.startswith("[1/1]"))
+    assert "nats/row" in line
 
 
 def test_a_map_names_the_classes_of_a_folder(tmp_path: Path) -> None:

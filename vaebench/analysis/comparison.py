@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS, unit
+from vaebench.analysis.columns import AXIS_COLUMNS, METRIC_COLUMNS, of_data, unit
 from vaebench.analysis.comparability import basis, require_comparable
 from vaebench.analysis.contrasts import holm, p_value
 from vaebench.analysis.frame import (
@@ -69,12 +69,17 @@ class Comparison:
     notes: tuple[str, ...] = ()
     records: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @property
+    def unit(self) -> str:
+        """The unit of the metric, for tables of numbers that of rows."""
+        return of_data(unit(self.metric), self.records)
+
     def _repr_html_(self) -> str:
         sides = [
             f"{axis}: {value_text(a)} (a), {value_text(b)} (b)"
             for axis, (a, b) in self.apart.items()
         ]
-        title = escape(f"{self.metric} [{unit(self.metric)}], b - a. {'; '.join(sides)}")
+        title = escape(f"{self.metric} [{self.unit}], b - a. {'; '.join(sides)}")
         notes = "".join(f"<p>{escape(note)}</p>" for note in (*self.notes, *self.unused))
         table = self.frame.to_html(index=False, float_format="{:.4g}".format, na_rep="")
         return f"<p><strong>{title}</strong></p>{table}{notes}"

@@ -26,6 +26,7 @@ from vaebench.analysis.columns import (
     EXTERNAL,
     METRIC_COLUMNS,
     OF_TRAINING,
+    of_data,
     unit,
 )
 from vaebench.analysis.labels import is_missing, value_text
@@ -398,7 +399,7 @@ def load_results(path: Path | str, *, empty: bool = False) -> pd.DataFrame:
     frame["sigma"] = pd.Series(scales, frame.index, dtype="string")
     if len(frame) and not empty:
         frame = frame.dropna(axis="columns", how="all")
-    units = {name: unit(name) for name in METRIC_COLUMNS}
+    units = {name: of_data(unit(name), frame) for name in METRIC_COLUMNS}
     units |= {f"{name}_se": of for name, of in units.items()}
     frame.attrs["units"] = {str(name): units[name] for name in frame if name in units}
     return frame

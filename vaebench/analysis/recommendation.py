@@ -133,7 +133,7 @@ class Recommendation:
         return {
             "purpose": self.purpose,
             "metric": self.metric,
-            "unit": unit(self.metric),
+            "unit": self.unit,
             "group": self.group,
             "design": {axis: plain_value(value) for axis, value in self.design.items()},
             "label": self.label,
@@ -246,7 +246,7 @@ def _recommend(
     gaps = _seed_gaps(int(scores[key].count()), scores.shape[1], metric)
     if not split and purpose != "speed":
         text = "The design was chosen on the test images that score it, so its score is optimistic."
-        gaps.append(Gap("optimistic", text))
+        gaps.append(Gap("optimistic", of_data(text, group.frame)))
     if purpose != "speed":
         gaps += [*_range_gaps(frame, key), *_convergence_gaps(frame, key, results)]
         gaps += _left_out_gaps(left_out, frame, metric)
@@ -354,7 +354,7 @@ def _bound_gaps(found: Recommendation, bounds: Sequence[Recommendation]) -> list
         Gap(
             "worse bound",
             f"Its {heading(bound.metric)} is {number(loss.mean, (loss.high - loss.low) / 2)} "
-            f"{unit(bound.metric)} lower than that of {bound.label}.",
+            f"{bound.unit} lower than that of {bound.label}.",
         )
         for bound in bounds
         for contrast in bound.contrasts

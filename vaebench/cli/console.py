@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vaebench.analysis.columns import heading, unit, unit_of_rows
+from vaebench.analysis.columns import heading, unit_of_rows
 from vaebench.analysis.comparability import is_timing
 from vaebench.analysis.comparison import Comparison
 from vaebench.analysis.contrasts import LEVEL
@@ -19,7 +19,6 @@ from vaebench.analysis.labels import plain, value_text
 from vaebench.analysis.summary import number
 from vaebench.analysis.timing import benches, crossovers, precisions
 from vaebench.cli.tables import aligned, selected_columns
-from vaebench.grid.rules import is_own_data
 from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS
 from vaebench.records.schema import CellRecord, Environment, FactRecord, Metric
@@ -102,9 +101,7 @@ def timings_text(frame: pd.DataFrame) -> str:
 def record_text(record: CellRecord) -> str:
     """Return the record of a cell as text."""
     lines = [record.cell_id, f"status: {record.status.state}"]
-    images = record.data is None or not (
-        is_own_data(record.cell.dataset) and record.data.support in ("real", "counts")
-    )
+    images = not record.is_of_rows
     if record.status.reason:
         lines.append(f"why: {record.status.reason}")
     changed = record.cell.model_dump(exclude_defaults=True)
@@ -189,7 +186,7 @@ def _comparison_table(found: Comparison) -> Table:
         name="comparison",
         title="",
         header=(*map(heading, axes), f"{name} A", f"{name} B", "B - A", "n", "p", "verdict"),
-        units=(*("" for _ in axes), *(unit(found.metric) for _ in range(3)), "", "", ""),
+        units=(*("" for _ in axes), *(found.unit for _ in range(3)), "", "", ""),
         rows=tuple(
             (*(value_text(row[axis]) for axis in axes), *_entries(row, found.metric))
             for row in found.frame.to_dict("records")

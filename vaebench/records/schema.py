@@ -22,6 +22,7 @@ from pydantic import (
 
 from vaebench.errors import NewerSchema, RecordDamaged, RecordEdited, RecordError
 from vaebench.grid.cell import Cell
+from vaebench.grid.rules import is_own_data
 from vaebench.records.metrics import metric_choice
 from vaebench.records.migrations import MIGRATIONS
 
@@ -239,6 +240,12 @@ class CellRecord(Record):
     def record_id(self) -> str:
         """The name of the record's folder."""
         return self.cell_id
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether the data are a user's table, which has rows and no images."""
+        of_numbers = self.data is not None and self.data.support in ("real", "counts")
+        return of_numbers and is_own_data(self.cell.dataset)
 
 
 class FactRecord(Record):

@@ -454,7 +454,7 @@ class _Display:
         if elbo is not None and elbo.value is not None:
             name = "score" if record.comparable == NOT_A_LIKELIHOOD else "ELBO"
             value = f"{elbo.value:.2f}" if abs(elbo.value) < 1e9 else f"{elbo.value:.3g}"
-            what += f", {name} {value} nats/image"
+            what += f", {name} {value} nats/{'row' if record.is_of_rows else 'image'}"
         if record.status.state != "interrupted":
             elapsed = time.monotonic() - self._begin
             remaining = elapsed * max(self._price / self._work - 1, 0.0) if self._work else 0.0
