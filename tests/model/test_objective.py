@@ -127,3 +127,14 @@ def test_a_delta_posterior_has_neither_divergence_nor_weights() -> None:
         drawn.kl()
     with pytest.raises(ValueError, match="no importance weights"):
         drawn.log_weights()
+
+
+def test_an_optimal_scale_is_fitted_to_the_pixels_only_when_told_to() -> None:
+    vae = made(linear_cell(2, 0.5).model_copy(update={"sigma": "optimal"}), levels=None)
+    source = torch.Generator().manual_seed(12)
+    x, noise = torch.rand(1, 4, 12, generator=source), torch.randn(1, 3, 4, 2, generator=source)
+    draw(vae, x, noise)
+    torch.testing.assert_close(vae.fixed_scale.flatten(), torch.tensor([0.3]))
+    drawn = draw(vae, x, noise, fit_scale=True)
+    residual = x.unsqueeze(1) - drawn.observed.mean
+    assert vae.fixed_scale.item() == pytest.approx(residual.square().mean().sqrt().item(), rel=1e-6)
