@@ -6,7 +6,8 @@ a fork of a process that has imported torch: mutmut and cosmic-ray start an inte
 which takes seconds of import here, and neither draws a sample.
 
 A run that was stopped continues where it was. The last lines are the share that was killed in each
-room and the survivors; `--survivors` tries those again with all tests that execute their lines.
+room and the survivors; `--survivors` tries those again, with the tests that exist then. `--rooms` tries
+only some rooms, and `--seconds` limits the tests of each mutant.
 """
 
 import argparse
@@ -54,11 +55,11 @@ ROOMS = {
     ),
     "vaebench/evaluation": ("vaebench/evaluation", "tests/evaluation"),
 }
-# They start whole runs in other processes, whose lines are not seen from here.
 _PYTEST = (
     *("-q", "-x", "--tb=no", "-p", "pytest_benchmark.plugin"),
     *("-k", "not 1000_iterations"),  # minutes of t-SNE
 )
+# They start whole runs in other processes, whose lines are not seen from here.
 LEFT_OUT = ("test_foreign_code.py", "test_stops_and_exits.py", "test_advised_repairs.py")
 PRELOADED = (
     *("pytest_benchmark.plugin", "scipy.stats", "sklearn.neighbors", "sklearn.manifold"),
