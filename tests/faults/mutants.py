@@ -6,12 +6,13 @@ a fork of a process that has imported torch: mutmut and cosmic-ray start an inte
 which takes seconds of import here, and neither draws a sample.
 
 A run that was stopped continues where it was. The last lines are the share that was killed in each
-room and the survivors; `--survivors` tries those again, with the tests that exist then. `--rooms` tries
-only some rooms, and `--seconds` limits the tests of each mutant.
+room and the survivors; `--survivors` tries those again, with the tests that exist then. `--rooms`
+tries only some rooms, and `--seconds` limits the tests of each mutant.
 """
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import random
@@ -333,7 +334,7 @@ class Survey:
 
     def add_room(self, room: str) -> None:
         for file in _test_files(ROOMS[room]):
-            key = f"{room} {file}"
+            key = f"{room} {file} {_checksum(Path(file))}"
             if key not in self.cached:
                 pattern = f"*/{room}" if room.endswith(".py") else f"*/{room}/*"
                 self.cached[key] = forked([file], 900, include=pattern)
@@ -365,6 +366,11 @@ class Survey:
         for name in found:
             total[_file(name)] += self.seconds[name]
         return sorted(found, key=lambda n: (total[_file(n)], _file(n), self.seconds[n]))
+
+
+def _checksum(file: Path) -> str:
+    """A test file that has changed is surveyed again; for a module, only its docstrings are run."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else ""
 
 
 def _file(test: str) -> str:
