@@ -17,6 +17,7 @@ from torch.distributions import Independent, Laplace, Normal
 import vaebench
 from vaebench.adapters.base import as_adapter
 from vaebench.adapters.external import ExternalVAE, describe
+from vaebench.adapters.loaders import load_external
 from vaebench.adapters.own_loss import ImportanceLoss, OwnLoss, compare_own_loss
 from vaebench.cli.main import main
 from vaebench.data.sources import load
@@ -478,3 +479,14 @@ def test_a_pythae_model_that_does_not_fit_is_named(
     getattr(models, kind)(config).save(str(tmp_path / "model"))
     with pytest.raises(UsageError, match=words):
         evaluate(str(tmp_path / "model"), "digits", tmp_path / "s", settings=FAST)
+
+
+def test_a_folder_above_a_pythae_model_is_answered_with_the_model(tmp_path: Path) -> None:
+    final = tmp_path / "training" / "final_model"
+    final.mkdir(parents=True)
+    (final / "model_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"did you mean .*training/final_model\?"):
+        load_external(str(tmp_path))
+    (final / "model_config.json").unlink()
+    with pytest.raises(UsageError, match=r"model\.pt\)$"):
+        load_external(str(tmp_path))

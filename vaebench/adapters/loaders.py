@@ -103,9 +103,11 @@ _OWN_LOSS = ("VAE", "BetaVAE", "IWAE")
 def _pythae(folder: Path, *, trust: bool) -> Loaded:
     config_file, weights = folder / "model_config.json", folder / "model.pt"
     if not (config_file.is_file() and weights.is_file()):
+        inside = sorted(found.parent for found in folder.glob("**/model_config.json"))
         raise UsageError(
             f"{folder} must be a cell of a store (with record.json and weights.safetensors) or a "
             "model saved by pythae (with model_config.json and model.pt)"
+            + (f"; did you mean {inside[-1]}?" if inside else "")
         )
     pickled = [name for name in _PICKLED if (folder / name).exists()]
     if pickled and not trust:

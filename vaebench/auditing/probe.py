@@ -560,7 +560,7 @@ def _recon_form(probe: _Probe, shapes: _Shapes) -> Form:
         form,
         unknown=f"its reconstruction term is not {known} with one weight for all pixels, at the "
         f"residuals that were probed. If it expects other pixels, another order of arguments or a "
-        f"second output of the decoder, give pixel_range and order",
+        f"second output of the decoder, give pixel_range (--range) and order (--order)",
     )
 
 

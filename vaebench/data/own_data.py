@@ -27,6 +27,8 @@ SPLITS = ("train", "valid", "test")
 ARRAY_NAMES = (*SPLITS, *(f"{split}_labels" for split in SPLITS), "levels")
 _LARGEST_COUNT = 2**24
 """The largest count; larger integers are not exact in float32."""
+_LARGEST_VALUE = 1e18
+"""Largest absolute real value; squares of larger ones overflow float32."""
 _LARGEST_LOSS = 1e-3
 """Largest rounding error of a column in float32, as a share of its standard deviation."""
 _SPLIT_SEED = 577_215
@@ -299,10 +301,10 @@ def converted(where: str, array: Array, kind: Kind, reading: Reading) -> Array:
             raise DataInvalid(f"{where}: sample {np.flatnonzero(~finite)[0]} is not finite")
         with np.errstate(over="ignore"):
             single = array.astype(np.float32)
-        if not np.isfinite(single).all():
+        if not (np.abs(single) <= _LARGEST_VALUE).all():
             raise DataInvalid(
-                f"{where} holds {np.abs(array).max():.3g}, more than single precision can hold "
-                "(3.4e38): divide the values by a constant"
+                f"{where} holds {np.abs(array).max():.3g}, but squares of values above "
+                f"{_LARGEST_VALUE:g} overflow single precision: divide the values by a constant"
             )
         array = single
     return _four_dimensional(where, array, reading)
