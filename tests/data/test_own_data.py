@@ -323,7 +323,7 @@ def test_values_that_no_file_of_numbers_can_hold_are_refused_before_writing(
 def test_images_in_and_out_of_classes_do_not_mix(tmp_path: Path) -> None:
     own = folder(tmp_path / "own", classes=True)
     (own / "test" / "class-1" / "1.png").rename(own / "test" / "1.png")
-    with pytest.raises(DataInvalid, match="either all images or no image"):
+    with pytest.raises(DataInvalid, match="all in class folders or all outside"):
         load(str(own))
 
 

@@ -194,8 +194,8 @@ class ModuleAdapter(nn.Module):
             found = cast(Any, self.encoder(x.flatten(1) if self.rows else x))
         except (RuntimeError, ValueError, TypeError) as error:
             raise UsageError(
-                f"{name} accepts images neither as {tuple(x.shape)} nor as "
-                f"{tuple(x.flatten(1).shape)}: {error}"
+                f"{name} must accept images of shape {tuple(x.shape)} or "
+                f"{tuple(x.flatten(1).shape)}, but failed: {error}"
             ) from error
         if not _are_moments(found, len(x)):
             raise UsageError(

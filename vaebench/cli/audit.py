@@ -13,11 +13,9 @@ from vaebench.cli.output import say
 
 @click.command(cls=Command, short_help="Find the effective sigma and beta of a VAE loss.")
 @click.option("--recon", help="Reconstruction term, e.g. mse-mean, mse-sum, half-sse or bce-sum.")
+@click.option("--recon-weight", type=float, default=1.0, show_default=True, help="Its weight.")
 @click.option("--kl", default="sum", show_default=True, help="Reduction of the KL term, e.g. sum.")
 @click.option("--kl-weight", type=float, default=1.0, show_default=True, help="Weight of the KL.")
-@click.option(
-    "--recon-weight", type=float, default=1.0, show_default=True, help="Weight of that term."
-)
 @click.option("--pixels", type=int, help="Number of pixels per image times channels.")
 @click.option("--latent", type=int, help="Number of latent dimensions.")
 @click.option("--batch", type=int, help="Number of images per batch.")
@@ -39,11 +37,7 @@ from vaebench.cli.output import say
     metavar="LOW HIGH",
     help="Pixel range that the loss expects [default: 0 1].",
 )
-@click.option(
-    "--zoo",
-    is_flag=True,
-    help="Print the effect in nats of common errors in VAE code.",
-)
+@click.option("--zoo", is_flag=True, help="Print the effect in nats of common errors in VAE code.")
 @click.option("--peers", is_flag=True, help="Print the effective sigma of well-known code bases.")
 def audit(zoo: bool, peers: bool, **words: Any) -> None:
     """Print the effective sigma and beta of a VAE loss, and whether the loss is an ELBO.

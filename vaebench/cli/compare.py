@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Compare two stores or designs, paired by seed.")
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--metric",
-    default="elbo",
-    show_default=True,
-    help="Metric to compare, see `vaebench list metrics`.",
-)
+@click.option("--metric", default="elbo", show_default=True, help="See `vaebench list metrics`.")
 @json_option
 def compare(a: str, b: str, metric: str, as_json: bool) -> None:
     """Compare two stores, or two designs, seed by seed, with 95 % intervals.

@@ -121,7 +121,7 @@ def _labels(
     ]
     if classes and bare:
         raise DataInvalid(
-            f"{path}: either all images or no image must be in a class folder; {bare[0]} is in "
+            f"{path}: the images must be all in class folders or all outside; {bare[0]} is in "
             f"none, but there is a class folder {classes[0]!r}"
         )
     if not classes:

@@ -35,7 +35,7 @@ def shown(value: object, *, quote: bool = True) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun.
+    """Return a count with its noun.
 
     >>> plural(1, "cell"), plural(2000, "cell")
     ('1 cell', '2,000 cells')

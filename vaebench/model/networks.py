@@ -174,7 +174,7 @@ class _Mlp(nn.Module):
 
 
 def affine_layers(network: nn.Module) -> tuple[list[tuple[Tensor, Tensor]], str] | None:
-    """Return the weights (out, in), biases (out,) and activation of a pack of one.
+    """Return the weights (out, in), biases (out,) and activation of a pack of one cell.
 
     Returns None if the network is not a chain of linear maps with one activation between them.
     """

@@ -163,7 +163,7 @@ class VAE(nn.Module):
             self.prior_inputs = nn.Parameter(draws)
 
     def prior(self) -> Prior:
-        """The prior p(z) with the present parameters.
+        """Return the prior p(z) with the present parameters.
 
         ``vamp``: the mean of the encoder's q(z|u) over learned pseudo-inputs u (Tomczak and Welling
         2018, arXiv 1705.07120, eq. 9).
@@ -236,7 +236,7 @@ class VAE(nn.Module):
         return scale if self.units is None else scale * self.data_scale
 
     def scale(self) -> Tensor | None:
-        """The present scale, ``(P, 1, 1, 1 or D)`` in pixel units.
+        """Return the present scale, ``(P, 1, 1, 1 or D)`` in pixel units.
 
         None for a family without a scale, and for ``predicted``, where it depends on the image.
         """

@@ -184,7 +184,7 @@ class Store:
         """Return the record of a finding or a timing; raises as `read` does."""
         record = self._read("facts", record_id)
         if not isinstance(record, FactRecord):
-            raise RecordDamaged(f"the record in a fact's folder has kind {record.kind!r}")
+            raise RecordDamaged(f"a record in facts must be a fact; its kind is {record.kind!r}")
         return record
 
     def iter_records(self) -> Iterator[CellRecord | Damage]:
@@ -407,7 +407,7 @@ class Store:
             raise
 
     def _place(self, folder: Path, text: bytes, packed: bytes | None) -> None:
-        """Write all files to the disk, then make them the record by one rename."""
+        """Write a record and its arrays to the disk, then make the record visible by one rename."""
         pending, new = self._pending(folder, "npz"), self._pending(folder, "json")
         try:
             if packed is not None:

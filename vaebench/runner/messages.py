@@ -108,7 +108,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Progressed:
-    """An epoch ended: its number, the number of epochs, and the pack's losses in nats per image."""
+    """The end of an epoch: its number, the number of epochs, and the losses in nats per image."""
 
     epoch: int
     epochs: int

@@ -39,7 +39,7 @@ class LocationScale(Likelihood):
     @staticmethod
     @abstractmethod
     def standard_log_density(residual: Tensor) -> Tensor:
-        """Log-density of the standard member, elementwise, in nats."""
+        """Return the log-density with location 0 and scale 1, elementwise, in nats."""
 
     @staticmethod
     @abstractmethod

@@ -104,7 +104,7 @@ class LocalEngine:
         """Do nothing: the workers are ended by the pool."""
 
     def elsewhere(self) -> None:
-        """All workers are on this machine."""
+        """Return None, because all workers are on this machine."""
 
     def devices(self) -> list[str]:
         """Return one device of each kind on this machine."""
