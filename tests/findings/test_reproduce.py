@@ -63,7 +63,7 @@ def test_names_and_families_choose_findings():
 
 
 def test_a_budget_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="budgets are 'quick' and 'full'; got 'huge'"):
+    with pytest.raises(ValueError, match="budget must be 'quick' or 'full'; got 'huge'"):
         reproducing.reproduce("theory", "huge", Store(tmp_path / "store"))  # type: ignore[arg-type]  # wrong on purpose
     assert not list(tmp_path.iterdir())
 
