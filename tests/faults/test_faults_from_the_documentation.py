@@ -138,6 +138,18 @@ def test_characters_that_a_terminal_lacks_are_escapes(tmp_path: Path) -> None:
     assert r"\u65e5.toml" in found.stderr
 
 
+def test_a_working_folder_that_was_deleted_is_named_as_the_cause(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"rmdir {gone}; exec {sys.executable} -P -m vaebench list axes"
+    found = subprocess.run(
+        ["bash", "-c", line], cwd=gone, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == ExitCode.USAGE
+    assert "working folder no longer exists" in found.stderr
+    assert found.stdout == ""
+
+
 PROBED = """
 import time, pathlib
 def loss(*arguments):

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -31,7 +32,7 @@ from vaebench.cli.reproduce import reproduce
 from vaebench.cli.run import run
 from vaebench.cli.show import show
 from vaebench.cli.time_steps import time_command
-from vaebench.errors import ExitCode, VaebenchError, exit_code_of
+from vaebench.errors import ExitCode, UsageError, VaebenchError, exit_code_of
 from vaebench.system.terminal import adapt
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_closed_streams()
     adapt((sys.stdout, sys.stderr))
     try:
+        _require_working_folder()
         with _leaving_on_signals():
             cli.main(arguments, prog_name="vaebench", standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -89,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say(f"vaebench: {text}", err=True)
         sys.exit(code)
     sys.exit(0)
+
+
+def _require_working_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        told = "the working folder no longer exists: change to another folder"
+        raise UsageError(told) from error
 
 
 class _Terminated(BaseException):
