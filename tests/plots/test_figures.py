@@ -15,8 +15,9 @@ from vaebench.analysis.labels import drawable
 from vaebench.analysis.summary import summarise
 from vaebench.errors import NotComparable
 from vaebench.grid.cell import cell_id
-from vaebench.plots import cost_figures, figures, pictures, plane_figures
+from vaebench.plots import cost_figures, figures, images, pictures, plane_figures
 from vaebench.plots.keys import Keys
+from vaebench.plots.selection import curve_cells, split, widest
 from vaebench.plots.style import drawing
 from vaebench.records.schema import CellRecord, Status
 
@@ -89,7 +90,7 @@ def test_what_the_records_lack_is_not_drawn(frame: pd.DataFrame) -> None:
     )
     assert figures.loss_curves(groups(frame, "elbo"), {}) is None
     assert figures.kl_per_dimension(groups(frame, "elbo"), {}) is None
-    assert pictures.image_figure(pictures.KINDS["samples"], frame, lambda _: {}) is None
+    assert pictures.image_figure(images.KINDS["samples"], frame, lambda _: {}) is None
 
 
 def test_an_open_marker_says_that_a_seed_is_missing() -> None:
@@ -249,14 +250,14 @@ def test_of_designs_with_as_many_sizes_evenly_spread_ones_are_shown() -> None:
     wide = {"likelihood": "gaussian", "sigma": 9.0}
     made = cells(designs, sizes=[2, 8], seeds=1) + cells([wide], sizes=[2, 4, 8], seeds=1)
     frame = tidy([(record(cell), "s") for cell in made])
-    shown = [key[0] for key, _ in figures.widest(figures.split(frame, ["sigma"]), 4)]
+    shown = [key[0] for key, _ in widest(split(frame, ["sigma"]), 4)]
     assert shown == [1.0, 4.0, 7.0, 9.0]
 
 
 def test_curves_that_were_not_read_count_as_left_out() -> None:
     designs = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 13)]
     frame = frame_of([record(c) for c in cells(designs, sizes=[4], seeds=1)])
-    read = figures.curve_cells(groups(frame, "elbo"))
+    read = curve_cells(groups(frame, "elbo"))
     drawn = figures.kl_by_design(frame, dict.fromkeys(read, np.ones(4)))
     assert drawn is not None
     assert drawn.left_out.startswith(" 10 of 12 designs")
@@ -319,7 +320,7 @@ def test_kl_curves_are_read_of_the_cells_that_can_be_drawn() -> None:
     sweeps = [{"likelihood": "gaussian", "sigma": i / 100} for i in range(1, 9)]
     alone = [{"likelihood": "gaussian", "sigma": i / 10} for i in range(1, 13)]
     made = cells(sweeps, sizes=[2, 8], seeds=1) + cells(alone, sizes=[4], seeds=1)
-    chosen = figures.curve_cells(groups(frame_of([record(c) for c in made]), "elbo"))
+    chosen = curve_cells(groups(frame_of([record(c) for c in made]), "elbo"))
     assert len(chosen) == 6 * 2 + 10
 
 
@@ -357,15 +358,15 @@ def test_the_other_figures_are_drawn(frame: pd.DataFrame, made: list[CellRecord]
 
 
 def test_an_image_grid_holds_the_images_themselves() -> None:
-    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
-    sheet = pictures.mosaic(images)
+    shown = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    sheet = images.mosaic(shown)
     assert sheet.shape == (9, 14, 3)
-    assert (sheet[5:9, 10:14, 0] == images[1, 2]).all()
-    colour = np.repeat(images[..., None], 3, axis=-1)
-    assert (pictures.mosaic(colour) == sheet).all()
+    assert (sheet[5:9, 10:14, 0] == shown[1, 2]).all()
+    colour = np.repeat(shown[..., None], 3, axis=-1)
+    assert (images.mosaic(colour) == sheet).all()
 
 
-@pytest.mark.parametrize("name", list(pictures.KINDS))
+@pytest.mark.parametrize("name", list(images.KINDS))
 def test_pictures_name_their_latent_sizes(
     frame: pd.DataFrame, made: list[CellRecord], name: str
 ) -> None:
@@ -373,7 +374,7 @@ def test_pictures_name_their_latent_sizes(
     figure = (
         pictures.tsne_maps(frame, kept.__getitem__)
         if name == "tsne"
-        else pictures.image_figure(pictures.KINDS[name], frame, kept.__getitem__)
+        else pictures.image_figure(images.KINDS[name], frame, kept.__getitem__)
     )
     assert figure is not None
     words = " ".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")))
@@ -385,12 +386,12 @@ def test_designs_of_one_latent_size_stand_side_by_side() -> None:
     records = [record(cell) for cell in cells(designs, sizes=[8])]
     kept = {each.cell_id: arrays(each.cell) for each in records}
     frame = frame_of(records)
-    kind = pictures.Kind("tsne", designs=2, sizes=5, alone=9)
-    (block,) = pictures.blocks(frame, kept.__getitem__, kind)
+    kind = images.Kind("tsne", designs=2, sizes=5, alone=9)
+    (block,) = images.blocks(frame, kept.__getitem__, kind)
     assert block.label == "z 8"
     assert block.names == ("σ 0.1", "σ 0.3", "σ optimal")
     best = frame.groupby("sigma")["elbo"].mean().idxmax()
-    (few,) = pictures.blocks(frame, kept.__getitem__, replace(kind, alone=2))
+    (few,) = images.blocks(frame, kept.__getitem__, replace(kind, alone=2))
     assert f"σ {best}" in few.names
     assert len(few.names) == 2
     assert figures.kl_by_design(frame, {c: of["kl_per_dimension"] for c, of in kept.items()})
@@ -404,11 +405,11 @@ def test_the_best_design_of_each_likelihood_is_among_the_images() -> None:
     records += [record(cell) for cell in cells(designs, sizes=[8], seeds=1)]
     frame = frame_of(records)
     kept = {each.cell_id: arrays(each.cell) for each in records}
-    kind = pictures.Kind("tsne", designs=1, sizes=3, alone=3)
+    kind = images.Kind("tsne", designs=1, sizes=3, alone=3)
     for best_size, best_sigma in ((8, 0.04), (2, 0.11)):
         best = (frame["latent_dim"] == best_size) & (frame["likelihood"] == "bernoulli")
         best |= frame["sigma"] == best_sigma
-        first, second = pictures.blocks(frame.assign(elbo=best * 1.0), kept.__getitem__, kind)
+        first, second = images.blocks(frame.assign(elbo=best * 1.0), kept.__getitem__, kind)
         assert f"z {best_size}" in first.names
         assert len(first.names) == 3
         assert f"gaussian, σ {best_sigma}" in second.names or f"σ {best_sigma}" in second.names
@@ -417,7 +418,7 @@ def test_the_best_design_of_each_likelihood_is_among_the_images() -> None:
 
 def test_gaps_between_panels_are_equal(frame: pd.DataFrame, made: list[CellRecord]) -> None:
     kept = {each.cell_id: arrays(each.cell) for each in made}
-    figure = pictures.image_figure(pictures.KINDS["samples"], frame, kept.__getitem__)
+    figure = pictures.image_figure(images.KINDS["samples"], frame, kept.__getitem__)
     assert figure is not None
     boxes = [axes.get_position() for axes in figure.get_axes()]
     rows = {round(box.y0, 6) for box in boxes}

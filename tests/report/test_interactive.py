@@ -36,7 +36,7 @@ def test_rows_hold_means_and_intervals_over_seeds(designs: Designs) -> None:
 def test_a_design_has_one_name_and_colour_in_all_charts(designs: Designs) -> None:
     (group,) = groups(designs.frame, "elbo")
     shown = [scatter(designs, group, "z", ["elbo"]), scatter(designs, group, "kl", ["mse"])]
-    shown.append(ranking(designs, group, "bits_per_dim"))
+    shown.append(ranking(designs, group, ["bits_per_dim"]))
     legends = [set(chart.families) for chart in shown if chart is not None]
     assert len(legends) == 3
     assert legends[0] == legends[1] == legends[2]
@@ -50,8 +50,8 @@ def test_families_that_differ_in_one_late_axis_have_different_names() -> None:
     every.append({"likelihood": "bernoulli", "hidden": (64,), "epochs": 3})
     frame = tidy([(record(cell), "s") for cell in cells(every, [2, 8], 1)])
     found = Designs(frame, Keys()).names
-    assert len({family for _, family in found.values()}) == 3
-    assert len({design for design, _ in found.values()}) == 6
+    assert len({name.family for name in found.values()}) == 3
+    assert len({name.design for name in found.values()}) == 6
 
 
 def test_specifications_follow_the_schema(designs: Designs) -> None:
@@ -63,7 +63,7 @@ def test_specifications_follow_the_schema(designs: Designs) -> None:
             scatter(designs, group, "z", ["elbo"]),
             scatter(designs, group, "sigma", ["elbo"]),
             scatter(designs, group, "kl", ["mse"], ["kl", "mse"]),
-            ranking(designs, group, "bits_per_dim"),
+            ranking(designs, group, ["bits_per_dim"]),
             curves(designs, some, ("x", "y"), log=True),
         ]
     for chart in made:
@@ -88,6 +88,6 @@ def test_curves_are_thinned_and_labelled_at_their_end(designs: Designs) -> None:
     chart = curves(designs, dict.fromkeys(some, points), ("rank", "KL"), log=True, bottom=1e-4)
     assert chart is not None
     for design in some:
-        own = [row for row in chart.rows if row["design"] == designs.names[design][0]]
+        own = [row for row in chart.rows if row["design"] == designs.names[design].design]
         assert 10 < len(own) <= 40
         assert [row["x"] for row in own if "end" in row] == [1000.0]

@@ -14,7 +14,8 @@ from vaebench.analysis.frame import read_results
 from vaebench.cli.console import record_text
 from vaebench.errors import GridError, UsageError
 from vaebench.grid.spec import Grid
-from vaebench.plots.pictures import KINDS, blocks, class_names, columns, tsne_maps
+from vaebench.plots.images import KINDS, blocks, class_names
+from vaebench.plots.pictures import columns, tsne_maps
 from vaebench.records.schema import CellRecord
 from vaebench.records.store import Store
 from vaebench.report.report import write_report

@@ -10,8 +10,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from matplotlib import get_data_path
-from matplotlib.ft2font import FT2Font
 
 from vaebench.analysis.columns import AXIS_COLUMNS, EXTERNAL, OF_TRAINING
 from vaebench.grid.axes import DEVICES, LIKELIHOODS, SIGMA_KINDS
@@ -93,6 +91,10 @@ def plain(text: object, limit: int = 80) -> str:
 
 @functools.cache
 def _drawn_characters() -> frozenset[int]:
+    # Imported late: most names consist of characters that every font has.
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+
     font = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return frozenset(FT2Font(str(font)).get_charmap())
 
@@ -103,10 +105,11 @@ def drawable(text: object, limit: int = 60) -> str:
     >>> drawable("数据.npz"), drawable("zürich.npz")
     ('\\\\u6570\\\\u636e.npz', 'zürich.npz')
     """
-    known = _drawn_characters()
     drawn = (
         # Escapes keep different names different.
-        c if ord(c) in known else c.encode("ascii", "backslashreplace").decode("ascii")
+        c
+        if c.isascii() or c in "σβλ…" or ord(c) in _drawn_characters()
+        else c.encode("ascii", "backslashreplace").decode("ascii")
         for c in plain(text, 10_000)
     )
     return plain("".join(drawn), limit)

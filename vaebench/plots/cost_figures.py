@@ -22,20 +22,18 @@ from vaebench.analysis.summary import measurements, shared
 from vaebench.plots.figures import (
     Design,
     Drawn,
-    Part,
     design_legend,
     design_names,
-    evenly,
     headed,
     left_out,
     legend_inches,
     shown_of,
-    split,
     spread_sizes,
     swept,
 )
 from vaebench.plots.keys import Keys
 from vaebench.plots.palette import Colour
+from vaebench.plots.selection import Part, evenly, split
 from vaebench.plots.style import INK, WIDTH, tick
 
 _METRICS: Final = ("samples_per_second", "step_ms_median", "peak_memory_mib")
@@ -115,7 +113,7 @@ def _dots(
     axes: Axes,
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    colour: Colour,
+    colour: Colour | str,
     marker: str = "o",
 ) -> None:
     axes.scatter(

@@ -41,16 +41,23 @@ from vaebench.analysis.labels import (
 from vaebench.analysis.summary import design_summaries, summarise
 from vaebench.plots.keys import MARKERS, Key, Keys
 from vaebench.plots.palette import Colour
+from vaebench.plots.selection import (
+    MOST_CURVE_PANELS,
+    MOST_CURVES,
+    Part,
+    by_sizes,
+    evenly,
+    split,
+    split_places,
+    widest,
+)
 from vaebench.plots.style import INK, WIDTH, tick
 
 Curve = NDArray[Any]
-Part = tuple[tuple[Any, ...], pd.DataFrame]
 Series = Mapping[str, Sequence[float | None]]
 MOST_DESIGNS: Final = 8
 _MOST_SPREAD: Final = 16
 _MOST_DOTS: Final = 200
-_MOST_CURVE_PANELS: Final = 6
-_MOST_CURVES: Final = 10
 _MOST_TICKS: Final = 14
 _LEAST_KL: Final = 1e-4
 """The lowest KL of a latent dimension in nats that is drawn at its place."""
@@ -95,36 +102,6 @@ def measured(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """
     has = frame[list(metrics)].notna().any(axis=1)
     return frame[frame["design"].isin(set(frame.loc[has, "design"]))]
-
-
-def split(frame: pd.DataFrame, axes: Sequence[str]) -> list[Part]:
-    """Split the frame into parts with equal values in `axes`, in order; one part without axes."""
-    if not axes:
-        return [((), frame)]
-    return [(key, frame.iloc[rows]) for key, rows in split_places(frame, axes)]
-
-
-def _with_none(column: "pd.Series[Any]") -> list[Any]:
-    """The values of a column, with None for missing ones."""
-    values = column.tolist()
-    if not column.isna().any():
-        return values
-    return [None if is_missing(value) else value for value in values]
-
-
-def split_places(
-    frame: pd.DataFrame, axes: Sequence[str]
-) -> list[tuple[tuple[Any, ...], NDArray[np.intp]]]:
-    """Return the row numbers of each part that `split` gives."""
-    if not axes:
-        return [((), np.arange(len(frame)))]
-    values = [_with_none(frame[axis]) for axis in axes]
-    where: dict[tuple[Any, ...], list[int]] = {}
-    for position, key in enumerate(zip(*values, strict=True)):
-        where.setdefault(key, []).append(position)
-    columns = [ordered(frame[axis]) for axis in axes]
-    keyed = sorted(where, key=lambda key: [c.index(v) for c, v in zip(columns, key, strict=True)])
-    return [(key, np.array(where[key])) for key in keyed]
 
 
 def swept(frame: pd.DataFrame, x: str, keys: Keys) -> tuple[list[Design], int]:
@@ -407,7 +384,7 @@ def kl_per_dimension(
     parts: Sequence[Group],
     found: Mapping[str, Curve],
     title: str = "",
-    most: int = _MOST_CURVE_PANELS,
+    most: int = MOST_CURVE_PANELS,
     keys: Keys | None = None,
 ) -> Drawn | None:
     """Draw the KL of each latent dimension, sorted within a cell, one colour per latent size.
@@ -420,7 +397,7 @@ def kl_per_dimension(
             with one latent size is in `kl_by_design`.
         keys: the colours of the report.
     """
-    every = sum(len(_by_sizes(group.frame)[0]) for group in parts)
+    every = sum(len(by_sizes(group.frame)[0]) for group in parts)
     kept = _with(parts, lambda cell: cell in found)
     several = [each for each in _facets(kept) if each[1]["latent_dim"].nunique() > 1]
     facets = widest(several, most)
@@ -445,32 +422,6 @@ def kl_per_dimension(
     return Drawn(figure, left_out(len(facets), every, of, _MOST_SIZES))
 
 
-def _by_sizes(frame: pd.DataFrame) -> tuple[list[Part], list[Part]]:
-    """The designs that have a KL: those with several latent sizes, and those with one."""
-    kept = frame[frame["kl"].notna()]
-    designs = split(kept, varying(kept, without=["latent_dim"])) if len(kept) else []
-    several = [rows["latent_dim"].nunique() > 1 for _, rows in designs]
-    return (
-        [each for each, many in zip(designs, several, strict=True) if many],
-        [each for each, many in zip(designs, several, strict=True) if not many],
-    )
-
-
-def curve_cells(parts: Sequence[Group]) -> list[str]:
-    """Return the cells whose arrays the figures of KL per dimension need.
-
-    These are, in each group, the designs with the most latent sizes, and evenly spread ones with
-    one latent size.
-    """
-    found: list[str] = []
-    for group in parts:
-        sweeps, alone = _by_sizes(group.frame)
-        shown = [*widest(sweeps, _MOST_CURVE_PANELS)]
-        shown += [alone[i] for i in evenly(len(alone), _MOST_CURVES)]
-        found += [cell for _, rows in shown for cell in rows["cell_id"]]
-    return found
-
-
 def _rank_axis(axes: Axes, rows: pd.DataFrame) -> None:
     top = max(2, int(rows["latent_dim"].max()))
     step = 1 if top <= _LONG_RANK else 2
@@ -483,7 +434,7 @@ def kl_by_design(
     frame: pd.DataFrame,
     found: Mapping[str, Curve],
     title: str = "",
-    most: int = _MOST_CURVES,
+    most: int = MOST_CURVES,
     keys: Keys | None = None,
 ) -> Drawn | None:
     """Draw the sorted KL of each latent dimension, one line per design with one latent size.
@@ -492,8 +443,8 @@ def kl_by_design(
         NotComparable: the rows may not be compared in nats.
     """
     require_comparable(frame, "kl")
-    every = len(_by_sizes(frame)[1])
-    alone = [rows for _, rows in _by_sizes(frame[frame["cell_id"].isin(list(found))])[1]]
+    every = len(by_sizes(frame)[1])
+    alone = [rows for _, rows in by_sizes(frame[frame["cell_id"].isin(list(found))])[1]]
     if len(alone) < 2:
         return None
     alone = [alone[i] for i in evenly(len(alone), most)]
@@ -560,24 +511,6 @@ def _sorted_kl(
         axes.plot(places, np.interp(places, rank, mean), color=colour, marker=marker, lw=0, ms=4)
     axes.plot(rank[-1], mean[-1], color=colour, marker=marker, markersize=4.5, clip_on=False)
     axes.fill_between(rank, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, lw=0)
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """Return at most `most` of `count` places, evenly spread, with the first and the last."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}) if count else []
-
-
-def widest(parts: Sequence[Part], most: int) -> list[Part]:
-    """Return at most `most` designs in order: those with the most latent sizes, evenly spread."""
-    by_count: dict[int, list[int]] = {}
-    for i, (_, rows) in enumerate(parts):
-        by_count.setdefault(len(ordered(rows["latent_dim"])), []).append(i)
-    kept: list[int] = []
-    for count in sorted(by_count, reverse=True):
-        if count:
-            equals = by_count[count]
-            kept += [equals[i] for i in evenly(len(equals), most - len(kept))]
-    return [parts[i] for i in sorted(kept)]
 
 
 def panel_grid(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:

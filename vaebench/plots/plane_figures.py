@@ -17,16 +17,10 @@ from vaebench.analysis.columns import axis_label
 from vaebench.analysis.comparability import require_comparable
 from vaebench.analysis.labels import design_labels, drawable_names, ordered, varying
 from vaebench.analysis.summary import summarise
-from vaebench.plots.figures import (
-    evenly,
-    headed,
-    legend_columns,
-    shown_of,
-    split,
-    split_places,
-)
+from vaebench.plots.figures import headed, legend_columns, shown_of
 from vaebench.plots.keys import MARKERS, Key, Keys
 from vaebench.plots.palette import Colour
+from vaebench.plots.selection import evenly, split, split_places
 from vaebench.plots.style import FADED, WIDTH, tick
 
 _FAR: Final = 3.0

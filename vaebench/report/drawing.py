@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from vaebench.analysis.columns import are_tables, of_data
-from vaebench.plots.figures import Drawn
-from vaebench.plots.saving import save_for_paper, save_png
 from vaebench.report.overview import shared_settings
 from vaebench.report.page import Image, Picture, phrase
 from vaebench.report.sections import Content, FigureSpec, caption_facts
@@ -43,32 +39,23 @@ def draw(
             chart = replace(chart, **named)
         blocks = () if spec.panels is None else spec.panels(content, group)
         key = f"{spec.name}-{group.slug}"
-        images, remark = [], phrase("figure", spec.name, "static", known)
+        remark = phrase("figure", spec.name, "static", known)
         replaced = chart is not None or bool(blocks)
-        if static or paper is not None or not replaced:
+        images: list[Path] = []
+        # A static figure shows nothing of a group where chart and panels do not.
+        alone = spec.chart is None and spec.panels is None and spec.applies(content, group)
+        if alone or (replaced and (static or paper is not None)):
+            from vaebench.report.static import save_figures
+
             # The page has the title above the figure.
-            made = spec.draw(content, group, title if replaced else "")
-            drawn = [each if isinstance(each, Drawn) else Drawn(each) for each in made if each]
-            for number, each in enumerate(drawn, 1):
-                _name_data(each.figure, group.frame)
-                name = f"{key}-{number}" if number > 1 else key
-                if static or not replaced:
-                    images.append(Image(folder / f"{name}.png"))
-                    save_png(each.figure, images[-1].path)
-                if paper is not None:
-                    save_for_paper(each.figure, paper / name)
-                remark = " ".join(filter(None, (remark, each.left_out.strip())))
+            heading = title if replaced else ""
+            png = folder if static or alone else None
+            images, left_out = save_figures(spec.name, content, group, heading, png, paper)
+            remark = " ".join(filter(None, (remark, left_out)))
         if images or replaced:
             told = remark if images else ""
-            yield Picture(key, title, caption, told, tuple(images), chart, blocks)
-
-
-def _name_data(figure: Figure, rows: pd.DataFrame) -> None:
-    """Name the unit of tables in the labels of a figure; see `of_data`."""
-    if are_tables(rows):
-        for text in figure.findobj(Text):
-            if isinstance(text, Text):
-                text.set_text(of_data(text.get_text(), rows))
+            shown = tuple(map(Image, images))
+            yield Picture(key, title, caption, told, shown, chart, blocks)
 
 
 def _of_rows(content: Any, rows: pd.DataFrame) -> Any:

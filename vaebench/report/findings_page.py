@@ -16,12 +16,9 @@ from vaebench.analysis.frame import Results, outdated_notes
 from vaebench.analysis.summary import number
 from vaebench.findings.evidence import Evidence, rows_of
 from vaebench.findings.finding import Assessed, Counts
-from vaebench.findings.latent import PUBLISHED_CURVES
 from vaebench.findings.story import latent_rows, latent_story
 from vaebench.findings.verdict import VERDICTS, Margin, Statistic
-from vaebench.plots import latent_figures
 from vaebench.plots.keys import Keys
-from vaebench.plots.style import drawing
 from vaebench.report.drawing import draw
 from vaebench.report.facts import facts
 from vaebench.report.interactive import making
@@ -41,24 +38,7 @@ _STORY: Final = (
     "tsne",
     "samples",
 )
-_OWN: Final = (
-    FigureSpec(
-        "bounds-and-published",
-        lambda _, group, title: [
-            latent_figures.bounds_and_published(
-                group.frame,
-                PUBLISHED_CURVES if set(group.frame["binarization"]) == {"dynamic"} else {},
-                title,
-            )
-        ],
-    ),
-    FigureSpec(
-        "code-spectra",
-        lambda content, group, title: [
-            latent_figures.code_spectra(group.frame, content.results.arrays, title)
-        ],
-    ),
-)
+_OWN: Final = (FigureSpec("bounds-and-published"), FigureSpec("code-spectra"))
 _OF_CELLS: Final = ("tsne", "samples")
 _LATENT: Final = "latent-dim"
 """The family of findings that has a story."""
@@ -180,7 +160,7 @@ def write_findings_page(
     story = latent_story(replace(evidence, frame=latent), rows) if about_latents else ()
     used = rows_of(evidence.frame, {cell for each in rows for cell in each.cells})
     verdicts = [each.judgement.verdict for each in rows]
-    with drawing(), making(), TemporaryDirectory() as aside:
+    with making(), TemporaryDirectory() as aside:
         pictures = _latent_pictures(evidence, latent, Path(aside))
         families = [
             {

@@ -6,17 +6,17 @@ set the parameters `selected`, `hidden`, `xlo`, `xhi`, `ylo` and `yhi`.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import altair as alt
 import numpy as np
 import pandas as pd
 from altair.utils.schemapi import debug_mode
-from matplotlib.colors import to_hex, to_rgb
 
 from vaebench.analysis.columns import axis_label, heading, unit
 from vaebench.analysis.comparability import Group, is_bound, is_timing
@@ -31,8 +31,10 @@ from vaebench.analysis.labels import (
     varying,
 )
 from vaebench.analysis.summary import design_summaries, number
-from vaebench.plots.figures import evenly, split_places
 from vaebench.plots.keys import Keys
+from vaebench.plots.palette import from_hex, to_hex
+from vaebench.plots.selection import evenly, split_places
+from vaebench.records.metrics import METRICS
 
 _MOST_DESIGNS: Final = 300
 _MOST_POINTS: Final = 40
@@ -51,6 +53,7 @@ _METRICS: Final = (
     "samples_per_second",
     "step_ms_median",
     "peak_memory_mib",
+    "pack_size",
 )
 _SHAPES: Final = (
     "circle",
@@ -89,6 +92,14 @@ class Chart:
     sheets: Sequence[Mapping[str, Any]] = ()
 
 
+class Name(NamedTuple):
+    """The name of a design on the page, that of its family, and its latent size."""
+
+    design: str
+    family: str
+    size: int
+
+
 @dataclass(frozen=True)
 class Designs:
     """The designs of a report, with the names and colours that they have on the whole page.
@@ -111,8 +122,8 @@ class Designs:
         return sorted(axes, key=reading_order)
 
     @cached_property
-    def names(self) -> dict[str, tuple[str, str]]:
-        """For each entry of the column `design` the names of the design and of its family."""
+    def names(self) -> dict[str, Name]:
+        """The name of each entry of the column `design`."""
         if self.frame.empty:
             return {}
         rows = self.frame.drop_duplicates("design")
@@ -125,7 +136,7 @@ class Designs:
             key=lambda row: (distinct.index(row[0]), row[1]),
         )
         return {
-            str(design): (f"{families[key]}, z {size:,}", families[key])
+            str(design): Name(f"{families[key]}, z {size:,}", families[key], int(size))
             for key, size, design in found
         }
 
@@ -142,10 +153,9 @@ class Designs:
         found = []
         summaries = design_summaries(frame, [rows for _, rows in parts], metrics)
         for ((design,), rows), summary in zip(parts, summaries, strict=True):
-            first = frame.iloc[rows[0]]
-            name, family = self.names[str(design)]
-            row = {"design": name, "family": family, "z": int(first["latent_dim"])}
-            row |= {"sigma": value_text(first["sigma"]), "seeds": len(rows)}
+            name = self.names[str(design)]
+            row = {"design": name.design, "family": name.family, "z": name.size}
+            row |= {"sigma": _words(frame["sigma"].iat[rows[0]]), "seeds": len(rows)}
             for metric in metrics:
                 ends = {"": "mean", "_low": "low", "_high": "high"}
                 row |= {f"{metric}{end}": _short(summary[metric][of]) for end, of in ends.items()}
@@ -155,7 +165,7 @@ class Designs:
     @cached_property
     def _families(self) -> list[str]:
         """The names of families in the order of their values: 6 epochs before 30."""
-        return list(dict.fromkeys(family for _, family in self.names.values()))
+        return list(dict.fromkeys(name.family for name in self.names.values()))
 
     def legend(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
         """The families of some rows with their colours and shapes."""
@@ -171,6 +181,11 @@ class Designs:
 def _plain_key(value: Any) -> Any:
     """A value that is equal to itself: None instead of NaN."""
     return None if is_missing(value) else value
+
+
+def _words(value: Any) -> str:
+    """A value as it is written on an axis: 'per pixel' for 'per_pixel'."""
+    return value_text(value).replace("_", " ")
 
 
 def _short(value: float) -> float | None:
@@ -279,7 +294,7 @@ def scatter(
     vertical: dict[str, Any] = {"scale": _limits("y"), "title": _title(y, bound)}
     vertical["axis"] = alt.Axis(tickCount=7)
     if x == "sigma":
-        order = [value_text(value) for value in ordered(group.frame["sigma"].dropna())]
+        order = [_words(value) for value in ordered(group.frame["sigma"].dropna())]
         horizontal = alt.X(
             "sigma:N",
             sort=order,
@@ -349,21 +364,40 @@ def _described(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     return f"{heading(metric)} of {len(known)} designs, from {' to '.join(ends)}."
 
 
-def ranking(designs: Designs, group: Group, metric: str, most: int = 40) -> Chart | None:
-    """The designs of a group with their intervals, lowest value of the metric first."""
-    rows = [row for row in designs.rows(group) if row.get(metric) is not None]
-    rows = sorted(rows, key=lambda row: (row[metric], row["design"]))[:most]
+def ranking(
+    designs: Designs, group: Group, metrics: Sequence[str], alone: bool = False, most: int = 40
+) -> Chart | None:
+    """The designs of a group with their intervals, the best value of the first metric on top.
+
+    Args:
+        designs: the names and colours.
+        group: comparable rows.
+        metrics: what the horizontal axis can show.
+        alone: only the designs of families with one latent size.
+        most: the largest number of designs.
+    """
+    rows = designs.rows(group)
+    counts = Counter(row["family"] for row in rows)
+    known = [metric for metric in metrics if metric in _known(rows)]
+    if alone:
+        rows = [row for row in rows if counts[row["family"]] == 1]
+    if not known:
+        return None
+    first = known[0]
+    better, sign = METRICS[first].better, -1 if METRICS[first].better == "higher" else 1
+    rows = [row for row in rows if row[first] is not None]
+    rows = sorted(rows, key=lambda row: (sign * row[first], row["design"]))[:most]
     if len(rows) < 2:
         return None
     families = designs.legend(rows)
     order = [row["design"] for row in rows]
     names = alt.Y("design:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
-    scale, title = _limits("x"), f"{axis_label(metric)}, lower is better"
-    point = {"x": alt.X(f"{metric}:Q", scale=scale, title=title), "y": names}
-    low = alt.X(f"{metric}_low:Q", scale=scale, title=title)
-    layers = _marks(rows, 60, point, {"x": low, "x2": f"{metric}_high:Q", "y": names})
+    scale, title = _limits("x"), f"{axis_label(first)}, {better} is better"
+    point = {"x": alt.X(f"{first}:Q", scale=scale, title=title), "y": names}
+    low = alt.X(f"{first}_low:Q", scale=scale, title=title)
+    layers = _marks(rows, 60, point, {"x": low, "x2": f"{first}_high:Q", "y": names})
     spec = finished(alt.layer(*layers), 24 * len(rows))
-    return Chart(spec, rows, _described(rows, metric), {"x": _options([metric])}, families)
+    return Chart(spec, rows, _described(rows, first), {"x": _options(known)}, families)
 
 
 def curves(
@@ -383,15 +417,16 @@ def curves(
         bottom: the lowest value that is shown.
     """
     rows: list[dict[str, Any]] = []
-    for place in evenly(len(found), 60):
-        design, points = list(found.items())[place]
-        name, family = designs.names[design]
+    shown = [list(found)[place] for place in evenly(len(found), 60)]
+    for design in shown:
+        points = found[design]
+        name = designs.names[design]
         known = [(x, y) for x, y in points if math.isfinite(y)]
         places = sorted({round(i) - 1 for i in np.geomspace(1, len(known), _MOST_POINTS)})
         for i in places if known else ():
             x, y = known[i]
-            row = {"design": name, "family": family, "x": x, "y": _short(y)}
-            rows.append(row | ({"end": name.rpartition(", ")[2]} if i == places[-1] else {}))
+            row = {"design": name.design, "family": name.family, "x": x, "y": _short(y)}
+            rows.append(row | ({"end": f"z {name.size:,}"} if i == places[-1] else {}))
     if not rows:
         return None
     families = designs.legend(rows)
@@ -406,9 +441,9 @@ def curves(
     domain = {"domainMin": low, "domainMax": max(values) + pad}
     vertical = alt.Y("y:Q", title=titles[1], scale=alt.Scale(**domain, **kind))
     focus = _focus(0.9, 0.08)
-    names = list(dict.fromkeys(row["design"] for row in rows))
-    shades = alt.Scale(domain=names, range=_shades(rows, families))
-    colour = alt.Color("design:N", scale=shades, legend=None)
+    shades = _shades([designs.names[design] for design in shown], families)
+    scale_of = alt.Scale(domain=list(shades), range=list(shades.values()))
+    colour = alt.Color("design:N", scale=scale_of, legend=None)
     tips = [alt.Tooltip("design:N", title="design")]
     tips += [alt.Tooltip("x:Q", title=titles[0], format=",.5~g")]
     tips += [alt.Tooltip("y:Q", title=titles[1], format=",.5~g")]
@@ -425,20 +460,13 @@ def curves(
     return Chart(spec, rows, f"{titles[1]} of {count} designs.", {}, families)
 
 
-def _shades(
-    rows: Sequence[Mapping[str, Any]], families: Sequence[tuple[str, str, str]]
-) -> list[str]:
+def _shades(names: Sequence[Name], families: Sequence[tuple[str, str, str]]) -> dict[str, str]:
     """A colour per design: that of its family, the lighter the smaller its latent size."""
-    colours = {name: np.array(to_rgb(colour)) for name, colour, _ in families}
-    members: dict[str, list[str]] = {}
-    for row in rows:
-        of = members.setdefault(row["family"], [])
-        if row["design"] not in of:
-            of.append(row["design"])
     shades = {}
-    for family, designs in members.items():
-        order = sorted(designs, key=lambda name: int(name.rpartition(" ")[2].replace(",", "")))
-        for share, design in zip(np.linspace(0.6, 0.0, len(order)), order, strict=True):
-            white = share if len(order) > 1 else 0.0
-            shades[design] = to_hex(tuple((1 - white) * colours[family] + white))
-    return [shades[name] for name in dict.fromkeys(row["design"] for row in rows)]
+    for family, colour, _ in families:
+        members = sorted((name for name in names if name.family == family), key=lambda n: n.size)
+        whites = np.linspace(0.6, 0.0, len(members)) if len(members) > 1 else [0.0]
+        for name, white in zip(members, whites, strict=True):
+            red, green, blue = ((1 - white) * part + white for part in from_hex(colour))
+            shades[name.design] = to_hex((red, green, blue))
+    return shades

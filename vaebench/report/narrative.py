@@ -14,7 +14,7 @@ from vaebench.analysis.kinds import named_designs, warned
 from vaebench.analysis.labels import design_label, plain, reading_order, value_text, varying
 from vaebench.analysis.summary import summarise, summary_text
 from vaebench.grid.axes import LIKELIHOODS
-from vaebench.plots.figures import split
+from vaebench.plots.selection import split
 from vaebench.records.schema import NOT_A_LIKELIHOOD
 
 

@@ -26,7 +26,7 @@ from vaebench.analysis.labels import (
 from vaebench.analysis.summary import design_summaries, intervals, number, summary_text
 from vaebench.auditing.peers import hidden_sigmas
 from vaebench.grid.cell import AXES
-from vaebench.plots.figures import split_places
+from vaebench.plots.selection import split_places
 from vaebench.report.tables import Table
 
 _ALWAYS: Final = ("elbo", "reconstruction_error", "kl", "bits_per_dim", "mse", "active_units")

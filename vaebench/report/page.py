@@ -27,7 +27,7 @@ from vaebench.analysis.summary import summary_text
 from vaebench.grid.values import plural
 from vaebench.records.metrics import METRICS
 from vaebench.records.store import Damage
-from vaebench.report.interactive import Chart
+from vaebench.report.interactive import Chart, Name
 from vaebench.report.panels import PanelBlock
 from vaebench.report.tables import Table
 
@@ -111,7 +111,7 @@ class Page:
     damaged: tuple[Damage, ...] = ()
     notes: tuple[str, ...] = ()
     has_cells: bool = True
-    names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    names: Mapping[str, Name] = field(default_factory=dict)
     answers: Sequence[Recommendation] = ()
     decoder: Mapping[str, Any] | None = None
 

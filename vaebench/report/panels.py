@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 from markupsafe import Markup
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from vaebench.plots.pictures import (
+from vaebench.plots.images import (
     KINDS,
     Block,
     Kind,
@@ -26,6 +25,7 @@ from vaebench.plots.pictures import (
     mosaic,
     strips,
 )
+from vaebench.plots.palette import to_hex
 from vaebench.report.interactive import VISIBLE, Chart, finished
 
 _MOST_POINTS: Final = 400

@@ -33,7 +33,6 @@ from vaebench.analysis.timing import (
 from vaebench.errors import NothingToReport, OnlyDamaged, UsageError
 from vaebench.grid.values import closest
 from vaebench.plots.keys import Keys
-from vaebench.plots.style import drawing
 from vaebench.records.metrics import METRICS
 from vaebench.records.store import Damage, Store
 from vaebench.report.drawing import draw
@@ -159,7 +158,7 @@ def _write(
     frame = once(current, "data_checksum") if len(current) else current
     keys = Keys(() if frame.empty else frame["latent_dim"])
     content = Content(frame, results, timings.frame, keys)
-    with drawing(), making():
+    with making():
         sections = [_section(spec, content, folder, figures, columns) for spec in SECTIONS]
     shown_sections = tuple(each for each in sections if each.pictures or each.tables)
     speeds = (*crossovers(timings.frame), *precisions(timings.frame))

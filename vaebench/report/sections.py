@@ -1,25 +1,23 @@
 """The sections of a report, as a list of data: which figures and tables each one holds.
 
-To add a figure, write a function in `plots`, add a `FigureSpec` here, and its title and caption to
-`templates/captions.toml` under the same name.
+To add a figure, write a function in `plots`, name it in `static`, add a `FigureSpec` here, and its
+title and caption to `templates/captions.toml` under the same name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from vaebench.analysis.comparability import Group, groups, is_bound
 from vaebench.analysis.frame import Results
 from vaebench.analysis.timing import SIZES, benches, lines
-from vaebench.plots import cost_figures, figures, pictures, plane_figures
-from vaebench.plots.figures import Drawn
+from vaebench.plots.images import KINDS, best_of_columns
 from vaebench.plots.keys import Keys
-from vaebench.plots.timing_figures import timing_figure
+from vaebench.plots.selection import curve_cells
 from vaebench.report.interactive import Chart, Designs, curves, ranking, scatter
 from vaebench.report.overview import (
     code_tables,
@@ -69,7 +67,7 @@ class Content:
     @cached_property
     def curves(self) -> dict[str, Any]:
         """The KL of each latent dimension, for the cells that the figures may choose."""
-        found = {cell: self.results.arrays(cell) for cell in figures.curve_cells(self.nats)}
+        found = {cell: self.results.arrays(cell) for cell in curve_cells(self.nats)}
         name = "kl_per_dimension"
         return {cell: arrays[name] for cell, arrays in found.items() if name in arrays}
 
@@ -99,23 +97,26 @@ class Content:
         return groups(self.timed if over == "train_seconds" else self.frame, over)
 
 
-Draw = Callable[[Content, Group, str], Sequence[Figure | Drawn | None]]
 MakeChart = Callable[[Content, Group], Chart | None]
 Tables = Callable[[Content], Sequence[Table | None]]
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure of each comparable group, and the chart that takes its place in a browser.
+    """A figure of each comparable group, and the chart or panels that take its place in a browser.
 
-    `name` is that of its files and of its caption.
+    Attributes:
+        name: that of its static figure in `static`, of its files, and of its caption.
+        over: the metric that must be comparable within a group; see `Content.groups`.
+        chart, panels: what the page shows of a group.
+        applies: whether a figure without chart and panels shows anything of a group.
     """
 
     name: str
-    draw: Draw
     over: str = "elbo"
     chart: MakeChart | None = None
     panels: Callable[[Content, Group], Sequence[PanelBlock]] | None = None
+    applies: Callable[[Content, Group], bool] = lambda *_: True
 
 
 @dataclass(frozen=True)
@@ -155,38 +156,14 @@ def caption_facts(group: Group) -> Mapping[str, Any]:
     }
 
 
-def _against(x: str, *metrics: str) -> Draw:
-    return lambda content, group, title: figures.against(
-        group.frame, x, metrics, title, content.keys
-    )
-
-
 def _images(name: str) -> FigureSpec:
-    kind = pictures.KINDS[name]
     return FigureSpec(
         name,
-        lambda content, group, title: [
-            pictures.image_figure(kind, group.frame, content.results.arrays, title)
-        ],
         "knn_accuracy",
-        panels=lambda content, group: image_panels(kind, group.frame, content.results.arrays),
+        panels=lambda content, group: image_panels(
+            KINDS[name], group.frame, content.results.arrays
+        ),
     )
-
-
-def _plane(content: Content, group: Group, title: str) -> Sequence[Figure | None]:
-    return [plane_figures.rate_distortion(group.frame, title, content.keys)]
-
-
-def _kl(content: Content, group: Group, title: str) -> Sequence[Drawn | None]:
-    """Designs with several latent sizes, then those with one."""
-    return [
-        figures.kl_per_dimension([group], content.curves, title, keys=content.keys),
-        figures.kl_by_design(group.frame, content.curves, title, keys=content.keys),
-    ]
-
-
-def _training(content: Content, group: Group, title: str) -> Sequence[Drawn | None]:
-    return [figures.loss_curves([group], content.results.series, title, keys=content.keys)]
 
 
 def _chart(x: str, ys: Sequence[str], xs: Sequence[str] = ()) -> MakeChart:
@@ -223,6 +200,19 @@ def _training_curves(content: Content, group: Group) -> Chart | None:
     return curves(content.designs, found, titles, log=False, bottom=low)
 
 
+def _finished(group: Group) -> Group:
+    """Without the cells that did not finish, whose times are incomplete."""
+    return replace(group, frame=group.frame[group.frame["status"] == "done"])
+
+
+def _cost(content: Content, group: Group) -> Chart | None:
+    return scatter(content.designs, _finished(group), "z", _COSTS)
+
+
+def _cost_by_design(content: Content, group: Group) -> Chart | None:
+    return ranking(content.designs, _finished(group), _COSTS, alone=True)
+
+
 def _timing_tables(content: Content) -> Sequence[Table]:
     found = enumerate(benches(content.timings), 1)
     return [timing_table(bench, f"timings-{place}") for place, bench in found]
@@ -233,42 +223,26 @@ def _hidden_sigma(content: Content) -> Sequence[Table]:
     return [hidden_sigma_table()] if has_sigma else []
 
 
-_BOUND: Final = ("elbo", "kl", "reconstruction_error")
-_CODES: Final = ("active_units", "knn_accuracy", "mse")
+BOUND: Final = ("elbo", "kl", "reconstruction_error")
+CODES: Final = ("active_units", "knn_accuracy", "mse")
 _COSTS: Final = ("samples_per_second", "step_ms_median", "peak_memory_mib")
-_ALSO: Final = ("elbo", "bits_per_dim", "iw_bound", *_CODES)
+_ALSO: Final = ("elbo", "bits_per_dim", "iw_bound", *CODES)
+
+IMAGES: Final = ("reconstructions", "samples", "interpolations", "traversals")
 
 SECTIONS: Final = (
-    SectionSpec(
-        "latent",
-        (
-            FigureSpec(
-                "elbo-by-latent-dim",
-                _against("latent_dim", *_BOUND),
-                chart=_chart("z", _BOUND),
-            ),
-        ),
-    ),
-    SectionSpec(
-        "sigma",
-        (FigureSpec("elbo-by-sigma", _against("sigma", *_BOUND), chart=_chart("sigma", _BOUND)),),
-    ),
+    SectionSpec("latent", (FigureSpec("elbo-by-latent-dim", chart=_chart("z", BOUND)),)),
+    SectionSpec("sigma", (FigureSpec("elbo-by-sigma", chart=_chart("sigma", BOUND)),)),
     SectionSpec("hidden-sigma", tables=_hidden_sigma),
     SectionSpec(
         "likelihood",
         (
             FigureSpec(
                 "bits-ranking",
-                lambda _, group, title: [figures.bits_ranking(group.frame, title)],
                 "bits_per_dim",
-                lambda content, group: ranking(content.designs, group, "bits_per_dim"),
+                lambda content, group: ranking(content.designs, group, ["bits_per_dim"]),
             ),
-            FigureSpec(
-                "bits-by-latent-dim",
-                _against("latent_dim", "bits_per_dim"),
-                "bits_per_dim",
-                _chart("z", ["bits_per_dim"]),
-            ),
+            FigureSpec("bits-by-latent-dim", "bits_per_dim", _chart("z", ["bits_per_dim"])),
         ),
     ),
     SectionSpec(
@@ -276,7 +250,6 @@ SECTIONS: Final = (
         (
             FigureSpec(
                 "rate-distortion",
-                _plane,
                 chart=_chart(
                     "kl",
                     ("reconstruction_error", "kl", *_ALSO),
@@ -288,53 +261,33 @@ SECTIONS: Final = (
     SectionSpec(
         "codes",
         (
-            FigureSpec(
-                "codes-by-latent-dim",
-                _against("latent_dim", *_CODES),
-                "mse",
-                _chart("z", _CODES),
-            ),
-            FigureSpec("kl-per-dimension", _kl, chart=_kl_curves),
+            FigureSpec("codes-by-latent-dim", "mse", _chart("z", CODES)),
+            FigureSpec("kl-per-dimension", chart=_kl_curves),
             FigureSpec(
                 "tsne",
-                lambda content, group, title: [
-                    pictures.tsne_maps(group.frame, content.results.arrays, title)
-                ],
                 "knn_accuracy",
                 panels=lambda content, group: map_panels(group.frame, content.results.arrays),
             ),
         ),
     ),
-    SectionSpec(
-        "images",
-        tuple(map(_images, ("reconstructions", "samples", "interpolations", "traversals"))),
-    ),
+    SectionSpec("images", tuple(map(_images, IMAGES))),
     SectionSpec(
         "columns",
         (
             FigureSpec(
                 "columns",
-                lambda content, group, title: [
-                    pictures.columns(group.frame, content.results.arrays, title)
-                ],
+                applies=lambda content, group: (
+                    best_of_columns(group.frame, content.results.arrays) is not None
+                ),
             ),
         ),
     ),
-    SectionSpec("training", (FigureSpec("training", _training, chart=_training_curves),)),
+    SectionSpec("training", (FigureSpec("training", chart=_training_curves),)),
     SectionSpec(
         "cost",
         (
-            FigureSpec(
-                "cost",
-                lambda content, group, title: [cost_figures.cost(group.frame, title, content.keys)],
-                "train_seconds",
-                _chart("z", _COSTS),
-            ),
-            FigureSpec(
-                "cost-by-design",
-                lambda _, group, title: [cost_figures.cost_by_design(group.frame, title)],
-                "train_seconds",
-            ),
+            FigureSpec("cost", "train_seconds", _cost),
+            FigureSpec("cost-by-design", "train_seconds", _cost_by_design),
         ),
         lambda content: [spent_table(content.timed), *cost_tables(content.timed)],
     ),
@@ -347,15 +300,5 @@ SECTIONS: Final = (
             warnings_table(content.frame, named=True),
         ],
     ),
-    SectionSpec(
-        "timings",
-        (
-            FigureSpec(
-                "timings",
-                lambda _, group, title: [timing_figure(group, title)],
-                "timings",
-            ),
-        ),
-        _timing_tables,
-    ),
+    SectionSpec("timings", (FigureSpec("timings", "timings"),), _timing_tables),
 )
