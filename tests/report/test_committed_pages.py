@@ -7,14 +7,18 @@ and dark; otherwise there are two of each page. They are kept in the folder VAEB
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 from browsing import chromium, needs_chromium, opened
 
+from vaebench.records.store import Store
+
 pytestmark = [needs_chromium, pytest.mark.slow]
-REPORTS = Path(__file__).parents[2] / "reports" / "reference"
+ROOT = Path(__file__).parents[2]
+REPORTS = ROOT / "reports" / "reference"
 PAGES = sorted(REPORTS.glob("*/*.html"))
 NAMES = [page.parent.name for page in PAGES]
 SCHEMES = ("light", "dark")
@@ -78,6 +82,57 @@ def test_all_screenshots(browser: Any, path: Path, width: int, scheme: str, shot
     with opened(browser, path, width, scheme) as page:
         legible(page, width)
         screenshot(page, f"{path.parent.name}-{width}-{scheme}", shots)
+
+
+EXPLORED = ("quick", "mnist-latent-dim")
+"""Reports whose records keep a decoder and the images of their maps."""
+
+
+@pytest.mark.parametrize("name", EXPLORED)
+def test_a_point_of_a_committed_map_shows_its_images(browser: Any, name: str) -> None:
+    with opened(browser, REPORTS / name / "index.html") as page:
+        maps = page.locator("[data-chart^='tsne']")
+        assert maps.count() >= 8
+        # Points with images are drawn last, on top of the others.
+        maps.first.locator(".mark-symbol path").last.hover(force=True)
+        page.wait_for_timeout(200)
+        thumbs = page.locator("#tip .thumb")
+        assert [thumbs.nth(i).get_attribute("title") for i in range(thumbs.count())] == [
+            "image",
+            "reconstruction",
+        ]
+        assert all("data:image/png" in each.evaluate(IMAGE_OF) for each in thumbs.all())
+
+
+IMAGE_OF = "node => getComputedStyle(node).backgroundImage"
+
+
+@pytest.mark.parametrize(("name", "side"), [("quick", 8), ("mnist-latent-dim", 28)])
+def test_the_sliders_of_a_committed_page_decode(browser: Any, name: str, side: int) -> None:
+    """Against the traversal of the same record, which the whole decoder made."""
+    store = Store(ROOT / "results" / "reference" / name)
+    found = []
+    for record in store.read_all()[0]:
+        kept = store.arrays(record.cell_id)
+        if "decoder_kind" in kept:
+            found.append((record.metrics["elbo"].value, record.cell_id, kept))
+    kept = max(found)[2]
+    order = np.argsort(-kept["kl_per_dimension"])
+    # The sliders move in steps of 0.05.
+    steps = [round(20 * NormalDist().inv_cdf((i + 0.5) / 8)) / 20 for i in range(8)]
+    with opened(browser, REPORTS / name / "index.html") as page:
+        for i, j in ((0, 0), (2, 6), (7, 3)):
+            for place, step in zip(order, (i, j), strict=True):
+                page.locator("#decoder input").nth(int(place)).fill(f"{steps[step]:g}")
+            levels = page.evaluate(
+                "side => { const canvas = document.querySelector('#decoder canvas');"
+                "return [...canvas.getContext('2d').getImageData(0, 0, side, side).data]; }",
+                side,
+            )
+            shown = np.array(levels).reshape(side, side, 4)[..., 0]
+            expected = kept["traversal"][i, j].astype(float)
+            assert np.abs(shown - expected).mean() < 0.02 * 255
+            assert np.ptp(expected) > 100, "an empty image would prove nothing"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)

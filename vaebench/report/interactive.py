@@ -373,7 +373,7 @@ def ranking(
         designs: the names and colours.
         group: comparable rows.
         metrics: what the horizontal axis can show.
-        alone: only the designs of families with one latent size.
+        alone: only the designs of families with one latent size, and also a single one.
         most: the largest number of designs.
     """
     rows = designs.rows(group)
@@ -387,7 +387,7 @@ def ranking(
     better, sign = METRICS[first].better, -1 if METRICS[first].better == "higher" else 1
     rows = [row for row in rows if row[first] is not None]
     rows = sorted(rows, key=lambda row: (sign * row[first], row["design"]))[:most]
-    if len(rows) < 2:
+    if len(rows) < (1 if alone else 2):
         return None
     families = designs.legend(rows)
     order = [row["design"] for row in rows]

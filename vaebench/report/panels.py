@@ -114,10 +114,15 @@ def _map(name: str, cell: Shown, colours: dict[str, str], names: dict[int, str])
     scaled = np.round(1000 * (points - low) / max(float(np.ptp(points, axis=0).max()), 1e-9))
     places = np.unique(np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int))
     rows: list[dict[str, Any]] = []
-    for i in places.tolist():
+    # Points with images are drawn last, on top of the others.
+    for i in reversed(places.tolist()):
         row = {"i": i, "x": int(scaled[i, 0]), "y": int(scaled[i, 1])}
         rows.append(row if labels is None else row | {"family": names[int(labels[i])]})
+    images = _hover_sheets(cell)
     base = alt.Chart(alt.NamedData("rows")).mark_point(filled=True, size=22, opacity=0.85)
+    if images and images[0]["count"] < len(points):
+        pictured = {"test": f"datum.i < {images[0]['count']}", "value": 0.85}
+        base = base.encode(opacity=alt.OpacityValue(0.3, condition=pictured))
     axis: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-20, 1020], nice=False)}
     coding: dict[str, Any] = {"x": alt.X("x:Q", **axis), "y": alt.Y("y:Q", **axis)}
     families: Sequence[tuple[str, str, str]] = ()
@@ -128,7 +133,6 @@ def _map(name: str, cell: Shown, colours: dict[str, str], names: dict[int, str])
         families = [(label, colour, "circle") for label, colour in colours.items()]
     described = f"t-SNE map of {len(points)} codes, {cell.note}."
     spec = finished(base.encode(**coding), 230)
-    images = _hover_sheets(cell)
     return Chart(spec, rows, f"{name}: {described}", {}, families, images)
 
 
