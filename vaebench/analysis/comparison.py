@@ -110,7 +110,7 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
                 f"none of the {len(damages)} records of {store} can be used: {damages[0]}"
             )
         if every.empty:
-            raise UsageError(f"a side must contain records of cells; {store} contains none")
+            raise UsageError(f"both sides of a comparison must have records; {store} has none")
         frame = _selected(every, chosen, str(side))
         frames.append(without_superseded(frame))
         unused += map(str, damages)
