@@ -75,7 +75,7 @@ def test_a_cell_of_another_training_is_not_evaluated(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no store"):
         run(grid(seed=[0]), tmp_path / "none", evaluate_again=True)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UsageError, match="run the grid with --keep-weights"):
+    with pytest.raises(UsageError, match="no cell has kept weights"):
         run(grid(seed=[0]), tmp_path, evaluate_again=True)
     run(grid(seed=[0]), tmp_path, keep_weights=True)
     for axes in ({"seed": [1]}, {"epochs": [3]}, {"valid_size": [20]}, {"beta": [2.0]}):
