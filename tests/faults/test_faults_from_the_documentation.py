@@ -15,6 +15,7 @@ from small_stores import record
 
 import vaebench
 from vaebench.cli.main import cli
+from vaebench.cli.output import say_unused
 from vaebench.data.acquire import add
 from vaebench.data.catalog import kind_of
 from vaebench.errors import (
@@ -194,6 +195,15 @@ def test_a_path_is_accepted_as_the_name_of_a_data_set(tmp_path: Path) -> None:
 def test_an_empty_name_is_not_the_working_folder() -> None:
     with pytest.raises(DataMissing, match="must not be empty"):
         kind_of("")
+    with pytest.raises(UsageError, match="empty name"):
+        vaebench.evaluate("", "digits")
+
+
+def test_damage_without_end_is_counted_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say_unused(f"record {i}" for i in range(60_000)) == {ExitCode.DAMAGED}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 101
+    assert "59,900 more" in lines[-1]
 
 
 @pytest.mark.parametrize("metric", [None, 3, 2.5])

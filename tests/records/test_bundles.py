@@ -126,6 +126,16 @@ def test_what_is_damaged_is_named_and_left_out(tmp_path: Path, name: str) -> Non
     assert {r.cell_id for r in Store(tmp_path / "copy").read_all()[0]} == {"a-1", "c-3"}
 
 
+def test_a_merge_of_damaged_records_only_creates_no_store(tmp_path: Path) -> None:
+    root = filled(tmp_path / "store", NAMES[:1])
+    records = list(root.glob("*/*/record.json"))
+    for path in records:
+        path.write_bytes(path.read_bytes()[:-9])
+    found = merge([root], tmp_path / "copy")
+    assert (found.written, len(found.unused)) == (0, len(records))
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_damaged_record_of_the_target_is_not_replaced(tmp_path: Path) -> None:
     root, target = filled(tmp_path / "store"), filled(tmp_path / "target", NAMES[:1])
     path = target / "cells" / "a-1" / "record.json"

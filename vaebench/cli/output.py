@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaebench.runner.timing import TimingSummary
 
 
+_MOST_UNUSED = 100
 _BY_URGENCY = (
     ExitCode.DATA,
     ExitCode.DAMAGED,
@@ -111,10 +112,12 @@ def json_rows(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def say_unused(lines: Iterable[str]) -> set[ExitCode]:
-    """Print a line for each file that was not used, and return the exit code for them."""
+    """Print a line for each file that was not used, 100 at most, and return their exit code."""
     lines = list(lines)
-    for line in lines:
+    for line in lines[:_MOST_UNUSED]:
         say(f"vaebench: not used: {line}", err=True)
+    if len(lines) > _MOST_UNUSED:
+        say(f"vaebench: not used: {len(lines) - _MOST_UNUSED:,} more", err=True)
     return {ExitCode.DAMAGED} if lines else set()
 
 

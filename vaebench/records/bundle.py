@@ -224,6 +224,8 @@ def merge(sources: Sequence[Path | str], output: Path | str, *, wait: bool = Fal
                 holders.setdefault(key, []).append((unfinished, place))
         if not holders and not damages:
             raise NothingToReport(f"there is no record in {', '.join(map(str, sources))}")
+        if not holders:  # there is nothing to create a store for
+            return Merged(0, 0, (), tuple(map(str, damages)))
         target = stack.enter_context(Store(output).writing(wait))
         there = {(_room(record), record.record_id) for record in _sound(target, damages)}
         damaged = {damage.path.parent for damage in damages}

@@ -103,6 +103,8 @@ def evaluate(
     given = sorted(_DECIDED & (settings or {}).keys())
     if given:
         raise UsageError(f"the model determines {', '.join(given)}: remove them from settings")
+    if model == "":
+        raise UsageError("the model must be package.module:load or a folder; got an empty name")
     dataset = os.fspath(dataset)
     folder = None if data_dir is None else Path(data_dir)
     kept = _kept_cell(model, likelihood, sigma) if isinstance(model, str) else None
