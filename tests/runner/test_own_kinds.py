@@ -284,7 +284,7 @@ def test_a_map_names_the_classes_of_a_folder(tmp_path: Path) -> None:
     assert record.data.classes == ["heron", "swan"]
     write_report(tmp_path / "s", tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
-    assert '"family":{"of":["heron","swan"]' in page  # the rows of the map
+    assert '"family":{"of":["swan","heron"]' in page  # the rows of the map
     assert '"families":[["heron",' in page  # its legend
     results = read_results([tmp_path / "s"])
     shown = blocks(results.frame, results.arrays, KINDS["tsne"])
