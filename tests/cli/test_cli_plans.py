@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import RUN, Ask
 
@@ -79,3 +80,14 @@ def test_set_takes_the_place_of_an_axis(here: Path, ask: Ask) -> None:
 
 def test_notes_on_a_base_that_other_blocks_still_use_are_left_out(ask: Ask) -> None:
     assert "replaces" not in ask("run", "tiny", "--dry-run").out
+
+
+def test_labels_of_one_class_are_reported_before_anything_is_trained(here: Path, ask: Ask) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (2, 300, 4, 4), np.uint8)
+    ones = np.ones(300, int)
+    np.savez(here / "one.npz", train=grey[0], test=grey[1], train_labels=ones, test_labels=ones)
+    words = ("run", "tiny", "--set", "dataset=./one.npz", "--set", "likelihood=gaussian")
+    for further in (["--dry-run"], ["--no-report", "-o", "store"]):
+        answer = ask(*words, *further)
+        assert answer.code == 0, answer.text
+        assert answer.text.count("one.npz: all training labels are one class") == 1, answer.text

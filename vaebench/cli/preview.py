@@ -76,6 +76,7 @@ def preview(
 
 def _plan_lines(plan: Plan) -> Iterator[str]:
     yield from (f"  {planned.cell_id}" for planned in plan.todo)
+    yield from (f"note: {note}" for note in plan.notes)
     if plan.repeated:
         yield f"  {plan.repeated} duplicate cells, each run once"
     if plan.finished:

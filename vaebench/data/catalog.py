@@ -249,6 +249,7 @@ class SetFacts:
         train_images: number of training images, including those of a later validation split.
         test_images: number of test images.
         brings_valid: whether the data set comes with a validation split.
+        note: what a user must know about the data, such as labels of one class only.
     """
 
     checksum: str
@@ -258,6 +259,7 @@ class SetFacts:
     train_images: int
     test_images: int
     brings_valid: bool = False
+    note: str | None = None
 
 
 def facts_of(
@@ -283,6 +285,7 @@ def facts_of(
         len(own.train.images),
         len(own.test.images),
         brings_valid=own.valid is not None,
+        note=own.note,
     )
 
 

@@ -50,6 +50,7 @@ class Plan:
         left_alone: maps the id of each cell that is not run although it has no usable record to
             the reason: ``unreadable``, or ``newer`` if written by a newer vaebench.
         repeated: duplicate cells, for example from `available` together with the device's name.
+        notes: what is unusual about data of the user's own.
     """
 
     cells: tuple[Planned, ...]
@@ -57,6 +58,7 @@ class Plan:
     finished: Mapping[str, str]
     left_alone: Mapping[str, str]
     repeated: int = 0
+    notes: tuple[str, ...] = ()
 
     def data_sets(self) -> list[str]:
         """The data sets stored in files that the cells in `todo` need."""
@@ -116,7 +118,8 @@ def make_plan(
         else:
             finished[name] = state
     _require_room(todo, known)
-    return Plan(tuple(cells.values()), tuple(todo), finished, left_alone, repeated)
+    noted = {f"{name}: {facts.note}": None for (name, _), facts in known.items() if facts.note}
+    return Plan(tuple(cells.values()), tuple(todo), finished, left_alone, repeated, tuple(noted))
 
 
 _Source = tuple[str, Reading | None]

@@ -252,7 +252,7 @@ def _check_options(time_limit: float, **counts: int | None) -> None:
 
 
 def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str], None]) -> int:
-    """Return the number of workers to start; print their place and a warning about memory."""
+    """Return the number of workers to start; print their place and warnings."""
     cells = [planned.cell for planned in plan.todo]
     workers = machines.jobs(jobs, {cell.device for cell in cells})
     elsewhere = machines.elsewhere()
@@ -263,6 +263,8 @@ def _workers(machines: Engine, jobs: int | None, plan: Plan, echo: Callable[[str
     lack = lack_of_memory(cells, workers) if elsewhere is None else None
     if lack is not None:
         echo(f"warning: {lack}")
+    for note in plan.notes:
+        echo(f"note: {note}")
     return workers
 
 
