@@ -211,16 +211,25 @@ def _column(values: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _shared_rows(charts: Mapping[str, Chart]) -> dict[str, Any]:
-    """The charts, whose rows are places in a list of tables: equal rows are on the page once."""
+    """The charts; equal tables of rows and equal images are on the page once.
+
+    The rows of a chart are a place in the list of tables, the source of a sheet one in the list of
+    images.
+    """
     tables: dict[str, dict[str, dict[str, list[Any]]]] = {}
     shown = {}
+    images: dict[str, int] = {}
     for key, chart in charts.items():
         names = dict.fromkeys(name for row in chart.rows for name in row)
         table = {name: _column([row.get(name) for row in chart.rows]) for name in names}
         text = json.dumps(table)
         tables.setdefault(text, table)
-        shown[key] = {**vars(chart), "rows": list(tables).index(text)}
-    return {"charts": shown, "tables": list(tables.values())}
+        sheets = [
+            {**sheet, "source": images.setdefault(sheet["source"], len(images))}
+            for sheet in chart.sheets
+        ]
+        shown[key] = {**vars(chart), "rows": list(tables).index(text), "sheets": sheets}
+    return {"charts": shown, "tables": list(tables.values()), "images": list(images)}
 
 
 def render(

@@ -131,7 +131,7 @@
       const [column, row] = [point.i % sheet.columns, Math.floor(point.i / sheet.columns)];
       node.style.width = `${sheet.width * scale}px`;
       node.style.height = `${sheet.height * scale}px`;
-      node.style.backgroundImage = `url(${sheet.source})`;
+      node.style.backgroundImage = `url(${data.images[sheet.source]})`;
       node.style.backgroundSize = `${sheet.columns * sheet.width * scale}px auto`;
       node.style.backgroundPosition = `${-column * sheet.width * scale}px ${-row * sheet.height * scale}px`;
       return node;
