@@ -131,7 +131,7 @@ def test_a_point_shows_the_settings_and_numbers_of_its_design(page: Any) -> None
 
 
 def test_a_point_of_a_map_shows_its_image_and_reconstruction(page: Any) -> None:
-    page.locator("[data-chart^='tsne'] .mark-symbol path").first.hover(force=True)
+    page.locator("[data-chart^='tsne'] .mark-symbol path").last.hover(force=True)
     page.wait_for_timeout(200)
     assert page.locator("#tip").is_visible()
     assert page.locator("#tip .thumb").count() == 2
