@@ -239,7 +239,7 @@ def test_without_training_nothing_is_run_or_written(tmp_path, monkeypatch):
 
 def test_the_table_says_number_interval_n_margin_and_truncation():
     told = verdict_table([row("reproduced", Statistic(1.234, 1.1, 1.4, 3, "nats"))])
-    assert "1.23 [1.10, 1.40] nats, n = 3, margin at least 0; falls short in: two cells" in told
+    assert "1.23 [1.10, 1.40] nats, n = 3, margin at least 0; measured: two cells" in told
     assert told.endswith(
         Counts.of([row("reproduced", Statistic(1.234, 1.1, 1.4, 3, "nats"))]).text()
     )

@@ -118,7 +118,8 @@ def verdict_table(rows: Sequence[Assessed]) -> str:
         reason = f" ({judged.reason})" if judged.reason else ""
         lines.append(f"{judged.verdict}: {each.finding.name}: {each.finding.claim}{reason}")
         if statistic is not None and each.margin is not None:
-            tested = f"; falls short in: {each.truncation}" if each.truncation else ""
+            tested = f"; measured: {each.proxy}" if each.proxy else ""
+            tested += f"; falls short in: {each.truncation}" if each.truncation else ""
             lines.append(
                 f"    {each.finding.measure}: {measured_text(statistic)}, n = {statistic.n}, "
                 f"margin {each.margin.text()}{tested}"

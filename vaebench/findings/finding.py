@@ -190,10 +190,13 @@ class Assessed:
 
     @property
     def truncation(self) -> str:
-        """How the test differs from the setting and measure of the claim; empty if it does not."""
-        told = [f"{part}: {text}" for part, text in self.shortfall.items()]
-        proxy = "" if self.statistic is None else self.finding.proxy
-        return "; ".join(filter(None, [*told, proxy]))
+        """What the records lack of the setting of the claim; empty if they lack nothing."""
+        return "; ".join(f"{part}: {text}" for part, text in self.shortfall.items())
+
+    @property
+    def proxy(self) -> str:
+        """What was measured in place of what was published; empty if it is the same."""
+        return "" if self.statistic is None else self.finding.proxy
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _claim(each: Assessed) -> dict[str, Any]:
         "kind": _KINDS.get(each.judgement.verdict, "open"),
         "reason": each.judgement.reason,
         "truncation": each.truncation,
+        "proxy": each.proxy,
         "setting": finding.setting.text,
         "definition": finding.history,
         "strip": _strip(statistic, margin),
