@@ -243,7 +243,7 @@ def test_the_table_says_number_interval_n_margin_and_truncation():
     assert told.endswith(
         Counts.of([row("reproduced", Statistic(1.234, 1.1, 1.4, 3, "nats"))]).text()
     )
-    assert "1 claim: 1 reproduced. 1 of these verdicts" in told
+    assert "1 claim: 1 reproduced. 1 of these verdicts rests" in told
     assert measured_text(Statistic(1.5, math.nan, math.nan, 1, "nats")) == "1.5 nats"
 
 

@@ -236,8 +236,9 @@ class Counts:
                 each = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
                 parts.append(f"{total} {one if total == 1 else several}: {each}")
         if self.on_intervals:
+            verb = "rests" if self.on_intervals == 1 else "rest"
             parts.append(
-                f"{self.on_intervals} of these verdicts rest on 95 % intervals; about "
+                f"{self.on_intervals} of these verdicts {verb} on 95 % intervals; about "
                 f"{0.025 * self.on_intervals:.1g} of them are expected to be wrong by chance "
                 "(0.025 each)"
             )
