@@ -16,6 +16,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -383,10 +384,16 @@ class Store:
 
     def _misplaced(self, names: Iterable[str]) -> Iterator[StorageError]:
         for path in (self.root / name for name in names):
+            try:
+                mode = path.stat().st_mode  # once, since another process may create it now
+            except OSError:
+                continue
             kind, fits = (
-                ("file", path.is_file()) if path.name == ".lock" else ("folder", path.is_dir())
+                ("file", stat.S_ISREG(mode))
+                if path.name == ".lock"
+                else ("folder", stat.S_ISDIR(mode))
             )
-            if path.exists() and not fits:
+            if not fits:
                 told = f"a {kind} of the store belongs there; move away what is in its place"
                 yield StorageError(errno.ENOTDIR, told, str(path))
 
