@@ -89,7 +89,8 @@ def compare(a: Path | str, b: Path | str, metric: str = "elbo") -> Comparison:
     """Compare two results folders, or two designs.
 
     Args:
-        a, b: a folder, or `DIR:axis=value,axis=value` to select some of its records.
+        a: a folder, or `DIR:axis=value,axis=value` to select some of its records.
+        b: the same for the other side.
         metric: name of the compared metric.
 
     Raises:
